@@ -1,0 +1,7 @@
+"""``python -m asrprune``: the same as the ``asrprune`` command."""
+
+import sys
+
+from asrprune.cli.main import main
+
+sys.exit(main())

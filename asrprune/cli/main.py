@@ -1,0 +1,99 @@
+"""The ``asrprune`` command: finds the verb, runs it, turns errors into one line and a status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+from asrprune import __version__
+from asrprune.core.tables import lookup
+from asrprune.errors import InputError, MissingPackage
+
+COMMANDS = {
+    "list": ("asrprune.cli.list", "what each axis offers: criteria, methods, formats, ..."),
+    "tokenize": ("asrprune.cli.tokenize", "train SentencePiece and pack text as a token stream"),
+    "train": ("asrprune.cli.train", "train a Transformer LM"),
+    "perplexity": ("asrprune.cli.perplexity", "perplexity per token and per word of a text"),
+    "prune": ("asrprune.cli.prune", "prune an LM to one or many sizes"),
+    "first-pass": ("asrprune.cli.first_pass", "decode audio into n-best lists and lattices"),
+    "convert": ("asrprune.cli.convert", "convert n-best lists and lattices between formats"),
+    "validate": ("asrprune.cli.validate", "check a file of n-best lists or lattices"),
+    "lmscore": ("asrprune.cli.lmscore", "score every hypothesis of n-best lists with an LM"),
+    "tune": ("asrprune.cli.tune", "tune score weights on the dev set"),
+    "rescore": ("asrprune.cli.rescore", "choose the best hypotheses under given weights"),
+    "wer": ("asrprune.cli.wer", "word error rate with a confidence interval"),
+    "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists"),
+    "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
+    "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
+}
+"""verb -> (module with ``add_arguments(parser)`` and ``run(args)``, help line), in pipeline order."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 1 bad data, 2 bad usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _top_parser()
+    if not argv or argv[0].startswith("-"):
+        parser.parse_args(argv)
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        module_name, help_line = lookup(COMMANDS, argv[0], "command")
+    except ValueError as problem:
+        print(f"asrprune: {problem}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(module_name)
+    verb_parser = argparse.ArgumentParser(
+        prog=f"asrprune {argv[0]}",
+        description=help_line[0].upper() + help_line[1:] + ".",
+        epilog=getattr(module, "EXAMPLE", None),
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(verb_parser)
+    args = verb_parser.parse_args(argv[1:])
+    args.command_line = ["asrprune", *argv]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        module.run(args)
+    except InputError as problem:
+        print(f"asrprune {argv[0]}: {problem}", file=sys.stderr)
+        return 1
+    except (ValueError, MissingPackage) as problem:
+        if os.environ.get("ASRPRUNE_TRACEBACK"):
+            raise
+        print(f"asrprune {argv[0]}: {problem}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"asrprune {argv[0]}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="asrprune",
+        usage="asrprune [-h] [--version] VERB ...",
+        description="Language-model compression for speech recognition, judged end to end.",
+        epilog=f"verbs, in pipeline order (asrprune VERB --help tells more):\n{verbs}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"asrprune {__version__}")
+    return parser
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, keeps the line breaks of the example."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

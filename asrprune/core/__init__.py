@@ -1,0 +1,1 @@
+"""The nouns of the pipeline: plain data, no input or output, no torch."""

@@ -1,0 +1,62 @@
+"""What a first pass found for an utterance: hypotheses with their scores."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One word sequence with its first-pass scores.
+
+    ``text`` holds words separated by single spaces ("" is the empty hypothesis); ``<s>`` and
+    ``</s>`` never appear in it. ``acoustic`` and ``lm`` are natural-log scores of the first pass,
+    unscaled, higher is better; None means that the decoder did not tell. ``tokens`` are ids of
+    the decoder's own units, if it gave any.
+    """
+
+    text: str
+    acoustic: Optional[float] = None
+    lm: Optional[float] = None
+    tokens: Optional[tuple[int, ...]] = None
+
+    def __post_init__(self) -> None:
+        if self.text != " ".join(self.text.split()):
+            raise ValueError(f"text {self.text!r} has leading, trailing or repeated white space")
+        for name in ("acoustic", "lm"):
+            value = getattr(self, name)
+            if value is not None and (math.isnan(value) or value == math.inf):
+                raise ValueError(f"{name} score is {value}; expected a finite number or -inf")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words, () for the empty hypothesis."""
+        return tuple(self.text.split())
+
+
+@dataclass(frozen=True)
+class NBest:
+    """The hypotheses of one utterance, in the order of the first pass (best first).
+
+    ``audio_s`` is the duration in seconds and ``ref`` the reference transcript, where known.
+    """
+
+    utt: str
+    hyps: tuple[Hypothesis, ...]
+    audio_s: Optional[float] = None
+    ref: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if not self.utt or self.utt.split() != [self.utt]:
+            raise ValueError(f"utterance id {self.utt!r} is empty or holds white space")
+        if self.audio_s is not None and not (math.isfinite(self.audio_s) and self.audio_s >= 0):
+            raise ValueError(f"utterance {self.utt}: audio_s is {self.audio_s}; expected >= 0")
+
+    @property
+    def digest(self) -> str:
+        """A hash of the hypotheses' texts in order; a scores file carries it to stay aligned."""
+        joined = "\n".join(hyp.text for hyp in self.hyps)
+        return hashlib.sha256(f"{len(self.hyps)}\n{joined}".encode()).hexdigest()[:16]

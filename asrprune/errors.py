@@ -1,0 +1,45 @@
+"""The one error that bad input raises."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional, Union
+
+
+class InputError(Exception):
+    """Bad input: prints as ``path:line: found; expected``, without a traceback.
+
+    ``path`` names the file (or ``-`` for standard input), ``line`` counts from 1 and is left
+    out when the problem is not tied to a line. ``found`` states what was met (with the utterance
+    id where there is one) and ``expected`` what would have been right.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        line: Optional[int],
+        found: str,
+        expected: str,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.line = line
+        self.found = found
+        self.expected = expected
+        super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[type, tuple[str, Optional[int], str, str]]:
+        return InputError, (self.path, self.line, self.found, self.expected)
+
+    def __str__(self) -> str:
+        place = self.path if self.line is None else f"{self.path}:{self.line}"
+        text = f"{place}: {self.found}; expected {self.expected}"
+        return " ".join(text.split())
+
+
+class MissingPackage(Exception):
+    """An optional package is not installed; the message holds the command that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the Python package {package} is needed here: pip install 'asrprune[{extra}]'"
+        )

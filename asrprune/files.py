@@ -1,0 +1,170 @@
+"""Opening input (plain, ``.gz``, ``.xz``, ``-``) and writing output that is whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, Union, cast
+
+from asrprune.errors import InputError
+
+PathLike = Union[str, os.PathLike[str]]
+
+
+@contextlib.contextmanager
+def open_binary(path: PathLike) -> Iterator[BinaryIO]:
+    """A file opened for reading bytes; ``.gz`` and ``.xz`` are unpacked, ``-`` is standard input.
+
+    Raises InputError when the file is missing, is a folder, or its compressed data is damaged or
+    cut short (also while the caller reads from it).
+    """
+    name = os.fspath(path)
+    try:
+        if name == "-":
+            yield sys.stdin.buffer
+        elif name.endswith(".gz"):
+            with gzip.open(name, "rb") as packed:
+                yield cast(BinaryIO, packed)
+        elif name.endswith(".xz"):
+            with lzma.open(name, "rb") as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            with open(name, "rb") as plain:
+                yield plain
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as problem:
+        raise InputError(name, None, f"damaged compressed data ({problem})", "a whole file") from None
+    except FileNotFoundError as problem:
+        if problem.filename is not None and os.fspath(problem.filename) != name:
+            raise
+        raise InputError(name, None, "no such file", "an existing file") from None
+    except IsADirectoryError:
+        raise InputError(name, None, "a folder", "a file") from None
+    except PermissionError as problem:
+        if problem.filename is not None and os.fspath(problem.filename) != name:
+            raise
+        raise InputError(name, None, "no permission to read it", "a readable file") from None
+
+
+def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
+    """Yield ``(line number from 1, line without its line end)``, decoded as UTF-8, streaming.
+
+    CRLF line ends are accepted. A byte-order mark is dropped. Raises InputError with the line
+    number for bytes that are not UTF-8.
+    """
+    with open_binary(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as problem:
+                found = f"bytes that are not UTF-8 ({problem.reason} at byte {problem.start + 1})"
+                raise InputError(path, number, found, "UTF-8 text") from None
+            if number == 1:
+                line = line.removeprefix("\ufeff")
+            yield number, line.rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def write_text(path: PathLike) -> Iterator[TextIO]:
+    """A text file that appears under its name only when the block ends without an error.
+
+    ``.gz`` is compressed (without a time stamp: same text, same bytes); ``-`` is standard output.
+    """
+    name = os.fspath(path)
+    if name == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with write_binary(name) as raw:
+        if name.endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                with _text_over(cast(BinaryIO, packed)) as text:
+                    yield text
+        else:
+            with _text_over(raw) as text:
+                yield text
+
+
+@contextlib.contextmanager
+def _text_over(raw: BinaryIO) -> Iterator[TextIO]:
+    import io
+
+    text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False)
+    try:
+        yield text
+        text.flush()
+    finally:
+        text.detach()
+
+
+@contextlib.contextmanager
+def write_binary(path: PathLike) -> Iterator[BinaryIO]:
+    """A binary file that appears under its name only when the block ends without an error."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_folder(path: PathLike) -> Iterator[Path]:
+    """A folder that appears under its name, replacing an older one, only when the block succeeds."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.is_dir() and not target.is_symlink():
+            old = target.with_name(f".{target.name}.{os.getpid()}.old")
+            os.replace(target, old)
+            os.replace(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused."""
+    with write_text(path) as stream:
+        json.dump(value, stream, indent=2, ensure_ascii=False, allow_nan=False)
+        stream.write("\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """The value in a JSON file. Raises InputError with the line for text that is not JSON."""
+    with open_binary(path) as stream:
+        raw = stream.read()
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(path, None, "bytes that are not UTF-8", "UTF-8 text") from None
+    except json.JSONDecodeError as problem:
+        raise InputError(path, problem.lineno, f"bad JSON ({problem.msg})", "valid JSON") from None
+
+
+def sha256(path: PathLike) -> str:
+    """The SHA-256 of a file's bytes, in hex, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

