@@ -1,0 +1,1 @@
+"""Language models: the Transformer, its training, checkpoints and scoring; n-gram models."""

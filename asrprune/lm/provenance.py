@@ -1,0 +1,42 @@
+"""Where a result came from: enough to run it again."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asrprune import __version__
+
+
+def provenance(command_line: Sequence[str], **more: Any) -> dict[str, Any]:
+    """The command, commit, versions, processor and time (UTC) of this run, plus ``more``."""
+    import numpy
+    import torch
+
+    return {
+        "command": shlex.join(command_line),
+        "commit": _commit(),
+        "asrprune": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "time_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **more,
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree that this package runs from, or "unknown" when installed."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
