@@ -1,0 +1,204 @@
+"""Word errors of hypotheses against references, joined by utterance id (alignment by jiwer)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+import jiwer
+import numpy as np
+
+from asrprune.core.counts import ErrorCounts
+from asrprune.errors import InputError
+
+MODES = ("strict", "present", "all")
+"""What to do with references that have no hypothesis: refuse, leave out, count as deleted."""
+
+Alignment = tuple[tuple[Optional[str], Optional[str]], ...]
+"""(reference word, hypothesis word) pairs; None on the side where there is no word."""
+
+_SPLIT = jiwer.Compose([jiwer.ReduceToListOfListOfWords()])
+
+
+@dataclass(frozen=True)
+class UtteranceErrors:
+    """One scored utterance. ``present`` is False where mode ``all`` filled in an empty one."""
+
+    utt: str
+    ref: str
+    hyp: str
+    alignment: Alignment
+    present: bool = True
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """The errors of the alignment."""
+        return _count(self.alignment)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Every scored utterance in reference order, and what could not be joined.
+
+    ``missing``: references without a hypothesis; ``unknown``: hypotheses without a reference,
+    which are never scored. Both are empty in mode ``strict``.
+    """
+
+    utterances: tuple[UtteranceErrors, ...]
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """The errors of all utterances together."""
+        return sum((one.counts for one in self.utterances), ErrorCounts())
+
+    @property
+    def sentence_errors(self) -> int:
+        """How many utterances have at least one word error."""
+        return sum(one.ref != one.hyp for one in self.utterances)
+
+    def kaldi_lines(self) -> str:
+        """The three lines that Kaldi's ``compute-wer`` prints, each with its line end.
+
+        Raises ValueError when nothing was scored or no reference word was: no rate exists then.
+        """
+        counts = self.counts
+        if counts.words == 0:
+            raise ValueError(f"{len(self.utterances)} utterances with 0 reference words; need 1")
+        partial = " [PARTIAL]" if self.missing else ""
+        return (
+            f"%WER {_two_decimals(counts.errors, counts.words)} "
+            f"[ {counts.errors} / {counts.words}, {counts.insertions} ins, "
+            f"{counts.deletions} del, {counts.substitutions} sub ]{partial}\n"
+            f"%SER {_two_decimals(self.sentence_errors, len(self.utterances))} "
+            f"[ {self.sentence_errors} / {len(self.utterances)} ]\n"
+            f"Scored {len(self.utterances)} sentences, "
+            f"{len(self.missing)} not present in hyp.\n"
+        )
+
+
+def align_words(ref: str, hyp: str) -> Alignment:
+    """A cheapest alignment of two word sequences (each error costs 1), in reading order.
+
+    Where several are cheapest the choice is jiwer's: the number of errors is the same for every
+    tool, their split into substitutions, deletions and insertions may differ.
+
+    >>> align_words("a b c", "a x c d")
+    (('a', 'a'), ('b', 'x'), ('c', 'c'), (None, 'd'))
+    """
+    ref_words, hyp_words = ref.split(), hyp.split()
+    # jiwer 3 refuses an empty reference; with an empty side there is nothing to align
+    if not ref_words or not hyp_words:
+        deleted = tuple((word, None) for word in ref_words)
+        inserted = tuple((None, word) for word in hyp_words)
+        return (*deleted, *inserted)
+    output = jiwer.process_words(
+        " ".join(ref_words),
+        " ".join(hyp_words),
+        reference_transform=_SPLIT,
+        hypothesis_transform=_SPLIT,
+    )
+    return tuple(_pairs(output.alignments[0], ref_words, hyp_words))
+
+
+def count_errors(ref: str, hyp: str) -> ErrorCounts:
+    """The word errors of one hypothesis; either text may be empty.
+
+    >>> count_errors("i saw a cat", "i saw cat").deletions
+    1
+    """
+    return _count(align_words(ref, hyp))
+
+
+def score_texts(
+    refs: Mapping[str, str],
+    hyps: Mapping[str, str],
+    mode: str = "strict",
+    *,
+    ref_name: str = "reference",
+    hyp_name: str = "hypothesis",
+) -> Scoring:
+    """The errors of ``hyps`` against ``refs`` (utterance id -> words), as ``compute-wer`` does it.
+
+    Modes: ``strict`` wants exactly one hypothesis for every reference; ``present`` leaves out
+    references without one; ``all`` scores them as empty. The last two leave out hypotheses
+    without a reference and list them. ``ref_name`` and ``hyp_name`` (file names) are for messages.
+    Raises InputError in mode ``strict`` that names the first utterances in the way, and in any
+    mode when no utterance or no reference word is left to score.
+    """
+    missing, unknown = match_ids(refs, hyps, mode, ref_name=ref_name, hyp_name=hyp_name)
+    absent = frozenset(missing)
+    utterances = tuple(
+        UtteranceErrors(utt, ref, hyp, align_words(ref, hyp), utt not in absent)
+        for utt, ref, hyp in _joined(refs, hyps)
+        if mode == "all" or utt not in absent
+    )
+    if not any(one.ref for one in utterances):
+        found = f"no reference words in the {len(utterances)} utterances to score"
+        raise InputError(ref_name, None, found, "at least one word")
+    return Scoring(utterances, missing, unknown)
+
+
+def match_ids(
+    refs: Mapping[str, object],
+    hyps: Mapping[str, object],
+    mode: str,
+    *,
+    ref_name: str,
+    hyp_name: str,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(references without hypothesis, hypotheses without reference), each in its own order.
+
+    Raises InputError in mode ``strict`` unless both are empty; ValueError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    missing = tuple(utt for utt in refs if utt not in hyps)
+    unknown = tuple(utt for utt in hyps if utt not in refs)
+    if mode == "strict" and missing:
+        found = f"no hypothesis for {_some(missing)}"
+        raise InputError(hyp_name, None, found, f"one for each utterance of {ref_name}")
+    if mode == "strict" and unknown:
+        found = f"no reference for {_some(unknown)}"
+        raise InputError(ref_name, None, found, f"one for each utterance of {hyp_name}")
+    return missing, unknown
+
+
+def _joined(refs: Mapping[str, str], hyps: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for utt, ref in refs.items():
+        yield utt, " ".join(ref.split()), " ".join(hyps.get(utt, "").split())
+
+
+def _some(utts: tuple[str, ...], shown: int = 3) -> str:
+    names = ", ".join(utts[:shown])
+    more = f" and {len(utts) - shown} more" if len(utts) > shown else ""
+    return f"utterance{'s' if len(utts) > 1 else ''} {names}{more}"
+
+
+def _pairs(
+    chunks: list[jiwer.AlignmentChunk], ref: list[str], hyp: list[str]
+) -> Iterator[tuple[Optional[str], Optional[str]]]:
+    for chunk in chunks:
+        ref_part = ref[chunk.ref_start_idx : chunk.ref_end_idx]
+        hyp_part = hyp[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "delete":
+            yield from ((word, None) for word in ref_part)
+        elif chunk.type == "insert":
+            yield from ((None, word) for word in hyp_part)
+        else:
+            yield from zip(ref_part, hyp_part)
+
+
+def _count(alignment: Alignment) -> ErrorCounts:
+    insertions = sum(ref is None for ref, _ in alignment)
+    deletions = sum(hyp is None for _, hyp in alignment)
+    correct = sum(ref == hyp for ref, hyp in alignment)
+    substitutions = len(alignment) - insertions - deletions - correct
+    return ErrorCounts(correct, substitutions, deletions, insertions)
+
+
+def _two_decimals(part: int, whole: int) -> str:
+    # compute-wer rounds the percentage to a 32-bit float before it prints two decimals
+    return f"{np.float32(100.0 * part / whole):.2f}"
