@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -41,7 +42,9 @@ def open_binary(path: PathLike) -> Iterator[BinaryIO]:
             with open(name, "rb") as plain:
                 yield plain
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as problem:
-        raise InputError(name, None, f"damaged compressed data ({problem})", "a whole file") from None
+        raise InputError(
+            name, None, f"damaged compressed data ({problem})", "a whole file"
+        ) from None
     except FileNotFoundError as problem:
         if problem.filename is not None and os.fspath(problem.filename) != name:
             raise
@@ -85,9 +88,9 @@ def write_text(path: PathLike) -> Iterator[TextIO]:
         return
     with write_binary(name) as raw:
         if name.endswith(".gz"):
-            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                with _text_over(cast(BinaryIO, packed)) as text:
-                    yield text
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+            with packed, _text_over(cast(BinaryIO, packed)) as text:
+                yield text
         else:
             with _text_over(raw) as text:
                 yield text
@@ -95,8 +98,6 @@ def write_text(path: PathLike) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _text_over(raw: BinaryIO) -> Iterator[TextIO]:
-    import io
-
     text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False)
     try:
         yield text
@@ -123,7 +124,7 @@ def write_binary(path: PathLike) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def write_folder(path: PathLike) -> Iterator[Path]:
-    """A folder that appears under its name, replacing an older one, only when the block succeeds."""
+    """A folder that appears under its name, replacing an older one, only if the block succeeds."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

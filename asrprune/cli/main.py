@@ -31,7 +31,7 @@ COMMANDS = {
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
 }
-"""verb -> (module with ``add_arguments(parser)`` and ``run(args)``, help line), in pipeline order."""
+"""verb -> (module with ``add_arguments(parser)`` and ``run(args)``, help), in pipeline order."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -52,10 +52,11 @@ class Attention(nn.Module):
             is_causal=mask is None,
         )  # [B, H, T, K]
         merged = context.transpose(1, 2).flatten(2)  # [B, T, H*K]
-        return self.o(merged), (key, value)
+        out: Tensor = self.o(merged)
+        return out, (key, value)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)  # [B, H, T, K]
+        return x.view(*x.shape[:-1], self.heads, self.head_dim).transpose(1, 2)  # [B, H, T, K]
 
 
 class FeedForward(nn.Module):
@@ -67,7 +68,8 @@ class FeedForward(nn.Module):
         self.down = make_linear(shape.ffn, d_model, shape.linear("ffn.down"))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(functional.gelu(self.up(x), approximate="tanh"))
+        out: Tensor = self.down(functional.gelu(self.up(x), approximate="tanh"))
+        return out
 
 
 class Block(nn.Module):
@@ -139,16 +141,19 @@ class TransformerLM(nn.Module):
             d_model=made.d_model,
             head_dim=made.head_dim,
             max_positions=self.positions.shape[0],
-            blocks=tuple(block.shape for block in self.blocks),  # type: ignore[misc]
+            blocks=tuple(block.shape for block in self._blocks()),
             dropout=made.dropout,
             embedding_rank=None if projection is None else projection.shape[0],
         )
 
     def linears(self) -> Iterator[tuple[int, str, AnyLinear]]:
         """``(block index, matrix name, matrix)`` for every matrix of every block."""
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self._blocks()):
             for name in BLOCK_LINEARS:
-                yield index, name, block.linear(name)  # type: ignore[operator]
+                yield index, name, block.linear(name)
+
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
 
     def forward(
         self,

@@ -23,9 +23,7 @@ def test_unknown_verb_names_the_closest(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_has_help_with_an_example(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])
     assert stopped.value.code == 0

@@ -1,0 +1,60 @@
+"""One line of the result table: a system with its size, accuracy and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """What is known of one system; None where a column does not apply or was not measured.
+
+    ``kind`` is one of ``first pass``, ``oracle``, ``n-gram``, ``dense``, ``pruned``, ``combined``.
+    ``sparsity`` is the measured fraction of prunable parameters removed. ``nonzero`` counts
+    parameters that are not zero. ``size_bytes`` is the saved weights file. ``wer_percent`` has the
+    bootstrap 95 % interval ``wer_low`` .. ``wer_high``. ``delta_percent`` is the WER minus the
+    baseline's with the paired interval and two-sided p. ``wer_fixed_percent`` is the WER at the
+    baseline's score weights. ``lm_rtf`` covers LM scoring, ``total_rtf`` everything.
+    """
+
+    name: str
+    kind: str
+    criterion: Optional[str] = None
+    method: Optional[str] = None
+    schedule: Optional[str] = None
+    sparsity: Optional[float] = None
+    parameters: Optional[int] = None
+    nonzero: Optional[int] = None
+    size_bytes: Optional[int] = None
+    ppl_word: Optional[float] = None
+    wer_percent: Optional[float] = None
+    wer_low: Optional[float] = None
+    wer_high: Optional[float] = None
+    delta_percent: Optional[float] = None
+    delta_low: Optional[float] = None
+    delta_high: Optional[float] = None
+    delta_p: Optional[float] = None
+    wer_fixed_percent: Optional[float] = None
+    lm_rtf: Optional[float] = None
+    total_rtf: Optional[float] = None
+    note: str = ""
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other beats in both coordinates, by rising first coordinate.
+
+    Smaller is better in both. Of equal points the first is kept.
+
+    >>> pareto_front([(3.0, 1.0), (1.0, 2.0), (2.0, 2.5), (1.0, 2.0)])
+    [1, 0]
+    """
+    order = sorted(range(len(points)), key=lambda index: (*points[index], index))
+    front: list[int] = []
+    best = float("inf")
+    for index in order:
+        if points[index][1] < best:
+            front.append(index)
+            best = points[index][1]
+    return front

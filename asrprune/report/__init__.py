@@ -1,0 +1,1 @@
+"""Tables and a self-contained page from the files of finished runs."""
