@@ -1,0 +1,150 @@
+"""``asrprune wer``: word error rate, its confidence interval, and a paired comparison."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Optional
+
+from asrprune.errors import InputError
+from asrprune.score.bootstrap import REPLICATIONS, SEED
+from asrprune.score.wer import MODES
+
+if TYPE_CHECKING:
+    from asrprune.score.bootstrap import BootstrapWer, PairedComparison
+    from asrprune.score.wer import Scoring
+
+EXAMPLE = "example: asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt"
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``asrprune wer``."""
+    parser.add_argument("--ref", required=True, help="references, Kaldi text (- is stdin)")
+    parser.add_argument("--hyp", required=True, help="hypotheses, Kaldi text (- is stdin)")
+    parser.add_argument(
+        "--compare", metavar="HYP2", help="a second system, compared utterance wise"
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="references without hypothesis: refuse, leave out, or count as deleted",
+    )
+    parser.add_argument("--out", metavar="DIR", help="write Kaldi, icefall and trn files of --hyp")
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON (- is stdout)")
+    parser.add_argument("--set-name", default="test", help="name of the test set in --out files")
+    parser.add_argument("--settings", default="hyp", help="name of the system in --out files")
+    parser.add_argument("--replications", type=int, default=REPLICATIONS, help="bootstrap draws")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score, print, and write what was asked for."""
+    from asrprune.files import write_json
+    from asrprune.score.bootstrap import bootstrap_wer, compare_scorings
+
+    if [args.ref, args.hyp, args.compare].count("-") > 1:
+        raise ValueError("more than one of --ref, --hyp, --compare is -; expected at most one")
+    first, second = _score(args)
+    comparison: Optional[PairedComparison] = None
+    if second is None:
+        counts = [one.counts for one in first.utterances]
+        interval = bootstrap_wer(counts, args.replications, args.seed)
+        bootci_lines = interval.kaldi_line("Set1")
+        own_lines = interval.percentile_line("Set1")
+    else:
+        comparison = compare_scorings(first, second, args.replications, args.seed)
+        interval = comparison.first
+        bootci_lines = comparison.kaldi_lines()
+        own_lines = interval.percentile_line("Set1") + comparison.second.percentile_line("Set2")
+        own_lines += comparison.difference_line()
+    # with the JSON on stdout, the lines make room for it
+    stream = sys.stderr if args.json == "-" else sys.stdout
+    stream.write(first.kaldi_lines() + bootci_lines + own_lines)
+    if args.out:
+        _write_layouts(args, first, bootci_lines)
+    if args.json:
+        write_json(args.json, _figures(args, first, interval, second, comparison))
+
+
+def _score(args: argparse.Namespace) -> tuple[Scoring, Optional[Scoring]]:
+    from asrprune.score.kaldi_text import read_kaldi_text
+    from asrprune.score.wer import score_texts
+
+    refs = read_kaldi_text(args.ref)
+
+    def score(path: str) -> Scoring:
+        hyps = read_kaldi_text(path)
+        scoring = score_texts(refs, hyps, args.mode, ref_name=args.ref, hyp_name=path)
+        if scoring.missing:
+            log.warning("[PARTIAL] %s: %d of %d missing", path, len(scoring.missing), len(refs))
+        if scoring.unknown:
+            log.warning("%s: left out %d without reference", path, len(scoring.unknown))
+        return scoring
+
+    first = score(args.hyp)
+    if not args.compare:
+        return first, None
+    second = score(args.compare)
+    shared = {one.utt for one in first.utterances} & {one.utt for one in second.utterances}
+    if not any(refs[utt] for utt in shared):
+        found = f"no reference word in the {len(shared)} utterances shared with {args.hyp}"
+        raise InputError(args.compare, None, found, "at least one to compare on")
+    if len(shared) < len(refs):
+        log.warning("[PARTIAL] compared on %d of %d utterances", len(shared), len(refs))
+    return first, second
+
+
+def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:
+    from asrprune.score.icefall_layout import write_icefall_layout
+    from asrprune.score.kaldi_layout import write_kaldi_layout
+    from asrprune.score.trn import write_trn_pair
+
+    write_kaldi_layout(args.out, scoring, bootci_lines)
+    write_icefall_layout(args.out, {args.settings: scoring}, args.set_name)
+    write_trn_pair(args.out, scoring)
+
+
+def _figures(
+    args: argparse.Namespace,
+    first: Scoring,
+    interval: BootstrapWer,
+    second: Optional[Scoring],
+    comparison: Optional[PairedComparison],
+) -> dict[str, Any]:
+    figures = {
+        "command": args.command_line,
+        "mode": args.mode,
+        "ref": args.ref,
+        "hyp": _system(args.hyp, first, interval),
+    }
+    if second is not None and comparison is not None:
+        figures["compare"] = _system(args.compare, second, comparison.second)
+        figures["comparison"] = {
+            "utterances": comparison.first.utterances,
+            "difference_percent": comparison.difference_percent,
+            "interval_percent": comparison.interval,
+            "improvement_probability": comparison.improvement_probability,
+            "p_value": comparison.p_value,
+        }
+    return figures
+
+
+def _system(path: str, scoring: Scoring, interval: BootstrapWer) -> dict[str, Any]:
+    counts = scoring.counts
+    return {
+        "path": path,
+        "wer_percent": counts.wer_percent,
+        **dataclasses.asdict(counts),
+        "errors": counts.errors,
+        "words": counts.words,
+        "sentence_errors": scoring.sentence_errors,
+        "sentences": len(scoring.utterances),
+        "missing": list(scoring.missing),
+        "unknown": list(scoring.unknown),
+        "bootstrap": dataclasses.asdict(interval),
+    }

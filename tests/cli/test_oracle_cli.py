@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from asrprune.cli.main import main
+
+HEADER = {"format": "asrprune-nbest", "version": 1, "log_base": "e", "sign": "logprob"}
+
+
+def _line(utt, *texts, ref=None):
+    hyps = [{"text": text, "acoustic": None, "lm": None} for text in texts]
+    return {"utt": utt, "hyps": hyps} if ref is None else {"utt": utt, "ref": ref, "hyps": hyps}
+
+
+def _write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in (HEADER, *records)))
+    return str(path)
+
+
+def test_table_and_json(tmp_path, capsys):
+    nbest = _write(
+        tmp_path / "n.jsonl", _line("u1", "a hat", "a cat", ref="a cat"), _line("u2", "", ref="i")
+    )
+    assert main(["oracle", "--nbest", nbest, "--json", str(tmp_path / "o.json")]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[1].split()[:2] == ["1", "66.67"]
+    assert rows[2].split()[:2] == ["2", "33.33"]
+    assert rows[3].startswith("2 utterances, 0 without hypotheses, 1.5 hypotheses each")
+    figures = json.loads((tmp_path / "o.json").read_text())
+    assert [row["errors"] for row in figures["depths"]] == [2, 1]
+    assert figures["mean_oracle_rank"] == 1.5
+
+
+def test_reference_file_and_modes(tmp_path, capsys):
+    nbest = _write(tmp_path / "n.jsonl", _line("u1", "a hat", "a cat"))
+    (tmp_path / "ref").write_text("u1 a cat\nu2 a dog\n")
+    args = ["oracle", "--nbest", nbest, "--ref", str(tmp_path / "ref")]
+    assert main(args) == 1
+    error = capsys.readouterr().err
+    assert "no hypothesis for utterance u2" in error
+    assert len(error.splitlines()) == 1
+    assert main([*args, "--mode", "all"]) == 0
+    assert "[PARTIAL]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "not json\n"])
+def test_bad_lists_end_in_status_1_and_one_line(tmp_path, capsys, text):
+    (tmp_path / "n.jsonl").write_text(text)
+    assert main(["oracle", "--nbest", str(tmp_path / "n.jsonl")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+
+import pytest
+
+from asrprune.cli.main import main
+
+REF = "u1 the cat sat\nu2 a dog\nu3\nu4 i\n"
+HYP = "u4 i\nu3 uh\nu2 dog\nu1 the hat sat\n"
+KALDI = (
+    "%WER 50.00 [ 3 / 6, 1 ins, 1 del, 1 sub ]\n"
+    "%SER 75.00 [ 3 / 4 ]\n"
+    "Scored 4 sentences, 0 not present in hyp.\n"
+)
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path):
+    (tmp_path / "ref").write_text(REF)
+    (tmp_path / "hyp").write_text(HYP)
+    return tmp_path
+
+
+def _wer(files, *more, ref="ref", hyp="hyp"):
+    return main(["wer", "--ref", str(files / ref), "--hyp", str(files / hyp), *map(str, more)])
+
+
+def test_kaldi_lines_come_first_and_the_interval_follows(files, capsys):
+    assert _wer(files) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(KALDI + "Set1: %WER ")
+    assert len(out.splitlines()) == 5
+
+
+def test_comparison_is_reproducible_and_in_the_json(files, capsys):
+    more = ("--compare", files / "ref", "--json", files / "a.json", "--seed", 4)
+    assert _wer(files, *more) == 0
+    first = capsys.readouterr().out
+    assert _wer(files, *more) == 0
+    assert capsys.readouterr().out == first
+    assert "Probability of Set2 improving Set1: " in first
+    assert "Set2 - Set1: %WER -50.00 " in first
+    figures = json.loads((files / "a.json").read_text())
+    assert figures["hyp"]["errors"] == 3
+    assert figures["compare"]["wer_percent"] == 0.0
+    assert figures["comparison"]["difference_percent"] == -50.0
+    assert figures["hyp"]["bootstrap"]["seed"] == 4
+
+
+def test_json_on_stdout_is_only_json(files, capsys):
+    assert _wer(files, "--json", "-") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["hyp"]["words"] == 6
+    assert captured.err.startswith(KALDI)
+
+
+def test_out_holds_all_three_layouts(files, capsys):
+    assert _wer(files, "--out", files / "out", "--set-name", "dev", "--settings", "lm_0.5") == 0
+    names = {str(path.relative_to(files / "out")) for path in (files / "out").rglob("*.*")}
+    assert {"ref.trn", "hyp.trn", "errs-dev-lm_0.5.txt", "recogs-dev-lm_0.5.txt"} <= names
+    assert (files / "out" / "wer").read_text() == KALDI
+    bootci = (files / "out" / "scoring_kaldi" / "wer_details" / "wer_bootci").read_text()
+    assert bootci in capsys.readouterr().out
+
+
+def test_partial_is_shown(files, capsys):
+    (files / "some").write_text("u1 the cat sat\nzz what\n")
+    assert _wer(files, "--mode", "present", hyp="some") == 0
+    assert "%WER 0.00 [ 0 / 3, 0 ins, 0 del, 0 sub ] [PARTIAL]\n" in capsys.readouterr().out
+    assert _wer(files, "--mode", "all", hyp="some") == 0
+    assert "%WER 50.00 [ 3 / 6, 0 ins, 3 del, 0 sub ] [PARTIAL]\n" in capsys.readouterr().out
+
+
+def test_standard_input(files, capsys, monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(HYP.encode())
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    assert main(["wer", "--ref", str(files / "ref"), "--hyp", "-"]) == 0
+    assert capsys.readouterr().out.startswith(KALDI)
+    assert main(["wer", "--ref", "-", "--hyp", "-"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file"),
+        (b"u1 a\n\nu2 b\n", ":2: a blank line"),
+        (b"u1 a\nu1 a\n", ":2: utterance u1 again"),
+        (b"u4 i\nu3 uh\nu1 the hat sat\n", "no hypothesis for utterance u2"),
+        (HYP.encode() + b"u9 more\n", "no reference for utterance u9"),
+        (HYP.replace("u2", "u5").encode(), "no hypothesis for utterance u2"),
+        (b"u1 \xff\n", ":1: bytes that are not UTF-8"),
+        (gzip.compress(HYP.encode())[:-9], "damaged compressed data"),
+        (None, "no such file"),
+    ],
+)
+def test_bad_hypotheses_end_in_status_1_and_one_line(files, capsys, content, message):
+    name = "bad.gz" if content is not None and content[:2] == b"\x1f\x8b" else "bad"
+    if content is not None:
+        (files / name).write_bytes(content)
+    assert _wer(files, "--out", files / "out", "--json", files / "a.json", hyp=name) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+    assert not (files / "out").exists()
+    assert not (files / "a.json").exists()
+
+
+def test_bad_second_system_and_wordless_references(files, capsys):
+    (files / "few").write_text("u2 a dog\n")
+    assert _wer(files, "--compare", files / "few") == 1
+    assert "few: no hypothesis for utterances u1, u3, u4" in capsys.readouterr().err
+    (files / "other").write_text("u1 the\n")
+    args = ("--mode", "present", "--compare", files / "other")
+    assert _wer(files, *args, hyp="few") == 1
+    assert "no reference word in the 0 utterances shared" in capsys.readouterr().err
+    (files / "silent").write_text("u1\nu2\n")
+    assert _wer(files, ref="silent", hyp="silent") == 1
+    assert "no reference words in the 2 utterances" in capsys.readouterr().err
+
+
+def test_wrong_calls_end_in_status_2(files, capsys):
+    assert _wer(files, "--replications", "1") == 2
+    assert "replications is 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        _wer(files, "--mode", "lenient")
+    assert stop.value.code == 2
