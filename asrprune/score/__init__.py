@@ -1,0 +1,1 @@
+"""Words and references become numbers: WER, its confidence interval, oracle WER, score files."""
