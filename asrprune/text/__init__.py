@@ -1,0 +1,1 @@
+"""Text on its way to the LM: normalisation, SentencePiece, the memory-mapped token stream."""

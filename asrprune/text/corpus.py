@@ -1,0 +1,172 @@
+"""A corpus as a memory-mapped token stream: written once, read at any place without loading it.
+
+The folder holds ``tokenizer.model``, ``data.json`` and, for each of the sets ``train`` and
+``valid``, ``SET.tokens.bin`` (all sentences' ids end to end, without ``<s>`` and ``</s>``; uint16,
+or uint32 for a vocabulary above 65536) and ``SET.offsets.bin`` (int64, sentences + 1 numbers: where
+each sentence starts, and the end). Little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_json, sha256
+
+FORMAT_VERSION = 1
+DATA, TOKENIZER = "data.json", "tokenizer.model"
+SETS = ("train", "valid")
+OFFSET_DTYPE = "<i8"
+
+
+def token_dtype(vocab_size: int) -> str:
+    """The smallest of the stored types that holds every id, as numpy spells it."""
+    return "<u2" if vocab_size <= 1 << 16 else "<u4"
+
+
+def tokens_name(set_name: str) -> str:
+    """File name of a set's ids."""
+    return f"{set_name}.tokens.bin"
+
+
+def offsets_name(set_name: str) -> str:
+    """File name of a set's sentence starts."""
+    return f"{set_name}.offsets.bin"
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """Sentences as ids, without ``<s>`` and ``</s>``; the arrays may be memory-mapped.
+
+    ``tokens`` [n_tokens] unsigned integers, ``offsets`` [n_sentences + 1] int64, rising from 0.
+    """
+
+    tokens: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        last = int(self.offsets[-1]) if len(self.offsets) else -1
+        if last != len(self.tokens) or int(self.offsets[0]) != 0:
+            raise ValueError(f"offsets end at {last} for {len(self.tokens)} tokens")
+
+    @classmethod
+    def from_sentences(cls, sentences: Iterable[Sequence[int]]) -> TokenStream:
+        """A stream in memory.
+
+        >>> TokenStream.from_sentences([[5, 6], [], [7]]).lengths.tolist()
+        [2, 0, 1]
+        """
+        arrays = [np.asarray(sentence, dtype=np.uint32) for sentence in sentences]
+        tokens = np.concatenate([np.zeros(0, np.uint32), *arrays])
+        ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
+        return cls(tokens, ends)
+
+    @property
+    def n_sentences(self) -> int:
+        """Number of sentences."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of ids; ``</s>`` is not among them."""
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Ids in each sentence, [n_sentences]."""
+        return np.diff(self.offsets).astype(np.int32)
+
+    def sentence(self, index: int) -> NDArray[Any]:
+        """The ids of sentence ``index``, counted from 0."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a folder of ``asrprune tokenize`` holds; sets are opened by ``stream``."""
+
+    path: Path
+    data: Mapping[str, Any]
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokeniser's file."""
+        return self.path / TOKENIZER
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return int(self.data["vocab_size"])
+
+    @property
+    def normaliser(self) -> str:
+        """Name of the normaliser that the text went through."""
+        return str(self.data["normaliser"])
+
+    @property
+    def digest(self) -> str:
+        """A hash of what the folder states about tokeniser and text: equal only for equal data."""
+        return sha256(self.path / DATA)
+
+    def has(self, set_name: str) -> bool:
+        """Whether the folder holds this set (``train`` or ``valid``)."""
+        return set_name in self.data["sets"]
+
+    def stream(self, set_name: str) -> TokenStream:
+        """The set's sentences, memory-mapped.
+
+        Raises InputError for a set that is not there and for files whose size differs from what
+        ``data.json`` states.
+        """
+        if not self.has(set_name):
+            known = ", ".join(self.data["sets"])
+            raise InputError(self.path / DATA, None, f"no set {set_name!r}", f"one of {known}")
+        counts = self.data["sets"][set_name]
+        tokens = _mapped(self.path / tokens_name(set_name), self.data["dtype"], counts["tokens"])
+        starts = self.path / offsets_name(set_name)
+        offsets = _mapped(starts, OFFSET_DTYPE, counts["sentences"] + 1)
+        if int(offsets[0]) != 0 or int(offsets[-1]) != len(tokens):
+            found = f"sentences from {offsets[0]} to {offsets[-1]}"
+            raise InputError(starts, None, found, f"from 0 to {len(tokens)}")
+        return TokenStream(tokens, offsets)
+
+
+def open_corpus(path: PathLike) -> Corpus:
+    """The corpus in folder ``path``.
+
+    Raises InputError for a folder that ``asrprune tokenize`` did not write, or whose tokeniser
+    was replaced.
+    """
+    folder = Path(path)
+    if not (folder / DATA).is_file():
+        found = f"no {DATA}" if folder.is_dir() else "no such folder"
+        raise InputError(folder, None, found, "a folder written by `asrprune tokenize`")
+    data = read_json(folder / DATA)
+    if not isinstance(data, dict) or data.get("format") != "asrprune-data":
+        raise InputError(folder / DATA, None, "not a corpus", '"format": "asrprune-data"')
+    if data.get("version") != FORMAT_VERSION:
+        found = f"version {data.get('version')}"
+        raise InputError(folder / DATA, None, found, f"version {FORMAT_VERSION}")
+    tokenizer = folder / TOKENIZER
+    digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
+    if digest != data["tokenizer_sha256"]:
+        expected = f"{data['tokenizer_sha256'][:12]}, as in {DATA}"
+        raise InputError(tokenizer, None, f"tokenizer hash {digest[:12]}", expected)
+    return Corpus(folder, data)
+
+
+def _mapped(path: Path, dtype: str, count: int) -> NDArray[Any]:
+    expected = count * np.dtype(dtype).itemsize
+    size = path.stat().st_size if path.is_file() else -1
+    if size != expected:
+        found = "no such file" if size < 0 else f"{size} bytes"
+        raise InputError(path, None, found, f"{expected} bytes ({count} numbers)")
+    if count == 0:  # an empty file cannot be mapped
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", shape=(count,))
