@@ -92,7 +92,12 @@ def _top_parser() -> argparse.ArgumentParser:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, keeps the line breaks of the example."""
+    """Shows defaults where there is one, keeps the line breaks of the example."""
+
+    def _get_help_string(self, action: argparse.Action) -> Optional[str]:
+        if action.default in (None, False, []):
+            return action.help
+        return super()._get_help_string(action)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""``asrprune list [AXIS]``: what each axis offers."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+from typing import Any
+
+from asrprune.core.tables import lookup
+
+EXAMPLE = "example: asrprune list criteria"
+
+AXES = {
+    "criteria": ("asrprune.prune.criteria", "CRITERIA"),
+    "methods": ("asrprune.prune.methods", "METHODS"),
+    "schedules": ("asrprune.prune.schedules", "SCHEDULES"),
+    "formats": ("asrprune.firstpass.formats", "FORMATS"),
+    "engines": ("asrprune.lm.engines", "ENGINES"),
+    "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
+    "optimisers": ("asrprune.lm.optimizers", "OPTIMISERS"),
+}
+"""Axis -> (module, name of its table)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("axis", nargs="?", help=f"one of {', '.join(AXES)} (default: all)")
+
+
+def run(args: argparse.Namespace) -> None:
+    chosen = AXES if args.axis is None else {args.axis: lookup(AXES, args.axis, "axis")}
+    for axis, (module, table) in chosen.items():
+        sys.stdout.write(f"{axis}\n")
+        entries = getattr(importlib.import_module(module), table)
+        width = max(len(name) for name in entries)
+        for name, entry in entries.items():
+            sys.stdout.write(f"  {name:<{width}}  {describe(entry)}".rstrip() + "\n")
+
+
+def describe(entry: Any) -> str:
+    """The entry's ``description``, or the first line of its own docstring."""
+    text = getattr(entry, "description", None)
+    if not isinstance(text, str):
+        text = inspect.getdoc(entry) or ""
+    return text.strip().split("\n")[0]

@@ -1,0 +1,58 @@
+"""``asrprune report``: one table and one page from the folders of finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+EXAMPLE = (
+    "example: asrprune report --runs exp/mini/runs/* --ref exp/mini/data/test/text "
+    "--baseline dense --first-pass exp/mini/first-pass/test/first_pass.json --out exp/mini/report"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", nargs="+", required=True, help="run folders, one a system")
+    parser.add_argument("--ref", required=True, help="reference text of the test set (Kaldi text)")
+    parser.add_argument("--baseline", help="name of the run that the others are compared with")
+    parser.add_argument("--first-pass", help="first_pass.json of the test set, for the total RTF")
+    parser.add_argument("--title", default="asrprune report", help="heading of the page")
+    parser.add_argument(
+        "--fact", action="append", default=[], metavar="LABEL=TEXT", help="a line for the page"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--out", required=True, help="folder for table.md, table.json, index.html")
+
+
+def run(args: argparse.Namespace) -> None:
+    from asrprune.files import read_json, write_json, write_text
+    from asrprune.lm.provenance import provenance
+    from asrprune.report.gather import gather_rows
+    from asrprune.report.page import html_page
+    from asrprune.report.tables import markdown_table
+
+    facts = {}
+    for fact in args.fact:
+        label, sign, text = fact.partition("=")
+        if not sign:
+            raise ValueError(f"--fact {fact!r}; expected LABEL=TEXT")
+        facts[label] = text
+    rows = gather_rows(args.runs, args.ref, args.baseline, args.first_pass, args.seed)
+    origin = provenance(args.command_line, seed=args.seed)
+    if args.first_pass is not None:
+        decoder = read_json(args.first_pass)
+        facts["first pass"] = ", ".join(
+            f"{name} {decoder[name]}" for name in ("decoder", "rtf", "nj") if name in decoder
+        )
+    facts.update({label: str(value) for label, value in origin.items()})
+    out = Path(args.out)
+    table = markdown_table(rows)
+    with write_text(out / "index.html") as stream:
+        stream.write(html_page(args.title, rows, facts))
+    with write_text(out / "table.md") as stream:
+        stream.write(table)
+    write_json(out / "table.json", {"rows": [asdict(row) for row in rows], "provenance": origin})
+    sys.stdout.write(table)
+    sys.stdout.write(f"report: {out / 'index.html'}\n")
