@@ -1,0 +1,179 @@
+"""``asrprune prune``: an LM of one size or many from a trained one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+EXAMPLE = (
+    "example: asrprune prune --lm exp/lm --data data --criterion kfac --method low-rank "
+    "--schedule cubic --sparsity 0.3,0.5,0.7 --fine-tune-tokens 2000000 --out exp/low-rank"
+)
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from asrprune.prune.criteria import CRITERIA
+    from asrprune.prune.methods import METHODS
+    from asrprune.prune.plan import Plan
+    from asrprune.prune.schedules import SCHEDULES
+
+    default = Plan()
+    unset = argparse.SUPPRESS
+    parser.add_argument("--lm", required=True, help="checkpoint folder to prune")
+    parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
+    parser.add_argument("--out", required=True, help="folder for the pruned checkpoints")
+    parser.add_argument("--plan", metavar="FILE", help="plan as JSON; other flags override it")
+    parser.add_argument(
+        "--criterion",
+        choices=list(CRITERIA),
+        default=unset,
+        help=f"what says which units are worth least (default: {default.criterion})",
+    )
+    parser.add_argument(
+        "--method",
+        choices=list(METHODS),
+        default=unset,
+        help=f"which units are removed (default: {default.method})",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=list(SCHEDULES),
+        default=unset,
+        help=f"how much by when; one-shot makes each size on its own, the others all sizes in "
+        f"one run (default: {default.schedule})",
+    )
+    parser.add_argument(
+        "--sparsity",
+        metavar="S,S,...",
+        default=unset,
+        help="fractions of the prunable parameters to remove: of all weights of the blocks' "
+        f"matrices, not of biases, norms and embedding (default: {default.sparsities[0]})",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=unset,
+        help=f"pruning steps of a run (default: {default.steps})",
+    )
+    parser.add_argument(
+        "--fine-tune-tokens",
+        type=int,
+        default=unset,
+        metavar="N",
+        help=f"tokens of fine-tuning of one run (default: {default.fine_tune_tokens})",
+    )
+    parser.add_argument(
+        "--statistics-tokens",
+        type=int,
+        default=unset,
+        metavar="N",
+        help=f"tokens read for the criterion at each step (default: {default.statistics_tokens})",
+    )
+    parser.add_argument(
+        "--distill",
+        action=argparse.BooleanOptionalAction,
+        default=unset,
+        help=f"learn from the given LM in fine-tuning (default: {default.recovery.distill})",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other key of the plan, as options.min_rank=16 or recovery.optimizer.lr=0.001",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=unset, help=f"random seed (default: {default.seed})"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--device", default="cpu", help="torch device")
+
+
+def run(args: argparse.Namespace) -> None:
+    import torch
+
+    from asrprune.errors import InputError
+    from asrprune.lm.checkpoint import load_checkpoint
+    from asrprune.lm.open import lm_digest
+    from asrprune.lm.provenance import provenance
+    from asrprune.prune.family import family_table
+    from asrprune.prune.loop import PruningData, prune_family
+    from asrprune.prune.plan import Plan, plan_from_dict, read_plan
+    from asrprune.text.corpus import open_corpus
+
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ValueError(f"--threads is {args.threads}; expected >= 1")
+        torch.set_num_threads(args.threads)
+    plan = Plan() if args.plan is None else read_plan(args.plan, Plan())
+    plan = plan_from_dict(_overrides(args), plan)
+    parent = load_checkpoint(args.lm, args.device)
+    corpus = open_corpus(args.data)
+    tokenizer = corpus.data["tokenizer_sha256"]
+    if tokenizer != parent.tokenizer_sha256:
+        found = f"tokenizer hash {tokenizer[:12]}"
+        expected = f"{parent.tokenizer_sha256[:12]}, that of {args.lm}"
+        raise InputError(args.data, None, found, expected)
+    data = PruningData(
+        corpus.stream("train"), corpus.stream("valid") if corpus.has("valid") else None
+    )
+    digest = lm_digest(args.lm)
+    made = provenance(
+        args.command_line, seed=plan.seed, parent=args.lm, parent_digest=digest, data=args.data
+    )
+    identity = {"lm": digest, "data": corpus.digest}
+    family = prune_family(parent, data, plan, args.out, made, identity)
+    sys.stdout.write(family_table(family) + "\n")
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, as a part of a plan."""
+    given = vars(args)
+    value: dict[str, Any] = {
+        key: given[key]
+        for key in (
+            "criterion",
+            "method",
+            "schedule",
+            "steps",
+            "fine_tune_tokens",
+            "statistics_tokens",
+            "seed",
+        )
+        if key in given
+    }
+    if "sparsity" in given:
+        value["sparsities"] = _fractions(given["sparsity"])
+    for item in given["set"]:
+        _put(value, item)
+    if "distill" in given:
+        value.setdefault("recovery", {})["distill"] = given["distill"]
+    return value
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sparsity is {text!r}; expected numbers such as 0.3,0.5") from None
+
+
+def _put(value: dict[str, Any], item: str) -> None:
+    """Add ``a.b=JSON`` (or a bare word) to nested dicts."""
+    import json
+
+    path, equals, text = item.partition("=")
+    if not equals or not path:
+        raise ValueError(f"--set {item!r}; expected KEY=VALUE")
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError:
+        parsed = text
+    *parents, last = path.split(".")
+    for parent in parents:
+        value = value.setdefault(parent, {})
+    value[last] = parsed

@@ -1,0 +1,75 @@
+"""Making matrices really smaller: neurons, heads and rank-one components leave the tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.transformer import Block, TransformerLM
+from asrprune.prune.factorisation import balance
+
+
+def keep_outputs(linear: AnyLinear, kept: Tensor) -> AnyLinear:
+    """The linear with only the outputs ``kept`` (ascending indices), as a new module."""
+    bias = linear.bias.detach()[kept]
+    if isinstance(linear, LowRankLinear):
+        return low_rank_linear(linear.A.detach()[kept], linear.B.detach(), bias)
+    return dense_linear(linear.weight.detach()[kept], bias)
+
+
+def keep_inputs(linear: AnyLinear, kept: Tensor) -> AnyLinear:
+    """The linear with only the inputs ``kept`` (ascending indices), as a new module."""
+    bias = linear.bias.detach()
+    if isinstance(linear, LowRankLinear):
+        return low_rank_linear(linear.A.detach(), linear.B.detach()[:, kept], bias)
+    return dense_linear(linear.weight.detach()[:, kept], bias)
+
+
+def keep_neurons(block: Block, kept: Tensor) -> None:
+    """Leave only the FFN neurons ``kept`` (ascending indices) in the block."""
+    block.ffn.up = keep_outputs(block.ffn.up, kept)
+    block.ffn.down = keep_inputs(block.ffn.down, kept)
+
+
+def keep_heads(block: Block, kept: Tensor) -> None:
+    """Leave only the attention heads ``kept`` (ascending indices) in the block."""
+    attention = block.attn
+    size = attention.head_dim
+    rows = (kept[:, None] * size + torch.arange(size, device=kept.device)).flatten()
+    for name in ("q", "k", "v"):
+        setattr(attention, name, keep_outputs(getattr(attention, name), rows))
+    attention.o = keep_inputs(attention.o, rows)
+    attention.heads = len(kept)
+
+
+def replace_linear(model: TransformerLM, index: int, name: str, linear: AnyLinear) -> None:
+    """Put ``linear`` in the place of matrix ``name`` of block ``index``."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.blocks[index].get_submodule(parent), child, linear)
+
+
+def dense_linear(weight: Tensor, bias: Tensor) -> DenseLinear:
+    """A dense matrix with these values (copied)."""
+    out_features, in_features = weight.shape
+    made = _empty(DenseLinear, in_features, out_features)
+    made.weight = nn.Parameter(weight.detach().clone().contiguous())
+    made.bias = nn.Parameter(bias.detach().clone())
+    return made
+
+
+def low_rank_linear(a: Tensor, b: Tensor, bias: Tensor) -> LowRankLinear:
+    """A low-rank matrix with these components (copied, factors balanced)."""
+    a, b = balance(a, b)
+    made = LowRankLinear(0, 0, 0)
+    made.in_features, made.out_features, made.rank = b.shape[1], a.shape[0], a.shape[1]
+    made.A = nn.Parameter(a.detach().clone().contiguous())
+    made.B = nn.Parameter(b.detach().clone().contiguous())
+    made.bias = nn.Parameter(bias.detach().clone())
+    return made
+
+
+def _empty(kind: type[DenseLinear], in_features: int, out_features: int) -> DenseLinear:
+    """The module without memory or random numbers spent on an initialisation."""
+    with torch.device("meta"):
+        return kind(in_features, out_features)

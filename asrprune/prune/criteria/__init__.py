@@ -1,0 +1,26 @@
+"""CRITERIA: how much a tile of a matrix is worth. Higher = keep. One file each."""
+
+from __future__ import annotations
+
+from asrprune.prune.criteria.activation import activation
+from asrprune.prune.criteria.criterion import Criterion
+from asrprune.prune.criteria.fisher import fisher, kfac
+from asrprune.prune.criteria.magnitude import magnitude, magnitude_l1
+from asrprune.prune.criteria.random import random
+from asrprune.prune.criteria.taylor import taylor, taylor_squared
+
+CRITERIA: dict[str, Criterion] = {
+    "magnitude": Criterion(magnitude, frozenset(), "sum w^2"),
+    "magnitude-l1": Criterion(magnitude_l1, frozenset(), "sum |w|"),
+    "random": Criterion(random, frozenset(), "uniform noise (the control)"),
+    "taylor": Criterion(taylor, frozenset({"gradient"}), "|sum w g|"),
+    "taylor-squared": Criterion(
+        taylor_squared, frozenset({"tile_gradient_squared"}), "1/2 E[(sum w g)^2]"
+    ),
+    "fisher": Criterion(fisher, frozenset({"gradient_squared"}), "1/2 sum w^2 E[g^2]"),
+    "kfac": Criterion(kfac, frozenset({"gram", "output_gram"}), "1/2 tr(F W G W^T)"),
+    "activation": Criterion(activation, frozenset({"input_squared"}), "sum w^2 E[x^2]"),
+}
+"""Name -> criterion, in reading order: from weights alone to data and gradients."""
+
+__all__ = ["CRITERIA", "Criterion"]

@@ -1,0 +1,25 @@
+"""What a criterion is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from asrprune.prune.gates import Gate
+from asrprune.prune.statistics import MatrixStatistics
+
+Score = Callable[[Gate, MatrixStatistics, torch.Generator], Tensor]
+"""Scores [tile rows, tile columns] of a gate's tiles, all >= 0. Higher = keep; scores of tiles
+add up, and may be compared between matrices after division by the parameters that they save."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A scoring function, the statistics that it reads, and its formula for `asrprune list`."""
+
+    score: Score
+    needs: frozenset[str]
+    description: str

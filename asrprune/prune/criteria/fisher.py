@@ -1,0 +1,48 @@
+"""Second order with the Fisher matrix for the Hessian: diagonal, or as a Kronecker product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asrprune.prune.gates import Gate
+from asrprune.prune.statistics import MatrixStatistics
+
+
+def fisher(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+    """``1/2 sum of w^2 E[g^2]`` over each tile: nats per token, diagonal Fisher matrix.
+
+    Source: optimal brain damage (LeCun, Denker and Solla 1989), eq. 5, with the empirical Fisher
+    diagonal in place of the Hessian's.
+    """
+    squares = gate.matrix.detach().square() * statistics.need("gradient_squared")
+    return 0.5 * gate.tile_sum(squares)
+
+
+def kfac(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+    """``1/2 tr(F D G D^T)`` of each tile D: nats per token, Kronecker-factored Fisher matrix.
+
+    G = E[x x^T] is the input's and F = E[g g^T] the output gradient's second moment. It counts
+    what the diagonal leaves out: correlation between the weights of one tile. All methods and
+    matrices share its unit, so it also says which matrix should give most.
+
+    Source: Martens and Grosse 2015 (arXiv 1503.05671), eq. 1, inserted in the second-order
+    expansion of the loss.
+    """
+    matrix = gate.matrix.detach()
+    height, width = matrix.shape
+    tile_rows, tile_columns = height // gate.rows, width // gate.columns
+    tiles = matrix.reshape(tile_rows, gate.rows, tile_columns, gate.columns)
+    outputs = _diagonal_blocks(statistics.need("output_gram"), gate.rows)  # [R, r, r]
+    inputs = _diagonal_blocks(statistics.need("gram"), gate.columns)  # [C, c, c]
+    weighted = torch.einsum("Rij,RjCa->RiCa", outputs, tiles)
+    weighted = torch.einsum("RiCa,Cab->RiCb", weighted, inputs)
+    return 0.5 * (weighted * tiles).sum(dim=(1, 3)).clamp(min=0.0)  # rounding may go below 0
+
+
+def _diagonal_blocks(matrix: Tensor, size: int) -> Tensor:
+    """Square blocks along the diagonal, [n, n] to [n / size, size, size]."""
+    count = matrix.shape[0] // size
+    blocks = matrix.reshape(count, size, count, size)
+    index = torch.arange(count, device=matrix.device)
+    return blocks[index, :, index, :]

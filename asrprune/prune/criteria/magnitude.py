@@ -1,0 +1,33 @@
+"""Magnitude: what is small is worth little."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asrprune.prune.gates import Gate
+from asrprune.prune.statistics import MatrixStatistics
+
+
+def magnitude(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+    """Sum of w^2 over each tile; with feeding weights u_j of column j, of w_ij^2 ||u_j||^2.
+
+    For one weight this ranks as |w| does. For component i of a product A B it is
+    ``||a_i||^2 ||b_i||^2``: the squared singular value when A B is an SVD. For a neuron it is
+    the product of the squared norms of its incoming and outgoing weights, which does not change
+    when scale moves from one to the other.
+
+    Source: Hanson and Pratt 1988; Han et al. 2015 (arXiv 1506.02626).
+    """
+    squares = gate.matrix.detach().square()
+    if gate.feeding is not None:
+        squares = squares * gate.feeding
+    return gate.tile_sum(squares)
+
+
+def magnitude_l1(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+    """Sum of |w| over each tile; with feeding weights u_j of column j, of |w_ij| ||u_j||."""
+    sizes = gate.matrix.detach().abs()
+    if gate.feeding is not None:
+        sizes = sizes * gate.feeding.sqrt()
+    return gate.tile_sum(sizes)

@@ -1,0 +1,133 @@
+"""Low rank: every matrix as a sum of rank-one components, of which the least leave."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from asrprune.core.tables import lookup
+from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.compaction import low_rank_linear, replace_linear
+from asrprune.prune.factorisation import FACTORISATIONS, break_even
+from asrprune.prune.gates import Gate, entry, whole
+from asrprune.prune.methods.method import (
+    Masks,
+    Options,
+    Scorer,
+    matrix_key,
+    prunable_parameters,
+    stored_parameters,
+    unreachable,
+)
+from asrprune.prune.methods.structured import SLACK, best, kept_counts, unit_chain
+from asrprune.prune.selection import Chain, choose_levels
+from asrprune.prune.statistics import MatrixStatistics
+
+Place = tuple[int, str]
+"""Block index and matrix name."""
+
+
+def low_rank(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
+) -> None:
+    """Remove the rank-one components that lose least score per parameter saved, over all matrices.
+
+    A copy of the model with every matrix factored at full rank is scored by the criterion. A
+    dense matrix stays as it is until a rank below break-even pays; ranks are multiples of
+    ``multiple_of``. Raises ValueError for a masked model or a size out of reach.
+    """
+    if masks:
+        raise ValueError("the model is masked; low-rank pruning starts from an unmasked one")
+    factored = _factored(model, scorer, options)
+    gates, places = [], []
+    for index, name, linear in factored.linears():
+        if name in options.matrices and isinstance(linear, LowRankLinear) and linear.rank:
+            gates.append(_gate(index, name, linear))
+            places.append((index, name))
+    scores = [score.double().sum(0) for score in scorer.scores(factored, gates)]
+    linears = {(index, name): linear for index, name, linear in model.linears()}
+    chains, counts_of = [], []
+    for place, gate, score in zip(places, gates, scores):
+        linear = linears[place]
+        chain, counts = _chain(gate, linear, score, options)
+        chains.append(chain)
+        counts_of.append(counts)
+    total = sum(prunable_parameters(model, options.matrices).values())
+    least = total - sum(chain.saved[-1] for chain in chains)
+    if keep < least:
+        raise unreachable(keep, least)
+    levels = choose_levels(chains, max(total - keep, 0), round(keep * SLACK))
+    for place, gate, score, counts, level in zip(places, gates, scores, counts_of, levels):
+        if level == 0:
+            continue
+        source = gate.linear
+        assert isinstance(source, LowRankLinear)
+        kept = best(score, counts[level])
+        a, b = source.A.detach()[:, kept], source.B.detach()[kept]
+        replace_linear(model, *place, low_rank_linear(a, b, source.bias))
+
+
+def _factored(model: TransformerLM, scorer: Scorer, options: Options) -> TransformerLM:
+    """A copy of the model in which every matrix to prune is a product of all its components."""
+    factorise, needs = lookup(FACTORISATIONS, options.factorisation, "factorisation")
+    places = [
+        (index, name)
+        for index, name, linear in model.linears()
+        if name in options.matrices
+        and 0 not in (linear.in_features, linear.out_features)
+        and (isinstance(linear, DenseLinear) or (options.refactor and linear.rank > 0))
+    ]
+    known = _statistics(model, places, scorer, needs)
+    factored = copy.deepcopy(model)
+    for index, name, linear in model.linears():
+        if (index, name) in known:
+            a, b = factorise(whole(linear), known[index, name])
+            if isinstance(linear, LowRankLinear):  # the product has no more components than this
+                a, b = a[:, : linear.rank], b[: linear.rank]
+            replace_linear(factored, index, name, low_rank_linear(a, b, linear.bias))
+    return factored
+
+
+def _statistics(
+    model: TransformerLM, places: list[Place], scorer: Scorer, needs: frozenset[str]
+) -> dict[Place, MatrixStatistics]:
+    """Input and output statistics of whole matrices, whichever way they are stored."""
+    linears = {(index, name): linear for index, name, linear in model.linears()}
+    gates = []
+    for place in places:
+        linear = linears[place]
+        key = matrix_key(*place)
+        gates.append(Gate(key, linear, entry(linear), 1, 1, cost=1))
+        if isinstance(linear, LowRankLinear):
+            gates.append(Gate(key, linear, "A", 1, 1, cost=1))
+    found = iter(scorer.statistics(model, gates, needs))
+    known = {}
+    for place in places:
+        known[place] = next(found)
+        if isinstance(linears[place], LowRankLinear):
+            known[place].output_gram = next(found).output_gram
+    return known
+
+
+def _gate(index: int, name: str, linear: LowRankLinear) -> Gate:
+    """The components as columns of A, each fed by its row of B."""
+    height, _ = linear.A.shape
+    feeding = linear.B.detach().square().sum(1)
+    cost = linear.in_features + linear.out_features
+    return Gate(matrix_key(index, name), linear, "A", max(height, 1), 1, cost, feeding)
+
+
+def _chain(
+    gate: Gate, linear: AnyLinear, scores: Tensor, options: Options
+) -> tuple[Chain, list[int]]:
+    """Levels from the matrix as stored down to the smallest rank."""
+    units = len(scores)
+    most = units - 1
+    extra = 0
+    if isinstance(linear, DenseLinear):
+        most = min(break_even(linear.out_features, linear.in_features), units)
+        extra = stored_parameters(linear) - units * gate.cost
+    counts = kept_counts(units, most, options.min_rank, options.multiple_of)
+    return unit_chain(gate.key, scores, counts, gate.cost, extra), counts

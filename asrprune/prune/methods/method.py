@@ -1,0 +1,122 @@
+"""What a method is: it takes parameters out of a model until so many are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable, Protocol
+
+from torch import Tensor
+
+from asrprune.lm.layers import AnyLinear, LowRankLinear
+from asrprune.lm.shape import BLOCK_LINEARS
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.gates import Gate
+from asrprune.prune.statistics import MatrixStatistics
+
+Masks = dict[str, Tensor]
+"""Matrix key (``"0.ffn.up"``) -> boolean tensor shaped as its weight, True = kept."""
+
+
+class Scorer(Protocol):
+    """What a method may ask about the model that it prunes."""
+
+    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
+        """The criterion's scores [tile rows, tile columns] of every gate; higher = keep."""
+
+    def statistics(
+        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
+    ) -> list[MatrixStatistics]:
+        """Statistics of every gate over the plan's statistics tokens."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What methods let the user choose.
+
+    ``matrices`` are pruned (names of BLOCK_LINEARS). ``scope`` of the mask methods: ``global``
+    ranks all weights together, ``matrix`` gives every matrix the same sparsity, ``row`` every
+    output of every matrix. ``multiple_of`` is what FFN widths and ranks are rounded to. What is
+    never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons of each block,
+    rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
+    matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
+    already factored one are made again from its product at every step.
+    """
+
+    matrices: tuple[str, ...] = BLOCK_LINEARS
+    scope: str = "global"
+    multiple_of: int = 8
+    min_heads: int = 1
+    min_width: int = 8
+    min_rank: int = 8
+    min_share: float = 0.01
+    factorisation: str = "activation-aware"
+    refactor: bool = True
+
+    def __post_init__(self) -> None:
+        for name in self.matrices:
+            if name not in BLOCK_LINEARS:
+                raise ValueError(f"matrix {name!r}; known: {', '.join(BLOCK_LINEARS)}")
+        if self.scope not in SCOPES:
+            raise ValueError(f"scope {self.scope!r}; known: {', '.join(SCOPES)}")
+        if self.multiple_of < 1:
+            raise ValueError(f"multiple_of is {self.multiple_of}; expected >= 1")
+        for field in ("min_heads", "min_width", "min_rank"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} is {getattr(self, field)}; expected >= 0")
+        if not 0.0 <= self.min_share <= 1.0:
+            raise ValueError(f"min_share is {self.min_share}; expected 0..1")
+
+
+SCOPES = ("global", "matrix", "row")
+
+
+Apply = Callable[[TransformerLM, int, Scorer, Options, Masks], None]
+"""``apply(model, keep, scorer, options, masks)`` changes ``model`` and ``masks`` in place so that
+``keep`` prunable parameters are left, as nearly as the units allow. What was removed before stays
+removed. Raises ValueError when the units do not allow so few."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to prune, and what is removed. ``masks``: weights become zeros in matrices of the old
+    shape, which makes the file smaller but no ordinary kernel faster."""
+
+    apply: Apply
+    description: str
+    masks: bool
+
+
+def matrix_key(index: int, name: str) -> str:
+    """Block 0's FFN input matrix is ``0.ffn.up``."""
+    return f"{index}.{name}"
+
+
+def stored_parameters(linear: AnyLinear) -> int:
+    """Parameters of a matrix as stored, without its bias."""
+    if isinstance(linear, LowRankLinear):
+        return linear.A.numel() + linear.B.numel()
+    return linear.weight.numel()
+
+
+def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[str, int]:
+    """Stored parameters of every matrix that a plan may prune, zeros counted, by matrix key."""
+    return {
+        matrix_key(index, name): stored_parameters(linear)
+        for index, name, linear in model.linears()
+        if name in matrices
+    }
+
+
+def kept_parameters(model: TransformerLM, matrices: Sequence[str], masks: Masks) -> dict[str, int]:
+    """The same without what is masked."""
+    counts = prunable_parameters(model, matrices)
+    return {key: int(masks[key].sum()) if key in masks else count for key, count in counts.items()}
+
+
+def unreachable(keep: int, least: int) -> ValueError:
+    """The error for asking to keep fewer parameters than the units allow."""
+    return ValueError(
+        f"cannot go down to {keep} prunable parameters: the least that this method can keep is "
+        f"{least} under its min_* options"
+    )

@@ -1,0 +1,118 @@
+"""Unstructured: the weights (or 4x1 blocks) with the lowest scores become zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from asrprune.lm.layers import DenseLinear
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.gates import Gate
+from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, unreachable
+from asrprune.prune.selection import lowest
+
+
+def unstructured(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
+) -> None:
+    """Leave exactly ``keep`` weights, the rest zero; a tie goes to the earlier weight."""
+    _mask_tiles(model, keep, scorer, options, masks, rows=1)
+
+
+def block_4x1(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
+) -> None:
+    """Leave ``keep`` weights (to the nearest 4) in blocks of 4 neighbouring outputs of one input.
+
+    That is the shape that CPU kernels can use. Raises ValueError for a matrix whose number of
+    outputs is not a multiple of 4.
+    """
+    _mask_tiles(model, keep, scorer, options, masks, rows=4)
+
+
+def element_gates(model: TransformerLM, options: Options, rows: int) -> list[Gate]:
+    """One gate of ``rows`` x 1 tiles per dense matrix to prune.
+
+    Raises ValueError for a low-rank matrix: masks are for dense ones.
+    """
+    gates = []
+    for index, name, linear in model.linears():
+        if name not in options.matrices:
+            continue
+        key = matrix_key(index, name)
+        if not isinstance(linear, DenseLinear):
+            raise ValueError(f"matrix {key} is low rank; masks need dense matrices")
+        gates.append(Gate(key, linear, "weight", rows, 1, cost=rows))
+    return gates
+
+
+def apply_masks(model: TransformerLM, masks: Masks) -> None:
+    """Write zeros where the masks say removed."""
+    with torch.no_grad():
+        for index, name, linear in model.linears():
+            mask = masks.get(matrix_key(index, name))
+            if mask is not None:
+                assert isinstance(linear, DenseLinear)
+                linear.weight.masked_fill_(~mask, 0.0)
+
+
+def _mask_tiles(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks, rows: int
+) -> None:
+    gates = element_gates(model, options, rows)
+    scores = scorer.scores(model, gates)
+    tiles = sum(score.numel() for score in scores)
+    remove = tiles - round(keep / rows)
+    removed = [_removed(gate, masks) for gate in gates]
+    scores = [score.masked_fill(gone, -math.inf) for score, gone in zip(scores, removed)]
+    if options.scope == "global":
+        chosen = _global(scores, removed, remove, options)
+    elif options.scope == "matrix":
+        chosen = _each(scores, remove)
+    else:
+        picked = _each([row for score in scores for row in score], remove)
+        flat = torch.split(torch.cat(picked), [score.numel() for score in scores])
+        chosen = [part.view(score.shape) for part, score in zip(flat, scores)]
+    for gate, gone in zip(gates, chosen):
+        masks[gate.key] = ~gone.repeat_interleave(rows, dim=0)
+    apply_masks(model, masks)
+
+
+def _removed(gate: Gate, masks: Masks) -> Tensor:
+    """Tiles of which nothing is left."""
+    mask = masks.get(gate.key)
+    kept = torch.ones_like(gate.matrix, dtype=torch.bool) if mask is None else mask
+    return gate.tile_sum(kept.float()) == 0
+
+
+def _global(
+    scores: list[Tensor], removed: list[Tensor], remove: int, options: Options
+) -> list[Tensor]:
+    """Rank all tiles together, holding back the best share of each matrix below sparsity 1."""
+    total = sum(score.numel() for score in scores)
+    if not 0 <= remove <= total:
+        raise unreachable(total - remove, 0)
+    share = min(options.min_share, (total - remove) / max(total, 1))
+    held = []
+    for score, gone in zip(scores, removed):
+        count = min(math.ceil(share * score.numel()), int((~gone).sum()))
+        best = ~lowest(score, score.numel() - count)
+        held.append(score.masked_fill(best, math.inf).flatten())
+    chosen = torch.split(lowest(torch.cat(held), remove), [score.numel() for score in scores])
+    return [part.view(score.shape) for part, score in zip(chosen, scores)]
+
+
+def _each(scores: list[Tensor], remove: int) -> list[Tensor]:
+    """The same share of every tensor; the total is exact (largest remainders get one more)."""
+    total = sum(score.numel() for score in scores)
+    if not 0 <= remove <= total:
+        raise unreachable(total - remove, 0)
+    shares = [remove * score.numel() / max(total, 1) for score in scores]
+    counts = [math.floor(share) for share in shares]
+    order = sorted(range(len(scores)), key=lambda i: (counts[i] - shares[i], i))
+    for i in order[: remove - sum(counts)]:
+        counts[i] += 1
+    counts = [max(count, int(torch.isneginf(score).sum())) for count, score in zip(counts, scores)]
+    return [lowest(score, count) for score, count in zip(scores, counts)]

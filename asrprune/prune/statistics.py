@@ -1,0 +1,174 @@
+"""What the data says about a matrix, streamed by hooks with memory independent of the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from asrprune.lm.batches import IGNORED, Batch
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.distillation import summed_loss
+from asrprune.prune.gates import Gate
+
+GRADIENT_STATISTICS = frozenset(
+    {"gradient", "gradient_squared", "tile_gradient_squared", "output_gram"}
+)
+STATISTICS = GRADIENT_STATISTICS | {"input_squared", "gram"}
+
+
+@dataclass
+class MatrixStatistics:
+    """Means over tokens for one gate; what was not asked for is None.
+
+    With L the loss summed over the tokens of a batch, W the gate's matrix, x its input and
+    g = dL/dy at its output, N tokens in all:
+
+    - ``gradient`` [out, in]: sum over batches of dL/dW, over N: the gradient of the mean loss;
+    - ``gradient_squared`` [out, in]: sum over batches of (dL/dW)^2, over N. Tokens count as
+      independent, so this estimates E[g^2] per token whatever the batch size;
+    - ``tile_gradient_squared`` [tiles]: the same for the sum of W * dL/dW over each tile;
+    - ``input_squared`` [in]: E[x^2]; ``gram`` [in, in]: E[x x^T]; ``output_gram`` [out, out]:
+      E[g g^T].
+    """
+
+    tokens: int = 0
+    gradient: Optional[Tensor] = None
+    gradient_squared: Optional[Tensor] = None
+    tile_gradient_squared: Optional[Tensor] = None
+    input_squared: Optional[Tensor] = None
+    gram: Optional[Tensor] = None
+    output_gram: Optional[Tensor] = None
+
+    def need(self, name: str) -> Tensor:
+        """The statistic ``name``. Raises ValueError when it was not collected."""
+        value: Optional[Tensor] = getattr(self, name)
+        if value is None:
+            raise ValueError(f"statistic {name!r} was not collected")
+        return value
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add to a sum, kept in float64."""
+        old: Optional[Tensor] = getattr(self, name)
+        value = value.detach().double()
+        setattr(self, name, value if old is None else old.add_(value))
+
+    def divide(self) -> None:
+        """Turn sums into means over the tokens."""
+        for name in STATISTICS:
+            value: Optional[Tensor] = getattr(self, name)
+            if value is not None:
+                setattr(self, name, (value / max(self.tokens, 1)).float())
+
+
+class _Watcher:
+    """Hooks of one gate; ``mask`` [B, T] says which tokens of the running batch count."""
+
+    def __init__(self, gate: Gate, needs: frozenset[str]) -> None:
+        self.gate = gate
+        self.needs = needs
+        self.sums = MatrixStatistics()
+        self.mask: Optional[Tensor] = None
+
+    def forward_hook(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert self.mask is not None
+        if self.needs & {"input_squared", "gram"}:
+            with torch.no_grad():
+                x = self.gate.features(inputs[0])[self.mask]  # [N, in]
+                if "input_squared" in self.needs:
+                    self.sums.add("input_squared", x.square().sum(0))
+                if "gram" in self.needs:
+                    self.sums.add("gram", x.T @ x)
+        if "output_gram" in self.needs and output.requires_grad:
+            mask = self.mask
+
+            def keep(gradient: Tensor) -> None:
+                g = self.gate.output_gradient(gradient[mask].detach())  # [N, out]
+                self.sums.add("output_gram", g.T @ g)
+
+            output.register_hook(keep)  # type: ignore[no-untyped-call]
+
+    def after_backward(self) -> None:
+        gradient = self.gate.matrix.grad
+        if gradient is None:  # nothing of the loss depends on the matrix
+            gradient = torch.zeros_like(self.gate.matrix)
+        if "gradient" in self.needs:
+            self.sums.add("gradient", gradient)
+        if "gradient_squared" in self.needs:
+            self.sums.add("gradient_squared", gradient.square())
+        if "tile_gradient_squared" in self.needs:
+            products = gradient * self.gate.matrix.detach()
+            self.sums.add("tile_gradient_squared", self.gate.tile_sum(products).square())
+
+
+def collect(
+    model: TransformerLM,
+    gates: Sequence[Gate],
+    batches: Iterable[Batch],
+    needs: frozenset[str],
+    max_tokens: int,
+) -> list[MatrixStatistics]:
+    """Statistics of every gate over the first ``max_tokens`` tokens (whole batches) of ``batches``.
+
+    The model runs without dropout and is left as it was. With nothing needed no batch is read.
+    Raises ValueError for an unknown statistic, or when ``batches`` holds no token.
+    """
+    unknown = needs - STATISTICS
+    if unknown:
+        raise ValueError(f"unknown statistics {sorted(unknown)}; known: {sorted(STATISTICS)}")
+    watchers = [_Watcher(gate, needs) for gate in gates]
+    if not needs or not gates:
+        return [watcher.sums for watcher in watchers]
+    with_gradients = bool(needs & GRADIENT_STATISTICS)
+    seen = 0
+    with _watched(model, watchers, with_gradients):
+        for batch in batches:
+            mask = batch.targets != IGNORED
+            for watcher in watchers:
+                watcher.mask = mask
+            if with_gradients:
+                model.zero_grad(set_to_none=True)
+                summed_loss(model, batch.tokens, batch.targets).backward()  # type: ignore[no-untyped-call]
+                for watcher in watchers:
+                    watcher.after_backward()
+            else:
+                with torch.no_grad():
+                    model(batch.tokens)
+            seen += int(mask.sum())
+            if seen >= max_tokens:
+                break
+    if not seen:
+        raise ValueError("no token to collect statistics from; expected at least one")
+    for watcher in watchers:
+        watcher.sums.tokens = seen
+        watcher.sums.divide()
+    return [watcher.sums for watcher in watchers]
+
+
+@contextmanager
+def _watched(
+    model: TransformerLM, watchers: Sequence[_Watcher], with_gradients: bool
+) -> Iterator[None]:
+    """Hooks in place, dropout off, gradients for the watched matrices alone; undone at the end."""
+    training = model.training
+    wanted = {id(watcher.gate.matrix) for watcher in watchers}
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    handles = [
+        watcher.gate.linear.register_forward_hook(watcher.forward_hook) for watcher in watchers
+    ]
+    model.eval()
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(with_gradients and id(parameter) in wanted)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+        model.zero_grad(set_to_none=True)
+        model.train(training)

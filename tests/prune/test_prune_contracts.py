@@ -1,0 +1,196 @@
+"""One contract for every criterion x method, and for every schedule: entries are tested by being
+listed."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.loop import DataScorer, PruningData
+from asrprune.prune.methods import METHODS, Options
+from asrprune.prune.methods.method import Masks, kept_parameters, prunable_parameters
+from asrprune.prune.plan import Plan
+from asrprune.prune.schedules import SCHEDULES, budget_of, one_run
+from asrprune.text.corpus import TokenStream
+
+V = 30
+FREE = Options(min_heads=0, min_width=0, min_rank=0)
+TOKENS = torch.tensor([[1, 3, 4, 9], [1, 7, 7, 2]])
+
+
+def small_data() -> PruningData:
+    rng = np.random.default_rng(0)
+    sentences = [rng.integers(3, V, size=rng.integers(0, 9)).tolist() for _ in range(40)]
+    return PruningData(TokenStream.from_sentences(sentences))
+
+
+DATA = small_data()
+
+
+def small_model(heads: int = 2, seed: int = 0) -> TransformerLM:
+    torch.manual_seed(seed)
+    return TransformerLM(ModelShape.uniform(V, 16, 2, heads, max_positions=12)).eval()
+
+
+def logits(model: TransformerLM) -> torch.Tensor:
+    with torch.no_grad():
+        return model.logits(model(TOKENS)[0])
+
+
+def tied(model: TransformerLM) -> TransformerLM:
+    """All weights equal: every score ties with every other of its kind."""
+    with torch.no_grad():
+        for _, _, linear in model.linears():
+            linear.weight.fill_(0.25)
+    return model
+
+
+def silent(model: TransformerLM) -> TransformerLM:
+    """One block whose matrices and biases are all zero."""
+    with torch.no_grad():
+        for index, _, linear in model.linears():
+            if index == 0:
+                linear.weight.zero_()
+                linear.bias.zero_()
+    return model
+
+
+CASES = {
+    "plain": small_model,
+    "one head": lambda: small_model(heads=1),
+    "ties": lambda: tied(small_model()),
+    "all-zero block": lambda: silent(small_model()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_criterion_with_every_method(criterion: str, method: str, case: str) -> None:
+    model = CASES[case]()
+    dense = copy.deepcopy(model)
+    plan = Plan(criterion=criterion, method=method, statistics_tokens=60)
+    masks: Masks = {}
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    most = 0.5 if method in ("2:4", "4:8") else 1.0
+    shapes, kept_masks = [dense.shape], []
+    for step, sparsity in enumerate((0.0, 0.25 * most, 0.5 * most, most)):
+        keep = total - round(sparsity * total)
+        METHODS[method].apply(model, keep, DataScorer(plan, DATA, step), FREE, masks)
+        left = sum(kept_parameters(model, FREE.matrices, masks).values())
+        tolerance = {"unstructured": 0, "structured": 0.06, "low-rank": 0.06}.get(method, 0.002)
+        assert abs(left - keep) <= tolerance * total
+        assert torch.isfinite(logits(model)).all()
+        if sparsity == 0.0:
+            assert torch.equal(logits(model), logits(dense))  # bit for bit
+        if sparsity == 1.0:
+            assert left == 0
+        shapes.append(model.shape)
+        kept_masks.append({key: mask.clone() for key, mask in masks.items()})
+    for before, after in zip(kept_masks, kept_masks[1:]):  # nothing comes back
+        assert all(not (after[key] & ~before[key]).any() for key in before)
+    for before_shape, after_shape in zip(shapes, shapes[1:]):
+        for one, two in zip(before_shape.blocks, after_shape.blocks):
+            assert (two.heads, two.ffn) <= (one.heads, one.ffn)
+    for index, name, linear in model.linears():
+        if masks:  # what the mask says is what the weights are
+            assert not linear.weight[~masks[f"{index}.{name}"]].any()
+    assert bool(masks) == METHODS[method].masks
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_same_call_gives_the_same_model(criterion: str, method: str) -> None:
+    plan = Plan(criterion=criterion, method=method, statistics_tokens=60)
+    results = []
+    for _ in range(2):
+        model = small_model()
+        total = sum(prunable_parameters(model, FREE.matrices).values())
+        METHODS[method].apply(model, total // 2, DataScorer(plan, DATA, 0), FREE, {})
+        results.append(model)
+    assert torch.equal(logits(results[0]), logits(results[1]))
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_statistics_leave_the_model_as_it_was(criterion: str) -> None:
+    model = small_model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = Plan(criterion=criterion, method="structured", statistics_tokens=60)
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    METHODS["structured"].apply(model, total, DataScorer(plan, DATA, 0), Options(), {})
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["structured", "low-rank"])
+def test_nothing_vanishes_unless_asked(method: str) -> None:
+    model = small_model()
+    plan = Plan(method=method, criterion="magnitude")
+    with pytest.raises(ValueError, match="the least that this method can keep is"):
+        METHODS[method].apply(model, 0, DataScorer(plan, DATA, 0), Options(), {})
+    if method == "structured":
+        least = 2 * (4 * 16 * 8 + 2 * 16 * 8)  # a head and 8 neurons in each of two blocks
+        METHODS[method].apply(model, least, DataScorer(plan, DATA, 0), Options(), {})
+        assert [(block.heads, block.ffn) for block in model.shape.blocks] == [(1, 8), (1, 8)]
+
+
+def test_a_global_mask_keeps_a_share_of_every_matrix() -> None:
+    model = silent(small_model())
+    plan = Plan(criterion="magnitude")
+    masks: Masks = {}
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    METHODS["unstructured"].apply(model, total // 10, DataScorer(plan, DATA, 0), Options(), masks)
+    assert sum(int(mask.sum()) for mask in masks.values()) == total // 10
+    assert all(mask.sum() >= 0.01 * mask.numel() for mask in masks.values())
+
+
+@pytest.mark.parametrize("scope", ["matrix", "row"])
+def test_scopes_remove_the_same_share_everywhere(scope: str) -> None:
+    model = small_model()
+    plan = Plan(criterion="taylor", statistics_tokens=60)
+    masks: Masks = {}
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    options = Options(scope=scope)
+    METHODS["unstructured"].apply(model, total // 4, DataScorer(plan, DATA, 0), options, masks)
+    assert sum(int(mask.sum()) for mask in masks.values()) == total // 4
+    for mask in masks.values():
+        shares = mask.float().mean() if scope == "matrix" else mask.float().mean(1)
+        assert torch.allclose(shares, torch.full_like(shares, 0.25))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_rises_and_ends_on_target(schedule: str) -> None:
+    for n_steps in (1, 3, 10):
+        values = [SCHEDULES[schedule](step, n_steps, 0.2, 0.9) for step in range(n_steps + 1)]
+        assert values[0] == pytest.approx(0.2)
+        assert values[-1] == 0.9
+        assert values == sorted(values)
+    for step, n_steps, start, final in ((-1, 3, 0, 1), (4, 3, 0, 1), (0, 3, 0.5, 0.2)):
+        with pytest.raises(ValueError, match="expected"):
+            SCHEDULES[schedule](step, n_steps, start, final)
+
+
+def test_cubic_by_hand() -> None:
+    assert SCHEDULES["cubic"](1, 2, 0.0, 0.8) == pytest.approx(0.8 - 0.8 / 8)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("sizes", [(0.5,), (0.3, 0.5, 0.7), (0.1, 0.2, 0.25, 0.8), (0.0, 1.0)])
+def test_one_run_meets_every_size(schedule: str, sizes: tuple[float, ...]) -> None:
+    for n_steps in (1, 2, 8):
+        steps = one_run(schedule, n_steps, 0.0, sizes)
+        assert [step.member for step in steps if step.member is not None] == sorted(sizes)
+        assert all(step.member in (None, step.sparsity) for step in steps)
+        assert [step.sparsity for step in steps] == sorted({step.sparsity for step in steps})
+        assert len(steps) <= max(n_steps, len(sizes))
+        budget = [budget_of(steps, number, 1001, 0.4) for number in range(len(steps))]
+        assert sum(budget) == 1001
+        assert min(budget) >= 0
