@@ -1,0 +1,98 @@
+"""Audio of a lhotse CutSet file, cut by cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.errors import InputError, MissingPackage
+from asrprune.files import PathLike, read_lines
+
+
+@dataclass(frozen=True)
+class CutLine:
+    """One cut of a file, still as its JSON line, so that it can be sent to another process."""
+
+    path: str
+    line: int
+    utt: str
+    ref: Optional[str]
+    text: str
+
+
+def read_cut_lines(path: PathLike) -> Iterator[CutLine]:
+    """Yield the cuts of a lhotse JSON-lines file (``.jsonl`` or ``.jsonl.gz``) in file order.
+
+    The utterance id is that of the cut's supervision if it has exactly one, else the cut's own;
+    ``ref`` joins the texts of the supervisions (None without any). Audio is not opened.
+    Raises InputError with the line for bad JSON, a cut without an id, an id with white space or
+    one that cannot be a file name, and an id that comes twice.
+    """
+    seen: dict[str, int] = {}
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise InputError(path, number, f"bad JSON ({problem.msg})", "a lhotse cut") from None
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise InputError(path, number, f"{line[:40]!r}", "a lhotse cut with an id")
+        parts = record.get("supervisions", [])
+        utt = str(parts[0]["id"]) if len(parts) == 1 and "id" in parts[0] else record["id"]
+        if utt.split() != [utt] or "/" in utt:
+            found = f"utterance id {utt!r}"
+            raise InputError(path, number, found, "an id without white space and slashes")
+        if utt in seen:
+            found = f"utterance {utt} again (first on line {seen[utt]})"
+            raise InputError(path, number, found, "each utterance once")
+        seen[utt] = number
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        ref = " ".join(" ".join(texts).split()) if texts else None
+        yield CutLine(str(path), number, utt, ref, line)
+    if not seen:
+        raise InputError(path, None, "no cut", "a lhotse CutSet as JSON lines")
+
+
+def load_audio(cut: CutLine, sampling_rate: int) -> NDArray[np.int16]:
+    """The samples of a cut's one channel at ``sampling_rate``, 16 bits, shape [n_samples].
+
+    Raises InputError naming the utterance for a line that lhotse does not take as a cut, audio
+    that cannot be read, several channels, or samples outside [-1, 1] by more than rounding.
+    """
+    try:
+        from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
+        from lhotse.serialization import deserialize_item
+    except ImportError:
+        raise MissingPackage("lhotse", "mini") from None
+    what = f"utterance {cut.utt}"
+    try:
+        item: Any = deserialize_item(json.loads(cut.text))
+        if item.sampling_rate != sampling_rate:
+            item = item.resample(sampling_rate)
+        samples = item.load_audio()
+    except (AudioLoadingError, DurationMismatchError, OSError) as problem:
+        found = f"{what}: audio cannot be read ({_first_line(problem)})"
+        raise InputError(cut.path, cut.line, found, "readable audio") from None
+    except (KeyError, TypeError, AttributeError, ValueError, AssertionError) as problem:
+        found = f"{what}: {type(problem).__name__} {_first_line(problem)}"
+        raise InputError(cut.path, cut.line, found, "a lhotse cut with a recording") from None
+    if samples is None or samples.ndim != 2 or samples.shape[0] != 1:
+        shape = None if samples is None else samples.shape
+        raise InputError(cut.path, cut.line, f"{what}: audio of shape {shape}", "one channel")
+    scaled = np.round(samples[0].astype(np.float64) * 32768.0)
+    if scaled.size and not np.abs(scaled).max() <= 33000.0:
+        found = f"{what}: samples up to {np.abs(samples).max():.3g}"
+        raise InputError(cut.path, cut.line, found, "samples in [-1, 1]")
+    # full scale +1.0 has no 16-bit value of its own, and resampling overshoots a little
+    limited: NDArray[np.int16] = np.clip(scaled, -32768, 32767).astype(np.int16)
+    return limited
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0][:120]

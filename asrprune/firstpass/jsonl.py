@@ -1,0 +1,184 @@
+"""Canonical n-best lists: JSON lines, one utterance a line, after a header line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Optional
+
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_lines, write_text
+
+HEADER: dict[str, Any] = {
+    "format": "asrprune-nbest",
+    "version": 1,
+    "log_base": "e",
+    "sign": "logprob",
+}
+"""The first line's required entries; others (``provenance``) may follow them."""
+_UTTERANCE_KEYS = {"utt", "audio_s", "ref", "hyps"}
+_HYPOTHESIS_KEYS = {"text", "acoustic", "lm", "tokens"}
+
+
+def read_nbest(path: PathLike) -> Iterator[NBest]:
+    """Yield the n-best lists of a file in its order, one line in memory at a time.
+
+    Raises InputError with the line and the utterance id for a wrong header, bad JSON, unknown,
+    missing or ill-typed entries, NaN or infinite scores, and an utterance that comes twice.
+    """
+    first_seen: dict[str, int] = {}
+    lines = read_lines(path)
+    number, header = next(lines, (1, None))
+    _check_header(path, header)
+    for number, line in lines:
+        nbest = _from_record(path, number, _parse(path, number, line))
+        if nbest.utt in first_seen:
+            found = f"utterance {nbest.utt} again (first on line {first_seen[nbest.utt]})"
+            raise InputError(path, number, found, "each utterance once")
+        first_seen[nbest.utt] = number
+        yield nbest
+
+
+def write_nbest(
+    path: PathLike, nbests: Iterable[NBest], provenance: Optional[Mapping[str, Any]] = None
+) -> None:
+    """Write n-best lists, whole or not at all; ``provenance`` goes into the header line.
+
+    Raises ValueError for an utterance that comes twice and for a score of -inf, which JSON
+    cannot hold.
+    """
+    header = dict(HEADER) if provenance is None else {**HEADER, "provenance": dict(provenance)}
+    seen: set[str] = set()
+    with write_text(path) as stream:
+        stream.write(json.dumps(header, ensure_ascii=False, allow_nan=False) + "\n")
+        for nbest in nbests:
+            if nbest.utt in seen:
+                raise ValueError(f"utterance {nbest.utt} comes twice")
+            seen.add(nbest.utt)
+            stream.write(to_line(nbest) + "\n")
+
+
+def to_line(nbest: NBest) -> str:
+    """One n-best list as a JSON line without its line end. Raises ValueError for -inf scores."""
+    record: dict[str, Any] = {"utt": nbest.utt}
+    if nbest.audio_s is not None:
+        record["audio_s"] = nbest.audio_s
+    if nbest.ref is not None:
+        record["ref"] = nbest.ref
+    record["hyps"] = [_hypothesis_record(nbest.utt, hyp) for hyp in nbest.hyps]
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def from_line(path: PathLike, number: int, line: str) -> NBest:
+    """The n-best list on one line; ``path`` and ``number`` name it in the InputError."""
+    return _from_record(path, number, _parse(path, number, line))
+
+
+def _hypothesis_record(utt: str, hyp: Hypothesis) -> dict[str, Any]:
+    for name, value in (("acoustic", hyp.acoustic), ("lm", hyp.lm)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"utterance {utt}: {name} score {value} cannot be written as JSON")
+    record: dict[str, Any] = {"text": hyp.text, "acoustic": hyp.acoustic, "lm": hyp.lm}
+    if hyp.tokens is not None:
+        record["tokens"] = list(hyp.tokens)
+    return record
+
+
+def _check_header(path: PathLike, line: Optional[str]) -> None:
+    expected = f"the header {json.dumps(HEADER)}"
+    if line is None:
+        raise InputError(path, 1, "an empty file", expected)
+    header = _parse(path, 1, line)
+    for key, value in HEADER.items():
+        if key not in header:
+            raise InputError(path, 1, f"a first line without {key!r}", expected)
+        if header[key] != value or isinstance(header[key], bool):
+            found = f"{key} {json.dumps(header[key])}"
+            raise InputError(path, 1, found, f"{key} {json.dumps(value)}")
+
+
+def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:
+    def refuse(constant: str) -> Any:
+        raise InputError(path, number, f"{constant} in {_shown(line)}", "finite numbers or null")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise InputError(path, number, f"a repeated key in {_shown(line)}", "each key once")
+        return dict(pairs)
+
+    try:
+        value = json.loads(line, parse_constant=refuse, object_pairs_hook=unique)
+    except json.JSONDecodeError as problem:
+        found = f"bad JSON ({problem.msg} at column {problem.colno})"
+        raise InputError(path, number, found, "one JSON object on each line") from None
+    if not isinstance(value, dict):
+        raise InputError(path, number, f"{_shown(line)}", "a JSON object")
+    return value
+
+
+def _shown(line: str) -> str:
+    return line if len(line) <= 60 else line[:57] + "..."
+
+
+def _from_record(path: PathLike, number: int, record: dict[str, Any]) -> NBest:
+    utt = record.get("utt")
+    if not isinstance(utt, str):
+        found = "no 'utt'" if utt is None else f"utt {utt!r}"
+        raise InputError(path, number, found, "an utterance id (a string)")
+
+    def bad(found: str, expected: str) -> InputError:
+        return InputError(path, number, f"utterance {utt}: {found}", expected)
+
+    for key in record:
+        if key not in _UTTERANCE_KEYS:
+            raise bad(f"unknown key {key!r}", f"only {', '.join(sorted(_UTTERANCE_KEYS))}")
+    hyps = record.get("hyps")
+    if not isinstance(hyps, list):
+        raise bad("no 'hyps'" if hyps is None else f"hyps {hyps!r}", "a list of hypotheses")
+    if not hyps:
+        raise bad("no hypothesis", 'at least one (the empty one is {"text": ""})')
+    audio_s = record.get("audio_s")
+    if audio_s is not None and not _is_number(audio_s):
+        raise bad(f"audio_s {audio_s!r}", "seconds (a number)")
+    ref = record.get("ref")
+    if ref is not None and not isinstance(ref, str):
+        raise bad(f"ref {ref!r}", "the reference transcript (a string)")
+    found_hyps = []
+    for rank, entry in enumerate(hyps, start=1):
+        try:
+            found_hyps.append(_hypothesis(entry))
+        except ValueError as problem:
+            raise bad(f"hypothesis {rank}: {problem}", "a hypothesis") from None
+    try:
+        return NBest(utt, tuple(found_hyps), None if audio_s is None else float(audio_s), ref)
+    except ValueError as problem:
+        raise bad(str(problem), "an id without white space and a duration >= 0") from None
+
+
+def _hypothesis(entry: Any) -> Hypothesis:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{entry!r} is not a JSON object")
+    for key in entry:
+        if key not in _HYPOTHESIS_KEYS:
+            raise ValueError(f"unknown key {key!r} (known: {', '.join(sorted(_HYPOTHESIS_KEYS))})")
+    if not isinstance(entry.get("text"), str):
+        raise ValueError("no 'text'" if "text" not in entry else f"text {entry['text']!r}")
+    scores: dict[str, Optional[float]] = {}
+    for name in ("acoustic", "lm"):
+        value = entry.get(name)
+        if value is not None and not (_is_number(value) and math.isfinite(value)):
+            raise ValueError(f"{name} score {value!r} is neither a finite number nor null")
+        scores[name] = None if value is None else float(value)
+    tokens = entry.get("tokens")
+    if tokens is not None and not (
+        isinstance(tokens, list) and all(type(token) is int for token in tokens)
+    ):
+        raise ValueError(f"tokens {tokens!r} are not a list of integers")
+    ids = None if tokens is None else tuple(tokens)
+    return Hypothesis(entry["text"], scores["acoustic"], scores["lm"], ids)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
