@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrprune.lm.layers import AnyLinear, TiedEmbedding, make_linear
+from asrprune.lm.layers import AnyLinear, LowRankLinear, TiedEmbedding, make_linear
 from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, ModelShape
 
 KeyValues = list[tuple[Tensor, Tensor]]
@@ -128,7 +128,7 @@ class TransformerLM(nn.Module):
         with torch.no_grad():
             for _, name, linear in self.linears():
                 if name in ("attn.o", "ffn.down"):
-                    factor = linear.weight if linear.shape.kind == "dense" else linear.A
+                    factor = linear.A if isinstance(linear, LowRankLinear) else linear.weight
                     factor.mul_(scale)
 
     @property
