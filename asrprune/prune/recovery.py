@@ -12,9 +12,10 @@ import torch
 
 from asrprune.lm.batches import BatchStream, sorted_batches, usable_sentences
 from asrprune.lm.layers import DenseLinear
+from asrprune.lm.loss import LossFunction, next_token_loss
 from asrprune.lm.optimizers import make_optimizer
 from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.distillation import distillation_loss, summed_loss
+from asrprune.prune.distillation import distilling
 from asrprune.prune.methods.method import Masks, matrix_key
 from asrprune.prune.methods.unstructured import apply_masks
 from asrprune.prune.plan import Recovery
@@ -59,6 +60,9 @@ def fine_tune(
     expected_steps = math.ceil(tokens / recovery.batch_tokens)
     config = replace(config, warmup_steps=min(config.warmup_steps, expected_steps // 10))
     optimizer = make_optimizer(model, config)
+    loss_of: LossFunction = next_token_loss
+    if teacher is not None:
+        loss_of = distilling(teacher, recovery.temperature, recovery.distill_weight)
     masked = _masked(model, masks)
     used = step = 0
     was_training = model.training
@@ -67,17 +71,7 @@ def fine_tune(
         while used < tokens:
             batch = batches.next_batch().to(device)
             optimizer.zero_grad()
-            if teacher is None:
-                loss = summed_loss(model, batch.tokens, batch.targets)
-            else:
-                loss = distillation_loss(
-                    model,
-                    teacher,
-                    batch.tokens,
-                    batch.targets,
-                    recovery.temperature,
-                    recovery.distill_weight,
-                )
+            loss = loss_of(model, batch)
             count = batch.n_targets
             (loss / count).backward()  # type: ignore[no-untyped-call]
             value = float(loss.detach()) / count
@@ -119,7 +113,7 @@ def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens
     with torch.no_grad():
         for _, batch in sorted_batches(stream, indices, batch_tokens):
             moved = batch.to(device)
-            total += np.float64(float(summed_loss(model, moved.tokens, moved.targets)))
+            total += np.float64(float(next_token_loss(model, moved)))
             count += batch.n_targets
     model.train(was_training)
     return float(np.exp(total / count)) if count else math.nan

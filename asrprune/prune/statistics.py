@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from asrprune.lm.batches import IGNORED, Batch
+from asrprune.lm.loss import next_token_loss
 from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.distillation import summed_loss
 from asrprune.prune.gates import Gate
 
 GRADIENT_STATISTICS = frozenset(
@@ -132,7 +132,7 @@ def collect(
                 watcher.mask = mask
             if with_gradients:
                 model.zero_grad(set_to_none=True)
-                summed_loss(model, batch.tokens, batch.targets).backward()  # type: ignore[no-untyped-call]
+                next_token_loss(model, batch).backward()  # type: ignore[no-untyped-call]
                 for watcher in watchers:
                     watcher.after_backward()
             else:

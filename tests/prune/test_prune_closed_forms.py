@@ -1,0 +1,334 @@
+"""Criteria, factorisations and compaction against formulas that can be worked out by hand."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from asrprune.lm.batches import Batch, make_batch
+from asrprune.lm.loss import next_token_loss
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.compaction import (
+    keep_heads,
+    keep_neurons,
+    low_rank_linear,
+    replace_linear,
+)
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.distillation import distilling
+from asrprune.prune.factorisation import FACTORISATIONS, break_even, plain_svd
+from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.selection import Chain, choose_levels, lowest
+from asrprune.prune.statistics import STATISTICS, MatrixStatistics, collect
+
+V = 25
+
+
+def tiny(heads: int = 2) -> TransformerLM:
+    torch.manual_seed(3)
+    model = TransformerLM(ModelShape.uniform(V, 16, 2, heads, max_positions=16)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5.0)  # far enough from zero for effects to show
+    return model
+
+
+def batches(count: int = 3) -> list[Batch]:
+    rng = np.random.default_rng(1)
+    return [
+        make_batch([rng.integers(3, V, size=rng.integers(0, 7)) for _ in range(4)], number)
+        for number in range(count)
+    ]
+
+
+def loss_of(model: TransformerLM) -> float:
+    with torch.no_grad():
+        total = sum(float(next_token_loss(model, one)) for one in batches())
+    return total / sum(one.n_targets for one in batches())
+
+
+def gate_of(model: TransformerLM, name: str, rows: int = 1, columns: int = 1) -> Gate:
+    linear = model.blocks[0].linear(name)
+    return Gate(f"0.{name}", linear, "weight", rows, columns, cost=rows * columns)
+
+
+def score(criterion: str, gate: Gate, found: MatrixStatistics) -> torch.Tensor:
+    return CRITERIA[criterion].score(gate, found, torch.Generator().manual_seed(0))
+
+
+def all_statistics(model: TransformerLM, gate: Gate) -> MatrixStatistics:
+    return collect(model, [gate], batches(), STATISTICS, 10**9)[0]
+
+
+def test_taylor_is_the_slope_of_the_loss_towards_removal() -> None:
+    model = tiny()
+    for name, columns in (("ffn.down", 1), ("attn.o", 8)):
+        gate = gate_of(model, name, rows=16, columns=columns)
+        expected = score("taylor", gate, all_statistics(model, gate)).flatten()
+        dense, step = loss_of(model), 1e-3
+        for unit in (0, 1):
+            smaller = copy.deepcopy(model)
+            with torch.no_grad():
+                weight = smaller.blocks[0].linear(name).weight
+                weight[:, unit * columns : (unit + 1) * columns] *= 1 - step
+            slope = (loss_of(smaller) - dense) / step
+            assert abs(slope) == pytest.approx(float(expected[unit]), rel=0.05, abs=2e-4)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_taylor_of_a_linear_loss_is_the_true_change(seed: int) -> None:
+    """Loss = sum(C * W): removing a tile changes it by minus the sum of C * W over the tile."""
+    generator = torch.Generator().manual_seed(seed)
+    model = tiny()
+    gate = gate_of(model, "ffn.down", rows=4, columns=2)
+    slopes = torch.randn(gate.matrix.shape, generator=generator)
+    scores = score("taylor", gate, MatrixStatistics(1, gradient=slopes))
+    for row, column in ((0, 0), (3, 5), (1, 31)):
+        without = gate.matrix.detach().clone()
+        without[4 * row : 4 * row + 4, 2 * column : 2 * column + 2] = 0
+        change = float((slopes * (without - gate.matrix.detach())).sum())
+        assert abs(change) == pytest.approx(float(scores[row, column]), rel=1e-4, abs=1e-5)
+
+
+def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
+    model = tiny()
+    gate = gate_of(model, "ffn.up", rows=4)
+    found = all_statistics(model, gate)
+    inputs, gradients, squares, tiles = [], [], [], []
+    per_batch = []
+    for batch in batches():
+        seen = []
+        handle = gate.linear.register_forward_hook(
+            lambda m, i, o, seen=seen: seen.extend([i[0], o])
+        )
+        hidden, _ = model(batch.tokens)
+        handle.remove()
+        seen[1].retain_grad()
+        loss = functional.cross_entropy(
+            model.logits(hidden).flatten(0, 1), batch.targets.flatten(), reduction="sum"
+        )
+        model.zero_grad()
+        loss.backward()
+        mask = batch.targets != -100
+        inputs.append(seen[0][mask].detach())
+        gradients.append(seen[1].grad[mask])
+        per_batch.append(gate.matrix.grad.clone())
+        squares.append(gate.matrix.grad.square())
+        tiles.append(tile_sum(gate.matrix.grad * gate.matrix.detach(), 4, 1).square())
+    x, g = torch.cat(inputs), torch.cat(gradients)
+    n = len(x)
+    assert found.tokens == n == sum(batch.n_targets for batch in batches())
+    for name, expected in {
+        "gram": x.T @ x / n,
+        "input_squared": x.square().mean(0),
+        "output_gram": g.T @ g / n,
+        "gradient": sum(per_batch) / n,
+        "gradient_squared": sum(squares) / n,
+        "tile_gradient_squared": sum(tiles) / n,
+    }.items():
+        assert torch.allclose(found.need(name), expected, rtol=1e-3, atol=1e-6), name
+
+
+def test_group_scores_are_sums_of_single_ones_where_the_formula_is_a_sum() -> None:
+    model = tiny()
+    single, grouped = gate_of(model, "ffn.down"), gate_of(model, "ffn.down", rows=16)
+    found = all_statistics(model, single)
+    for criterion in ("magnitude", "magnitude-l1", "fisher", "activation"):
+        whole = score(criterion, single, found).sum(0, keepdim=True)
+        assert torch.allclose(score(criterion, grouped, found), whole, rtol=1e-4), criterion
+
+
+def test_kfac_of_a_tile_is_the_quadratic_form_of_the_whole_matrix() -> None:
+    model = tiny()
+    found = all_statistics(model, gate_of(model, "attn.o"))
+    for rows, columns in ((1, 1), (4, 1), (16, 1), (16, 8), (2, 4)):
+        gate = gate_of(model, "attn.o", rows, columns)
+        scores = score("kfac", gate, found)
+        for row, column in ((0, 0), (16 // rows - 1, 16 // columns - 1)):
+            removed = torch.zeros_like(gate.matrix)
+            place = (
+                slice(row * rows, (row + 1) * rows),
+                slice(column * columns, (column + 1) * columns),
+            )
+            removed[place] = gate.matrix.detach()[place]
+            form = found.need("output_gram") @ removed @ found.need("gram") @ removed.T
+            assert float(scores[row, column]) == pytest.approx(0.5 * float(form.trace()), rel=1e-3)
+
+
+def random_statistics(out: int, inp: int, seed: int) -> MatrixStatistics:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(200, inp, generator=generator) @ torch.randn(inp, inp, generator=generator)
+    g = torch.randn(200, out, generator=generator) @ torch.randn(out, out, generator=generator)
+    return MatrixStatistics(200, gram=x.T @ x / 200, output_gram=g.T @ g / 200)
+
+
+@pytest.mark.parametrize("size", [(6, 10), (10, 6), (7, 7), (1, 5), (5, 1)])
+@pytest.mark.parametrize("name", FACTORISATIONS)
+def test_all_components_together_are_the_matrix(name: str, size: tuple[int, int]) -> None:
+    weight = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    for values in (weight, torch.zeros(size), torch.ones(size)):
+        a, b = FACTORISATIONS[name][0](values, random_statistics(*size, seed=1))
+        assert a.shape[1] == b.shape[0] == min(size)
+        assert torch.allclose(a @ b, values, atol=1e-4)
+
+
+def test_magnitude_of_svd_components_is_the_squared_singular_value() -> None:
+    model = tiny()
+    weight = model.blocks[0].linear("ffn.up").weight.detach()
+    a, b = plain_svd(weight)
+    linear = low_rank_linear(a, b, torch.zeros(64))
+    gate = Gate("0.ffn.up", linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
+    scores = score("magnitude", gate, MatrixStatistics()).flatten()
+    assert torch.allclose(scores.sqrt(), torch.linalg.svdvals(weight), rtol=1e-4)
+
+
+def weighted_error(
+    weight: torch.Tensor, near: torch.Tensor, found: MatrixStatistics, two_sided: bool
+) -> float:
+    lost = (weight - near).double()
+    error = lost @ found.need("gram").double() @ lost.T
+    if two_sided:
+        error = found.need("output_gram").double() @ error
+    return float(error.trace())
+
+
+@pytest.mark.parametrize("size", [(6, 10), (10, 6)])
+@pytest.mark.parametrize("name", ["activation-aware", "two-sided"])
+def test_truncation_is_optimal(name: str, size: tuple[int, int]) -> None:
+    """Against the whitened SVD's error, which Eckart and Young give, and random alternatives."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(size, generator=generator)
+    found = random_statistics(*size, seed=2)
+    a, b = FACTORISATIONS[name][0](weight, found)
+    right = torch.linalg.cholesky(found.need("gram").double())
+    left = torch.eye(size[0], dtype=torch.double)
+    if name == "two-sided":
+        left = torch.linalg.cholesky(found.need("output_gram").double()).T
+    values = torch.linalg.svdvals(left @ weight.double() @ right)
+    for rank in (1, 3, 5):
+        near = a[:, :rank] @ b[:rank]
+        error = weighted_error(weight, near, found, name == "two-sided")
+        assert error == pytest.approx(float(values[rank:].square().sum()), rel=2e-3)
+        for _ in range(20):
+            noise = 0.1 * torch.randn(size[0], rank, generator=generator)
+            other = (a[:, :rank] + noise) @ b[:rank]
+            assert weighted_error(weight, other, found, name == "two-sided") >= error
+    plain_a, plain_b = plain_svd(weight)
+    plain = weighted_error(weight, plain_a[:, :3] @ plain_b[:3], found, name == "two-sided")
+    assert plain >= weighted_error(weight, a[:, :3] @ b[:3], found, name == "two-sided")
+
+
+def test_activation_score_of_its_components_is_the_eigenvalue() -> None:
+    model = tiny()
+    gate = gate_of(model, "ffn.down")
+    found = all_statistics(model, gate)
+    a, b = FACTORISATIONS["activation-aware"][0](gate.matrix.detach(), found)
+    factored = copy.deepcopy(model)
+    linear = low_rank_linear(a, b, gate.linear.bias)
+    replace_linear(factored, 0, "ffn.down", linear)
+    component = Gate("0.ffn.down", linear, "A", 16, 1, 80)
+    scores = score("activation", component, all_statistics(factored, component)).flatten()
+    weight = gate.matrix.detach()
+    expected = torch.linalg.eigvalsh(weight @ found.need("gram") @ weight.T).flip(0)
+    assert torch.allclose(scores, expected, rtol=1e-2, atol=1e-3 * float(expected.max()))
+
+
+def test_break_even_is_the_last_rank_that_saves() -> None:
+    for out, inp in ((256, 256), (1024, 256), (1, 9), (3, 3)):
+        rank = break_even(out, inp)
+        assert rank * (out + inp) < out * inp <= (rank + 1) * (out + inp)
+
+
+def test_compaction_computes_what_zeros_compute() -> None:
+    model = tiny()
+    masked, compact = copy.deepcopy(model), copy.deepcopy(model)
+    neurons, heads = torch.tensor([0, 5, 6, 40]), torch.tensor([1])
+    with torch.no_grad():
+        gone = torch.ones(64, dtype=torch.bool)
+        gone[neurons] = False
+        masked.blocks[0].ffn.down.weight[:, gone] = 0
+        masked.blocks[1].attn.o.weight[:, :8] = 0
+    keep_neurons(compact.blocks[0], neurons)
+    keep_heads(compact.blocks[1], heads)
+    tokens = torch.tensor([[1, 4, 5, 6]])
+    with torch.no_grad():
+        one, two = masked.logits(masked(tokens)[0]), compact.logits(compact(tokens)[0])
+    assert torch.allclose(one, two, atol=1e-5)
+    assert compact.shape.blocks[0].ffn == 4
+    assert compact.shape.blocks[1].heads == 1
+
+
+def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, other = tiny(), tiny(heads=4)
+    batch = batches()[0]
+    itself = distilling(copy.deepcopy(model), 2.0, 1.0)
+    assert itself(model, batch).item() < 1e-3
+    plain = next_token_loss(model, batch).item()
+    assert distilling(other, 2.0, 0.0)(model, batch).item() == pytest.approx(plain)
+    loss = distilling(other, 2.0, 0.5)
+    whole = loss(model, batch)
+    whole.backward()
+    expected = model.embedding.weight.grad.clone()
+    model.zero_grad()
+    monkeypatch.setattr("asrprune.prune.distillation.LOGITS_AT_ONCE", 3 * V)
+    chunked = loss(model, batch)
+    chunked.backward()
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert torch.allclose(model.embedding.weight.grad, expected, rtol=1e-3, atol=1e-5)
+    for temperature, weight in ((0.0, 0.5), (1.0, 1.5)):
+        with pytest.raises(ValueError, match="expected"):
+            distilling(other, temperature, weight)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.data())
+def test_lowest_is_exact_and_stable(values: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(values)))
+    mask = lowest(torch.tensor(values, dtype=torch.float), count)
+    order = sorted(range(len(values)), key=lambda i: (values[i], i))
+    assert mask.nonzero().flatten().tolist() == sorted(order[:count])
+
+
+def test_lowest_refuses_nan_and_impossible_counts() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        lowest(torch.tensor([1.0, float("nan")]), 1)
+    with pytest.raises(ValueError, match="count is 3"):
+        lowest(torch.zeros(2), 3)
+
+
+def test_a_dear_first_level_is_weighed_with_what_it_opens() -> None:
+    dear = Chain("dear", (0, 1, 101), (0.0, 5.0, 6.0))  # 6 per 101 together
+    cheap = Chain("cheap", (0, 50, 100), (0.0, 4.0, 8.0))  # 8 per 100
+    assert choose_levels([dear, cheap], 101) == [2, 0]
+    assert choose_levels([dear, cheap], 50) == [0, 1]
+    assert choose_levels([dear, cheap], 201) == [2, 2]
+    assert choose_levels([dear, cheap], 0) == [0, 0]
+    with pytest.raises(ValueError, match="the most is 201"):
+        choose_levels([dear, cheap], 202)
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 10), min_size=1, max_size=6), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.floats(0, 1),
+)
+def test_chosen_levels_miss_by_less_than_one_step(
+    losses: list[list[float]], step: int, share: float
+) -> None:
+    chains = [
+        Chain(str(i), tuple(range(0, step * len(loss) + 1, step)), (0.0, *np.cumsum(sorted(loss))))
+        for i, loss in enumerate(losses)
+    ]
+    remove = round(share * sum(chain.saved[-1] for chain in chains))
+    levels = choose_levels(chains, remove)
+    saved = sum(chain.saved[level] for chain, level in zip(chains, levels))
+    assert abs(saved - remove) <= step / 2
