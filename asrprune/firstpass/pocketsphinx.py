@@ -106,13 +106,24 @@ class PocketSphinx:
             full = expand_lm(lattice, self._word_score, LM_ORDER, _ends_in_filler(lattice))
             full = replace(full, audio_s=audio_s, weights=self.weights)
             lattice = prune_lattice(full, self.weights, self.config.lattice_beam)
-            hyps = k_best(full, self.config.nbest, self.weights)
+            hyps = self._nbest(full, lattice)
         if not hyps:
             lattice = None
             hyps = (Hypothesis("", None, self._word_score(("<s>",), "</s>")),)
         nbest = NBest(utt, hyps, audio_s, ref)
         ended = time.perf_counter()
         return Decoded(nbest, lattice, text or "", decoded - began, ended - decoded)
+
+    def _nbest(self, full: Lattice, pruned: Lattice) -> tuple[Hypothesis, ...]:
+        """The n-best of ``full``, from the much smaller ``pruned`` where that holds all of it."""
+        weights = self.weights
+        hyps = k_best(pruned, self.config.nbest, weights)
+        if len(hyps) == self.config.nbest:
+            ends = (hyps[0], hyps[-1])
+            top, last = (weights.total(h.acoustic, h.lm, (), len(h.words)) for h in ends)
+            if top - last < self.config.lattice_beam:
+                return hyps
+        return k_best(full, self.config.nbest, weights)
 
     def _run(self, samples: NDArray[np.int16]) -> Optional[str]:
         """The decoder's own 1-best; None when it finds none."""

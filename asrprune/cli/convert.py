@@ -1,0 +1,71 @@
+"""``asrprune convert``: n-best lists and lattices from one format to another."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from asrprune.core.lattice import Lattice
+from asrprune.core.tables import lookup
+from asrprune.core.weights import ScoreWeights
+from asrprune.firstpass.formats import FORMATS, Item, lattice_nbest
+
+EXAMPLE = """\
+example:
+  asrprune convert --from slf --to jsonl --nbest 100 lattices/ --out nbest.jsonl.gz
+"""
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``convert``."""
+    writable = [name for name, entry in FORMATS.items() if entry.write is not None]
+    parser.add_argument("--from", dest="source", required=True, choices=list(FORMATS), help="of IN")
+    parser.add_argument("--to", dest="target", required=True, choices=writable, help="of OUT")
+    parser.add_argument("input", metavar="IN", help="file or folder to read")
+    parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write")
+    parser.add_argument(
+        "--nbest", type=int, default=100, help="hypotheses of each lattice (lattice to n-best)"
+    )
+    for flag, what in (
+        ("--acoustic-scale", "acoustic weight"),
+        ("--lm-scale", "weight of the first pass's LM"),
+        ("--word-bonus", "bonus for each word, natural log"),
+    ):
+        parser.add_argument(
+            flag,
+            type=float,
+            default=argparse.SUPPRESS,
+            help=f"{what} to rank paths of lattices by (default: the lattice's own, else "
+            f"{getattr(ScoreWeights(), _FIELDS[flag[2:].replace('-', '_')])})",
+        )
+
+
+_FIELDS = {"acoustic_scale": "acoustic", "lm_scale": "first_lm", "word_bonus": "word_bonus"}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert."""
+    source, target = lookup(FORMATS, args.source, "format"), lookup(FORMATS, args.target, "format")
+    stated = {field: getattr(args, flag) for flag, field in _FIELDS.items() if hasattr(args, flag)}
+    if (source.kind, target.kind) == ("nbest", "lattice"):
+        raise ValueError(f"--to {target.name} needs lattices, and --from {source.name} has none")
+    if source.kind == target.kind and stated:
+        raise ValueError("score weights have a use only from a lattice to an n-best format")
+    count = 0
+
+    def items() -> Iterator[Item]:
+        nonlocal count
+        for item in source.read(args.input):
+            count += 1
+            if isinstance(item, Lattice) and target.kind == "nbest":
+                weights = replace(item.weights or ScoreWeights(), **stated)
+                yield lattice_nbest(item, args.nbest, weights)
+            else:
+                yield item
+
+    assert target.write is not None  # choices of --to
+    target.write(args.out, items())
+    _log.info("%d utterances to %s", count, args.out)

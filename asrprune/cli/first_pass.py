@@ -1,0 +1,45 @@
+"""``asrprune first-pass``: decode audio into n-best lists and lattices."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from asrprune.firstpass.decoders import DECODERS
+from asrprune.firstpass.pocketsphinx import FirstPassConfig
+
+EXAMPLE = """\
+example:
+  asrprune first-pass --decoder pocketsphinx --cuts cuts.jsonl.gz --nj 2 --out exp/first_pass
+
+writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.json;
+a run that was interrupted goes on where it stopped
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``first-pass``."""
+    default = FirstPassConfig()
+    parser.add_argument(
+        "--decoder", choices=list(DECODERS), default=next(iter(DECODERS)), help="first-pass decoder"
+    )
+    parser.add_argument(
+        "--cuts", required=True, metavar="FILE", help="lhotse cuts (.jsonl or .jsonl.gz)"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--nbest", type=int, default=default.nbest, help="hypotheses for each utterance"
+    )
+    parser.add_argument(
+        "--lattice-beam",
+        type=float,
+        default=default.lattice_beam,
+        help="keep lattice paths whose total is at most this much below the best",
+    )
+    parser.add_argument("--nj", type=int, default=1, help="processes")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Decode the cuts."""
+    config = FirstPassConfig(nbest=args.nbest, lattice_beam=args.lattice_beam)
+    DECODERS[args.decoder](args.cuts, args.out, config, args.nj, args.command_line)

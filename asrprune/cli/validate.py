@@ -1,0 +1,51 @@
+"""``asrprune validate``: read a whole file and say what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+
+from asrprune.core.lattice import Lattice
+from asrprune.core.tables import lookup
+from asrprune.errors import InputError
+from asrprune.files import write_text
+from asrprune.firstpass.formats import FORMATS
+
+EXAMPLE = """\
+example:
+  asrprune validate --format jsonl nbest.jsonl.gz
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``validate``."""
+    parser.add_argument("--format", required=True, choices=list(FORMATS), help="format of IN")
+    parser.add_argument("input", metavar="IN", help="file or folder to check")
+    parser.add_argument("--out", default="-", metavar="FILE", help="where the counts go (JSON)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read everything, print the counts; raises InputError at the first flaw."""
+    counts: Counter[str] = Counter()
+    seen: set[str] = set()
+    for item in lookup(FORMATS, args.format, "format").read(args.input):
+        if item.utt in seen:
+            raise InputError(args.input, None, f"utterance {item.utt} again", "each once")
+        seen.add(item.utt)
+        counts["utterances"] += 1
+        if isinstance(item, Lattice):
+            counts["states"] += item.n_states
+            counts["arcs"] += item.n_arcs
+            counts["without_lm_score"] += item.n_arcs if item.lm is None else 0
+        else:
+            counts["hypotheses"] += len(item.hyps)
+            counts["empty_hypotheses"] += sum(not hyp.text for hyp in item.hyps)
+            counts["without_acoustic_score"] += sum(hyp.acoustic is None for hyp in item.hyps)
+            counts["without_lm_score"] += sum(hyp.lm is None for hyp in item.hyps)
+            counts["with_reference"] += item.ref is not None
+    if not seen:
+        raise InputError(args.input, None, "no utterance", "at least one")
+    with write_text(args.out) as stream:
+        json.dump({"format": args.format, **counts}, stream, indent=2)
+        stream.write("\n")
