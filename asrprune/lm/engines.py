@@ -1,0 +1,134 @@
+"""What computes the forward passes of LM scoring: one entry a runtime and number format."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Optional, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asrprune.lm.checkpoint import Checkpoint
+from asrprune.lm.logprob import pair_log_probs
+from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.trie import TrieBatch
+
+
+class Engine(Protocol):
+    """Computes the wanted log-probabilities of a batch."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda:0 (name of the GPU)", ..."""
+
+    def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
+        """ln p(target | path to the source node) for every pair of ``batch``, [P]."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """``threads``: CPU threads, None leaves the runtime's own choice. ``device``: "auto" takes
+    the GPU if there is one, else "cpu", "cuda", "cuda:1", ..."""
+
+    threads: Optional[int] = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; expected >= 1")
+
+
+class TorchEngine:
+    """The reference: the checkpoint's own module, in the given number format."""
+
+    def __init__(self, model: TransformerLM, dtype: torch.dtype, options: EngineOptions) -> None:
+        self._device = resolve_device(options.device)
+        self._threads = options.threads
+        if next(model.parameters()).dtype != dtype:
+            model = copy.deepcopy(model)
+        self._model = model.to(device=self._device, dtype=dtype).eval()
+
+    @property
+    def device(self) -> str:
+        if self._device.type == "cuda":
+            return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
+        return str(self._device)
+
+    @torch.inference_mode()
+    def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
+        with cpu_threads(self._threads):
+            hidden, _ = self._model(
+                self._put(batch.tokens), self._put(batch.positions), self._mask(batch)
+            )
+            needed = hidden.flatten(0, 1)[self._put(batch.nodes)]  # [N, D]
+            embedding = self._model.embedding
+            values = pair_log_probs(
+                embedding.features(needed),
+                embedding.weight,
+                self._put(batch.sources),
+                self._put(batch.targets),
+            )
+            result: NDArray[np.float64] = values.cpu().numpy()
+            return result
+
+    def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+    def _mask(self, batch: TrieBatch) -> torch.Tensor:
+        last = self._put(batch.last)
+        place = torch.arange(last.shape[1], device=self._device)
+        query = place[:, None]  # [T, 1]
+        return ((place <= query) & (query <= last[:, None, :]))[:, None]  # [B, 1, T, T]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device called ``name``; "auto" is the GPU if there is one.
+
+    Raises ValueError for a name that torch does not know or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, ..."
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} GPUs found")
+    return device
+
+
+@contextlib.contextmanager
+def cpu_threads(count: Optional[int]) -> Iterator[None]:
+    """Inside the block torch computes with ``count`` CPU threads; None leaves them alone."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_fp32(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """torch in float32: the reference, on CPU and GPU"""
+    return TorchEngine(checkpoint.model, torch.float32, options)
+
+
+def _torch_bf16(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """torch with bfloat16 weights and activations, sums in float32 and float64"""
+    return TorchEngine(checkpoint.model, torch.bfloat16, options)
+
+
+ENGINES: Mapping[str, Callable[[Checkpoint, EngineOptions], Engine]] = {
+    "torch": _torch_fp32,
+    "torch-bf16": _torch_bf16,
+}
+"""name -> how to make the engine for a checkpoint."""

@@ -1,0 +1,275 @@
+"""Prefix tries of hypotheses: what an utterance's hypotheses share is computed once.
+
+All hypotheses of an utterance are merged into a trie whose root is ``<s>``; every distinct (prefix,
+token) is one node. The nodes of many tries stand in one flat array in depth-first order, so that
+the subtree of a node is the range ``node .. last[node]`` and "k is an ancestor of q" is two
+comparisons: ``k <= q <= last[k]``. Any slice of the array, headed by the path from the root to the
+slice's first node, is again a set of whole paths: that is how tries are cut to bounded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+_PAD = -1  # sorts a sequence before its own extensions
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The tries of several utterances, one after the other, nodes in depth-first order.
+
+    For every node (shape [nodes]): ``tokens``, ``parent`` (-1 for a root), ``depth`` (0 for a
+    root; also its position in the sentence) and ``last``, the last node of its subtree.
+    ``roots`` [utterances] are the first nodes of the tries that are not empty, in order;
+    ``ends`` [hypotheses] is the node at which each hypothesis ends, in the caller's order.
+    """
+
+    tokens: Ints
+    parent: Ints
+    depth: Ints
+    last: Ints
+    roots: Ints
+    ends: Ints
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
+    """The forest of token sequences ``lists[utt][hyp]``, without ``<s>``, ids >= 0.
+
+    A list without hypotheses has no trie; the empty hypothesis ends at its root; equal hypotheses
+    end at the same node. Time and memory: hypotheses x longest length, in numpy only.
+
+    >>> forest = build_forest([[[5, 6], [5, 7], [5]]], bos=1)
+    >>> forest.tokens.tolist(), forest.parent.tolist(), forest.ends.tolist()
+    ([1, 5, 6, 7], [-1, 0, 1, 1], [2, 3, 1])
+    """
+    flat = [hyp for hyps in lists for hyp in hyps]
+    if not flat:
+        none = np.zeros(0, np.int64)
+        return Forest(none, none, none, none, none, none)
+    utt = np.repeat(np.arange(len(lists)), [len(hyps) for hyps in lists])
+    lengths = np.fromiter((len(hyp) for hyp in flat), np.int64, len(flat))
+    rows = np.full((len(flat), int(lengths.max()) + 1), _PAD, np.int64)  # [R, L]
+    rows[:, 0] = bos
+    filled = np.arange(rows.shape[1]) <= lengths[:, None]
+    filled[:, 0] = False
+    rows[filled] = np.fromiter((t for hyp in flat for t in hyp), np.int64, int(lengths.sum()))
+
+    order = np.lexsort((*rows.T[:0:-1], utt))
+    rows, utt, lengths = rows[order], utt[order], lengths[order]
+    shared = _shared_prefix(rows, utt, lengths)  # [R]
+    column = np.arange(rows.shape[1])
+    new = (column >= shared[:, None]) & (column <= lengths[:, None])  # [R, L]
+    first = np.concatenate(([0], np.cumsum(new.sum(axis=1))))  # [R + 1] nodes before the row
+    ids = np.zeros(rows.shape, np.int64)
+    ids[new] = np.arange(first[-1])
+    np.maximum.accumulate(ids, axis=0, out=ids)  # ids grow, so the newest is the largest
+
+    depth = np.broadcast_to(column, rows.shape)[new]
+    before = np.concatenate((np.full((len(rows), 1), -1), ids[:, :-1]), axis=1)
+    closing = np.where(column >= shared[:, None], np.arange(len(rows))[:, None], len(rows))
+    closing = np.concatenate((closing[1:], np.full((1, rows.shape[1]), len(rows))))
+    closing = np.minimum.accumulate(closing[::-1], axis=0)[::-1]  # next row that leaves the node
+    ends = np.empty(len(rows), np.int64)
+    ends[order] = ids[np.arange(len(rows)), lengths]
+    return Forest(
+        tokens=rows[new],
+        parent=before[new],
+        depth=depth,
+        last=first[closing[new]] - 1,
+        roots=np.flatnonzero(depth == 0),
+        ends=ends,
+    )
+
+
+def _shared_prefix(rows: Ints, utt: Ints, lengths: Ints) -> Ints:
+    """How many leading columns each sorted row shares with the one before it, ``<s>`` included."""
+    differs = rows[1:] != rows[:-1]
+    columns = rows.shape[1]
+    shared = np.where(differs.any(axis=1), differs.argmax(axis=1), columns)
+    shared = np.minimum(shared, lengths[1:] + 1)
+    shared[utt[1:] != utt[:-1]] = 0
+    return np.concatenate(([0], shared))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Nodes ``start <= node < stop`` of one trie, headed by the path from its root to ``start``."""
+
+    path: tuple[int, ...]
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return len(self.path) + self.stop - self.start
+
+
+def cut(forest: Forest, width: int) -> Iterator[Piece]:
+    """Cut every trie into pieces of at most ``width`` nodes that together cover each node once.
+
+    A trie that fits stays whole. Otherwise each further piece repeats the path to its first node
+    (that is the price of bounded memory), so cuts are made near the root: in the last quarter of
+    the largest possible piece, where the depth is least.
+
+    Raises ValueError when ``width`` cannot hold the longest path.
+    """
+    deepest = int(forest.depth.max(initial=0)) + 1
+    if width < deepest:
+        raise ValueError(f"rows of {width} nodes; expected at least {deepest}, the longest path")
+    for root in forest.roots.tolist():
+        stop = int(forest.last[root]) + 1
+        start = root
+        while start < stop:
+            depth = int(forest.depth[start])
+            end = start + width - depth
+            if end >= stop:
+                end = stop
+            else:
+                earliest = max(start + 1, end - width // 4)
+                end = earliest + int(np.argmin(forest.depth[earliest : end + 1]))
+            yield Piece(_path(forest, start), start, end)
+            start = end
+
+
+def _path(forest: Forest, node: int) -> tuple[int, ...]:
+    """The proper ancestors of ``node``, root first."""
+    path = []
+    node = int(forest.parent[node])
+    while node >= 0:
+        path.append(node)
+        node = int(forest.parent[node])
+    return tuple(reversed(path))
+
+
+def pack(pieces: Sequence[Piece], width: int, budget: int) -> list[list[list[Piece]]]:
+    """Batches of rows of pieces: a row holds at most ``width`` nodes, a batch ``budget`` in all.
+
+    Pieces are placed longest first into the fullest row that still takes them; rows of like length
+    share a batch. A batch is counted with its padding: rows x longest row.
+    """
+    rows_by_room: list[list[list[Piece]]] = [[] for _ in range(width + 1)]
+    for piece in sorted(pieces, key=lambda p: (-len(p), p.start)):
+        for room in range(len(piece), width + 1):
+            if rows_by_room[room]:
+                row = rows_by_room[room].pop()
+                break
+        else:
+            room, row = width, []
+        row.append(piece)
+        rows_by_room[room - len(piece)].append(row)
+    batches: list[list[list[Piece]]] = []
+    longest = 0
+    for room, rows in enumerate(rows_by_room):  # longest rows first
+        for row in rows:
+            if not batches or (len(batches[-1]) + 1) * longest > budget:
+                batches.append([])
+                longest = width - room
+            batches[-1].append(row)
+    return batches
+
+
+@dataclass(frozen=True)
+class TrieBatch:
+    """One forward pass: rows of nodes and the log-probabilities that are wanted from it.
+
+    ``tokens``, ``positions``, ``last`` [B, T]: what stands at each place, its depth, and the last
+    place of its row that may attend to it; padding stands on the right and sees only itself.
+    ``nodes`` [N]: places (row * T + column) whose next-token distribution is needed, each once.
+    ``sources`` [P] (index into ``nodes``, ascending) and ``targets`` [P]: the wanted
+    ln p(target | path to the node). A query at place q attends to key k where k <= q <= last[k].
+    """
+
+    tokens: Ints
+    positions: Ints
+    last: Ints
+    nodes: Ints
+    sources: Ints
+    targets: Ints
+
+
+class BatchPlan:
+    """Turns rows of pieces of a forest into TrieBatch objects and collects their results.
+
+    One wanted log-probability per node that is not a root, and one per node at which a hypothesis
+    ends (of ``eos``).
+    """
+
+    def __init__(self, forest: Forest, eos: int) -> None:
+        self._forest = forest
+        children = np.flatnonzero(forest.parent >= 0)
+        self._end_nodes = np.unique(forest.ends)
+        sources = np.concatenate((forest.parent[children], self._end_nodes))
+        targets = np.concatenate((forest.tokens[children], np.full(len(self._end_nodes), eos)))
+        self._order = np.argsort(sources, kind="stable")
+        self._sources = sources[self._order]
+        self._targets = targets[self._order]
+        self._children = children
+        self._results = np.full(len(sources), np.nan)
+
+    @property
+    def wanted(self) -> int:
+        """How many log-probabilities the forest needs."""
+        return len(self._sources)
+
+    def batch(self, rows: Sequence[Sequence[Piece]]) -> tuple[TrieBatch, Ints]:
+        """The batch of ``rows``, and which wanted log-probabilities it answers ([P])."""
+        forest = self._forest
+        length = max(sum(map(len, row)) for row in rows)
+        tokens = np.zeros((len(rows), length), np.int64)
+        positions = np.zeros_like(tokens)
+        last = np.tile(np.arange(length), (len(rows), 1))
+        nodes, sources, wanted = [], [], []
+        count = 0
+        for number, row in enumerate(rows):
+            place = 0
+            for piece in row:
+                here = slice(place, place + len(piece))
+                body = place + len(piece.path)
+                chosen = np.concatenate((piece.path, np.arange(piece.start, piece.stop)))
+                chosen = chosen.astype(np.int64, copy=False)
+                tokens[number, here] = forest.tokens[chosen]
+                positions[number, here] = forest.depth[chosen]
+                last[number, here] = (
+                    np.minimum(forest.last[chosen], piece.stop - 1) - piece.start + body
+                )
+                nodes.append(number * length + np.arange(body, here.stop))
+                low, high = np.searchsorted(self._sources, (piece.start, piece.stop))
+                sources.append(self._sources[low:high] - piece.start + count)
+                wanted.append(np.arange(low, high))
+                count += piece.stop - piece.start
+                place = here.stop
+        answered = np.concatenate(wanted)
+        return TrieBatch(
+            tokens,
+            positions,
+            last,
+            np.concatenate(nodes),
+            np.concatenate(sources),
+            self._targets[answered],
+        ), answered
+
+    def store(self, answered: Ints, log_probs: NDArray[np.float64]) -> None:
+        """Keep the results of one batch."""
+        self._results[self._order[answered]] = log_probs
+
+    def sentence_scores(self) -> NDArray[np.float64]:
+        """ln P of every hypothesis, ``</s>`` included, summed in float64 from the root down."""
+        forest = self._forest
+        total = np.zeros(len(forest))
+        total[self._children] = self._results[: len(self._children)]
+        by_depth = np.argsort(forest.depth, kind="stable")
+        starts = np.searchsorted(forest.depth[by_depth], np.arange(2, forest.depth.max() + 2))
+        for low, high in zip(starts[:-1], starts[1:]):
+            level = by_depth[low:high]
+            total[level] += total[forest.parent[level]]
+        final = np.zeros(len(forest))
+        final[self._end_nodes] = self._results[len(self._children) :]
+        scores: NDArray[np.float64] = (total + final)[forest.ends]
+        return scores
