@@ -1,0 +1,232 @@
+"""``asrprune prune`` on a tiny LM and a corpus written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asrprune.cli.main import main
+from asrprune.files import sha256
+from asrprune.lm.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune import loop
+from asrprune.prune.family import read_family
+
+V = 32
+
+
+def write_set(folder: Path, name: str, sentences: list[list[int]]) -> dict[str, int]:
+    tokens = np.array([token for one in sentences for token in one], dtype="<u2")
+    tokens.tofile(folder / f"{name}.tokens.bin")
+    np.cumsum([0, *map(len, sentences)]).astype("<i8").tofile(folder / f"{name}.offsets.bin")
+    return {"tokens": len(tokens), "sentences": len(sentences)}
+
+
+def write_corpus(folder: Path, tokenizer: bytes, valid: bool = True) -> Path:
+    folder.mkdir()
+    (folder / "tokenizer.model").write_bytes(tokenizer)
+    rng = np.random.default_rng(0)
+    sentences = [
+        (np.cumsum(rng.integers(1, 3, size=rng.integers(0, 9))) % (V - 3) + 3).tolist()
+        for _ in range(120)
+    ]
+    sets = {"train": write_set(folder, "train", sentences[:100])}
+    if valid:
+        sets["valid"] = write_set(folder, "valid", sentences[100:])
+    data = {
+        "format": "asrprune-data",
+        "version": 1,
+        "vocab_size": V,
+        "normaliser": "none",
+        "dtype": "<u2",
+        "tokenizer_sha256": sha256(folder / "tokenizer.model"),
+        "sets": sets,
+    }
+    (folder / "data.json").write_text(json.dumps(data))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with ``lm``, ``data`` and ``dry`` (data without a valid set)."""
+    write_corpus(tmp_path / "data", b"tokens")
+    write_corpus(tmp_path / "dry", b"tokens", valid=False)
+    torch.manual_seed(0)
+    model = TransformerLM(ModelShape.uniform(V, 32, 2, 4, max_positions=16, dropout=0.1))
+    save_checkpoint(tmp_path / "lm", model, tmp_path / "data/tokenizer.model", {})
+    return tmp_path
+
+
+def prune(place: Path, *flags: str, out: str = "out", data: str = "data", lm: str = "lm") -> int:
+    inputs = ["--lm", str(place / lm), "--data", str(place / data), "--out", str(place / out)]
+    small = ["--set", "recovery.batch_tokens=128", "--statistics-tokens", "100"]
+    small += ["--set", "options.multiple_of=2", "--set", "options.min_rank=2"]
+    return main(["prune", *inputs, *small, *flags])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(folder).model.state_dict())
+
+
+def same(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank"])
+def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--method", method, "--sparsity", "0.3,0.5,0.75", "--steps", "5"]
+    assert prune(place, *flags, "--fine-tune-tokens", "1500", "--criterion", "kfac") == 0
+    family = read_family(place / "out")
+    assert [member.asked for member in family.members] == [0.3, 0.5, 0.75]
+    tolerance = 0 if method == "unstructured" else 0.02
+    sizes = []
+    for member in family.members:
+        assert abs(member.measured - member.asked) <= tolerance + 1e-4
+        saved = load_checkpoint(place / "out" / member.folder)
+        sizes.append((place / "out" / member.folder / WEIGHTS).stat().st_size)
+        assert member.bytes == sizes[-1]
+        assert member.perplexity is not None
+        assert member.perplexity_pruned is not None
+        assert saved.history[-1]["asked"] == member.asked
+        assert saved.history[-1]["method"] == method
+        assert sum(step["fine_tune_tokens"] for step in saved.history) == member.tokens
+        assert sum(row.reference for row in member.matrices) == 2 * 12 * 32 * 32
+        assert member.faster == (method != "unstructured")
+    dense = (place / "lm" / WEIGHTS).stat().st_size
+    assert dense > sizes[0] > sizes[1] > sizes[2]
+    removed = 4 * 2 * 12 * 32 * 32  # bytes of all prunable weights
+    bound = 1 / 32 if method == "unstructured" else 0.0  # the bit mask
+    for member, size in zip(family.members, sizes):
+        assert dense - size == pytest.approx((member.measured - bound) * removed, rel=0.1)
+    assert 1500 <= family.members[-1].tokens <= 1500 + 5 * 128
+    for small, large in zip(family.members[1:], family.members):
+        for row, above in zip(small.matrices, large.matrices):
+            assert row.kept <= above.kept
+    assert "0.750" in capsys.readouterr().out
+    assert not (place / "out" / "state").exists()
+
+
+def test_masked_members_are_nested(place: Path) -> None:
+    flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
+    assert prune(place, *flags) == 0
+    large, small = (weights(place / "out" / f"sparsity-{s}") for s in ("0.30", "0.60"))
+    for name, value in small.items():
+        if value.ndim == 2 and "blocks" in name:
+            assert not (value[large[name] == 0]).any()
+
+
+def test_sparsity_zero_is_the_parent_bit_for_bit(place: Path) -> None:
+    for method in ("unstructured", "structured", "low-rank"):
+        assert prune(place, "--method", method, "--sparsity", "0", out=method) == 0
+        assert same(place / "lm", place / method / "sparsity-0.00")
+
+
+def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
+    flags = ["--schedule", "one-shot", "--criterion", "magnitude", "--fine-tune-tokens", "300"]
+    assert prune(place, *flags, "--sparsity", "0.3,0.6", out="both") == 0
+    assert prune(place, *flags, "--sparsity", "0.6", out="one") == 0
+    assert same(place / "both/sparsity-0.60", place / "one/sparsity-0.60")
+    assert all(member.tokens >= 300 for member in read_family(place / "both").members)
+
+
+@pytest.mark.parametrize("schedule", ["cubic", "one-shot"])
+@pytest.mark.parametrize("method", ["unstructured", "low-rank"])
+def test_a_killed_run_goes_on_to_the_same_result(
+    place: Path, method: str, schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--method", method, "--schedule", schedule, "--sparsity", "0.3,0.5,0.7"]
+    flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
+    assert prune(place, *flags, out="whole") == 0
+    real, calls = loop.fine_tune, []
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) in (2, 4):
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "fine_tune", killed)
+    assert prune(place, *flags, out="cut") == 130
+    assert prune(place, *flags, out="cut") == 130
+    assert prune(place, *flags, out="cut") == 0
+    whole, cut = read_family(place / "whole"), read_family(place / "cut")
+    for one, other in zip(whole.members, cut.members):
+        assert same(place / "whole" / one.folder, place / "cut" / other.folder)
+        assert (one.tokens, one.perplexity) == (other.tokens, other.perplexity)
+    n_calls = len(calls)
+    assert prune(place, *flags, out="cut") == 0  # nothing is left to do
+    assert len(calls) == n_calls
+
+
+def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
+    for method in ("unstructured", "low-rank", "structured"):
+        assert prune(place, "--method", method, "--sparsity", "0.3", out=f"{method}-1") == 0
+        lm = f"{method}-1/sparsity-0.30"
+        flags = ["--method", method, "--sparsity", "0.6"]
+        assert prune(place, *flags, lm=lm, out=f"{method}-2") == 0
+        member = read_family(place / f"{method}-2").members[0]
+        assert member.measured == pytest.approx(0.6, abs=0.02)  # of the dense ancestor
+        assert prune(place, "--method", method, "--sparsity", "0.1", lm=lm, out="no") == 2
+
+
+def test_a_valid_set_is_not_needed(place: Path) -> None:
+    assert prune(place, "--sparsity", "0.3", data="dry") == 0
+    assert read_family(place / "out").members[0].perplexity is None
+
+
+def test_a_plan_file_and_flags_over_it(place: Path) -> None:
+    plan = {"method": "low-rank", "sparsities": [0.4], "options": {"factorisation": "two-sided"}}
+    (place / "plan.json").write_text(json.dumps(plan))
+    flags = ["--plan", str(place / "plan.json"), "--criterion", "magnitude"]
+    assert prune(place, *flags, "--set", "options.min_rank=4") == 0
+    made = read_family(place / "out").plan
+    assert (made["method"], made["criterion"]) == ("low-rank", "magnitude")
+    assert made["options"]["factorisation"] == "two-sided"
+    assert made["options"]["min_rank"] == 4
+
+
+def test_bad_input_is_one_line_and_status_1(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(place / "other", b"other tokens")
+    (place / "full").mkdir()
+    (place / "full/file").write_text("mine")
+    (place / "plan.json").write_text('{"methud": "low-rank"}')
+    assert prune(place, "--sparsity", "0.3", out="done") == 0
+    capsys.readouterr()
+    cases: list[tuple[dict[str, str], list[str], str]] = [
+        ({"data": "other"}, [], "tokenizer hash"),
+        ({"out": "full"}, [], "a folder with other files"),
+        ({"out": "done"}, ["--seed", "7"], "differs in plan.seed"),
+        ({"lm": "none"}, [], "no such folder"),
+        ({"data": "none"}, [], "no such folder"),
+        ({}, ["--plan", str(place / "plan.json")], "did you mean 'method'"),
+        ({}, ["--plan", str(place / "none.json")], "no such file"),
+    ]
+    for where, flags, message in cases:
+        assert prune(place, "--sparsity", "0.3", *flags, **where) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert (place / "full/file").read_text() == "mine"
+
+
+def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, message in (
+        (["--sparsity", "half"], "expected numbers"),
+        (["--sparsity", "1.5"], "expected 0 <= sparsity <= 1"),
+        (["--sparsity", "0.3,0.3"], "distinct"),
+        (["--sparsity", "1"], "the least that this method can keep"),
+        (["--set", "options.min_rnk=3"], "did you mean 'min_rank'"),
+        (["--set", "seed"], "expected KEY=VALUE"),
+        (["--set", "steps=0.5"], "expected a int"),
+    ):
+        assert prune(place, *flags, out="-".join(flags)) == 2
+        assert message in capsys.readouterr().err
