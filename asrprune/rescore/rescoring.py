@@ -1,0 +1,68 @@
+"""Choosing the best hypothesis of every utterance under given weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from asrprune.core.hypothesis import NBest
+from asrprune.core.weights import ScoreWeights
+from asrprune.rescore.features import ScoredList, totals
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """An n-best list in its new order, best first. ``changed``: the first hypothesis is another
+    one than before. ``unscored``: the best total is -inf, so the first pass's choice stands."""
+
+    nbest: NBest
+    changed: bool
+    unscored: bool
+
+    @property
+    def best(self) -> str:
+        """The words of the best hypothesis, "" for an empty list."""
+        return self.nbest.hyps[0].text if self.nbest.hyps else ""
+
+
+@dataclass
+class RescoringSummary:
+    """What ``rescore`` did. ``search_wall_s`` is the time for combining and sorting alone."""
+
+    utterances: int = 0
+    changed: int = 0
+    unscored: int = 0
+    empty_lists: int = 0
+    search_wall_s: float = 0.0
+
+
+def rescore(
+    lists: Iterable[ScoredList],
+    weights: ScoreWeights,
+    summary: RescoringSummary,
+    path: str = "n-best",
+) -> Iterator[Rescored]:
+    """Every list sorted by its total score, highest first, streaming; fills in ``summary``.
+
+    Equal totals keep the order of the first pass. ``path`` names the n-best file in errors; see
+    ``totals`` for what is raised.
+    """
+    for scored in lists:
+        start = time.perf_counter()
+        total = totals(scored, weights, path)
+        order = np.argsort(-total, kind="stable").tolist()
+        hyps = tuple(scored.nbest.hyps[index] for index in order)
+        summary.search_wall_s += time.perf_counter() - start
+        result = Rescored(
+            replace(scored.nbest, hyps=hyps),
+            changed=bool(order) and hyps[0].text != scored.nbest.hyps[0].text,
+            unscored=bool(order) and bool(np.isneginf(total[order[0]])),
+        )
+        summary.utterances += 1
+        summary.changed += result.changed
+        summary.unscored += result.unscored
+        summary.empty_lists += not order
+        yield result

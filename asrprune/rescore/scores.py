@@ -1,0 +1,160 @@
+"""LM scores on disk: one line an utterance, tied to its hypotheses by their hash.
+
+First line: ``{"format": "asrprune-scores", "version": 1, "log_base": "e", "sign": "logprob",
+"lm": name, ...}``. Then ``{"utt": id, "hash": NBest.digest, "scores": [ln P, ...]}`` with one
+score per hypothesis in the order of the n-best list. The string "-inf" stands for minus infinity,
+which JSON cannot write.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.core.hypothesis import NBest
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_lines, write_text
+
+FORMAT, VERSION = "asrprune-scores", 1
+
+
+@dataclass(frozen=True)
+class UtteranceScores:
+    """The scores [hypotheses] (float64, ln P) of one utterance and the hash of its list."""
+
+    utt: str
+    digest: str
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A whole scores file: its header and utterance id -> scores."""
+
+    path: str
+    header: Mapping[str, Any]
+    utterances: Mapping[str, UtteranceScores]
+
+    @property
+    def lm(self) -> str:
+        """The name of the LM that gave the scores."""
+        return str(self.header.get("lm", "lm"))
+
+    def of(self, nbest: NBest) -> NDArray[np.float64]:
+        """The scores of ``nbest``, one per hypothesis.
+
+        Raises InputError when the file has none for this utterance or they belong to other
+        hypotheses.
+        """
+        found = self.utterances.get(nbest.utt)
+        if found is None:
+            raise InputError(
+                self.path, None, f"no scores of utterance {nbest.utt}", "every utterance's scores"
+            )
+        if found.digest != nbest.digest or len(found.scores) != len(nbest.hyps):
+            raise InputError(
+                self.path,
+                None,
+                f"utterance {nbest.utt}: scores of other hypotheses (hash {found.digest})",
+                f"scores of this n-best list (hash {nbest.digest})",
+            )
+        return found.scores
+
+
+def make_header(lm: str, **more: Any) -> dict[str, Any]:
+    """The first line of a scores file of the LM called ``lm``."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "log_base": "e",
+        "sign": "logprob",
+        "lm": lm,
+        **more,
+    }
+
+
+def write_scores(
+    path: PathLike, header: Mapping[str, Any], utterances: Iterable[UtteranceScores]
+) -> None:
+    """Write a scores file, whole or not at all, streaming."""
+    with write_text(path) as stream:
+        stream.write(json.dumps(dict(header), ensure_ascii=False) + "\n")
+        for one in utterances:
+            stream.write(format_line(one) + "\n")
+
+
+def format_line(one: UtteranceScores) -> str:
+    """The line of one utterance. Raises ValueError for a score that is NaN or +inf."""
+    values: list[Union[float, str]] = []
+    for value in one.scores.tolist():
+        if math.isnan(value) or value == math.inf:
+            raise ValueError(f"utterance {one.utt}: score {value}; expected a number or -inf")
+        values.append("-inf" if value == -math.inf else value)
+    return json.dumps(
+        {"utt": one.utt, "hash": one.digest, "scores": values}, ensure_ascii=False, allow_nan=False
+    )
+
+
+def read_scores(path: PathLike) -> Scores:
+    """The scores file at ``path``.
+
+    Raises InputError for another format, a bad line, a score that is no number, and an utterance
+    that comes twice.
+    """
+    lines = read_lines(path)
+    header = _read_header(path, lines)
+    utterances: dict[str, UtteranceScores] = {}
+    for number, line in lines:
+        one = parse_line(path, number, line)
+        if one.utt in utterances:
+            raise InputError(path, number, f"utterance {one.utt} again", "each utterance once")
+        utterances[one.utt] = one
+    return Scores(str(path), header, utterances)
+
+
+def parse_line(path: PathLike, number: int, line: str) -> UtteranceScores:
+    """The utterance on line ``number`` of a scores file. Raises InputError for a bad one."""
+    value = _json_object(path, number, line)
+    utt, digest, scores = value.get("utt"), value.get("hash"), value.get("scores")
+    if not isinstance(utt, str) or not isinstance(digest, str) or not isinstance(scores, list):
+        raise InputError(path, number, "a line without utt, hash and scores", "all three")
+    return UtteranceScores(utt, digest, _floats(path, number, utt, scores))
+
+
+def _floats(path: PathLike, number: int, utt: str, scores: Sequence[Any]) -> NDArray[np.float64]:
+    for index, value in enumerate(scores, start=1):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value != "-inf" and not (is_number and math.isfinite(value)):
+            found = f"utterance {utt}: score {index} is {value!r}"
+            raise InputError(path, number, found, 'a finite number or "-inf"')
+    return np.array([float(value) for value in scores], dtype=np.float64)
+
+
+def _read_header(path: PathLike, lines: Iterator[tuple[int, str]]) -> dict[str, Any]:
+    number, line = next(lines, (1, ""))
+    if not line:
+        raise InputError(path, number, "an empty file", f'a header with "format": "{FORMAT}"')
+    header = _json_object(path, number, line)
+    if header.get("format") != FORMAT:
+        found = f"format {header.get('format')!r}"
+        raise InputError(path, number, found, f'a header with "format": "{FORMAT}"')
+    if header.get("version") != VERSION or header.get("log_base") != "e":
+        found = f"version {header.get('version')}, log base {header.get('log_base')}"
+        raise InputError(path, number, found, f"version {VERSION}, log base e")
+    return header
+
+
+def _json_object(path: PathLike, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as problem:
+        raise InputError(path, number, f"bad JSON ({problem.msg})", "a JSON object") from None
+    if not isinstance(value, dict):
+        raise InputError(path, number, f"JSON {type(value).__name__}", "a JSON object")
+    return value
