@@ -1,0 +1,97 @@
+"""``asrprune tune``: score weights with the fewest word errors on the dev set."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asrprune.core.hypothesis import NBest
+
+EXAMPLE = (
+    "example: asrprune tune --nbest exp/dev/nbest.jsonl.gz --scores exp/dev/lm.scores.gz"
+    " --ref data/dev/text --out exp/weights.json"
+)
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``asrprune tune``."""
+    from asrprune.rescore.tune import TuneOptions
+
+    defaults = TuneOptions()
+    parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists of dev")
+    parser.add_argument(
+        "--scores", required=True, nargs="+", metavar="FILE", help="scores files, one an LM"
+    )
+    parser.add_argument(
+        "--ref", metavar="FILE", help="references, Kaldi text; by default those in the lists"
+    )
+    parser.add_argument(
+        "--first-pass", metavar="JSON", help="the first pass's own weights: where to start"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="weights (JSON)")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the random starts")
+    parser.add_argument("--starts", type=int, default=defaults.starts, help="random starts")
+    parser.add_argument(
+        "--allow-test",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="tune even on a set that is called test",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, join, tune, write."""
+    from asrprune.core.weights import ScoreWeights
+    from asrprune.firstpass.jsonl import read_nbest
+    from asrprune.lm.provenance import provenance
+    from asrprune.rescore.features import scored_lists
+    from asrprune.rescore.scores import read_scores
+    from asrprune.rescore.tune import TuneOptions, tune
+    from asrprune.rescore.weights_file import (
+        WeightsFile,
+        read_first_pass,
+        reference_hash,
+        refuse_test_set,
+        set_hashes,
+        write_weights,
+    )
+
+    if not args.allow_test:
+        refuse_test_set(args.nbest, args.ref)
+    options = TuneOptions(seed=args.seed, starts=args.starts)
+    start = read_first_pass(args.first_pass) if args.first_pass else ScoreWeights()
+    scores = [read_scores(path) for path in args.scores]
+    lists = list(read_nbest(args.nbest))
+    refs = _references(args, lists)
+    found = tune(list(scored_lists(lists, scores)), refs, start, options, args.nbest)
+    dev: dict[str, Any] = {
+        **set_hashes(lists),
+        "ref_hash": reference_hash({nbest.utt: refs[nbest.utt] for nbest in lists}),
+        "utterances": found.utterances,
+        "words": found.words,
+        "errors": found.errors,
+        "wer_percent": found.wer_percent,
+        "wer_percent_lm_weight_0": found.start_wer_percent,
+    }
+    lms = tuple(one.lm for one in scores)
+    origin = provenance(args.command_line, seed=args.seed)
+    write_weights(args.out, WeightsFile(found.weights, lms, dev, origin))
+    log.info("dev WER %.2f, %.2f without LM", found.wer_percent, found.start_wer_percent)
+    log.info("%s", found.weights)
+
+
+def _references(args: argparse.Namespace, lists: list[NBest]) -> dict[str, str]:
+    from asrprune.errors import InputError
+    from asrprune.score.kaldi_text import read_kaldi_text
+
+    if args.ref:
+        return read_kaldi_text(args.ref)
+    for nbest in lists:
+        if nbest.ref is None:
+            found = f"utterance {nbest.utt} without ref"
+            raise InputError(args.nbest, None, found, "a reference for each, or --ref FILE")
+    return {nbest.utt: nbest.ref or "" for nbest in lists}

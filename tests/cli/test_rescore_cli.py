@@ -1,0 +1,298 @@
+"""``lmscore``, ``tune``, ``rescore`` and ``bench`` through the command, bad data included."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from asrprune.cli.main import main
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.errors import InputError
+from asrprune.firstpass.jsonl import read_nbest, write_nbest
+from asrprune.lm.checkpoint import save_checkpoint
+from asrprune.lm.open import lm_digest, open_lm
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.rescore.lm_scoring import score_nbest
+from asrprune.rescore.scores import make_header, read_scores
+from asrprune.score.kaldi_text import read_kaldi_text
+from asrprune.text.tokenizer import TokenizerConfig, train_tokenizer
+
+SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lm")
+    (folder / "sp.model").write_bytes(
+        train_tokenizer([*SENTENCES[:-1], "on a mat sits a hat"], TokenizerConfig(vocab_size=18))
+    )
+    torch.manual_seed(0)
+    model = TransformerLM(ModelShape.uniform(18, 16, 1, 2, max_positions=40))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5.0)
+    return save_checkpoint(folder / "lm", model, folder / "sp.model", {"command": "none"})
+
+
+def make_lists(count=6, audio_s=2.0):
+    random = np.random.default_rng(0)
+    lists = []
+    for number in range(count):
+        texts = [SENTENCES[i] for i in random.permutation(len(SENTENCES))]
+        scored = [Hypothesis(text, -10.0 - 2 * i, -1.0) for i, text in enumerate(texts)]
+        lists.append(NBest(f"u{number}", tuple(scored), audio_s, "the cat sat"))
+    return lists
+
+
+@pytest.fixture
+def dev(tmp_path):
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    write_nbest(folder / "nbest.jsonl", make_lists())
+    return folder
+
+
+@pytest.fixture
+def first_pass(tmp_path):
+    path = tmp_path / "first_pass.json"
+    weights = {"acoustic": 1.0, "first_lm": 6.5, "word_bonus": 0.0}
+    path.write_text(json.dumps({"weights": weights}), encoding="utf-8")
+    return path
+
+
+def call(*args):
+    return main([str(arg) for arg in args])
+
+
+def score(lm, folder, *more):
+    flags = ("--lm", lm, "--nbest", folder / "nbest.jsonl", "--out", folder / "scores.gz")
+    return call("lmscore", *flags, "--device", "cpu", *more)
+
+
+def test_from_lists_to_hypotheses(lm, dev, first_pass, tmp_path, caplog):
+    assert score(lm, dev, "--threads", 1) == 0
+    scores = read_scores(dev / "scores.gz")
+    expected = open_lm(lm).score_lists([SENTENCES])[0]
+    for nbest in read_nbest(dev / "nbest.jsonl"):
+        order = [SENTENCES.index(hyp.text) for hyp in nbest.hyps]
+        np.testing.assert_allclose(scores.of(nbest), expected[order], rtol=0, atol=1e-4)
+    figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
+    assert figures["audio_s"] == 12.0
+    assert figures["rtf"] == figures["wall_s"] / 12.0
+    assert 0 < figures["unique_tokens"] < figures["tokens"]
+    assert (figures["engine"], figures["threads"], figures["device"]) == ("torch", 1, "cpu")
+    assert not (dev / "scores.gz.partial").exists()
+
+    common = ("--nbest", dev / "nbest.jsonl", "--scores", dev / "scores.gz")
+    weights = tmp_path / "weights.json"
+    assert call("tune", *common, "--first-pass", first_pass, "--out", weights) == 0
+    tuned = json.loads(weights.read_text(encoding="utf-8"))
+    assert tuned["lms"] == ["lm"]
+    assert tuned["dev"]["wer_percent"] <= tuned["dev"]["wer_percent_lm_weight_0"]
+
+    out, new = tmp_path / "hyp", tmp_path / "new.jsonl"
+    flags = ("--weights", weights, "--out", out, "--write-nbest", new, "--json", tmp_path / "j")
+    assert call("rescore", *common, *flags) == 0
+    assert "tuned on this set" in caplog.text
+    report = json.loads((tmp_path / "j").read_text(encoding="utf-8"))
+    assert report["tuned_on_this_set"] is True
+    assert report["utterances"] == 6
+    hyps = read_kaldi_text(out)
+    assert hyps == {nbest.utt: nbest.hyps[0].text for nbest in read_nbest(new)}
+
+    other = tmp_path / "other.jsonl"
+    write_nbest(other, make_lists(7)[6:])
+    assert call("rescore", "--nbest", other, "--weights", first_pass, "--out", out) == 0
+    assert read_kaldi_text(out) == {"u6": make_lists(7)[6].hyps[0].text}
+
+
+def test_lm_weight_zero_is_the_first_pass(lm, dev, first_pass, tmp_path):
+    assert score(lm, dev) == 0
+    weights = json.loads(first_pass.read_text(encoding="utf-8"))
+    weights["weights"]["lm"] = [0.0]
+    first_pass.write_text(json.dumps(weights), encoding="utf-8")
+    flags = ("--weights", first_pass, "--out", tmp_path / "hyp")
+    scores = ("--scores", dev / "scores.gz")
+    assert call("rescore", "--nbest", dev / "nbest.jsonl", *scores, *flags) == 0
+    assert read_kaldi_text(tmp_path / "hyp") == {
+        nbest.utt: nbest.hyps[0].text for nbest in make_lists()
+    }
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dying:
+    """Passes on to an LM, a given number of times."""
+
+    name = "dying"
+
+    def __init__(self, lm, calls):
+        self.lm, self.calls = lm, calls
+
+    def score_lists(self, lists):
+        if self.calls == 0:
+            raise Killed
+        self.calls -= 1
+        return self.lm.score_lists(lists)
+
+
+def test_a_killed_run_goes_on(lm, dev, tmp_path):
+    model = open_lm(lm)
+    nbest, out = dev / "nbest.jsonl", tmp_path / "scores"
+    partial = tmp_path / "scores.partial"
+
+    def run(scorer, settings):
+        header = make_header("lm")
+        return score_nbest(nbest, read_nbest(nbest), scorer, out, header, settings, 10)
+
+    with pytest.raises(Killed):
+        run(Dying(model, 2), {"engine": "torch"})
+    assert not out.exists()
+    with open(partial, "a", encoding="utf-8") as stream:
+        stream.write('{"utt": "u4", "hash": "half a li')  # what a kill in mid-write leaves
+    timing = run(Dying(model, 1), {"engine": "torch"})  # one block of the three is left
+    assert timing.audio_s == 12.0
+    assert not partial.exists()
+    resumed = out.read_bytes()
+    run(model, {"engine": "torch"})
+    assert out.read_bytes() == resumed
+
+    with pytest.raises(Killed):
+        run(Dying(model, 2), {"engine": "torch"})
+    with pytest.raises(Killed):
+        run(Dying(model, 2), {"engine": "other"})  # other settings take nothing over
+    run(Dying(model, 1), {"engine": "other"})
+
+    with pytest.raises(Killed):
+        run(Dying(model, 2), {"engine": "torch"})
+    write_nbest(nbest, make_lists()[::-1])
+    with pytest.raises(InputError, match=r"utterance u0 of .* is not there in the same place"):
+        run(model, {"engine": "torch"})
+
+
+def test_an_over_long_hypothesis(lm, dev, capsys):
+    lists = make_lists(1)
+    write_nbest(dev / "nbest.jsonl", [NBest("u0", (*lists[0].hyps, Hypothesis("cat " * 39 + "a")))])
+    assert score(lm, dev) == 1
+    assert "utterance u0: hypothesis 7 has" in capsys.readouterr().err
+    assert score(lm, dev, "--over-long", "minus-inf") == 0
+    (one,) = read_scores(dev / "scores.gz").utterances.values()
+    assert np.isneginf(one.scores).tolist() == [False] * 6 + [True]
+
+
+def test_unknown_audio_gives_no_rtf(lm, dev):
+    write_nbest(dev / "nbest.jsonl", [*make_lists(1), NBest("v", (Hypothesis("cat"),))])
+    assert score(lm, dev, "--engine", "torch-bf16", "--token-budget", 64) == 0
+    figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
+    assert figures["rtf"] is None
+    assert figures["audio_s"] is None
+
+
+def test_tuning_on_test_is_refused(lm, dev, first_pass, tmp_path, capsys):
+    assert score(lm, dev) == 0
+    test = tmp_path / "test"
+    dev.rename(test)
+    common = ("--nbest", test / "nbest.jsonl", "--scores", test / "scores.gz")
+    flags = ("--out", tmp_path / "w.json", "--starts", 0)
+    assert call("tune", *common, *flags) == 1
+    assert "weights are never tuned on test" in capsys.readouterr().err
+    assert call("tune", *common, *flags, "--allow-test") == 0
+
+
+def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
+    flags = ("--repeats", 2, "--warmup", 0, "--baseline", "padded", "--json", tmp_path / "bench")
+    common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--device", "cpu", "--threads", 1)
+    assert call("bench", *common, *flags) == 0
+    assert "padded baseline" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "bench").read_text(encoding="utf-8"))
+    own, padded = figures["systems"]
+    assert len(own["runs_s"]) == 2
+    assert own["tokens"] == padded["tokens"] == padded["unique_tokens"] > own["unique_tokens"]
+    assert padded["speed_up"] == 1.0
+    assert figures["size_bytes"] == (lm / "model.safetensors").stat().st_size
+    assert figures["parameters"] > 0
+
+
+def test_the_digest_tells_models_apart(lm, tmp_path):
+    assert lm_digest(lm) == lm_digest(lm)
+    other = tmp_path / "other"
+    model = TransformerLM(ModelShape.uniform(18, 16, 1, 2, max_positions=40))
+    save_checkpoint(other, model, lm / "tokenizer.model", {})
+    assert lm_digest(other) != lm_digest(lm)
+
+
+BAD = {
+    "missing": (None, "no such file"),
+    "empty": ("", "an empty file"),
+    "no header": ("hello\n", "bad JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("verb", ["lmscore", "tune", "rescore", "bench"])
+def test_bad_lists_are_one_line_and_status_one(lm, dev, first_pass, capsys, verb, name):
+    text, message = BAD[name]
+    assert score(lm, dev) == 0
+    capsys.readouterr()
+    nbest = dev / "bad.jsonl"
+    if text is not None:
+        nbest.write_text(text, encoding="utf-8")
+    flags = {
+        "lmscore": ("--lm", lm, "--out", dev / "out"),
+        "tune": ("--scores", dev / "scores.gz", "--out", dev / "out"),
+        "rescore": ("--weights", first_pass, "--out", dev / "out"),
+        "bench": ("--lm", lm),
+    }
+    assert call(verb, "--nbest", nbest, *flags[verb]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "asrprune" in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (dev / "out").exists()
+
+
+def test_other_bad_input_is_named(lm, dev, first_pass, tmp_path, capsys):
+    assert score(lm, dev) == 0
+    nbest = ("--nbest", dev / "nbest.jsonl")
+    scores = ("--scores", dev / "scores.gz")
+    out = ("--out", tmp_path / "out")
+
+    def fails(status, message, *args):
+        capsys.readouterr()
+        assert call(*args) == status
+        assert message in capsys.readouterr().err
+
+    fails(1, "no such path", "lmscore", "--lm", tmp_path / "no", *nbest, *out)
+    fails(1, "neither a checkpoint", "lmscore", "--lm", first_pass, *nbest, *out)
+    fails(2, "GPUs found", "lmscore", "--lm", lm, *nbest, *out, "--device", "cuda:77")
+    fails(2, "cannot be resumed", "lmscore", "--lm", lm, "--nbest", "-", *out)
+    fails(2, "token budget is 3", "lmscore", "--lm", lm, *nbest, *out, "--token-budget", 3)
+    fails(1, "0 LM weights", "rescore", *nbest, *scores, "--weights", first_pass, *out)
+    fails(1, "1, one for each", "rescore", *nbest, *scores, "--weights", first_pass, *out)
+    fails(1, "no weights", "rescore", *nbest, "--weights", dev / "scores.gz.timing.json", *out)
+    write_nbest(dev / "nbest.jsonl", make_lists(7))
+    fails(1, "no scores of utterance u6", "tune", *nbest, *scores, *out)
+    write_nbest(dev / "nbest.jsonl", [NBest("u0", (Hypothesis("changed"),))])
+    fails(
+        1,
+        "utterance u0: scores of other",
+        "rescore",
+        *nbest,
+        *scores,
+        *out,
+        "--weights",
+        _with_lm(first_pass),
+    )
+    fails(1, "utterance u0 without ref", "tune", *nbest, *scores, *out)
+
+
+def _with_lm(path):
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["weights"]["lm"] = [1.0]
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
