@@ -61,7 +61,7 @@ def gather_rows(
                 row = _paired_columns(row, scorings[baseline], scorings[folder.name], seed)
             row = _speed_columns(row, folder, decoder_rtf)
         elif (folder / "oracle.json").is_file():
-            row = replace(row, kind="oracle", wer_percent=read_json(folder / "oracle.json")["wer"])
+            row = _oracle_columns(row, folder / "oracle.json")
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
@@ -105,7 +105,7 @@ def _model_columns(folder: Path) -> SystemRow:
             method=step.get("method"),
             schedule=step.get("schedule"),
             sparsity=step.get("measured"),
-            note=step.get("note", ""),
+            note="sparse, not faster" if step.get("masks") else "",
         )
     return row
 
@@ -137,6 +137,14 @@ def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
     )
 
 
+def _oracle_columns(row: SystemRow, path: Path) -> SystemRow:
+    deepest = read_json(path)["depths"][-1]
+    low, high = deepest["interval_percent"]
+    return replace(
+        row, kind="oracle", wer_percent=deepest["wer_percent"], wer_low=low, wer_high=high
+    )
+
+
 def _fixed_columns(
     row: SystemRow, folder: Path, refs: Mapping[str, str], ref: PathLike
 ) -> SystemRow:
@@ -158,10 +166,17 @@ def _paired_columns(row: SystemRow, base: Scoring, system: Scoring, seed: int) -
 
 
 def _speed_columns(row: SystemRow, folder: Path, decoder_rtf: Optional[float]) -> SystemRow:
-    lm_rtf = _sum(bench.get("rtf") for bench in _benches(folder))
-    search = folder / "rescore.json"
-    search_rtf = read_json(search).get("rtf") if search.is_file() else None
+    lm_rtf = _sum(bench["systems"][0].get("rtf") for bench in _benches(folder))
+    search_rtf = _search_rtf(folder / "rescore.json")
     total = None
     if decoder_rtf is not None:
         total = decoder_rtf + (lm_rtf or 0.0) + (search_rtf or 0.0)
     return replace(row, lm_rtf=lm_rtf, total_rtf=total)
+
+
+def _search_rtf(path: Path) -> Optional[float]:
+    if not path.is_file():
+        return None
+    facts = read_json(path)
+    search_s: float = facts["search_wall_s"]
+    return search_s / facts["audio_s"] if facts.get("audio_s") else None
