@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
 from asrprune.prune.methods.low_rank import low_rank
 from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
@@ -15,6 +16,11 @@ METHODS: dict[str, Method] = {
     "block-4x1": Method(block_4x1, "4 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
     "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),
+    "low-rank+structured": Method(
+        low_rank_attention_structured_ffn,
+        "rank-one components of attention and FFN neurons",
+        masks=False,
+    ),
 }
 """Name -> method, in reading order: from the finest units to the coarsest."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 from torch import Tensor
 
@@ -12,17 +13,16 @@ from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.compaction import low_rank_linear, replace_linear
 from asrprune.prune.factorisation import FACTORISATIONS, break_even
 from asrprune.prune.gates import Gate, entry, whole
-from asrprune.prune.methods.method import (
-    Masks,
-    Options,
-    Scorer,
-    matrix_key,
-    prunable_parameters,
-    stored_parameters,
-    unreachable,
+from asrprune.prune.methods.choices import (
+    Choice,
+    best,
+    kept_counts,
+    refuse_masks,
+    shrink,
+    unit_chain,
 )
-from asrprune.prune.methods.structured import SLACK, best, kept_counts, unit_chain
-from asrprune.prune.selection import Chain, choose_levels
+from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, stored_parameters
+from asrprune.prune.selection import Chain
 from asrprune.prune.statistics import MatrixStatistics
 
 Place = tuple[int, str]
@@ -38,35 +38,35 @@ def low_rank(
     dense matrix stays as it is until a rank below break-even pays; ranks are multiples of
     ``multiple_of``. Raises ValueError for a masked model or a size out of reach.
     """
-    if masks:
-        raise ValueError("the model is masked; low-rank pruning starts from an unmasked one")
+    refuse_masks(masks)
+    shrink(model, keep, rank_choices(model, scorer, options), options)
+
+
+def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
+    """How far the rank of every matrix can go down, one choice each."""
     factored = _factored(model, scorer, options)
+    stored = {(index, name): linear for index, name, linear in model.linears()}
     gates, places = [], []
     for index, name, linear in factored.linears():
         if name in options.matrices and isinstance(linear, LowRankLinear) and linear.rank:
             gates.append(_gate(index, name, linear))
             places.append((index, name))
-    scores = [score.double().sum(0) for score in scorer.scores(factored, gates)]
-    linears = {(index, name): linear for index, name, linear in model.linears()}
-    chains, counts_of = [], []
-    for place, gate, score in zip(places, gates, scores):
-        linear = linears[place]
-        chain, counts = _chain(gate, linear, score, options)
-        chains.append(chain)
-        counts_of.append(counts)
-    total = sum(prunable_parameters(model, options.matrices).values())
-    least = total - sum(chain.saved[-1] for chain in chains)
-    if keep < least:
-        raise unreachable(keep, least)
-    levels = choose_levels(chains, max(total - keep, 0), round(keep * SLACK))
-    for place, gate, score, counts, level in zip(places, gates, scores, counts_of, levels):
-        if level == 0:
-            continue
-        source = gate.linear
-        assert isinstance(source, LowRankLinear)
-        kept = best(score, counts[level])
-        a, b = source.A.detach()[:, kept], source.B.detach()[kept]
-        replace_linear(model, *place, low_rank_linear(a, b, source.bias))
+    choices = []
+    for place, gate, score in zip(places, gates, scorer.scores(factored, gates)):
+        units = score.double().sum(0)
+        chain, counts = _chain(gate, stored[place], units, options)
+        choices.append(Choice(chain, partial(_keep_best, model, place, gate, units, counts)))
+    return choices
+
+
+def _keep_best(
+    model: TransformerLM, place: Place, gate: Gate, scores: Tensor, counts: list[int], level: int
+) -> None:
+    linear = gate.linear
+    assert isinstance(linear, LowRankLinear)
+    kept = best(scores, counts[level])
+    a, b = linear.A.detach()[:, kept], linear.B.detach()[kept]
+    replace_linear(model, *place, low_rank_linear(a, b, linear.bias))
 
 
 def _factored(model: TransformerLM, scorer: Scorer, options: Options) -> TransformerLM:

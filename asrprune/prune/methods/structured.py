@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import Tensor
 
 from asrprune.lm.layers import AnyLinear, LowRankLinear
@@ -10,18 +11,15 @@ from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.transformer import Block, TransformerLM
 from asrprune.prune.compaction import keep_heads, keep_neurons
 from asrprune.prune.gates import Gate, entry, whole
-from asrprune.prune.methods.method import (
-    Masks,
-    Options,
-    Scorer,
-    matrix_key,
-    prunable_parameters,
-    unreachable,
+from asrprune.prune.methods.choices import (
+    Choice,
+    best,
+    kept_counts,
+    refuse_masks,
+    shrink,
+    unit_chain,
 )
-from asrprune.prune.selection import Chain, choose_levels
-
-SLACK = 1 / 2000
-"""Share of the kept parameters by which a size may be missed to lose less."""
+from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key
 
 
 def structured(
@@ -33,56 +31,39 @@ def structured(
     among ``options.matrices``, heads when all four of attention are. Raises ValueError when that
     leaves nothing to prune, for a masked model, or for a size out of reach.
     """
-    if masks:
-        raise ValueError("the model is masked; structured pruning starts from an unmasked one")
-    gates = _gates(model, options)
-    if not gates:
+    refuse_masks(masks)
+    choices = group_choices(model, scorer, options)
+    if not choices:
         raise ValueError(
             f"matrices {', '.join(options.matrices)} hold no whole group; expected both of "
             f"{', '.join(FFN_LINEARS)} or all of {', '.join(ATTENTION_LINEARS)}"
         )
-    scores = [score.double().sum(0) for score in scorer.scores(model, gates)]
-    kept_counts = [_levels(gate, len(score), options) for gate, score in zip(gates, scores)]
-    chains = [
-        unit_chain(gate.key, score, counts, gate.cost)
-        for gate, score, counts in zip(gates, scores, kept_counts)
-    ]
-    total = sum(prunable_parameters(model, options.matrices).values())
-    least = total - sum(chain.saved[-1] for chain in chains)
-    if keep < least:
-        raise unreachable(keep, least)
-    levels = choose_levels(chains, max(total - keep, 0), round(keep * SLACK))
-    for gate, score, counts, level in zip(gates, scores, kept_counts, levels):
-        if level == 0:
-            continue
-        index, _, name = gate.key.partition(".")
-        block: Block = model.blocks[int(index)]  # type: ignore[assignment]
-        kept = best(score, counts[level])
-        if name == "ffn.down":
-            keep_neurons(block, kept)
-        else:
-            keep_heads(block, kept)
+    shrink(model, keep, choices, options)
 
 
-def best(scores: Tensor, count: int) -> Tensor:
-    """Ascending indices of the ``count`` highest scores; of equal ones the later are taken.
+def group_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
+    """How far the FFN and the attention of every block can shrink, one choice each."""
+    gates = _gates(model, options)
+    choices = []
+    for gate, score in zip(gates, scorer.scores(model, gates)):
+        units = score.double().sum(0)
+        counts = _levels(gate, len(units), options)
+        chain = unit_chain(gate.key, units, counts, gate.cost)
+        choices.append(Choice(chain, partial(_keep_best, model, gate.key, units, counts)))
+    return choices
 
-    Taking away the lowest with stable ties and keeping these is the same split.
-    """
-    return torch.argsort(scores, stable=True)[len(scores) - count :].sort().values
 
-
-def unit_chain(name: str, scores: Tensor, kept: list[int], cost: int, first: int = 0) -> Chain:
-    """Levels that keep ``kept`` units each (falling), where a unit costs ``cost`` parameters.
-
-    ``first``: parameters that level 0 holds more than its units (a dense matrix against the
-    factors of all its components: negative).
-    """
-    lost = torch.cat([scores.new_zeros(1), scores.sort().values.cumsum(0)])  # [n + 1]
-    saved = tuple(
-        0 if level == 0 else (kept[0] - count) * cost + first for level, count in enumerate(kept)
-    )
-    return Chain(name, saved, tuple(float(lost[len(scores) - count]) for count in kept))
+def _keep_best(
+    model: TransformerLM, key: str, scores: Tensor, counts: list[int], level: int
+) -> None:
+    index, _, name = key.partition(".")
+    block = model.blocks[int(index)]
+    assert isinstance(block, Block)
+    kept = best(scores, counts[level])
+    if name == "ffn.down":
+        keep_neurons(block, kept)
+    else:
+        keep_heads(block, kept)
 
 
 def _gates(model: TransformerLM, options: Options) -> list[Gate]:
@@ -124,13 +105,3 @@ def _levels(gate: Gate, units: int, options: Options) -> list[int]:
     if gate.columns > 1 or gate.key.endswith("attn.o"):
         return list(range(units, min(options.min_heads, units) - 1, -1))
     return kept_counts(units, units - 1, options.min_width, options.multiple_of)
-
-
-def kept_counts(now: int, most: int, least: int, multiple: int) -> list[int]:
-    """``now``, then the multiples of ``multiple`` from ``most`` down to ``least``.
-
-    >>> kept_counts(20, 19, 8, 8)
-    [20, 16, 8]
-    """
-    top = most // multiple * multiple
-    return [now, *(count for count in range(top, -1, -multiple) if least <= count < now)]

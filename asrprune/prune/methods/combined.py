@@ -1,0 +1,29 @@
+"""Combined: low rank where matrices mix features, neurons where they are wide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.methods.choices import refuse_masks, shrink
+from asrprune.prune.methods.low_rank import rank_choices
+from asrprune.prune.methods.method import Masks, Options, Scorer
+from asrprune.prune.methods.structured import group_choices
+
+
+def low_rank_attention_structured_ffn(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
+) -> None:
+    """Remove rank-one components of attention's matrices and neurons of the FFN, in one selection.
+
+    All units compete by lost score per parameter saved, so the criterion must mean the same for
+    both kinds: those in nats (taylor, taylor-squared, fisher, kfac) do. Raises ValueError for a
+    masked model or a size out of reach.
+    """
+    refuse_masks(masks)
+    attention = tuple(name for name in options.matrices if name in ATTENTION_LINEARS)
+    ffn = tuple(name for name in options.matrices if name in FFN_LINEARS)
+    choices = rank_choices(model, scorer, replace(options, matrices=attention))
+    choices += group_choices(model, scorer, replace(options, matrices=ffn))
+    shrink(model, keep, choices, options)
