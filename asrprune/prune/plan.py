@@ -72,6 +72,11 @@ class Plan:
         lookup(CRITERIA, self.criterion, "criterion")
         lookup(METHODS, self.method, "method")
         lookup(SCHEDULES, self.schedule, "schedule")
+        if METHODS[self.method].fresh and self.schedule != "one-shot":
+            raise ValueError(
+                f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
+                "with random weights at every pruning step"
+            )
         lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
         if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
             raise ValueError(f"sparsities {list(self.sparsities)}; expected one or more, distinct")

@@ -6,6 +6,7 @@ from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
 from asrprune.prune.methods.low_rank import low_rank
 from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
+from asrprune.prune.methods.scratch import scratch
 from asrprune.prune.methods.structured import structured
 from asrprune.prune.methods.unstructured import block_4x1, unstructured
 
@@ -20,6 +21,9 @@ METHODS: dict[str, Method] = {
         low_rank_attention_structured_ffn,
         "rank-one components of attention and FFN neurons",
         masks=False,
+    ),
+    "scratch": Method(
+        scratch, "baseline: a dense model of that size with fresh weights", masks=False, fresh=True
     ),
 }
 """Name -> method, in reading order: from the finest units to the coarsest."""

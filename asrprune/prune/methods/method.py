@@ -80,11 +80,13 @@ removed. Raises ValueError when the units do not allow so few."""
 @dataclass(frozen=True)
 class Method:
     """How to prune, and what is removed. ``masks``: weights become zeros in matrices of the old
-    shape, which makes the file smaller but no ordinary kernel faster."""
+    shape, which makes the file smaller but no ordinary kernel faster. ``fresh``: a baseline whose
+    weights start at random, so it takes the one-shot schedule only."""
 
     apply: Apply
     description: str
     masks: bool
+    fresh: bool = False
 
 
 def matrix_key(index: int, name: str) -> str:
