@@ -17,7 +17,9 @@ never drawn; ``selection.json`` says how many were passed over for that. The voi
 each reads an equal share.
 
 Writes ``lm_train.txt``, ``lm_valid.txt`` (one sentence a line), ``{dev,test}/utterances.jsonl``
-(``utt``, ``voice``, ``source``, ``text``), ``{dev,test}/text`` (Kaldi) and ``selection.json``.
+(``utt``, ``voice``, ``source``, ``text``), ``{dev,test}/text`` (Kaldi), ``{dev,test}/sentences.txt``
+(the same without ids) and ``selection.json``. With ``--train-sentences N`` the training text is a
+random part of N sentences (leaks are still judged against all of it).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import leakage
 from bible_text import MAX_SENTENCE_WORDS, TRANSLATIONS, Verse, normalise, read_translation
@@ -124,9 +127,13 @@ def write_utterances(folder: Path, drawn: Sequence[Sentence]) -> None:
         stream.writelines(json.dumps(row) + "\n" for row in rows)
     with write_text(folder / "text") as stream:
         stream.writelines(f"{row['utt']} {row['text']}\n" for row in rows)
+    with write_text(folder / "sentences.txt") as stream:
+        stream.writelines(f"{row['text']}\n" for row in rows)
 
 
-def prepare(out: Path, counts: dict[str, int], seed: int) -> dict[str, object]:
+def prepare(
+    out: Path, counts: dict[str, int], seed: int, train_sentences: Optional[int] = None
+) -> dict[str, object]:
     """Write every file under ``out``. Returns what ``selection.json`` holds."""
     verses = [verse for name in TRANSLATIONS for verse in read_translation(name)]
     splits, digits = split_sentences_by_book(verses)
@@ -141,6 +148,11 @@ def prepare(out: Path, counts: dict[str, int], seed: int) -> dict[str, object]:
     spoken = [sentence.words for split in SPOKEN for sentence in candidates[split]]
     matches = leakage.TrainingMatches(leakage.wanted_runs(spoken, MIN_WORDS))
     matches.scan(sentence.words for sentence in splits["train"])
+    if train_sentences is not None:
+        if not 0 < train_sentences <= len(splits["train"]):
+            raise ValueError(f"--train-sentences {train_sentences}; 1 to {len(splits['train'])}")
+        kept = random.Random(f"{seed}-train").sample(range(len(splits["train"])), train_sentences)
+        splits["train"] = [splits["train"][index] for index in sorted(kept)]
     for name in ("train", "valid"):
         with write_text(out / f"lm_{name}.txt") as stream:
             stream.writelines(sentence.text + "\n" for sentence in splits[name])
@@ -175,17 +187,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--dev-utts", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--test-utts", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--train-sentences", type=int, metavar="N", help="default: all")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args()
     try:
         counts = {"dev": args.dev_utts, "test": args.test_utts}
-        print(json.dumps(prepare(args.out, counts, args.seed), indent=2))
+        selection = prepare(args.out, counts, args.seed, args.train_sentences)
     except InputError as problem:
         print(f"prepare_text: {problem}", file=sys.stderr)
         return 1
     except (ValueError, MissingPackage) as problem:
         print(f"prepare_text: {problem}", file=sys.stderr)
         return 2
+    for name in ("train", "valid", *SPOKEN):
+        print(f"{name}: {json.dumps(selection[name])}")
     return 0
 
 

@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# recipes/mini: prune a Transformer LM and judge it by rescoring a real decoder's n-best lists.
+#
+# CPU only. Text: five public-domain Bible translations (PyPI). Audio: synthetic speech (flite) of
+# sentences from held-out books. First pass: pocketsphinx with its own acoustic model and LM.
+# Needs: Python 3.10 or later, flite, 3 GB of disk (5 GB if pip fetches a CUDA build of torch).
+set -euo pipefail
+
+# how far, on how many cores, where
+stage=0
+stop_stage=10
+nj=$(nproc)
+quick=false
+exp=
+
+# what is run; --quick sets smaller values below
+dev_utts=200
+test_utts=300
+train_sentences=
+seed=0
+vocab_size=2000
+train_conf=recipes/mini/conf/train.json
+ngram_order=3
+nbest=100
+sparsities=0.3,0.5,0.7
+# method:criterion:schedule
+plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:taylor-squared:cubic
+  structured:magnitude:cubic unstructured:magnitude:cubic structured:random:one-shot"
+fine_tune_tokens=1000000
+bench_repeats=5
+
+for word in "$@"; do
+  if [ "$word" = --quick ]; then
+    dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
+    train_conf=recipes/mini/conf/train-quick.json
+    nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1
+    plans="low-rank:magnitude:one-shot structured:taylor-squared:cubic"
+  fi
+done
+
+help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
+
+  0 environment   1 text        2 tokenizer   3 audio     4 first pass
+  5 n-gram LM     6 LM          7 prune       8 LM scores and speed
+  9 tune on dev, rescore test   10 report
+
+  --quick          the whole pipeline on a little data, to see that it runs
+  --exp DIR        outputs (default: exp/mini, or exp/mini-quick)
+Any knob at the top of this file is an option too, e.g. --dev-utts 50 --sparsities 0.5.
+A finished stage is skipped unless its command, knobs or scripts have changed."
+
+. "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
+parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed vocab_size
+  train_conf ngram_order nbest sparsities plans fine_tune_tokens bench_repeats" "$@"
+if [ -z "$exp" ]; then
+  if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
+fi
+command -v flite >/dev/null || die "flite: command not found; expected: apt-get install -y flite"
+ensure_venv .venv mini,dev
+lock_folder "$exp"
+text=$exp/text data=$exp/data audio=$exp/audio first=$exp/first-pass runs=$exp/runs
+export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
+
+stage_environment() {
+  asrprune --version
+  python --version
+  flite -lv
+}
+
+stage_text() { # five translations, held-out books; fails if the references leak into training
+  python local/mini/prepare_text.py --out "$text" --seed "$seed" \
+    --dev-utts "$dev_utts" --test-utts "$test_utts" \
+    ${train_sentences:+--train-sentences "$train_sentences"}
+  python local/mini/leakage.py --train "$text/lm_train.txt" --ref "$text"/{dev,test}/text
+  : local/mini/bible_text.py # read by both
+}
+
+stage_tokenizer() {
+  asrprune tokenize --text "$text/lm_train.txt" --valid "$text/lm_valid.txt" \
+    --vocab-size "$vocab_size" --out "$data"
+}
+
+stage_audio() { # synthetic speech, 16 kHz
+  for set in dev test; do
+    python local/mini/synthesise.py --utterances "$text/$set/utterances.jsonl" \
+      --out "$audio/$set" --nj "$nj"
+  done
+}
+
+stage_first_pass() {
+  for set in dev test; do
+    asrprune first-pass --decoder pocketsphinx --cuts "$audio/$set/cuts.jsonl.gz" \
+      --nbest "$nbest" --nj "$nj" --out "$first/$set"
+    asrprune wer --ref "$text/$set/text" --hyp "$first/$set/hyp"
+    asrprune oracle --nbest "$first/$set/nbest.jsonl.gz" --ref "$text/$set/text"
+  done
+}
+
+stage_ngram() {
+  python local/mini/train_ngram.py --text "$text/lm_train.txt" --order "$ngram_order" \
+    --out "$exp/lm/ngram.arpa"
+}
+
+stage_lm() {
+  asrprune train --data "$data" --config "$train_conf" --out "$exp/lm/dense"
+}
+
+stage_prune() { # one family of sizes a plan
+  for plan in $plans; do
+    IFS=: read -r method criterion schedule <<<"$plan"
+    asrprune prune --lm "$exp/lm/dense" --data "$data" --method "$method" \
+      --criterion "$criterion" --schedule "$schedule" --sparsity "$sparsities" \
+      --fine-tune-tokens "$fine_tune_tokens" --out "$exp/lm/$method-$criterion-$schedule"
+  done
+}
+
+# "NAME PATH" of every LM: the n-gram, the dense one, each member of each family
+list_lms() {
+  echo "ngram $exp/lm/ngram.arpa"
+  echo "dense $exp/lm/dense"
+  for plan in $plans; do
+    for folder in "$exp/lm/${plan//:/-}"/sparsity-*; do
+      echo "${plan//:/-}-${folder##*-} $folder"
+    done
+  done
+}
+
+stage_score() { # the slow part: one LM score a hypothesis, and the speed of it
+  list_lms | while read -r name lm; do
+    for set in dev test; do
+      asrprune lmscore --lm "$lm" --nbest "$first/$set/nbest.jsonl.gz" \
+        --out "$runs/$name/$set.scores.gz"
+    done
+    asrprune perplexity --lm "$lm" --text "$text/test/sentences.txt" \
+      --json "$runs/$name/perplexity.json"
+    asrprune bench --lm "$lm" --nbest "$first/test/nbest.jsonl.gz" \
+      --repeats "$bench_repeats" --json "$runs/$name/bench.json"
+  done
+}
+
+stage_rescore() { # weights from dev, used on test; hyp-fixed: the same LM at the dense LM's weights
+  list_lms | while read -r name lm; do
+    run=$runs/$name
+    asrprune tune --nbest "$first/dev/nbest.jsonl.gz" --scores "$run/dev.scores.gz" \
+      --ref "$text/dev/text" --first-pass "$first/dev/first_pass.json" --out "$run/weights.json"
+    asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "$run/test.scores.gz" \
+      --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
+    asrprune wer --ref "$text/test/text" --hyp "$run/hyp" --json "$run/wer.json"
+  done
+}
+
+stage_report() {
+  mkdir -p "$runs/first-pass"
+  cp "$first/test/hyp" "$runs/first-pass/hyp"
+  asrprune report --runs "$runs/first-pass" $(list_lms | sed "s#^\([^ ]*\) .*#$runs/\1#") \
+    --ref "$text/test/text" --baseline dense --first-pass "$first/test/first_pass.json" \
+    --title "recipes/mini (synthetic speech)" --out "$exp/report"
+}
+
+run_stage 0 environment stage_environment
+run_stage 1 text stage_text
+run_stage 2 tokenizer stage_tokenizer
+run_stage 3 audio stage_audio
+run_stage 4 "first pass" stage_first_pass
+run_stage 5 "n-gram LM" stage_ngram
+run_stage 6 LM stage_lm
+run_stage 7 prune stage_prune
+run_stage 8 "LM scores" stage_score
+run_stage 9 rescore stage_rescore
+run_stage 10 report stage_report
+log "done: $exp"

@@ -1,0 +1,165 @@
+# Shell library of the recipes: options, log lines, stages with marks, the Python environment.
+# A recipe sets its knobs, then sources this file (from any folder; it changes to the repository's
+# root) and calls parse_options, ensure_venv and, for each stage, run_stage.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+
+log() { printf '%s %s\n' "$(date '+%F %T')" "$*" >&2; }
+
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# parse_options "KNOB ..." "$@": Kaldi's convention. --foo-bar VALUE sets the shell variable
+# foo_bar, which must be among the named knobs; a knob that holds true or false may stand without
+# a value (--quick); one that holds a number takes only a number; --help prints $help_message.
+parse_options() {
+  local option name
+  read -r -a knobs <<<"$1"
+  shift
+  while [ $# -gt 0 ]; do
+    option=$1
+    case $option in
+      --help | -h) printf '%s\n' "${help_message:-no help}"; exit 0 ;;
+      --*=*) _usage "$option; expected ${option%%=*} ${option#*=}" ;;
+      --*) name=${option#--} name=${name//-/_} ;;
+      *) _usage "unexpected argument $option" ;;
+    esac
+    [[ " ${knobs[*]} " == *" $name "* && $name != *" "* ]] || _usage "unknown option $option"
+    if [[ ${!name} =~ ^(true|false)$ && ! ${2:-} =~ ^(true|false)$ ]]; then
+      printf -v "$name" true
+      shift
+      continue
+    fi
+    [ $# -ge 2 ] || _usage "$option without a value"
+    if [[ ${!name} =~ ^-?[0-9]+$ && ! $2 =~ ^-?[0-9]+$ ]]; then
+      _usage "$option $2; expected a whole number"
+    fi
+    printf -v "$name" %s "$2"
+    shift 2
+  done
+}
+
+_usage() {
+  printf '%s: %s (--help tells the options)\n' "$(basename "$0")" "$1" >&2
+  exit 2
+}
+
+# run_stage N NAME FUNCTION: run one stage in a subshell that stops at the first failing command,
+# unless $exp/.done/N holds the same command already. The mark is written after success only; it
+# holds the text of the function and of those it calls, the value of each knob that the text names, and the hash of each file
+# of local/ and recipes/ that it names. A changed command drops the marks of all later stages too.
+run_stage() {
+  local number=$1 name=$2 body=$3 marks=$exp/.done command status=0 later
+  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
+  command=$(_stage_command "$body")
+  if [ -f "$marks/$number" ] && [ "$(cat "$marks/$number")" = "$command" ]; then
+    log "stage $number ($name): done before (to run it again: rm $marks/$number)"
+    return 0
+  fi
+  mkdir -p "$marks"
+  for later in "$marks"/*; do
+    if [[ ${later##*/} =~ ^[0-9]+$ && ${later##*/} -ge $number ]]; then rm -f "$later"; fi
+  done
+  log "stage $number ($name)"
+  local start=$SECONDS
+  set +e
+  (set -euo pipefail; "$body") </dev/null
+  status=$?
+  set -e
+  if [ "$status" -ne 0 ]; then
+    log "stage $number ($name): failed with status $status after $((SECONDS - start)) s"
+    exit "$status"
+  fi
+  printf '%s\n' "$command" >"$marks/.$number.tmp"
+  mv "$marks/.$number.tmp" "$marks/$number"
+  log "stage $number ($name): $((SECONDS - start)) s"
+}
+
+_stage_command() {
+  local knob word text
+  text=$(declare -f "$1")
+  for word in $(compgen -A function); do # the functions that it calls
+    if [ "$word" != "$1" ] && grep -qwF -- "$word" <<<"$text"; then
+      text+=$'\n'$(declare -f "$word")
+    fi
+  done
+  printf '%s\n' "$text"
+  for knob in "${knobs[@]}"; do
+    # how far to run and on how many cores changes no result
+    [[ $knob =~ ^(stage|stop_stage|nj)$ ]] && continue
+    if grep -qE "[$]([{]$knob\\b|$knob\\b)" <<<"$text"; then
+      printf '%s=%s\n' "$knob" "${!knob}"
+      if [ -f "${!knob}" ]; then sha256sum "${!knob}"; fi
+    fi
+  done
+  for word in $(grep -oE '\b(local|recipes)/[A-Za-z0-9_./-]+' <<<"$text" | sort -u); do
+    if [ -f "$word" ]; then sha256sum "$word"; fi
+  done
+}
+
+# lock_folder DIR: stop if another run works in DIR; held until this shell and its jobs end.
+lock_folder() {
+  mkdir -p "$1"
+  command -v flock >/dev/null || return 0
+  exec 9>"$1/.lock"
+  flock -n 9 || die "another run is at work in $1"
+}
+
+# ensure_venv DIR EXTRAS: put a Python environment with asrprune[EXTRAS] first in PATH. It is made
+# once, pinned by constraints.txt, and made anew when it is damaged or when setup.py,
+# pyproject.toml, constraints.txt or EXTRAS change. $ASRPRUNE_VENV names an environment of your own
+# that is used as it is.
+ensure_venv() {
+  local venv=$1 extras=$2 python stamp
+  if [ -n "${ASRPRUNE_VENV:-}" ]; then
+    [ -x "$ASRPRUNE_VENV/bin/python" ] || die "ASRPRUNE_VENV=$ASRPRUNE_VENV has no bin/python"
+    export PATH="$ASRPRUNE_VENV/bin:$PATH"
+    return 0
+  fi
+  stamp=$( (echo "$extras"; cat setup.py pyproject.toml constraints.txt) | sha256sum)
+  if ! _venv_is_whole "$venv" "$stamp"; then
+    if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv")" ]; then
+      die "$venv is not a Python environment; expected one of ours, or nothing there"
+    fi
+    python=$(_find_python) || die "no Python 3.10 or later with venv; expected: apt-get install -y python3 python3-venv"
+    log "making $venv with $python (a few minutes, once)"
+    rm -rf "$venv"
+    "$python" -m venv "$venv" </dev/null >&2
+    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+      -c constraints.txt -e ".[$extras]" </dev/null >&2
+    printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
+    _venv_is_whole "$venv" "$stamp" || die "$venv: installed, but asrprune does not start from it"
+  fi
+  PATH="$(cd "$venv" && pwd)/bin:$PATH"
+  export PATH
+}
+
+_find_python() {
+  local python
+  for python in python3.11 python3.12 python3.10 python3; do
+    if "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' \
+      </dev/null >/dev/null 2>&1; then
+      echo "$python"
+      return 0
+    fi
+  done
+  return 1
+}
+
+_venv_is_whole() {
+  [ -f "$1/.asrprune-stamp" ] && [ "$(cat "$1/.asrprune-stamp")" = "$2" ] || return 1
+  "$1/bin/python" - "$PWD" <<'PYTHON' >/dev/null 2>&1
+import importlib.util
+import os
+import sys
+
+needed = ("asrprune", "torch", "numpy", "sentencepiece", "jiwer", "safetensors", "tqdm")
+specs = {name: importlib.util.find_spec(name) for name in needed}
+if None in specs.values():
+    sys.exit(1)
+home = os.path.dirname(os.path.dirname(os.path.realpath(specs["asrprune"].origin)))
+sys.exit(home != os.path.realpath(sys.argv[1]))
+PYTHON
+}
