@@ -1,0 +1,1 @@
+"""Rescoring: LM scores of n-best lists, their weights, and the choice of the best."""
