@@ -1,0 +1,64 @@
+"""``asrprune perplexity``: perplexity of a text per token and per word."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from asrprune.text.normalise import NORMALISERS
+
+EXAMPLE = """example:
+  asrprune perplexity --lm exp/lm --text valid.txt --json exp/lm.ppl.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--lm", required=True, metavar="PATH", help="checkpoint folder, or ARPA or KenLM file"
+    )
+    parser.add_argument(
+        "--text",
+        required=True,
+        metavar="FILE",
+        help="a sentence a line, empty lines are left out; .gz, .xz and - are accepted",
+    )
+    parser.add_argument(
+        "--normalise",
+        choices=NORMALISERS,
+        default="none",
+        help="what is done to every line; must match the LM's training text",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers here")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print one line, and write the JSON file if asked."""
+    from asrprune.errors import InputError
+    from asrprune.files import write_json
+    from asrprune.lm.checkpoint import is_checkpoint, load_checkpoint
+    from asrprune.lm.distributed import choose_device
+    from asrprune.lm.ngram import NgramLM
+    from asrprune.lm.perplexity import ngram_perplexity, transformer_perplexity
+    from asrprune.lm.provenance import provenance
+    from asrprune.text.tokenizer import Tokenizer
+
+    lines = _normalised(args.text, args.normalise)
+    if args.lm.endswith((".arpa", ".arpa.gz", ".bin", ".klm")) and not is_checkpoint(args.lm):
+        result = ngram_perplexity(NgramLM(args.lm), lines)
+    else:
+        checkpoint = load_checkpoint(args.lm, str(choose_device(args.device)))
+        tokenizer = Tokenizer(checkpoint.tokenizer_path)
+        result = transformer_perplexity(checkpoint.model, tokenizer, lines, args.text)
+    if result.total.sentences == 0:
+        raise InputError(args.text, None, "no sentence", "text, a sentence a line")
+    print(result.summary())
+    if args.json:
+        write_json(args.json, {**result.to_json(), "provenance": provenance(args.command_line)})
+
+
+def _normalised(path: str, name: str) -> Iterator[tuple[int, str]]:
+    from asrprune.files import read_lines
+
+    for number, line in read_lines(path):
+        yield number, NORMALISERS[name](line)

@@ -1,0 +1,58 @@
+"""``asrprune train``: a token stream to a Transformer LM."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLE = """example:
+  asrprune train --data data --set model.d_model=192 --set max_steps=1000 --out exp/lm
+  torchrun --nproc-per-node 2 -m asrprune train --data data --config train.json --out exp/lm
+
+Run again after a kill, the same command goes on from DIR.training (--out DIR)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="folder written by asrprune tokenize"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="JSON with the keys that --set knows; others keep defaults"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, over --config; may be repeated; an unknown key lists all",
+    )
+    parser.add_argument("--init", metavar="DIR", help="checkpoint to start from")
+    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also log to DIR.training/tensorboard",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train."""
+    import logging
+
+    from asrprune.core.config import from_json
+    from asrprune.files import read_json
+    from asrprune.lm.checkpoint import load_checkpoint
+    from asrprune.lm.distributed import process_group
+    from asrprune.lm.training import TrainingConfig, train
+    from asrprune.text.corpus import open_corpus
+
+    value = {} if args.config is None else read_json(args.config)
+    config = from_json(TrainingConfig, value, args.config or "--set", args.set)
+    data = open_corpus(args.data)
+    init = None if args.init is None else load_checkpoint(args.init)
+    with process_group(args.device) as group:
+        if not group.is_first:
+            logging.getLogger().setLevel(logging.ERROR)
+        train(data, config, args.out, init, group, args.command_line, args.tensorboard)

@@ -1,0 +1,90 @@
+"""N-gram models through KenLM, behind the same protocol as the Transformer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.errors import InputError, MissingPackage
+from asrprune.files import PathLike
+
+LN_10 = math.log(10.0)
+"""ARPA files and KenLM speak log10; one multiplication turns it into the natural log."""
+
+_MISSING_UNK_LOG10 = -100.0  # what KenLM puts in for a file without <unk>
+_NEVER_A_WORD = "\x01"
+
+
+class NgramLM:
+    """An ``.arpa``, ``.arpa.gz`` or KenLM binary file as a LanguageModel.
+
+    A word that the model does not know is scored as ``<unk>``. For a file without ``<unk>`` that
+    would be -inf; KenLM's substitute is 10^-100 (-230.26 nats), so that such sentences still have
+    an order. ``oov_log_prob`` (natural log) replaces that substitute; it is refused for a file
+    that has its own ``<unk>``.
+
+    Raises InputError for a file that KenLM cannot read, MissingPackage without KenLM.
+    """
+
+    def __init__(self, path: PathLike, oov_log_prob: Optional[float] = None) -> None:
+        self.path = os.fspath(path)
+        if not os.path.isfile(self.path):
+            raise InputError(self.path, None, "no such file", "an n-gram model")
+        self._model = _load(self.path)
+        unknown = next(iter(self._model.full_scores(_NEVER_A_WORD, bos=False, eos=False)))
+        self.has_unknown = unknown[0] > _MISSING_UNK_LOG10 + 1e-3
+        if oov_log_prob is not None and self.has_unknown:
+            raise ValueError(f"oov_log_prob is {oov_log_prob}, but {self.path} has its own <unk>")
+        self._oov_log_prob = oov_log_prob
+
+    @property
+    def name(self) -> str:
+        """The file's name and the order of the model."""
+        return f"{os.path.basename(self.path)} ({self.order}-gram)"
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-grams."""
+        return int(self._model.order)
+
+    def word_log_probs(self, sentence: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """ln P of every word and of ``</s>``, and which of them are OOV: two arrays [words + 1].
+
+        Raises ValueError for a sentence with ``<s>`` or ``</s>`` in it.
+        """
+        words = sentence.split()
+        if "<s>" in words or "</s>" in words:
+            raise ValueError(f"sentence {sentence!r} holds <s> or </s>; expected words only")
+        scores = list(self._model.full_scores(" ".join(words)))
+        log_probs = np.array([score[0] for score in scores], dtype=np.float64) * LN_10
+        oov = np.array([score[2] for score in scores], dtype=bool)
+        if self._oov_log_prob is not None:
+            log_probs[oov] = self._oov_log_prob
+        return log_probs, oov
+
+    def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
+        """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
+        return [
+            np.array([self.word_log_probs(sentence)[0].sum() for sentence in sentences], np.float64)
+            for sentences in lists
+        ]
+
+
+def _load(path: str) -> Any:
+    try:
+        import kenlm
+    except ImportError:
+        raise MissingPackage("kenlm", "ngram") from None
+    config = kenlm.Config()
+    config.show_progress = False
+    config.arpa_complain = kenlm.ARPALoadComplain.NONE
+    try:
+        return kenlm.Model(path, config)
+    except OSError as problem:
+        found = f"KenLM cannot read it ({problem})"
+        raise InputError(path, None, found, "an ARPA or KenLM binary file") from None

@@ -1,0 +1,170 @@
+"""Text files to the folder of a token stream: what ``asrprune tokenize`` does.
+
+Every file is read as a stream, so the text may be larger than memory; only the tokeniser's sample
+is held. Empty lines (also those that normalisation empties) are left out and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Optional
+
+import numpy as np
+
+from asrprune.core.tables import lookup
+from asrprune.errors import InputError
+from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
+from asrprune.text import corpus
+from asrprune.text.normalise import NORMALISERS, Normaliser
+from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+
+_LINES_AT_ONCE = 10_000
+
+log = logging.getLogger(__name__)
+
+
+def pack_corpus(
+    train: Sequence[PathLike],
+    valid: Optional[PathLike],
+    config: TokenizerConfig,
+    out: PathLike,
+    normaliser: str = "none",
+    tokenizer: Optional[PathLike] = None,
+) -> corpus.Corpus:
+    """The corpus written to folder ``out``, whole or not at all.
+
+    ``train`` and ``valid`` hold one sentence a line; ``.gz`` and ``.xz`` are unpacked, ``-`` is
+    standard input (at most once). ``tokenizer`` names an existing SentencePiece model to use
+    instead of training one under ``config``.
+
+    Raises InputError for unreadable input or a set without a sentence, ValueError for an unknown
+    normaliser or a vocabulary size that does not suit the text.
+    """
+    normal_form = lookup(NORMALISERS, normaliser, "normaliser")
+    names = [os.fspath(path) for path in [*train, *([] if valid is None else [valid])]]
+    if names.count("-") > 1:
+        raise ValueError("standard input (-) is given more than once; expected once at most")
+    with write_folder(out) as folder, _spooled(names, Path(out).parent) as places:
+        train_files = [(os.fspath(path), places[os.fspath(path)]) for path in train]
+        if tokenizer is not None:
+            shutil.copyfile(Tokenizer(tokenizer).path, folder / corpus.TOKENIZER)
+        else:
+            sentences = (s for name, place in train_files for s in _read(name, place, normal_form))
+            (folder / corpus.TOKENIZER).write_bytes(train_tokenizer(sentences, config))
+        pieces = Tokenizer(folder / corpus.TOKENIZER)
+        sets = {"train": _pack_set(folder, "train", train_files, normal_form, pieces)}
+        if valid is not None:
+            valid_files = [(os.fspath(valid), places[os.fspath(valid)])]
+            sets["valid"] = _pack_set(folder, "valid", valid_files, normal_form, pieces)
+        write_json(
+            folder / corpus.DATA,
+            {
+                "format": "asrprune-data",
+                "version": corpus.FORMAT_VERSION,
+                "vocab_size": pieces.vocab_size,
+                "dtype": corpus.token_dtype(pieces.vocab_size),
+                "normaliser": normaliser,
+                "tokenizer_sha256": sha256(folder / corpus.TOKENIZER),
+                "tokenizer_config": asdict(config) if tokenizer is None else None,
+                "sets": sets,
+            },
+        )
+    return corpus.open_corpus(out)
+
+
+@contextlib.contextmanager
+def _spooled(names: Sequence[str], folder: Path) -> Iterator[dict[str, str]]:
+    """Name -> file to read. Standard input is copied to disk, as it is read more than once."""
+    if "-" not in names:
+        yield {name: name for name in names}
+        return
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.") as spool:
+        with open_binary("-") as stream:
+            shutil.copyfileobj(stream, spool)
+        spool.flush()
+        yield {name: spool.name if name == "-" else name for name in names}
+
+
+def _read(name: str, place: str, normal_form: Normaliser) -> Iterator[str]:
+    """Normalised lines, "" for an empty one. Messages speak of ``name``, not of a spooled copy."""
+    try:
+        for _, line in read_lines(place):
+            yield normal_form(line)
+    except InputError as problem:
+        raise InputError(name, problem.line, problem.found, problem.expected) from None
+
+
+def _pack_set(
+    folder: Path,
+    set_name: str,
+    files: Sequence[tuple[str, str]],
+    normal_form: Normaliser,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """Write the two files of one set; its counts and sources."""
+    counts: Counter[str] = Counter()
+    sources = []
+    dtype = corpus.token_dtype(tokenizer.vocab_size)
+    with (
+        open(folder / corpus.tokens_name(set_name), "wb") as tokens,
+        open(folder / corpus.offsets_name(set_name), "wb") as offsets,
+    ):
+        offsets.write(np.zeros(1, corpus.OFFSET_DTYPE).tobytes())
+        for name, place in files:
+            digest = hashlib.sha256()
+            lines = _read(name, place, normal_form)
+            for block in _blocks(lines, counts):
+                digest.update("".join(f"{line}\n" for line in block).encode())
+                _append(block, tokenizer, dtype, tokens, offsets, counts)
+            sources.append({"file": name, "normalised_sha256": digest.hexdigest()})
+    if counts["sentences"] == 0:
+        raise InputError(files[0][0], None, f"no sentence for the {set_name} set", "text")
+    if counts["empty_lines"]:
+        log.info("%s: %d empty lines left out", set_name, counts["empty_lines"])
+    keys = ("sentences", "words", "tokens", "oov_words", "empty_lines")
+    return {**{key: counts[key] for key in keys}, "sources": sources}
+
+
+def _blocks(lines: Iterator[str], counts: Counter[str]) -> Iterator[list[str]]:
+    """Lists of lines that are not empty; empty ones are counted."""
+    block: list[str] = []
+    for line in lines:
+        if not line:
+            counts["empty_lines"] += 1
+            continue
+        block.append(line)
+        if len(block) == _LINES_AT_ONCE:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _append(
+    block: list[str],
+    tokenizer: Tokenizer,
+    dtype: str,
+    tokens: BinaryIO,
+    offsets: BinaryIO,
+    counts: Counter[str],
+) -> None:
+    encoded = tokenizer.encode_batch(block)
+    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
+    ends = counts["tokens"] + np.cumsum(lengths)
+    tokens.write(np.array([i for ids in encoded for i in ids], dtype=dtype).tobytes())
+    offsets.write(ends.astype(corpus.OFFSET_DTYPE).tobytes())
+    counts["tokens"] += int(lengths.sum())
+    counts["sentences"] += len(block)
+    counts["words"] += sum(len(line.split()) for line in block)
+    counts["oov_words"] += sum(
+        tokenizer.count_unknown(line) for line, ids in zip(block, encoded) if 0 in ids
+    )
