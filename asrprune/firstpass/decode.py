@@ -159,7 +159,8 @@ def _read_done(folder: Path, path: Path) -> dict[str, _Done]:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 break  # the line that was being written when the run was killed
-            done[entry.pop("utt")] = _Done(**entry)
+            utt = entry.pop("utt")
+            done[utt] = _Done(**entry)
             whole = number
         text = path.read_text(encoding="utf-8").split("\n")[:whole]
         path.write_text("".join(line + "\n" for line in text), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice import Lattice
@@ -31,7 +31,7 @@ class Format:
     name: str
     kind: str
     read: Callable[[str], Iterator[Item]]
-    write: Optional[Callable[[str, Iterable[Item]], None]]
+    write: Optional[Callable[[str, Iterable[Any]], None]]
     description: str
     extensions: tuple[str, ...]
 

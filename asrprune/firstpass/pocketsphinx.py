@@ -31,7 +31,7 @@ class FirstPassConfig:
     the stored lattice may be, in units of the decoder's total."""
 
     nbest: int = 100
-    lattice_beam: float = 60.0
+    lattice_beam: float = 100.0
 
     def __post_init__(self) -> None:
         if self.nbest < 1:
@@ -129,6 +129,8 @@ class PocketSphinx:
         """The decoder's own 1-best; None when it finds none."""
         if not len(samples):
             return None
+        # a new front end: the noise estimate of the utterance before would change this one
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.astype("<i2").tobytes(), full_utt=True)
         self._decoder.end_utt()
