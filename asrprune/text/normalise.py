@@ -9,7 +9,7 @@ from collections.abc import Callable
 Normaliser = Callable[[str], str]
 """A line of text to its normal form: words separated by single spaces, "" for nothing left."""
 
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u02bc\u0060\u00b4"), "'")
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\u00b4"), "'")
 _NOT_LETTERS = re.compile(r"[^\w']|[\d_]")
 _LONE_APOSTROPHES = re.compile(r"(?<!\w)'+(?!\w)")
 
@@ -29,7 +29,8 @@ def _upper(text: str) -> str:
 def _asr(text: str) -> str:
     """Lower-case letters of any script and apostrophes; everything else separates words.
 
-    Digits are dropped, not spelled: text with numbers must be verbalised beforehand.
+    Digits are dropped, not spelled: text with numbers must be verbalised beforehand. Apostrophes
+    at the edge of a word stay: those of 'tis and th' cannot be told from quotation marks.
 
     >>> _asr("“Don’t,” he said -- twice.")
     "don't he said twice"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -58,8 +59,13 @@ def pack_corpus(
         if tokenizer is not None:
             shutil.copyfile(Tokenizer(tokenizer).path, folder / corpus.TOKENIZER)
         else:
-            sentences = (s for name, place in train_files for s in _read(name, place, normal_form))
-            (folder / corpus.TOKENIZER).write_bytes(train_tokenizer(sentences, config))
+            lines = (s for name, place in train_files for s in _read(name, place, normal_form))
+            sentences = filter(None, lines)
+            first = next(sentences, None)
+            if first is None:
+                raise _no_sentence(train_files, "train")
+            model = train_tokenizer(itertools.chain([first], sentences), config)
+            (folder / corpus.TOKENIZER).write_bytes(model)
         pieces = Tokenizer(folder / corpus.TOKENIZER)
         sets = {"train": _pack_set(folder, "train", train_files, normal_form, pieces)}
         if valid is not None:
@@ -127,11 +133,15 @@ def _pack_set(
                 _append(block, tokenizer, dtype, tokens, offsets, counts)
             sources.append({"file": name, "normalised_sha256": digest.hexdigest()})
     if counts["sentences"] == 0:
-        raise InputError(files[0][0], None, f"no sentence for the {set_name} set", "text")
+        raise _no_sentence(files, set_name)
     if counts["empty_lines"]:
         log.info("%s: %d empty lines left out", set_name, counts["empty_lines"])
     keys = ("sentences", "words", "tokens", "oov_words", "empty_lines")
     return {**{key: counts[key] for key in keys}, "sources": sources}
+
+
+def _no_sentence(files: Sequence[tuple[str, str]], set_name: str) -> InputError:
+    return InputError(files[0][0], None, f"no sentence for the {set_name} set", "text")
 
 
 def _blocks(lines: Iterator[str], counts: Counter[str]) -> Iterator[list[str]]:
