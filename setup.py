@@ -57,6 +57,7 @@ setup(
         "numpy>=1.24",
         "sentencepiece>=0.1.99",
         "jiwer>=3.0",
+        "rapidfuzz>=3.0",
         "safetensors>=0.4",
         "tqdm",
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = BenchOptions()
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only N utterances, spread over the file"
+    )
     parser.add_argument("--repeats", type=int, default=defaults.repeats, help="counted runs")
     parser.add_argument("--warmup", type=int, default=defaults.warmup, help="runs before them")
     parser.add_argument("--json", metavar="FILE", help="write the figures (- is stdout)")
@@ -45,10 +49,10 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.provenance import provenance
     from asrprune.lm.scoring import ScoringOptions
     from asrprune.lm.transformer import count_nonzero, count_parameters
-    from asrprune.rescore.bench import BenchOptions, bench
+    from asrprune.rescore.bench import BenchOptions, bench, spread
     from asrprune.rescore.machine import describe_machine, describe_run, peak_rss_bytes
 
-    lists = list(read_nbest(args.nbest))
+    lists = spread(list(read_nbest(args.nbest)), args.limit)
     options = EngineOptions(args.threads, args.device)
     lm = open_lm(args.lm, args.engine, options, ScoringOptions(token_budget=args.token_budget))
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.engine, args.threads)}
@@ -57,7 +61,10 @@ def run(args: argparse.Namespace) -> None:
         figures["parameters"] = count_parameters(checkpoint.model)
         figures["nonzero_parameters"] = count_nonzero(checkpoint.model)
         figures["size_bytes"] = checkpoint.size_bytes()
+        figures["history"] = list(checkpoint.history)
         del checkpoint
+    else:
+        figures["size_bytes"] = os.path.getsize(args.lm)
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
         systems[f"{args.baseline} baseline"] = open_padded(args.lm, options, args.token_budget)
@@ -90,9 +97,9 @@ def _row(result: BenchResult, slowest: BenchResult) -> dict[str, Any]:
 
 def _table(figures: dict[str, Any]) -> str:
     facts = [f"{key} {figures[key]}" for key in ("engine", "device", "threads")]
-    if "size_bytes" in figures:
+    if "parameters" in figures:
         facts.append(f"{figures['parameters'] / 1e6:.2f} M parameters")
-        facts.append(f"{figures['size_bytes'] / 1e6:.2f} MB")
+    facts.append(f"{figures['size_bytes'] / 1e6:.2f} MB")
     facts.append(f"peak memory {figures['peak_rss_bytes'] / 1e6:.0f} MB")
     lines = [", ".join(facts)]
     lines.append(

@@ -14,7 +14,7 @@ class ScoreWeights:
 
     a, f: acoustic and LM score of the first pass; g_i: score of the i-th rescoring LM; all natural
     logs, higher is better. A weight of 0 leaves its term out, even where the score is -inf or
-    unknown. With every ``lm`` weight at 0 and the first pass's own ``acoustic``, ``first_lm`` and
+    unknown; any other weight keeps -inf at -inf (a negative one would make it win). With every ``lm`` weight at 0 and the first pass's own ``acoustic``, ``first_lm`` and
     ``word_bonus``, ``total`` orders hypotheses as the first pass did.
     """
 
@@ -55,5 +55,5 @@ class ScoreWeights:
                 raise ValueError(f"{name} score is unknown but its weight is {weight}")
             if math.isnan(value):
                 raise ValueError(f"{name} score is NaN")
-            total += weight * value
+            total += -math.inf if value == -math.inf else weight * value
         return total

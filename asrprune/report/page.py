@@ -10,7 +10,7 @@ from asrprune.report.plots import PLOTS, pareto_svg
 from asrprune.report.tables import html_table
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 92rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
@@ -31,8 +31,8 @@ def html_page(title: str, rows: Sequence[SystemRow], facts: Mapping[str, str]) -
     for name, (x_label, _, y_label, _) in PLOTS.items():
         svg = pareto_svg(rows, name)
         if svg is not None:
-            heading = html.escape(f"{y_label.split(',')[0]} against {x_label.split(',')[0]}")
-            plots.append(f"<h2>{heading}</h2>\n{svg}")
+            heading = f"{y_label.split(',')[0]} against {x_label.split(',')[0]}"
+            plots.append(f"<h2>{html.escape(heading[0].upper() + heading[1:])}</h2>\n{svg}")
     known = "".join(
         f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>"
         for label, text in facts.items()

@@ -38,6 +38,18 @@ class BenchResult:
     timing: Timing
 
 
+def spread(lists: Sequence[NBest], limit: Optional[int]) -> list[NBest]:
+    """``limit`` lists at equal distances, in order; all of them when there are no more, or None.
+
+    Raises ValueError for a limit below 1.
+    """
+    if limit is None or limit >= len(lists):
+        return list(lists)
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; expected >= 1")
+    return [lists[index * len(lists) // limit] for index in range(limit)]
+
+
 def bench(
     lists: Sequence[NBest], systems: Mapping[str, LanguageModel], options: BenchOptions
 ) -> list[BenchResult]:

@@ -64,6 +64,12 @@ def test_weight_zero_leaves_its_term_out() -> None:
     assert weights.total(-3.0, None, [-math.inf], 4) == -3.0
 
 
+def test_minus_infinity_never_wins() -> None:
+    weights = ScoreWeights(acoustic=1.0, first_lm=-0.5, lm=(-2.0,))
+    assert weights.total(-3.0, -math.inf, [-1.0], 4) == -math.inf
+    assert weights.total(-3.0, -1.0, [-math.inf], 4) == -math.inf
+
+
 def test_unknown_score_with_a_weight_is_an_error() -> None:
     with pytest.raises(ValueError, match="first_lm score is unknown"):
         ScoreWeights().total(-3.0, None, [], 4)
