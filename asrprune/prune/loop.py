@@ -40,7 +40,7 @@ from asrprune.prune.gates import Gate
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import Masks, kept_parameters, matrix_key, prunable_parameters
 from asrprune.prune.plan import Plan
-from asrprune.prune.recovery import Spent, fine_tune, perplexity_per_token
+from asrprune.prune.recovery import Spent, perplexity_per_token, recover
 from asrprune.prune.schedules import PruningStep, budget_of, one_run
 from asrprune.prune.statistics import MatrixStatistics, collect
 from asrprune.text.corpus import TokenStream
@@ -167,7 +167,7 @@ class FamilyRun:
 
     def _step(self, state: RunState, steps: Sequence[PruningStep]) -> Optional[Member]:
         step = steps[state.steps_done]
-        torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # dropout after a resume
+        torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
         started = time.monotonic()
         keep = self.total - round(step.sparsity * self.total)
         scorer = DataScorer(self.plan, self.data, state.steps_done)
@@ -200,7 +200,15 @@ class FamilyRun:
         if state.batches:
             batches.load_state(state.batches)
         teacher = self.parent.model if self.plan.recovery.distill else None
-        spent = fine_tune(state.model, batches, tokens, self.plan.recovery, state.masks, teacher)
+        spent = recover(
+            state.model,
+            batches,
+            tokens,
+            self.plan.recovery,
+            state.masks,
+            teacher,
+            self.plan.seed,
+        )
         state.batches = batches.state()
         return spent
 
@@ -270,8 +278,9 @@ class FamilyRun:
         value = read_json(folder / "state.json")
         if value["run"] != number:
             return None
-        saved = load_checkpoint(folder / "model", str(self.parent.model.positions.device))
-        masks = torch.load(folder / "masks.pt", weights_only=True)
+        device = self.parent.model.positions.device
+        saved = load_checkpoint(folder / "model", str(device))
+        masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
         log.info("going on after step %d", value["steps_done"])
         return RunState(
             saved.model,

@@ -10,6 +10,7 @@ from typing import Any
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json
+from asrprune.lm.loop import PRECISIONS
 from asrprune.lm.optimizers import OptimizerConfig
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.factorisation import FACTORISATIONS
@@ -23,12 +24,14 @@ class Recovery:
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
     divergence from the dense parent at ``temperature``. In each segment the learning rate warms up
     over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its schedule.
+    ``precision``: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
     """
 
     batch_tokens: int = 4096
     distill: bool = True
     temperature: float = 1.0
     distill_weight: float = 0.5
+    precision: str = "auto"
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-3, muon_lr=5e-3, warmup_steps=50)
     )
@@ -36,6 +39,8 @@ class Recovery:
     def __post_init__(self) -> None:
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens is {self.batch_tokens}; expected >= 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if not self.temperature > 0.0:
             raise ValueError(f"temperature is {self.temperature}; expected > 0")
         if not 0.0 <= self.distill_weight <= 1.0:
@@ -56,7 +61,7 @@ class Plan:
     ``statistics_tokens`` are read for the criterion at every step, and do not count.
     """
 
-    criterion: str = "taylor-squared"
+    criterion: str = "kfac"
     method: str = "structured"
     schedule: str = "cubic"
     sparsities: tuple[float, ...] = (0.5,)

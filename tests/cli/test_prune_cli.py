@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     flags = ["--method", method, "--schedule", schedule, "--sparsity", "0.3,0.5,0.7"]
     flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
     assert prune(place, *flags, out="whole") == 0
-    real, calls = loop.fine_tune, []
+    real, calls = loop.recover, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "fine_tune", killed)
+    monkeypatch.setattr(loop, "recover", killed)
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 0

@@ -50,7 +50,7 @@ class Options:
     min_width: int = 8
     min_rank: int = 8
     min_share: float = 0.01
-    factorisation: str = "activation-aware"
+    factorisation: str = "two-sided"
     refactor: bool = True
 
     def __post_init__(self) -> None:
