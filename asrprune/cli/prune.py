@@ -101,8 +101,9 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.open import lm_digest
     from asrprune.lm.provenance import provenance
     from asrprune.prune.family import family_table
-    from asrprune.prune.loop import PruningData, prune_family
+    from asrprune.prune.loop import prune_family
     from asrprune.prune.plan import Plan, plan_from_dict, read_plan
+    from asrprune.prune.scorer import PruningData
     from asrprune.text.corpus import open_corpus
 
     if args.threads is not None:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from torch import Tensor
 
 from asrprune.core.config import first_difference
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, write_folder, write_json
-from asrprune.lm.batches import Batch, BatchStream
-from asrprune.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asrprune.files import PathLike, read_json, write_json
+from asrprune.lm.batches import BatchStream
+from asrprune.lm.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.layers import DenseLinear
 from asrprune.lm.transformer import TransformerLM, count_nonzero, count_parameters
-from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.family import (
     FAMILY,
     Family,
@@ -36,70 +32,17 @@ from asrprune.prune.family import (
     read_family,
     write_family,
 )
-from asrprune.prune.gates import Gate
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import Masks, kept_parameters, matrix_key, prunable_parameters
 from asrprune.prune.plan import Plan
 from asrprune.prune.recovery import Spent, perplexity_per_token, recover
 from asrprune.prune.schedules import PruningStep, budget_of, one_run
-from asrprune.prune.statistics import MatrixStatistics, collect
-from asrprune.text.corpus import TokenStream
+from asrprune.prune.scorer import DataScorer, PruningData
+from asrprune.prune.state import RunState, drop_state, load_state, save_state
 
-PLAN, STATE = "plan.json", "state"
+PLAN = "plan.json"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PruningData:
-    """Token streams of the text that the LM was trained on; ``valid`` is for perplexities."""
-
-    train: TokenStream
-    valid: Optional[TokenStream] = None
-
-
-class DataScorer:
-    """A criterion with its data: what methods ask (the Scorer protocol)."""
-
-    def __init__(self, plan: Plan, data: PruningData, step: int) -> None:
-        self._plan = plan
-        self._data = data
-        self._step = step
-
-    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
-        """Scores [tile rows, tile columns] of every gate; the same call gives the same scores."""
-        criterion = CRITERIA[self._plan.criterion]
-        found = self.statistics(model, gates, criterion.needs)
-        generator = torch.Generator().manual_seed(self._plan.seed)
-        with torch.no_grad():
-            return [criterion.score(*pair, generator) for pair in zip(gates, found)]
-
-    def statistics(
-        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
-    ) -> list[MatrixStatistics]:
-        """Statistics over the plan's statistics tokens, of other sentences at every step."""
-        limit = self._plan.statistics_tokens
-        return collect(model, gates, self._batches(model), needs, limit)
-
-    def _batches(self, model: TransformerLM) -> Iterator[Batch]:
-        positions = model.positions.shape[0]
-        budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
-        seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches
-        stream = BatchStream(self._data.train, budget, seed, positions)
-        while stream.epoch == 0:
-            yield stream.next_batch().to(model.positions.device)
-
-
-@dataclass
-class RunState:
-    """A run between two pruning steps."""
-
-    model: TransformerLM
-    masks: Masks
-    history: list[Mapping[str, Any]]
-    steps_done: int = 0
-    spent: Spent = field(default_factory=Spent)
-    batches: Mapping[str, int] = field(default_factory=dict)
 
 
 class FamilyRun:
@@ -145,19 +88,21 @@ class FamilyRun:
         for number, steps in enumerate(self.runs()):
             asked = [step.member for step in steps if step.member is not None]
             done = {member.asked for member in family.members}
-            state = self._load_state(number)
+            state = load_state(self.out, number, self.parent.model.positions.device)
             if state is None and set(asked) <= done:
                 continue
             if state is None:
                 state = self._fresh_state()
+            else:
+                log.info("going on after step %d of %d", state.steps_done, len(steps))
             while state.steps_done < len(steps):
                 member = self._step(state, steps)
                 if member is not None:
                     family = family.with_member(member)
                     write_family(self.out, family)
                     log.info("sparsity %g\n%s", member.asked, matrix_table(member))
-                self._save_state(number, state)
-            self._drop_state()
+                save_state(self.out, number, state, self.parent.tokenizer_path)
+            drop_state(self.out)
         return family
 
     def _fresh_state(self) -> RunState:
@@ -255,44 +200,6 @@ class FamilyRun:
 
     def _valid_perplexity(self, model: TransformerLM) -> Optional[float]:
         return valid_perplexity(model, self.data, self.plan)
-
-    def _save_state(self, number: int, state: RunState) -> None:
-        with write_folder(self.out / STATE) as folder:
-            tokenizer = self.parent.tokenizer_path
-            save_checkpoint(folder / "model", state.model, tokenizer, {}, tuple(state.history))
-            torch.save(state.masks, folder / "masks.pt")
-            write_json(
-                folder / "state.json",
-                {
-                    "run": number,
-                    "steps_done": state.steps_done,
-                    "spent": vars(state.spent),
-                    "batches": dict(state.batches),
-                },
-            )
-
-    def _load_state(self, number: int) -> Optional[RunState]:
-        folder = self.out / STATE
-        if not folder.is_dir():
-            return None
-        value = read_json(folder / "state.json")
-        if value["run"] != number:
-            return None
-        device = self.parent.model.positions.device
-        saved = load_checkpoint(folder / "model", str(device))
-        masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
-        log.info("going on after step %d", value["steps_done"])
-        return RunState(
-            saved.model,
-            masks,
-            list(saved.history),
-            value["steps_done"],
-            Spent(**value["spent"]),
-            value["batches"],
-        )
-
-    def _drop_state(self) -> None:
-        shutil.rmtree(self.out / STATE, ignore_errors=True)
 
 
 def prune_family(

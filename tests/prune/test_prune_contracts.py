@@ -12,11 +12,11 @@ import torch
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.loop import DataScorer, PruningData
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import Masks, kept_parameters, prunable_parameters
 from asrprune.prune.plan import Plan
 from asrprune.prune.schedules import SCHEDULES, budget_of, one_run
+from asrprune.prune.scorer import DataScorer, PruningData
 from asrprune.text.corpus import TokenStream
 
 V = 30

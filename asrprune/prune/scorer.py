@@ -1,0 +1,58 @@
+"""A criterion with its data: the scores that methods ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from asrprune.lm.batches import Batch, BatchStream
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.gates import Gate
+from asrprune.prune.plan import Plan
+from asrprune.prune.statistics import MatrixStatistics, collect
+from asrprune.text.corpus import TokenStream
+
+
+@dataclass(frozen=True)
+class PruningData:
+    """Token streams of the text that the LM was trained on; ``valid`` is for perplexities."""
+
+    train: TokenStream
+    valid: Optional[TokenStream] = None
+
+
+class DataScorer:
+    """A criterion with its data: what methods ask (the Scorer protocol)."""
+
+    def __init__(self, plan: Plan, data: PruningData, step: int) -> None:
+        self._plan = plan
+        self._data = data
+        self._step = step
+
+    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
+        """Scores [tile rows, tile columns] of every gate; the same call gives the same scores."""
+        criterion = CRITERIA[self._plan.criterion]
+        found = self.statistics(model, gates, criterion.needs)
+        generator = torch.Generator().manual_seed(self._plan.seed)
+        with torch.no_grad():
+            return [criterion.score(*pair, generator) for pair in zip(gates, found)]
+
+    def statistics(
+        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
+    ) -> list[MatrixStatistics]:
+        """Statistics over the plan's statistics tokens, of other sentences at every step."""
+        limit = self._plan.statistics_tokens
+        return collect(model, gates, self._batches(model), needs, limit)
+
+    def _batches(self, model: TransformerLM) -> Iterator[Batch]:
+        positions = model.positions.shape[0]
+        budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
+        seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches
+        stream = BatchStream(self._data.train, budget, seed, positions)
+        while stream.epoch == 0:
+            yield stream.next_batch().to(model.positions.device)
