@@ -1,0 +1,116 @@
+"""N-gram models: a hand-written ARPA file that can be added up."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asrprune.errors import InputError
+from asrprune.lm.protocol import LanguageModel
+
+pytest.importorskip("kenlm")
+from asrprune.lm.ngram import NgramLM
+
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=4
+
+\\1-grams:
+-1.5\t<unk>
+-99\t<s>\t-0.25
+-0.75\t</s>
+-0.5\ta\t-0.125
+-0.625\tb\t-0.0625
+
+\\2-grams:
+-0.25\t<s> a
+-0.375\ta b
+-0.3125\tb </s>
+-0.875\ta </s>
+
+\\end\\
+"""
+
+LOG10_SUMS = {
+    "a b": -0.25 - 0.375 - 0.3125,
+    "a": -0.25 - 0.875,
+    "": -0.25 - 0.75,  # backoff of <s>, then </s>
+    "b a": (-0.25 - 0.625) + (-0.0625 - 0.5) - 0.875,
+    "a x b": -0.25 + (-0.125 - 1.5) - 0.625 - 0.3125,
+}
+
+
+@pytest.fixture
+def arpa(tmp_path: Path) -> Path:
+    path = tmp_path / "lm.arpa"
+    path.write_text(ARPA)
+    return path
+
+
+@pytest.fixture
+def without_unknown(tmp_path: Path) -> Path:
+    path = tmp_path / "closed.arpa"
+    path.write_text(ARPA.replace("-1.5\t<unk>\n", "").replace("ngram 1=5", "ngram 1=4"))
+    return path
+
+
+def test_scores_add_up_by_hand(arpa: Path) -> None:
+    lm = NgramLM(arpa)
+    scores = lm.score_lists([list(LOG10_SUMS), [], ["a"]])
+    expected = [value * math.log(10) for value in LOG10_SUMS.values()]
+    assert scores[0] == pytest.approx(expected, abs=1e-5)
+    assert [len(part) for part in scores] == [5, 0, 1]
+    assert all(part.dtype == np.float64 for part in scores)
+    assert isinstance(lm, LanguageModel)
+    assert lm.has_unknown
+    assert lm.name == "lm.arpa (2-gram)"
+
+
+def test_words_and_oov(arpa: Path) -> None:
+    log_probs, oov = NgramLM(arpa).word_log_probs("a x")
+    assert oov.tolist() == [False, True, False]
+    assert log_probs / math.log(10) == pytest.approx([-0.25, -1.625, -0.75], abs=1e-5)
+
+
+def test_compressed_file_is_the_same(arpa: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "lm.arpa.gz"
+    packed.write_bytes(gzip.compress(ARPA.encode()))
+    assert NgramLM(packed).score_lists([["a b"]]) == NgramLM(arpa).score_lists([["a b"]])
+
+
+def test_file_without_unknown(without_unknown: Path) -> None:
+    lm = NgramLM(without_unknown)
+    assert not lm.has_unknown
+    (scores,) = lm.score_lists([["a b", "x"]])
+    assert scores[0] == pytest.approx(LOG10_SUMS["a b"] * math.log(10), abs=1e-5)
+    assert scores[1] == pytest.approx((-0.25 - 100 - 0.75) * math.log(10), abs=1e-3)
+    (scores,) = NgramLM(without_unknown, oov_log_prob=-9.0).score_lists([["x"]])
+    assert scores[0] == pytest.approx(-9.0 - 0.75 * math.log(10), abs=1e-5)
+
+
+def test_own_unknown_is_not_replaced(arpa: Path) -> None:
+    with pytest.raises(ValueError, match="has its own <unk>"):
+        NgramLM(arpa, oov_log_prob=-9.0)
+
+
+@pytest.mark.parametrize("sentence", ["<s> a", "a </s>"])
+def test_sentence_marks_are_refused(arpa: Path, sentence: str) -> None:
+    with pytest.raises(ValueError, match="expected words only"):
+        NgramLM(arpa).score_lists([[sentence]])
+
+
+@pytest.mark.parametrize("content", ["", "words\n", ARPA[:120]])
+def test_bad_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.arpa"
+    path.write_text(content)
+    with pytest.raises(InputError, match="KenLM cannot read it"):
+        NgramLM(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        NgramLM(tmp_path / "none.arpa")
