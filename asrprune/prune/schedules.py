@@ -52,6 +52,11 @@ def _check(step: int, n_steps: int, start: float, final: float) -> None:
         raise ValueError(f"sparsity from {start} to {final}; expected 0 <= start <= final <= 1")
 
 
+TOO_CLOSE = 0.01
+"""Sparsities nearer to each other than this are one step: pruning so little is not worth
+restarting the optimiser."""
+
+
 @dataclass(frozen=True)
 class PruningStep:
     """One pruning step: the sparsity to reach, and the member saved there (its asked sparsity)."""
@@ -65,8 +70,8 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
 
     The schedule's curve to the largest size, in ``n_steps`` steps, where each other requested
     size takes the place of the curve's nearest free point: so the number of steps is
-    ``max(n_steps, len(sizes))`` at most and every requested size is met exactly. One-shot goes
-    straight from size to size.
+    ``max(n_steps, len(sizes))`` at most and every requested size is met exactly. Points within
+    ``TOO_CLOSE`` of a requested size are left out. One-shot goes straight from size to size.
 
     Raises ValueError when ``sizes`` is empty, repeats a size or goes below ``start``.
 
@@ -85,7 +90,8 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
     for size in wanted[:-1]:
         if points:
             points.remove(min(points, key=lambda point: (abs(point - size), point)))
-    steps = [PruningStep(point) for point in points if point not in wanted]
+    apart = [point for point in points if min(abs(point - size) for size in wanted) >= TOO_CLOSE]
+    steps = [PruningStep(point) for point in apart]
     steps += [PruningStep(size, size) for size in wanted]
     return sorted(steps, key=lambda step: step.sparsity)
 
