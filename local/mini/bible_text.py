@@ -77,7 +77,7 @@ def _bbe(bible: Any) -> Iterator[Verse]:
                 yield Verse("bbe", _book(index), chapter, number, text)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _book(number: int) -> str:
     """The name of the book that stands at this place of the canon, from 1."""
     import pythonbible
@@ -89,14 +89,14 @@ def sentences(text: str) -> Iterator[str]:
     """The sentences of a printed verse: cut at ``. ? !`` and, where longer than 25 words, at
     ``; :`` as well, so that each can be read out in one breath; printed form, not normalised."""
     text = re.sub(r"(BOOK [IVX]+\s+)?Psalm \d+", " ", text)
-    for sentence in re.findall(r"[^.?!]*(?:[.?!]+|$)", text):
+    for sentence in re.findall(r"[^.?!]+[.?!]*", text):
         if len(sentence.split()) <= MAX_SENTENCE_WORDS:
             yield sentence
         else:
-            yield from re.findall(r"[^;:]*(?:[;:]+|$)", sentence)
+            yield from re.findall(r"[^;:]+[;:]*", sentence)
 
 
-_LETTERS = str.maketrans({"æ": "ae", "Æ": "ae", "`": "'", "’": "'", "‘": "'"})
+_LETTERS = str.maketrans({"æ": "ae", "Æ": "ae", "`": "'", "\u2019": "'", "\u2018": "'"})
 
 
 def normalise(sentence: str) -> Optional[str]:

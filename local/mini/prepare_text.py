@@ -17,9 +17,9 @@ never drawn; ``selection.json`` says how many were passed over for that. The voi
 each reads an equal share.
 
 Writes ``lm_train.txt``, ``lm_valid.txt`` (one sentence a line), ``{dev,test}/utterances.jsonl``
-(``utt``, ``voice``, ``source``, ``text``), ``{dev,test}/text`` (Kaldi), ``{dev,test}/sentences.txt``
-(the same without ids) and ``selection.json``. With ``--train-sentences N`` the training text is a
-random part of N sentences (leaks are still judged against all of it).
+(``utt``, ``voice``, ``source``, ``text``), ``{dev,test}/text`` (Kaldi), the same without ids in
+``{dev,test}/sentences.txt``, and ``selection.json``. With ``--train-sentences N`` the training text
+is a random part of N sentences (leaks are still judged against all of it).
 """
 
 from __future__ import annotations

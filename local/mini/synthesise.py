@@ -174,8 +174,11 @@ def main() -> int:
     try:
         utterances = read_utterances(args.utterances)
         audio_s = synthesise(utterances, args.out, args.nj)
-    except (InputError, NoFlite) as problem:
-        print(problem if isinstance(problem, NoFlite) else f"synthesise: {problem}", file=sys.stderr)
+    except NoFlite as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except InputError as problem:
+        print(f"synthesise: {problem}", file=sys.stderr)
         return 1
     except MissingPackage as problem:
         print(f"synthesise: {problem}", file=sys.stderr)

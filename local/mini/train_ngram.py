@@ -41,7 +41,8 @@ def estimate(text: Path, order: int, arpa: Path) -> None:
 
 def rarest_log10(arpa: Path) -> float:
     """The lowest unigram log10 probability. Raises InputError for an n-gram of probability zero
-    other than ``<s>``, and for a file that has ``<unk>`` already."""
+    other than ``<s>`` (kaldingram writes them from very little text too), and for a file that has
+    ``<unk>`` already."""
     lowest, order = 0.0, 0
     for number, line in read_lines(arpa):
         if line.startswith("\\"):
@@ -53,7 +54,7 @@ def rarest_log10(arpa: Path) -> float:
             continue
         log10 = float(fields[0])
         if log10 < ZERO_LOG10 or fields[1] == "<unk>":
-            raise InputError(arpa, number, line, "a probability above 0, and no <unk>")
+            raise InputError(arpa, number, line, "a probability above 0 (more text?), and no <unk>")
         if order == 1:
             lowest = min(lowest, log10)
     return lowest

@@ -14,8 +14,8 @@ quick=false
 exp=
 
 # what is run; --quick sets smaller values below
-dev_utts=200
-test_utts=300
+dev_utts=120
+test_utts=200
 train_sentences=
 seed=0
 vocab_size=2000
@@ -29,14 +29,13 @@ plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:taylor-squared:cu
 fine_tune_tokens=1000000
 bench_repeats=5
 
-for word in "$@"; do
-  if [ "$word" = --quick ]; then
-    dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
-    train_conf=recipes/mini/conf/train-quick.json
-    nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1
-    plans="low-rank:magnitude:one-shot structured:taylor-squared:cubic"
-  fi
-done
+# before the options are read, so that an option still goes over --quick
+if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
+  dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
+  train_conf=recipes/mini/conf/train-quick.json
+  nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1
+  plans="low-rank:magnitude:one-shot structured:taylor-squared:cubic"
+fi
 
 help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
@@ -114,10 +113,10 @@ stage_prune() { # one family of sizes a plan
   done
 }
 
-# "NAME PATH" of every LM: the n-gram, the dense one, each member of each family
+# "NAME PATH" of every LM: the dense one, the n-gram, each member of each family
 list_lms() {
-  echo "ngram $exp/lm/ngram.arpa"
   echo "dense $exp/lm/dense"
+  echo "ngram $exp/lm/ngram.arpa"
   for plan in $plans; do
     for folder in "$exp/lm/${plan//:/-}"/sparsity-*; do
       echo "${plan//:/-}-${folder##*-} $folder"
@@ -145,6 +144,10 @@ stage_rescore() { # weights from dev, used on test; hyp-fixed: the same LM at th
       --ref "$text/dev/text" --first-pass "$first/dev/first_pass.json" --out "$run/weights.json"
     asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "$run/test.scores.gz" \
       --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
+    if [ "$name" != dense ]; then
+      asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "$run/test.scores.gz" \
+        --weights "$runs/dense/weights.json" --out "$run/hyp-fixed"
+    fi
     asrprune wer --ref "$text/test/text" --hyp "$run/hyp" --json "$run/wer.json"
   done
 }
@@ -157,15 +160,18 @@ stage_report() {
     --title "recipes/mini (synthetic speech)" --out "$exp/report"
 }
 
-run_stage 0 environment stage_environment
-run_stage 1 text stage_text
-run_stage 2 tokenizer stage_tokenizer
-run_stage 3 audio stage_audio
-run_stage 4 "first pass" stage_first_pass
-run_stage 5 "n-gram LM" stage_ngram
-run_stage 6 LM stage_lm
-run_stage 7 prune stage_prune
-run_stage 8 "LM scores" stage_score
-run_stage 9 rescore stage_rescore
-run_stage 10 report stage_report
-log "done: $exp"
+{ # read whole before it runs: this file may be edited meanwhile
+  run_stage 0 environment stage_environment
+  run_stage 1 text stage_text
+  run_stage 2 tokenizer stage_tokenizer
+  run_stage 3 audio stage_audio
+  run_stage 4 "first pass" stage_first_pass
+  run_stage 5 "n-gram LM" stage_ngram
+  run_stage 6 LM stage_lm
+  run_stage 7 prune stage_prune
+  run_stage 8 "LM scores" stage_score
+  run_stage 9 rescore stage_rescore
+  run_stage 10 report stage_report
+  log "done: $exp"
+  exit
+}

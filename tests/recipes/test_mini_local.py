@@ -1,0 +1,297 @@
+"""The scripts of local/mini: text, held-out books, leakage, speech, n-gram."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOCAL = Path(__file__).parents[2] / "local/mini"
+sys.path.insert(0, str(LOCAL))
+
+import bible_text  # noqa: E402
+import leakage  # noqa: E402
+import prepare_text  # noqa: E402
+import synthesise  # noqa: E402
+import train_ngram  # noqa: E402
+
+from asrprune.errors import InputError  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _local_scripts_can_import_asrprune(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(LOCAL.parents[1]))
+
+
+def script(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(LOCAL / name), *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("printed", "normal"),
+    [
+        ("And God said, [Let there be] light:", "and god said let there be light"),
+        ("God`s Spirit; the king\u2019s Beth-lehem", "god's spirit the king's beth lehem"),
+        ("`Let light be;` and light is.", "let light be and light is"),
+        ("the fathers\u2019 houses -- (so)", "the fathers houses so"),
+        ("Æneas, Noë and Zoïa", "aeneas noe and zoia"),
+        ("of Judah 12 thousand", None),
+        (" -- !", None),
+    ],
+)
+def test_normalise(printed: str, normal: str) -> None:
+    assert bible_text.normalise(printed) == normal
+
+
+def test_short_verses_are_cut_at_sentence_ends_only() -> None:
+    cut = [part.strip() for part in bible_text.sentences("Rise; go! I went: why?! so")]
+    assert cut == ["Rise; go!", "I went: why?!", "so"]
+
+
+def test_long_sentences_are_cut_at_colons_and_lose_no_word() -> None:
+    text = "one two three; " * 9 + "end: " + "last words."
+    parts = list(bible_text.sentences(text))
+    assert len(parts) == 11
+    assert "".join(parts) == text
+
+
+def test_psalm_headings_are_no_text() -> None:
+    text = "".join(bible_text.sentences("to eat. BOOK II  Psalm 42 As the deer pants"))
+    assert text.split() == ["to", "eat.", "As", "the", "deer", "pants"]
+
+
+def test_books_of_the_splits_are_disjoint_and_exist() -> None:
+    books = [book for split in prepare_text.HELD_OUT.values() for book in split]
+    assert len(books) == len(set(books))
+    pythonbible = pytest.importorskip("pythonbible")
+    assert set(books) <= {book.name for book in pythonbible.Book}
+    assert prepare_text.split_of("GENESIS") == "train"
+
+
+def test_bbe_verses_come_from_the_numbers_in_its_text() -> None:
+    class Text:
+        scripture_content = "1. A b. 2. C 3 d. 1. E.\\2:2\\F.1. Now. 2. Then."
+
+    verses = [
+        (verse.book, verse.chapter, verse.number, verse.text.strip())
+        for verse in bible_text._bbe(Text)
+    ]
+    pytest.importorskip("pythonbible")
+    assert verses == [
+        ("GENESIS", 1, 1, "A b."),
+        ("GENESIS", 1, 2, "C 3 d."),
+        ("GENESIS", 2, 1, "E."),
+        ("GENESIS", 2, 2, "F."),
+        ("EXODUS", 1, 1, "Now."),
+        ("EXODUS", 1, 2, "Then."),
+    ]
+
+
+def verse_sentences(count: int) -> list[prepare_text.Sentence]:
+    return [
+        prepare_text.Sentence(bible_text.Verse(name, "RUTH", 1, number, ""), f"{name} {number}")
+        for number in range(1, count + 1)
+        for name in ("web", "kjv")
+    ]
+
+
+def test_draw_is_seeded_and_takes_a_verse_once() -> None:
+    sentences = verse_sentences(30)
+    drawn = prepare_text.draw(sentences, 20, "1")
+    assert drawn == prepare_text.draw(sentences[::-1], 20, "1")
+    assert drawn != prepare_text.draw(sentences, 20, "2")
+    assert drawn[:5] == prepare_text.draw(sentences, 5, "1")
+    assert len({sentence.verse.number for sentence in drawn}) == 20
+
+
+def test_draw_refuses_more_than_there_is() -> None:
+    with pytest.raises(ValueError, match="31 utterances"):
+        prepare_text.draw(verse_sentences(30), 31, "1")
+
+
+def test_scan_finds_runs_over_line_ends_and_once_each() -> None:
+    runs = [tuple("abcdef"), tuple("cdefghij"), tuple("xabcd"), tuple("ijklm")]
+    matches = leakage.TrainingMatches(runs)
+    matches.scan([list("abc"), [], list("defgh"), list("ijkl")])
+    assert matches.found == {tuple("abcdef"), tuple("cdefghij")}
+
+
+def test_scan_equals_brute_force() -> None:
+    chance = random.Random(3)
+    lines = [[chance.choice("ab") for _ in range(chance.randrange(9))] for _ in range(60)]
+    stream = "".join("".join(line) for line in lines)
+    runs = [tuple(chance.choice("ab") for _ in range(chance.randrange(5, 12))) for _ in range(200)]
+    matches = leakage.TrainingMatches(runs)
+    matches.scan(lines)
+    assert matches.found == {run for run in runs if "".join(run) in stream}
+    assert 0 < len(matches.found) < len(set(runs))
+
+
+def test_planted_leak_is_found(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("first words here\nthen he went down\nto the sea at night\n")
+    (tmp_path / "clean").write_text("a nobody ever wrote such words before\n")
+    (tmp_path / "leak").write_text("a nobody ever wrote such words\nb he went down to the sea\n")
+    clean = script("leakage.py", "--train", tmp_path / "train", "--ref", tmp_path / "clean")
+    assert (clean.returncode, "no leak" in clean.stdout) == (0, True)
+    both = script(
+        "leakage.py", "--train", tmp_path / "train", "--ref", tmp_path / "clean", tmp_path / "leak"
+    )
+    assert both.returncode == 1
+    assert "1 of 2 sentences verbatim" in both.stdout
+    assert "verbatim in training: he went down to the sea" in both.stdout
+
+
+def test_leak_of_long_stretches_is_found(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("a b c d e f g h i j\n")
+    (tmp_path / "ref").write_text("x a b c d e f g h i z\n")
+    options = ("--train", tmp_path / "train", "--ref", tmp_path / "ref", "--no-ref-ids")
+    assert script("leakage.py", *options).returncode == 1
+    assert script("leakage.py", *options, "--max-8gram", "0.5").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["", "utt one\n\n"])
+def test_leakage_refuses_bad_references(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ref").write_text(text)
+    (tmp_path / "train").write_text("words\n")
+    run = script("leakage.py", "--train", tmp_path / "train", "--ref", tmp_path / "ref")
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_prepared_text_is_deterministic_and_held_out(tmp_path: Path) -> None:
+    for name in bible_text.TRANSLATIONS:
+        pytest.importorskip(f"pythonbible_{name}")
+    for folder in ("a", "b"):
+        prepare_text.prepare(tmp_path / folder, {"dev": 16, "test": 24}, 0, 5000)
+    for path in sorted((tmp_path / "a").rglob("*.*")):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes()
+    assert len((tmp_path / "a/lm_train.txt").read_text().splitlines()) == 5000
+    for split, books in (("dev", prepare_text.HELD_OUT["dev"]), ("test", None)):
+        rows = [
+            json.loads(line)
+            for line in (tmp_path / "a" / split / "utterances.jsonl").read_text().splitlines()
+        ]
+        wanted = books or prepare_text.HELD_OUT["test"]
+        names = {book.lower().replace("_", "") for book in wanted}
+        assert {row["source"].split("-")[0] for row in rows} <= names
+        assert all(5 <= len(row["text"].split()) <= 25 for row in rows)
+        shares = [sum(row["voice"] == voice for row in rows) for voice in prepare_text.VOICES]
+        assert max(shares) == min(shares)
+
+
+def utterance_list(folder: Path) -> Path:
+    rows = [
+        {"utt": f"{voice}-1", "voice": voice, "text": "he went down to the sea"}
+        for voice in prepare_text.VOICES
+    ]
+    path = folder / "utterances.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_missing_flite_is_one_clear_line(tmp_path: Path) -> None:
+    run = script(
+        "synthesise.py",
+        "--utterances",
+        utterance_list(tmp_path),
+        "--out",
+        tmp_path / "out",
+        PATH="",
+    )
+    assert run.returncode == 1
+    assert run.stderr == "flite: command not found; expected: apt-get install -y flite\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"utt": "a", "voice": "rms"}', '{"utt": "a", "voice": "b", "text": "c"}\n' * 2]
+)
+def test_bad_utterance_lists_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "list").write_text(line)
+    with pytest.raises(InputError):
+        synthesise.read_utterances(str(tmp_path / "list"))
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_speech_is_deterministic_and_resumes(tmp_path: Path) -> None:
+    lhotse = pytest.importorskip("lhotse")
+    utterances = synthesise.read_utterances(str(utterance_list(tmp_path)))
+    audio_s = synthesise.synthesise(utterances, tmp_path / "a", 2)
+    synthesise.synthesise(utterances, tmp_path / "b", 1)
+    wavs = sorted((tmp_path / "a/wav").iterdir())
+    assert len(wavs) == 4
+    assert [path.read_bytes() for path in wavs] == [
+        path.read_bytes() for path in sorted((tmp_path / "b/wav").iterdir())
+    ]
+    cuts = lhotse.CutSet.from_file(tmp_path / "a/cuts.jsonl.gz")
+    assert [cut.sampling_rate for cut in cuts] == [16000] * 4
+    assert sum(cut.duration for cut in cuts) == pytest.approx(audio_s)
+    assert [cut.id for cut in cuts] == ["awb-1", "kal16-1", "rms-1", "slt-1"]
+    assert {cut.supervisions[0].text for cut in cuts} == {"he went down to the sea"}
+    times = {path: path.stat().st_mtime_ns for path in wavs}
+    (tmp_path / "a/wav/left-over.wav").touch()
+    wavs[0].unlink()
+    synthesise.synthesise(utterances, tmp_path / "a", 2)
+    assert sorted((tmp_path / "a/wav").iterdir()) == wavs
+    assert all(path.stat().st_mtime_ns == times[path] for path in wavs[1:])
+
+
+ARPA = (
+    "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n"
+    "-99\t<s>\t-0.3\n-0.5\ta\t-0.2\n-1.5\tb\n-0.4\t</s>\n\n"
+)
+
+
+def test_unk_is_added_with_the_rarest_probability(tmp_path: Path) -> None:
+    (tmp_path / "in.arpa").write_text(ARPA + "\\2-grams:\n-2.5\ta b\n\n\\end\\\n")
+    assert train_ngram.add_unk(tmp_path / "in.arpa", tmp_path / "out.arpa") == -1.5
+    lines = (tmp_path / "out.arpa").read_text().splitlines()
+    assert "ngram 1=5" in lines
+    assert lines[lines.index("\\1-grams:") + 1] == "-1.5000000\t<unk>"
+    kenlm = pytest.importorskip("kenlm")
+    lm = kenlm.Model(str(tmp_path / "out.arpa"))
+    assert lm.score("zebra", bos=False, eos=False) == pytest.approx(-1.5)
+
+
+def test_ngrams_of_probability_zero_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.arpa").write_text(ARPA + "\\2-grams:\n-99.0\ta b\n\n\\end\\\n")
+    with pytest.raises(InputError, match=r"-99\.0 a b"):
+        train_ngram.add_unk(tmp_path / "in.arpa", tmp_path / "out.arpa")
+
+
+@pytest.mark.slow
+def test_kaldingram_is_normalised(tmp_path: Path) -> None:
+    kenlm = pytest.importorskip("kenlm")
+    pytest.importorskip("kaldingram")
+    chance = random.Random(5)
+    words = [f"w{number}" for number in range(200)]
+    shares = [1 / (number + 1) for number in range(200)]
+    lines = [
+        " ".join(chance.choices(words, shares, k=chance.randrange(1, 12))) for _ in range(2000)
+    ]
+    (tmp_path / "text").write_text("\n".join(lines) + "\n")
+    run = script(
+        "train_ngram.py", "--text", tmp_path / "text", "--out", tmp_path / "lm.arpa", "--order", 3
+    )
+    assert run.returncode == 0, run.stderr
+    lm = kenlm.Model(str(tmp_path / "lm.arpa"))
+    seen = sorted(set(" ".join(lines).split()))
+    for context in ("", "w0", "w0 w1", "w9 w150"):
+        base = lm.score(context, eos=False) if context else 0.0
+        total = sum(10 ** (lm.score(f"{context} {word}", eos=False) - base) for word in seen)
+        total += 10 ** (lm.score(context) - base)
+        assert total == pytest.approx(1.0, abs=1e-4)

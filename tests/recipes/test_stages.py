@@ -1,0 +1,263 @@
+"""The shell library of the recipes: options, marks, environments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[2] / "recipes/shared/stages.sh"
+
+RECIPE = """#!/usr/bin/env bash
+set -euo pipefail
+stage=0
+stop_stage=9
+nj=1
+quick=false
+size=10
+exp=$EXP
+help_message="usage: the help"
+. "{library}"
+parse_options "stage stop_stage nj quick size" "$@"
+lock_folder "$exp"
+note() {{ echo "$1" >>"$exp/ran"; }}
+first() {{ note first; }}
+second() {{ note "second $size"; {second} }}
+third() {{ note third; }}
+run_stage 0 one first
+run_stage 1 two second
+run_stage 2 three third
+"""
+
+
+class Recipe:
+    """A recipe of three stages in its own folder; ``second`` is added to the second stage."""
+
+    def __init__(self, folder: Path) -> None:
+        self.exp = folder / "exp"
+        self.script = folder / "run.sh"
+
+    def write(self, second: str = "") -> None:
+        self.script.write_text(RECIPE.format(library=LIBRARY, second=second))
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", str(self.script), *options],
+            env={**os.environ, "EXP": str(self.exp)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *options: str) -> tuple[int, str, list[str]]:
+        """Exit status, everything printed, and what the stages noted in this run."""
+        (self.exp / "ran").unlink(missing_ok=True)
+        process = self.start(*options)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out + err, self.ran()
+
+    def ran(self) -> list[str]:
+        ran = self.exp / "ran"
+        return ran.read_text().splitlines() if ran.exists() else []
+
+    def marks(self) -> set[str]:
+        return {path.name for path in (self.exp / ".done").glob("[0-9]*")}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    recipe = Recipe(tmp_path)
+    recipe.write()
+    return recipe
+
+
+def test_finished_stages_are_skipped(recipe: Recipe) -> None:
+    recipe.run()
+    status, log, ran = recipe.run()
+    assert (status, ran) == (0, [])
+    assert log.count("done before") == 3
+
+
+def test_first_run_runs_every_stage_in_order(recipe: Recipe) -> None:
+    status, _, ran = recipe.run()
+    assert (status, ran) == (0, ["first", "second 10", "third"])
+    assert recipe.marks() == {"0", "1", "2"}
+
+
+def test_changed_knob_runs_its_stage_and_all_later_ones(recipe: Recipe) -> None:
+    recipe.run()
+    assert recipe.run("--size", "11")[2] == ["second 11", "third"]
+    assert recipe.run("--size", "11")[2] == []
+
+
+def test_changed_command_drops_later_marks_before_it_runs(recipe: Recipe) -> None:
+    recipe.run()
+    recipe.write(second="false;")
+    status, log, ran = recipe.run()
+    assert (status, ran) == (1, ["second 10"])
+    assert "stage 1 (two): failed with status 1" in log
+    assert recipe.marks() == {"0"}
+
+
+def test_number_of_jobs_is_no_change(recipe: Recipe) -> None:
+    recipe.write(second='echo "$nj";')
+    recipe.run("--nj", "1")
+    assert recipe.run("--nj", "2")[2] == []
+
+
+def test_failure_inside_a_stage_stops_it_at_once(recipe: Recipe) -> None:
+    recipe.write(second="false; note never;")
+    status, _, ran = recipe.run()
+    assert (status, ran) == (1, ["first", "second 10"])
+
+
+def test_killed_stage_runs_again(recipe: Recipe) -> None:
+    recipe.write(second='[ -e "$exp/go" ] || sleep 60;')
+    process = recipe.start()
+    deadline = time.monotonic() + 30
+    while "second 10" not in recipe.ran() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert recipe.marks() == {"0"}
+    (recipe.exp / "go").touch()
+    status, _, ran = recipe.run()
+    assert (status, ran) == (0, ["second 10", "third"])
+
+
+def test_two_runs_in_one_folder_are_refused(recipe: Recipe) -> None:
+    recipe.write(second="sleep 60;")
+    process = recipe.start()
+    deadline = time.monotonic() + 30
+    while "second 10" not in recipe.ran() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    status, log, _ = recipe.run()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert status == 1
+    assert "another run is at work" in log
+
+
+def test_stage_and_stop_stage_bound_what_runs(recipe: Recipe) -> None:
+    assert recipe.run("--stop-stage", "1")[2] == ["first", "second 10"]
+    assert recipe.run("--stage", "2")[2] == ["third"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "3"], "unknown option --sizes"),
+        (["--path", "x"], "unknown option --path"),
+        (["--size=3"], "expected --size 3"),
+        (["--size"], "without a value"),
+        (["--size", "many"], "expected a whole number"),
+        (["size"], "unexpected argument size"),
+    ],
+)
+def test_wrong_options_are_rejected(recipe: Recipe, options: list[str], message: str) -> None:
+    status, log, ran = recipe.run(*options)
+    assert (status, ran) == (2, [])
+    assert message in log
+    assert len(log.splitlines()) == 1
+
+
+def test_help(recipe: Recipe) -> None:
+    assert recipe.run("--help")[:2] == (0, "usage: the help\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "value"), [([], "false"), (["--quick"], "true"), (["--quick", "false"], "false")]
+)
+def test_boolean_option(recipe: Recipe, options: list[str], value: str) -> None:
+    recipe.write(second='note "quick $quick";')
+    assert f"quick {value}" in recipe.run(*options)[2]
+
+
+def shell(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script after the library was sourced, with the library's root moved to ``folder``."""
+    shared = folder / "recipes/shared"
+    shared.mkdir(parents=True, exist_ok=True)
+    (shared / "stages.sh").write_text(LIBRARY.read_text())
+    return subprocess.run(
+        ["bash", "-c", f"set -euo pipefail; . {shared}/stages.sh; {script}"],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_own_environment_is_used_as_it_is(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "bin/python").symlink_to(sys.executable)
+    run = shell("ensure_venv .venv dev; command -v python", tmp_path, ASRPRUNE_VENV=str(own))
+    assert run.stdout.strip() == str(own / "bin/python")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_missing_own_environment_is_refused(tmp_path: Path) -> None:
+    run = shell("ensure_venv .venv dev", tmp_path, ASRPRUNE_VENV=str(tmp_path / "none"))
+    assert run.returncode == 1
+    assert "has no bin/python" in run.stderr
+
+
+def test_folder_that_is_no_environment_is_not_deleted(tmp_path: Path) -> None:
+    for name in ("setup.py", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/thesis.tex").touch()
+    run = shell("ensure_venv .venv dev", tmp_path)
+    assert run.returncode == 1
+    assert "is not a Python environment" in run.stderr
+    assert (tmp_path / ".venv/thesis.tex").exists()
+
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+# stands for every python3*: makes an environment whose pip and checks always succeed
+case "$*" in
+  "-m venv "*)
+    mkdir -p "$3/bin"
+    touch "$3/pyvenv.cfg"
+    cp "$0" "$3/bin/python"
+    echo made >>"$LOG"
+    ;;
+  "-m pip "*) [ -z "${FAIL_PIP:-}" ]; echo pip >>"$LOG" ;;
+  "- "*) [ ! -e "${0%/bin/python}/damaged" ] ;;
+esac
+"""
+
+
+def test_environment_is_made_once_and_again_when_damaged_or_changed(tmp_path: Path) -> None:
+    for name in ("setup.py", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "python3.11").write_text(FAKE_PYTHON.replace("[ -z", "set -e; [ -z"))
+    (tools / "python3.11").chmod(0o755)
+    made = tmp_path / "log"
+    settings = {"PATH": f"{tools}:{os.environ['PATH']}", "LOG": str(made)}
+
+    def ensure(**more: str) -> int:
+        made.write_text("")
+        shell_settings = {**settings, **more}
+        return shell("ensure_venv .venv dev", tmp_path, **shell_settings).returncode
+
+    assert ensure(FAIL_PIP="1") != 0
+    assert ensure() == 0  # a half-made environment is made anew
+    assert made.read_text().split() == ["made", "pip"]
+    assert ensure() == 0
+    assert made.read_text() == ""
+    (tmp_path / ".venv/damaged").touch()
+    assert ensure() == 0
+    assert made.read_text().split() == ["made", "pip"]
+    (tmp_path / "constraints.txt").write_text("torch==1\n")
+    assert ensure() == 0
+    assert made.read_text().split() == ["made", "pip"]
