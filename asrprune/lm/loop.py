@@ -99,7 +99,7 @@ class TrainingLoop:
         self._loss = loss
         self._device = next(model.parameters()).device
         self._group = ProcessGroup(device=self._device) if group is None else group
-        self._bf16 = choose_precision(precision, self._device) == "bf16"
+        self.precision = choose_precision(precision, self._device)
 
     @property
     def progress(self) -> float:
@@ -155,7 +155,7 @@ class TrainingLoop:
         return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if not self._bf16:
+        if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
@@ -209,16 +209,26 @@ def fine_tune(
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
+    """``fp32`` or ``bf16``; ``auto`` is bf16 where the GPU or CPU has it in hardware, else fp32.
 
-    Weights, optimiser state and loss stay in fp32; bf16 is for the matrix products. Raises
-    ValueError for an unknown precision.
+    Weights, optimiser state and loss stay in fp32; bf16 is for the matrix products. Results of
+    ``auto`` depend on the machine: name the precision where they must not. Raises ValueError for
+    an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 matrices itself; False where torch cannot tell."""
+    tell = getattr(torch.cpu, "get_capabilities", None)  # older torch does not have it
+    found = {} if tell is None else tell()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def _seed_noise(seed: int, batch_number: int) -> None:

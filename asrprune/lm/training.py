@@ -200,8 +200,9 @@ class _Run:
             return
         self._folder.start(self._loop.steps)
         log.info(
-            "%d parameters; %s step %d; log and state in %s",
+            "%d parameters, %s; %s step %d; log and state in %s",
             count_parameters(self._loop.model),
+            self._loop.precision,
             "starting at" if state is None else "resuming after",
             self._loop.steps,
             self._folder.path,
@@ -301,6 +302,7 @@ class _Run:
             "tokens": self._loop.tokens,
             "skipped_sentences": self._loop.batches.n_skipped,
             "processes": self._group.world,
+            "precision": self._loop.precision,
             "normaliser": self._data.normaliser,
         }
         if self._validation is not None:

@@ -181,8 +181,21 @@ def test_bf16_stays_near_fp32() -> None:
     assert losses["bf16"] != losses["fp32"]
 
 
-def test_precision_names() -> None:
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [({"avx512_bf16": True, "amx_bf16": False}, "bf16"), ({"avx512_bf16": False}, "fp32")],
+)
+def test_auto_precision(
+    found: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert choose_precision("auto", torch.device("cpu")) == "fp32"
+
+
+def test_precision_names() -> None:
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
     with pytest.raises(ValueError, match="known: auto, fp32, bf16"):
         choose_precision("fp16", torch.device("cpu"))
 
