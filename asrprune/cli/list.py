@@ -17,6 +17,7 @@ AXES = {
     "methods": ("asrprune.prune.methods", "METHODS"),
     "schedules": ("asrprune.prune.schedules", "SCHEDULES"),
     "formats": ("asrprune.firstpass.formats", "FORMATS"),
+    "decoders": ("asrprune.firstpass.decoders", "DECODERS"),
     "engines": ("asrprune.lm.engines", "ENGINES"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
     "optimisers": ("asrprune.lm.optimizers", "OPTIMISERS"),
