@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from asrprune.cli.format_flags import add_format_flags, format_options
 from asrprune.core.lattice import Lattice
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import FORMATS, Item, lattice_nbest
+from asrprune.firstpass.formats import FORMATS, Format, Item, lattice_nbest, read_items
 
 EXAMPLE = """\
 example:
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="target", required=True, choices=writable, help="of OUT")
     parser.add_argument("input", metavar="IN", help="file or folder to read")
     parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write")
+    add_format_flags(parser)
     parser.add_argument(
         "--nbest", type=int, default=100, help="hypotheses of each lattice (lattice to n-best)"
     )
@@ -54,12 +57,21 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--to {target.name} needs lattices, and --from {source.name} has none")
     if source.kind == target.kind and stated:
         raise ValueError("score weights have a use only from a lattice to an n-best format")
+    options = format_options(args)
+    for option in options:
+        if option not in (*source.read_options, *target.write_options):
+            flag = f"--{option.replace('_', '-')}"
+            raise ValueError(f"{flag} has no use from {source.name} to {target.name}")
+    reading = {name: value for name, value in options.items() if name in source.read_options}
+    writing = {name: value for name, value in options.items() if name in target.write_options}
     count = 0
+    left_out: Counter[str] = Counter()
 
     def items() -> Iterator[Item]:
         nonlocal count
-        for item in source.read(args.input):
+        for item in read_items(source.name, args.input, reading):
             count += 1
+            left_out.update(_not_held(item, target))
             if isinstance(item, Lattice) and target.kind == "nbest":
                 weights = replace(item.weights or ScoreWeights(), **stated)
                 yield lattice_nbest(item, args.nbest, weights)
@@ -67,5 +79,19 @@ def run(args: argparse.Namespace) -> None:
                 yield item
 
     assert target.write is not None  # choices of --to
-    target.write(args.out, items())
+    target.write(args.out, items(), **writing)
+    for name, utterances in left_out.items():
+        _log.warning("%s cannot hold %s: left out of %d utterances", target.name, name, utterances)
     _log.info("%d utterances to %s", count, args.out)
+
+
+def _not_held(item: Item, target: Format) -> set[str]:
+    """What the item has and the target's files cannot hold; scores are the writer's to judge."""
+    names = ("ref", "audio_s", "weights", "times")
+    has = {name for name in names if getattr(item, name, None) is not None}
+    if isinstance(item, Lattice):
+        # on the way to an n-best list these have been used or have no meaning
+        has -= {"weights", "times"} if target.kind == "nbest" else set()
+    elif any(hyp.tokens is not None for hyp in item.hyps):
+        has.add("tokens")
+    return has - set(target.holds)

@@ -6,11 +6,11 @@ import argparse
 import json
 from collections import Counter
 
+from asrprune.cli.format_flags import add_format_flags, format_options
 from asrprune.core.lattice import Lattice
-from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import write_text
-from asrprune.firstpass.formats import FORMATS
+from asrprune.firstpass.formats import FORMATS, read_items
 
 EXAMPLE = """\
 example:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``validate``."""
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="format of IN")
     parser.add_argument("input", metavar="IN", help="file or folder to check")
+    add_format_flags(parser)
     parser.add_argument("--out", default="-", metavar="FILE", help="where the counts go (JSON)")
 
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Read everything, print the counts; raises InputError at the first flaw."""
     counts: Counter[str] = Counter()
     seen: set[str] = set()
-    for item in lookup(FORMATS, args.format, "format").read(args.input):
+    for item in read_items(args.format, args.input, format_options(args)):
         if item.utt in seen:
             raise InputError(args.input, None, f"utterance {item.utt} again", "each once")
         seen.add(item.utt)

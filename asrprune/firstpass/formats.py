@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice import Lattice
 from asrprune.core.lattice_paths import k_best
+from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.hyporadise import read_hyporadise
 from asrprune.firstpass.jsonl import read_nbest, write_nbest
+from asrprune.firstpass.kaldi_nbest import read_kaldi_nbest, write_kaldi_nbest
 from asrprune.firstpass.mlm_json import read_mlm_json, write_mlm_json
 from asrprune.firstpass.pocketsphinx_lat import read_pocketsphinx_lats
 from asrprune.firstpass.slf import read_slf_files, write_slf_files
@@ -20,20 +22,42 @@ Item = Union[NBest, Lattice]
 
 
 @dataclass(frozen=True)
+class Option:
+    """What a reader or writer may need beside its path: ``--name METAVAR`` of the verbs."""
+
+    metavar: str
+    help: str
+    parse: Callable[[str], Any] = str
+
+
+OPTIONS: dict[str, Option] = {
+    "words": Option("FILE", "table of word ids (words.txt); used for both IN and OUT"),
+}
+"""name -> option, shared by all formats."""
+
+
+@dataclass(frozen=True)
 class Format:
     """How one format is read and written.
 
     ``kind`` is "nbest" or "lattice" and says what ``read(path)`` yields and ``write(path, items)``
     takes; ``write`` is None for a format that is only read. ``extensions`` are those of its files,
-    without the dot; where the kind is "lattice" a path may be a folder of such files.
+    without the dot ("" for a folder); where the kind is "lattice" a path may be a folder of files.
+    ``holds`` names what a written file keeps of NBest or Lattice besides utterances and words.
+    ``read_options`` and ``write_options`` name entries of OPTIONS, which ``read`` and ``write``
+    take as keyword arguments; ``needs`` are the read options without which nothing can be read.
     """
 
     name: str
     kind: str
-    read: Callable[[str], Iterator[Item]]
-    write: Optional[Callable[[str, Iterable[Any]], None]]
+    read: Callable[..., Iterator[Item]]
+    write: Optional[Callable[..., None]]
     description: str
     extensions: tuple[str, ...]
+    holds: tuple[str, ...] = ("acoustic", "lm")
+    read_options: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    write_options: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
@@ -46,6 +70,7 @@ FORMATS: dict[str, Format] = {
             write_nbest,
             "canonical n-best lists, JSON lines, acoustic and LM scores apart",
             ("jsonl", "jsonl.gz"),
+            ("acoustic", "lm", "ref", "audio_s", "tokens"),
         ),
         Format(
             "slf",
@@ -54,6 +79,7 @@ FORMATS: dict[str, Format] = {
             write_slf_files,
             "HTK standard lattice format, a file or a folder of files",
             ("slf", "slf.gz", "lat", "lat.gz"),
+            ("acoustic", "lm", "times", "weights"),
         ),
         Format(
             "pocketsphinx-lat",
@@ -70,6 +96,7 @@ FORMATS: dict[str, Format] = {
             write_mlm_json,
             "JSON of mlm-scoring: one score a hypothesis, read as the acoustic score",
             ("json", "json.gz"),
+            ("acoustic", "ref"),
         ),
         Format(
             "hyporadise",
@@ -78,10 +105,38 @@ FORMATS: dict[str, Format] = {
             None,
             "HyPoradise JSON: hypotheses in rank order without ids and scores",
             ("json", "json.gz"),
+            (),
+        ),
+        Format(
+            "kaldi-nbest",
+            "nbest",
+            read_kaldi_nbest,
+            write_kaldi_nbest,
+            "folder of Kaldi text archives words_text or words, acwt, lmwt (nbest-to-linear)",
+            ("",),
+            read_options=("words",),
+            write_options=("words",),
         ),
     )
 }
 """name -> format, the canonical one first."""
+
+
+def read_items(name: str, path: str, options: Mapping[str, Any]) -> Iterator[Item]:
+    """What the file or folder ``path`` of format ``name`` holds, in its order.
+
+    Raises ValueError for an unknown format, an option that it does not take, and one that it
+    needs; InputError as its reader does.
+    """
+    entry = lookup(FORMATS, name, "format")
+    for option in options:
+        if option not in entry.read_options:
+            raise ValueError(f"--{option.replace('_', '-')} has no use for format {name}")
+    for option in entry.needs:
+        if option not in options:
+            flag = f"--{option.replace('_', '-')} {OPTIONS[option].metavar}"
+            raise ValueError(f"format {name} needs {flag} ({OPTIONS[option].help})")
+    return entry.read(path, **options)
 
 
 def lattice_nbest(lattice: Lattice, nbest: int, weights: ScoreWeights) -> NBest:

@@ -7,7 +7,8 @@ from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json
+from asrprune.files import PathLike
+from asrprune.firstpass import strict_json
 
 
 def read_hyporadise(path: PathLike) -> Iterator[NBest]:
@@ -17,9 +18,11 @@ def read_hyporadise(path: PathLike) -> Iterator[NBest]:
     the file's order is part of the data. Hypotheses that come again keep their first place only
     (the data set fills up its lists with copies). Raises InputError with the number of the entry.
     """
-    table = read_json(path)
+    table = strict_json.load(path)
     if not isinstance(table, list):
         raise InputError(path, None, f"a JSON {type(table).__name__}", "an array of utterances")
+    if not table:
+        raise InputError(path, None, "no utterance", "at least one")
     for number, entry in enumerate(table, start=1):
         try:
             yield _nbest(f"{number:06d}", entry)

@@ -113,6 +113,8 @@ def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as problem:
         found = f"bad JSON ({problem.msg} at column {problem.colno})"
         raise InputError(path, number, found, "one JSON object on each line") from None
+    except (RecursionError, ValueError) as problem:  # too deep, or an integer of too many digits
+        raise InputError(path, number, f"bad JSON ({problem})", "one JSON object") from None
     if not isinstance(value, dict):
         raise InputError(path, number, f"{_shown(line)}", "a JSON object")
     return value
@@ -181,4 +183,6 @@ def _hypothesis(entry: Any) -> Hypothesis:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**1023  # else no float
+    return isinstance(value, float)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike, open_binary, write_text
+from asrprune.files import PathLike, write_text
+from asrprune.firstpass import strict_json
 
 _KEY = re.compile(r"hyp_([0-9]+)")
 
@@ -55,24 +55,11 @@ def write_mlm_json(path: PathLike, nbests: Iterable[NBest]) -> None:
 
 
 def _load(path: PathLike) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in seen:
-                raise InputError(path, None, f"{key} again in one object", "each name once")
-            seen[key] = value
-        return seen
-
-    with open_binary(path) as stream:
-        raw = stream.read()
-    try:
-        table = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except UnicodeDecodeError:
-        raise InputError(path, None, "bytes that are not UTF-8", "UTF-8 text") from None
-    except json.JSONDecodeError as problem:
-        raise InputError(path, problem.lineno, f"bad JSON ({problem.msg})", "valid JSON") from None
+    table = strict_json.load(path)
     if not isinstance(table, dict):
         raise InputError(path, None, f"a JSON {type(table).__name__}", "an object of utterances")
+    if not table:
+        raise InputError(path, None, "no utterance", "at least one")
     return table
 
 
@@ -87,11 +74,10 @@ def _nbest(utt: str, entry: Any) -> NBest:
         if match is None or not isinstance(value, dict) or set(value) != {"score", "text"}:
             raise ValueError(f"{key!r} is neither 'ref' nor hyp_N with a score and a text")
         score, text = value["score"], value["text"]
-        if type(score) not in (int, float) or not math.isfinite(score):
-            raise ValueError(f"{key}: score {score!r} is not a finite number")
+        score = strict_json.number(score, f"{key}: score")
         if not isinstance(text, str):
             raise ValueError(f"{key}: text {text!r} is not a string")
-        ranked.append((int(match.group(1)), Hypothesis(" ".join(text.split()), float(score))))
+        ranked.append((int(match.group(1)), Hypothesis(" ".join(text.split()), score)))
     if not ranked:
         raise ValueError("has no hypothesis")
     ref = entry.get("ref")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice import Lattice, from_arcs
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.firstpass.formats import FORMATS, lattice_nbest
+from asrprune.firstpass.formats import FORMATS, OPTIONS, Format, lattice_nbest, read_items
 
 NBESTS = [
     NBest("s-1", (Hypothesis("a b", -1.5), Hypothesis("", -2.0)), None, "a c"),
@@ -19,6 +20,11 @@ NBESTS = [
 LATTICES = [
     from_arcs("s-1", 3, 0, 2, [(0, 1, "a", -1.0, -2.0), (1, 2, "", -1.0, 0.0)]),
     from_arcs("s-2", 2, 0, 1, [(0, 1, "i", -1.0, -2.0), (0, 1, "", -1.0, 0.0)]),
+]
+CYCLIC = from_arcs("s-3", 3, 0, 2, [(0, 1, "a", -1.0, -2.0), (1, 1, "b", 0.0, 0.0)])
+WITH_LM = [
+    NBest("a-b-1", (Hypothesis("a b", -1.5, 0.0), Hypothesis("", -2.0, -0.25))),
+    NBest("a-b-2", (Hypothesis("é 7", 0.0, -1e-3),)),
 ]
 LAT = """\
 # getcwd: /x
@@ -55,36 +61,92 @@ def test_entries_are_complete(name: str) -> None:
     assert entry.extensions
 
 
-@pytest.mark.parametrize("name", [n for n, entry in FORMATS.items() if entry.write is not None])
-def test_write_then_read_keeps_utterances_words_and_scores(tmp_path: Path, name: str) -> None:
+def _held(nbest: NBest, entry: Format) -> NBest:
+    """The list without what files of the format cannot hold."""
+    empty = {key: None for key in ("ref", "audio_s") if key not in entry.holds}
+    without = {key: None for key in ("acoustic", "lm", "tokens") if key not in entry.holds}
+    return replace(nbest, **empty, hyps=tuple(replace(hyp, **without) for hyp in nbest.hyps))
+
+
+WRITABLE = [name for name, entry in FORMATS.items() if entry.write is not None]
+WRITABLE_NBEST = [name for name in WRITABLE if FORMATS[name].kind == "nbest"]
+
+
+@pytest.mark.parametrize("name", WRITABLE_NBEST)
+def test_nbest_write_then_read_is_the_identity(tmp_path: Path, name: str) -> None:
     entry = FORMATS[name]
-    items = NBESTS if entry.kind == "nbest" else LATTICES
+    assert entry.write is not None
+    held = [_held(nbest, entry) for nbest in NBESTS]
+    path = str(tmp_path / f"out.{entry.extensions[0]}")
+    entry.write(path, held)
+    assert list(read_items(name, path, {})) == held
+    with pytest.raises(ValueError, match="comes twice"):
+        entry.write(path, [*held, held[0]])
+    assert list(read_items(name, path, {})) == held
+
+
+@pytest.mark.parametrize("name", [n for n in WRITABLE_NBEST if "lm" in FORMATS[n].holds])
+def test_both_scores_come_back(tmp_path: Path, name: str) -> None:
+    entry = FORMATS[name]
     assert entry.write is not None
     path = str(tmp_path / f"out.{entry.extensions[0]}")
-    entry.write(path, items)
-    again = list(entry.read(path))
-    if entry.kind == "nbest":
-        assert again == NBESTS
-        return
+    entry.write(path, WITH_LM)
+    assert list(read_items(name, path, {})) == WITH_LM
+
+
+@pytest.mark.parametrize("name", [n for n in WRITABLE if FORMATS[n].kind == "lattice"])
+def test_lattice_write_then_read_keeps_words_and_scores(tmp_path: Path, name: str) -> None:
+    entry = FORMATS[name]
+    assert entry.write is not None
+    path = str(tmp_path / f"out.{entry.extensions[0]}")
+    entry.write(path, LATTICES)
+    again = list(read_items(name, path, {}))
+    assert len(again) == len(LATTICES)
     for old, new in zip(LATTICES, again):
         assert isinstance(new, Lattice)
         assert lattice_nbest(new, 9, ScoreWeights()) == lattice_nbest(old, 9, ScoreWeights())
     with pytest.raises(ValueError, match="comes twice"):
-        entry.write(path, [*items, items[0]])
+        entry.write(path, [*LATTICES, LATTICES[0]])
+    with pytest.raises(ValueError, match="cycle"):
+        entry.write(str(tmp_path / "cyclic"), [CYCLIC])
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{}", b"one two three\n", b"[1]"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00", b"{}", b"one two three\n", b"[1]", b"[" * 100_000, b"1" * 5000, b"\n\n"],
+)
 def test_hostile_files_raise_one_input_error(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / f"x.{FORMATS[name].extensions[0]}"
+    entry = FORMATS[name]
+    path = tmp_path / f"x.{entry.extensions[0]}"
     path.write_bytes(content)
-    if (name, content) == ("mlm-json", b"{}"):
-        assert list(FORMATS[name].read(str(path))) == []
-        return
+    options = _options(tmp_path, entry.needs)
     with pytest.raises(InputError):
-        list(FORMATS[name].read(str(path)))
+        list(read_items(name, str(path), options))
     with pytest.raises(InputError):
-        list(FORMATS[name].read(str(tmp_path / "missing")))
+        list(read_items(name, str(tmp_path / "missing"), options))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        list(read_items(name, str(tmp_path / "empty"), options))
+
+
+def _options(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """A file for every option that a reader needs."""
+    contents = {"manifest": '{"audio_filepath": "a/s-1.wav", "duration": 1.5, "text": "a c"}\n'}
+    for name in names:
+        (folder / name).write_text(contents[name], encoding="utf-8")
+    return {name: str(folder / name) for name in names}
+
+
+def test_undeclared_and_missing_options_are_wrong_calls(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--words has no use for format slf"):
+        read_items("slf", str(tmp_path), {"words": "x"})
+    for name, entry in FORMATS.items():
+        assert {*entry.read_options, *entry.write_options} <= set(OPTIONS)
+        assert set(entry.needs) <= set(entry.read_options)
+        if entry.needs:
+            with pytest.raises(ValueError, match=f"format {name} needs --{entry.needs[0]}"):
+                read_items(name, str(tmp_path), {})
 
 
 def test_pocketsphinx_lattice_by_hand(tmp_path: Path) -> None:
