@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from asrprune.files import read_json, write_json, write_text
     from asrprune.lm.provenance import provenance
-    from asrprune.report.gather import gather_rows
+    from asrprune.report.gather import describe_first_pass, gather_rows
     from asrprune.report.page import html_page
     from asrprune.report.tables import markdown_table
 
@@ -42,10 +42,7 @@ def run(args: argparse.Namespace) -> None:
     rows = gather_rows(args.runs, args.ref, args.baseline, args.first_pass, args.seed)
     origin = provenance(args.command_line, seed=args.seed)
     if args.first_pass is not None:
-        decoder = read_json(args.first_pass)
-        facts["first pass"] = ", ".join(
-            f"{name} {decoder[name]}" for name in ("decoder", "rtf", "nj") if name in decoder
-        )
+        facts["first pass"] = describe_first_pass(read_json(args.first_pass))
     facts.update({label: str(value) for label, value in origin.items()})
     out = Path(args.out)
     table = markdown_table(rows)

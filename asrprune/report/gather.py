@@ -74,10 +74,20 @@ def _score(hyp: Path, refs: Mapping[str, str], ref: PathLike) -> Scoring:
 
 def _decoder_rtf(path: PathLike) -> Optional[float]:
     facts = read_json(path)
-    value = facts.get("rtf") if isinstance(facts, dict) else None
+    value = facts.get("rtf_per_process") if isinstance(facts, dict) else None
     if value is not None and not isinstance(value, (int, float)):
-        raise InputError(path, None, f"rtf is {value!r}", "a number")
+        raise InputError(path, None, f"rtf_per_process is {value!r}", "a number or null")
     return value
+
+
+def describe_first_pass(facts: Mapping[str, Any]) -> str:
+    """One line on how the first pass was run, from its ``first_pass.json``."""
+    parts = [str(facts.get("identity", {}).get("decoder", "unknown decoder"))]
+    if facts.get("audio_s") is not None:
+        parts.append(f"{facts['utterances']} utterances, {facts['audio_s']:.0f} s of audio")
+    if facts.get("rtf_per_process") is not None:
+        parts.append(f"RTF {facts['rtf_per_process']:.3f} in one process")
+    return ", ".join(parts)
 
 
 def _benches(folder: Path) -> list[dict[str, Any]]:

@@ -67,7 +67,13 @@ def runs(tmp_path: Path) -> Path:
     oracle = {"depths": [{"depth": 100, "wer_percent": 1.5, "interval_percent": [1.0, 2.0]}]}
     (tmp_path / "runs" / "oracle" / "oracle.json").write_text(json.dumps(oracle))
     _write_text(tmp_path / "ref", REF)
-    (tmp_path / "first_pass.json").write_text('{"rtf": 0.3, "decoder": "pocketsphinx"}')
+    decoder = {
+        "rtf_per_process": 0.3,
+        "utterances": 3,
+        "audio_s": 9.0,
+        "identity": {"decoder": "pocketsphinx"},
+    }
+    (tmp_path / "first_pass.json").write_text(json.dumps(decoder))
     return tmp_path
 
 
@@ -99,6 +105,7 @@ def test_rows_hold_what_the_files_say(runs: Path, capsys: pytest.CaptureFixture[
     page = (runs / "out/index.html").read_text()
     assert page.count("<svg") == len(PLOTS)
     assert "two cores" in page
+    assert "pocketsphinx, 3 utterances, 9 s of audio, RTF 0.300 in one process" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -107,7 +114,7 @@ def test_rows_hold_what_the_files_say(runs: Path, capsys: pytest.CaptureFixture[
     [
         (lambda base: (base / "runs/dense/hyp").unlink(), "no file hyp or oracle.json"),
         (lambda base: (base / "runs/dense/hyp").write_text("u1 a\n"), "u2"),
-        (lambda base: (base / "first_pass.json").write_text('{"rtf": "x"}'), "rtf is 'x'"),
+        (lambda base: (base / "first_pass.json").write_text('{"rtf_per_process": "x"}'), "is 'x'"),
     ],
 )
 def test_bad_runs_are_one_line(
