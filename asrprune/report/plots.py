@@ -72,7 +72,8 @@ def pareto_svg(rows: Sequence[SystemRow], plot: str) -> Optional[str]:
     first = [row.wer_percent for row in rows if row.kind == "first pass"]
     if y_label.startswith("WER") and first and first[0] is not None:
         axes.axhline(first[0], color="0.4", ls=":", lw=1)
-        axes.annotate("first pass", (1, first[0]), ("axes fraction", "data"), ha="right")
+        where = ("axes fraction", "data")
+        axes.annotate("first pass", (1, first[0]), xycoords=where, ha="right", va="bottom")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     return _svg(figure)

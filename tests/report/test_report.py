@@ -146,3 +146,15 @@ def test_too_few_points_give_no_plot() -> None:
 
 def test_pareto_front_example() -> None:
     assert doctest.testmod(asrprune.core.report).failed == 0
+
+
+def test_the_first_pass_is_drawn_as_a_line_with_its_name() -> None:
+    rows = [
+        SystemRow("first", "first pass", wer_percent=20.0),
+        SystemRow("a", "dense", wer_percent=10.0, wer_low=9.0, wer_high=11.0, size_bytes=5),
+        SystemRow("b", "pruned", wer_percent=12.0, wer_low=9.0, wer_high=13.0, size_bytes=3),
+    ]
+    svg = pareto_svg(rows, "wer-size")
+    assert svg is not None
+    assert "<!-- first pass -->" in svg
+    assert svg.count("<!-- dense -->") == 1
