@@ -8,7 +8,7 @@ set -euo pipefail
 
 # how far, on how many cores, where
 stage=0
-stop_stage=10
+stop_stage=11
 nj=$(nproc)
 quick=false
 exp=
@@ -24,16 +24,17 @@ ngram_order=3
 nbest=100
 sparsities=0.3,0.5,0.7
 # method:criterion:schedule
-plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:taylor-squared:cubic
-  structured:magnitude:cubic unstructured:magnitude:cubic structured:random:one-shot"
-fine_tune_tokens=1000000
-bench_repeats=5
+plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
+  unstructured:magnitude:cubic"
+fine_tune_tokens=300000
+bench_utts=40
+bench_repeats=3
 
 # before the options are read, so that an option still goes over --quick
 if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
   train_conf=recipes/mini/conf/train-quick.json
-  nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1
+  nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
   plans="low-rank:magnitude:one-shot structured:taylor-squared:cubic"
 fi
 
@@ -41,7 +42,7 @@ help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] 
 
   0 environment   1 text        2 tokenizer   3 audio     4 first pass
   5 n-gram LM     6 LM          7 prune       8 LM scores and speed
-  9 tune on dev, rescore test   10 report
+  9 tune on dev, rescore test   10 dense + n-gram   11 report
 
   --quick          the whole pipeline on a little data, to see that it runs
   --exp DIR        outputs (default: exp/mini, or exp/mini-quick)
@@ -50,7 +51,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed vocab_size
-  train_conf ngram_order nbest sparsities plans fine_tune_tokens bench_repeats" "$@"
+  train_conf ngram_order nbest sparsities plans fine_tune_tokens bench_utts bench_repeats" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
 fi
@@ -133,7 +134,8 @@ stage_score() { # the slow part: one LM score a hypothesis, and the speed of it
     asrprune perplexity --lm "$lm" --text "$text/test/sentences.txt" \
       --json "$runs/$name/perplexity.json"
     asrprune bench --lm "$lm" --nbest "$first/test/nbest.jsonl.gz" \
-      --repeats "$bench_repeats" --json "$runs/$name/bench.json"
+      --limit "$bench_utts" --repeats "$bench_repeats" --threads "$nj" \
+      --json "$runs/$name/bench.json"
   done
 }
 
@@ -152,10 +154,24 @@ stage_rescore() { # weights from dev, used on test; hyp-fixed: the same LM at th
   done
 }
 
+stage_combine() { # log-linear combination of the dense LM and the n-gram, tuned together
+  run=$runs/dense+ngram
+  asrprune tune --nbest "$first/dev/nbest.jsonl.gz" --ref "$text/dev/text" \
+    --scores "$runs"/{dense,ngram}/dev.scores.gz \
+    --first-pass "$first/dev/first_pass.json" --out "$run/weights.json"
+  asrprune rescore --nbest "$first/test/nbest.jsonl.gz" \
+    --scores "$runs"/{dense,ngram}/test.scores.gz \
+    --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
+  for lm in dense ngram; do cp "$runs/$lm/bench.json" "$run/bench-$lm.json"; done
+}
+
 stage_report() {
-  mkdir -p "$runs/first-pass"
+  mkdir -p "$runs/first-pass" "$runs/oracle"
   cp "$first/test/hyp" "$runs/first-pass/hyp"
-  asrprune report --runs "$runs/first-pass" $(list_lms | sed "s#^\([^ ]*\) .*#$runs/\1#") \
+  asrprune oracle --nbest "$first/test/nbest.jsonl.gz" --ref "$text/test/text" \
+    --json "$runs/oracle/oracle.json"
+  asrprune report --runs "$runs"/{first-pass,oracle,ngram,dense,dense+ngram} \
+    $(list_lms | tail -n +3 | sed "s#^\([^ ]*\) .*#$runs/\1#") \
     --ref "$text/test/text" --baseline dense --first-pass "$first/test/first_pass.json" \
     --title "recipes/mini (synthetic speech)" --out "$exp/report"
 }
@@ -171,7 +187,8 @@ stage_report() {
   run_stage 7 prune stage_prune
   run_stage 8 "LM scores" stage_score
   run_stage 9 rescore stage_rescore
-  run_stage 10 report stage_report
+  run_stage 10 combine stage_combine
+  run_stage 11 report stage_report
   log "done: $exp"
   exit
 }
