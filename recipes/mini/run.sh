@@ -60,6 +60,7 @@ ensure_venv .venv mini,dev
 lock_folder "$exp"
 text=$exp/text data=$exp/data audio=$exp/audio first=$exp/first-pass runs=$exp/runs
 export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
+export OMP_WAIT_POLICY=PASSIVE # threads that spin cost a shared machine most of its speed
 
 stage_environment() {
   asrprune --version
