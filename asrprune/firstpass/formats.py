@@ -13,6 +13,12 @@ from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.hyporadise import read_hyporadise
 from asrprune.firstpass.jsonl import read_nbest, write_nbest
+from asrprune.firstpass.kaldi_lat import (
+    read_kaldi_lats,
+    write_kaldi_binary_lats,
+    write_kaldi_lats,
+    write_kaldi_plain_lats,
+)
 from asrprune.firstpass.kaldi_nbest import read_kaldi_nbest, write_kaldi_nbest
 from asrprune.firstpass.mlm_json import read_mlm_json, write_mlm_json
 from asrprune.firstpass.pocketsphinx_lat import read_pocketsphinx_lats
@@ -114,6 +120,36 @@ FORMATS: dict[str, Format] = {
             write_kaldi_nbest,
             "folder of Kaldi text archives words_text or words, acwt, lmwt (nbest-to-linear)",
             ("",),
+            read_options=("words",),
+            write_options=("words",),
+        ),
+        Format(
+            "kaldi-lat",
+            "lattice",
+            read_kaldi_lats,
+            write_kaldi_lats,
+            "Kaldi lattices, any kind read; written as CompactLattice text, file or folder",
+            ("lat.gz", "ark", ""),
+            read_options=("words",),
+            write_options=("words",),
+        ),
+        Format(
+            "kaldi-lat-plain",
+            "lattice",
+            read_kaldi_lats,
+            write_kaldi_plain_lats,
+            "as kaldi-lat, written as Lattice text (transducer arcs)",
+            ("lat.gz", "ark", ""),
+            read_options=("words",),
+            write_options=("words",),
+        ),
+        Format(
+            "kaldi-lat-binary",
+            "lattice",
+            read_kaldi_lats,
+            write_kaldi_binary_lats,
+            "as kaldi-lat, written as binary CompactLattice",
+            ("", "lat.gz", "ark"),
             read_options=("words",),
             write_options=("words",),
         ),

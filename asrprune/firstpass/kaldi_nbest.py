@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Optional, TextIO
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.costs import from_cost, to_cost, whole
 from asrprune.firstpass.folders import member, numbered, output_folder
 from asrprune.firstpass.symbols import NO_WORDS, SymbolTable, find_symbols, read_symbols
 
@@ -83,7 +83,7 @@ def write_kaldi_nbest(
                 labels = [_label(nbest.utt, word, table) for word in hyp.words]
                 texts.write(" ".join([f"{nbest.utt}-{rank}", *labels]) + "\n")
                 for file, stream in costs.items():
-                    stream.write(f"{nbest.utt}-{rank} {0.0 - getattr(hyp, _SCORES[file])!r}\n")
+                    stream.write(f"{nbest.utt}-{rank} {to_cost(getattr(hyp, _SCORES[file]))}\n")
 
 
 def _label(utt: str, word: str, table: Optional[SymbolTable]) -> str:
@@ -112,7 +112,7 @@ def _entries(folder: Path, table: Optional[SymbolTable]) -> Iterator[tuple[int, 
         try:
             if by_id:
                 assert table is not None  # checked above
-                labels = [table.word(_word_id(label)) for label in labels]
+                labels = [table.word(whole(label, "word id")) for label in labels]
         except ValueError as problem:
             raise InputError(file, number, f"utterance {utt}: {problem}", "word ids") from None
         text = " ".join(label for label in labels if label not in NO_WORDS)
@@ -127,12 +127,6 @@ def _entries(folder: Path, table: Optional[SymbolTable]) -> Iterator[tuple[int, 
             raise InputError(other, extra[0], found, f"{number} lines")
 
 
-def _word_id(label: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", label):
-        raise ValueError(f"{label[:40]!r} is not a word id")
-    return int(label)
-
-
 def _cost(path: Path, key: str, entry: Optional[tuple[int, str]]) -> float:
     if entry is None:
         raise InputError(path, None, f"an end before {key}", "the keys of the words file")
@@ -142,12 +136,10 @@ def _cost(path: Path, key: str, entry: Optional[tuple[int, str]]) -> float:
         found = f"key {fields[0] if fields else ''!r}"
         raise InputError(path, number, found, f"{key}, as in the words file")
     try:
-        (value,) = (float(field) for field in fields[1:])
-    except ValueError:
-        raise InputError(path, number, f"{line[:60]!r}", "a key and one cost") from None
-    if math.isnan(value) or value == -math.inf:
-        raise InputError(path, number, f"{key}: cost {value}", "a finite cost or inf")
-    return value
+        (cost,) = fields[1:]
+        return from_cost(cost)
+    except ValueError as problem:
+        raise InputError(path, number, f"{key}: {problem}", "a key and one cost") from None
 
 
 def _grouped(folder: Path, entries: Iterator[tuple[int, _Entry]]) -> Iterator[NBest]:
@@ -162,7 +154,7 @@ def _grouped(folder: Path, entries: Iterator[tuple[int, _Entry]]) -> Iterator[NB
             found = f"utterance {utt}: rank {rank} after {last}"
             raise InputError(folder, number, found, "ranks that rise")
         last = rank
-        scores = {_SCORES[name]: 0.0 - cost for name, cost in costs.items()}
+        scores = {_SCORES[name]: value for name, value in costs.items()}
         hyps.append(Hypothesis(text, scores.get("acoustic"), scores.get("lm")))
     if hyps:
         yield NBest(utt, tuple(hyps))
