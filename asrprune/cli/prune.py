@@ -90,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=unset, help=f"random seed (default: {default.seed})"
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument(
+        "--device", default="auto", help="torch device; auto is the GPU if there is one"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -98,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
     from asrprune.errors import InputError
     from asrprune.lm.checkpoint import load_checkpoint
+    from asrprune.lm.engines import resolve_device
     from asrprune.lm.open import lm_digest
     from asrprune.lm.provenance import provenance
     from asrprune.prune.family import family_table
@@ -112,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     plan = Plan() if args.plan is None else read_plan(args.plan, Plan())
     plan = plan_from_dict(_overrides(args), plan)
-    parent = load_checkpoint(args.lm, args.device)
+    parent = load_checkpoint(args.lm, str(resolve_device(args.device)))
     corpus = open_corpus(args.data)
     tokenizer = corpus.data["tokenizer_sha256"]
     if tokenizer != parent.tokenizer_sha256:

@@ -227,6 +227,7 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
         (["--set", "options.min_rnk=3"], "did you mean 'min_rank'"),
         (["--set", "seed"], "expected KEY=VALUE"),
         (["--set", "steps=0.5"], "expected a int"),
+        (["--device", "gpu"], "expected auto, cpu, cuda"),
     ):
         assert prune(place, *flags, out="-".join(flags)) == 2
         assert message in capsys.readouterr().err
