@@ -47,12 +47,15 @@ def rescore(
 ) -> Iterator[Rescored]:
     """Every list sorted by its total score, highest first, streaming; fills in ``summary``.
 
-    Equal totals keep the order of the first pass. ``path`` names the n-best file in errors; see
+    Equal totals keep the order of the first pass. A single hypothesis needs no scores. ``path`` names the n-best file in errors; see
     ``totals`` for what is raised.
     """
     for scored in lists:
         start = time.perf_counter()
-        total = totals(scored, weights, path)
+        if len(scored.nbest.hyps) > 1:
+            total = totals(scored, weights, path)
+        else:  # no choice to make, so no score is needed (silence has none)
+            total = np.zeros(len(scored.nbest.hyps))
         order = np.argsort(-total, kind="stable").tolist()
         hyps = tuple(scored.nbest.hyps[index] for index in order)
         summary.search_wall_s += time.perf_counter() - start

@@ -145,8 +145,9 @@ def _problem(
     filled = np.zeros((len(lists), depth), bool)
     for row, scored in enumerate(lists):
         size = len(scored.nbest.hyps)
-        columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
-        scores[row, :size] = np.stack(columns, axis=1)
+        if size > 1:  # a single hypothesis wins whatever its scores (silence has none)
+            columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
+            scores[row, :size] = np.stack(columns, axis=1)
         errors[row, :size] = word_errors(_reference(refs, scored, path), scored)
         filled[row, :size] = True
     known = _known_columns(lists, scores, filled, path)
@@ -168,6 +169,7 @@ def _known_columns(
     lists: Sequence[ScoredList], scores: Floats, filled: NDArray[np.bool_], path: str
 ) -> NDArray[np.bool_]:
     """Which scores every hypothesis has; one that only some have is an error."""
+    filled = filled & (filled.sum(axis=1, keepdims=True) > 1)
     unknown = np.isnan(scores) & filled[..., None]
     for column, name in ((0, "acoustic"), (1, "first_lm")):
         here = unknown[..., column]

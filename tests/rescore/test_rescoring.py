@@ -81,6 +81,13 @@ def test_an_empty_list_gives_the_empty_hypothesis():
     assert (summary.utterances, summary.empty_lists, summary.changed) == (1, 1, 0)
 
 
+def test_a_single_hypothesis_needs_no_scores():
+    silent = NBest("u", (Hypothesis("", acoustic=None, lm=-2.0),))
+    result, summary = choose(silent, ScoreWeights(lm=(1.0,)), [-1.0])
+    assert result.best == ""
+    assert summary.unscored == 0
+
+
 def test_an_unknown_score_is_an_error_only_where_it_counts():
     nbest = NBest("utt7", (Hypothesis("a", -1.0), Hypothesis("b", -2.0, -3.0)))
     with pytest.raises(InputError, match="utt7: no first_lm score of hypothesis 1"):

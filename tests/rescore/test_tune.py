@@ -119,6 +119,18 @@ def test_same_input_same_result():
     assert first == tune(lists[::-1], refs, ScoreWeights(1.0, 1.0), options)
 
 
+def test_a_silent_utterance_changes_nothing_but_its_errors():
+    lists, refs = planted(ScoreWeights(1.0, 2.0, (3.0,), 1.5), utterances=10)
+    options = TuneOptions(seed=5, starts=4)
+    without = tune(lists, refs, ScoreWeights(1.0, 1.0), options)
+    unknown = np.array([np.nan])
+    silent = NBest("z", (Hypothesis(""),))
+    lists.append(ScoredList(silent, unknown, unknown, np.array([[-3.0]]), np.zeros(1)))
+    found = tune(lists, {**refs, "z": "two words"}, ScoreWeights(1.0, 1.0), options)
+    assert found.errors == without.errors + 2
+    assert found.words == without.words + 2
+
+
 def test_what_cannot_help_is_left_alone():
     hyps = (Hypothesis("a", -1.0, -1.0), Hypothesis("b", -2.0, -2.0))
     one = ScoredList(NBest("u", hyps), *np.array([[-1.0, -2.0]] * 2), np.zeros((1, 2)), np.ones(2))
