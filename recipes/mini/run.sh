@@ -27,6 +27,7 @@ sparsities=0.3,0.5,0.7
 plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
   unstructured:magnitude:cubic"
 fine_tune_tokens=300000
+statistics_tokens=10000
 bench_utts=40
 bench_repeats=3
 
@@ -51,7 +52,8 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed vocab_size
-  train_conf ngram_order nbest sparsities plans fine_tune_tokens bench_utts bench_repeats" "$@"
+  train_conf ngram_order nbest sparsities plans fine_tune_tokens
+  statistics_tokens bench_utts bench_repeats" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
 fi
@@ -111,7 +113,8 @@ stage_prune() { # one family of sizes a plan
     IFS=: read -r method criterion schedule <<<"$plan"
     asrprune prune --lm "$exp/lm/dense" --data "$data" --method "$method" \
       --criterion "$criterion" --schedule "$schedule" --sparsity "$sparsities" \
-      --fine-tune-tokens "$fine_tune_tokens" --out "$exp/lm/$method-$criterion-$schedule"
+      --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
+      --out "$exp/lm/$method-$criterion-$schedule"
   done
 }
 
