@@ -59,6 +59,41 @@ def member(folder: PathLike, *names: str) -> Optional[Path]:
     return found[0] if found else None
 
 
+def utterance_files(path: PathLike, *suffixes: str) -> Iterator[tuple[str, Path]]:
+    """Yield (utterance id, file) for one file, or for those of a folder in order of their names.
+
+    The id is the file's name without ``.gz`` and without one of ``suffixes``, which a file of a
+    folder must have (an empty suffix takes every file whose name does not start with a dot).
+    Raises InputError when the folder has no such file, for an id with white space or of length 0,
+    and for an id that comes twice.
+    """
+    files = [Path(path)]
+    if Path(path).is_dir():
+        files = [
+            entry
+            for entry in sorted(Path(path).iterdir())
+            if not entry.name.startswith(".")
+            and entry.is_file()
+            and entry.name.removesuffix(".gz").endswith(suffixes)
+        ]
+        if not files:
+            shown = " or ".join(f"*{suffix}[.gz]" for suffix in suffixes)
+            raise InputError(path, None, "no such file in this folder", shown)
+    seen: dict[str, Path] = {}
+    for file in files:
+        utt = file.name.removesuffix(".gz")
+        for suffix in sorted(suffixes, key=len, reverse=True):
+            if suffix and utt.endswith(suffix):
+                utt = utt.removesuffix(suffix)
+                break
+        if utt.split() != [utt]:
+            raise InputError(file, None, f"utterance id {utt!r}", "an id without white space")
+        if utt in seen:
+            raise InputError(file, None, f"utterance {utt} again ({seen[utt].name})", "each once")
+        seen[utt] = file
+        yield utt, file
+
+
 @contextlib.contextmanager
 def output_folder(path: PathLike, *patterns: str) -> Iterator[Path]:
     """A folder that appears whole or not at all, in the place of an older output at most.

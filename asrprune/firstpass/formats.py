@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Union
@@ -11,6 +12,9 @@ from asrprune.core.lattice import Lattice
 from asrprune.core.lattice_paths import k_best
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
+from asrprune.firstpass.espnet1_json import read_espnet1_json
+from asrprune.firstpass.espnet2 import read_espnet2
+from asrprune.firstpass.flashlight import read_flashlight
 from asrprune.firstpass.hyporadise import read_hyporadise
 from asrprune.firstpass.jsonl import read_nbest, write_nbest
 from asrprune.firstpass.kaldi_lat import (
@@ -21,8 +25,13 @@ from asrprune.firstpass.kaldi_lat import (
 )
 from asrprune.firstpass.kaldi_nbest import read_kaldi_nbest, write_kaldi_nbest
 from asrprune.firstpass.mlm_json import read_mlm_json, write_mlm_json
+from asrprune.firstpass.nemo_tsv import read_nemo_tsv
 from asrprune.firstpass.pocketsphinx_lat import read_pocketsphinx_lats
+from asrprune.firstpass.pocketsphinx_nbest import read_pocketsphinx_nbest
+from asrprune.firstpass.result_json import read_sherpa_json, read_vosk_json
 from asrprune.firstpass.slf import read_slf_files, write_slf_files
+from asrprune.firstpass.srilm_nbest import read_srilm_nbest, write_srilm_nbest
+from asrprune.firstpass.wenet import read_wenet
 
 Item = Union[NBest, Lattice]
 
@@ -36,7 +45,13 @@ class Option:
     parse: Callable[[str], Any] = str
 
 
+def _log_base(text: str) -> float:
+    return math.e if text == "e" else float(text)
+
+
 OPTIONS: dict[str, Option] = {
+    "lm_base": Option("BASE", "base of IN's LM scores: e or a number", _log_base),
+    "manifest": Option("FILE", "NeMo manifest that IN was decoded from"),
     "words": Option("FILE", "table of word ids (words.txt); used for both IN and OUT"),
 }
 """name -> option, shared by all formats."""
@@ -152,6 +167,91 @@ FORMATS: dict[str, Format] = {
             ("", "lat.gz", "ark"),
             read_options=("words",),
             write_options=("words",),
+        ),
+        Format(
+            "srilm-nbest",
+            "nbest",
+            read_srilm_nbest,
+            write_srilm_nbest,
+            "SRILM n-best, three layouts read, the plain one written; a file or a folder of files",
+            ("",),
+            ("acoustic", "lm"),
+        ),
+        Format(
+            "espnet2",
+            "nbest",
+            read_espnet2,
+            None,
+            "ESPnet2 folders of {1..n}best_recog: one total a hypothesis",
+            ("",),
+            ("acoustic", "tokens"),
+        ),
+        Format(
+            "espnet1-json",
+            "nbest",
+            read_espnet1_json,
+            None,
+            "ESPnet1 data.json with results: one total a hypothesis",
+            ("json", "json.gz"),
+            ("acoustic", "ref"),
+        ),
+        Format(
+            "nemo-tsv",
+            "nbest",
+            read_nemo_tsv,
+            None,
+            "NeMo beam-search TSV with its manifest: one total a hypothesis",
+            ("tsv", "tsv.gz"),
+            ("acoustic", "ref", "audio_s"),
+            read_options=("manifest",),
+            needs=("manifest",),
+        ),
+        Format(
+            "wenet",
+            "nbest",
+            read_wenet,
+            None,
+            "WeNet decoder_main --output_nbest: one total a hypothesis",
+            ("txt", "txt.gz"),
+            ("acoustic",),
+        ),
+        Format(
+            "flashlight",
+            "nbest",
+            read_flashlight,
+            None,
+            "wav2letter / flashlight beam dump, acoustic and LM scores apart",
+            ("txt", "txt.gz"),
+            ("acoustic", "lm"),
+            read_options=("lm_base",),
+            needs=("lm_base",),
+        ),
+        Format(
+            "vosk-json",
+            "nbest",
+            read_vosk_json,
+            None,
+            "Vosk JSON with alternatives, a file or a folder: one total a hypothesis",
+            ("json", "json.gz"),
+            ("acoustic",),
+        ),
+        Format(
+            "sherpa-json",
+            "nbest",
+            read_sherpa_json,
+            None,
+            "sherpa-onnx result JSON, a file or a folder",
+            ("json", "json.gz"),
+            ("acoustic",),
+        ),
+        Format(
+            "pocketsphinx-nbest",
+            "nbest",
+            read_pocketsphinx_nbest,
+            None,
+            "pocketsphinx n-best files: one total a hypothesis",
+            ("nbest", "hyp", ""),
+            ("acoustic",),
         ),
     )
 }

@@ -214,11 +214,16 @@ def _to_lattice(file: _File) -> Lattice:
     labels = {node: plain_word(fields.get("W", "")) for node, (_, fields) in file.nodes.items()}
     arcs: list[tuple[int, int, str, float, Optional[float]]] = []
     n_known = 0
+    on_links = any("W" in fields for _, fields in file.links.values())
     for number, fields in file.links.values():
         ends = [file.index(fields, key, number) for key in "SE"]
         for node in ends:
             if node not in states:
                 raise file.error(f"a link to node {node}", f"one of {len(states)} nodes", number)
+        if on_links and "W" not in fields and "W" not in file.nodes[ends[1]][1]:
+            raise file.error("a link without W=, which other links have", "W=", number)
+        if fields.get("W") == "":
+            raise file.error("W= without a word", "a word or !NULL", number)
         word = plain_word(fields["W"]) if "W" in fields else labels[ends[1]]
         if word and word.split() != [word]:
             raise file.error(f"word {word!r}", "a word without white space", number)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +70,26 @@ def _held(nbest: NBest, entry: Format) -> NBest:
     return replace(nbest, **empty, hyps=tuple(replace(hyp, **without) for hyp in nbest.hyps))
 
 
+BOTH_SCORES = {"srilm-nbest"}  # formats that have no way to leave a score out
 WRITABLE = [name for name, entry in FORMATS.items() if entry.write is not None]
+
+
+def _rounded(nbests: Iterable[Any], name: str) -> list[NBest]:
+    """As they are; for logs of another base without the last digits, which change with it."""
+    if name != "srilm-nbest":
+        return list(nbests)
+    return [
+        replace(
+            nbest,
+            hyps=tuple(
+                replace(hyp, acoustic=float(f"{hyp.acoustic:.14g}"), lm=float(f"{hyp.lm:.14g}"))
+                for hyp in nbest.hyps
+            ),
+        )
+        for nbest in nbests
+    ]
+
+
 WRITABLE_NBEST = [name for name in WRITABLE if FORMATS[name].kind == "nbest"]
 
 
@@ -76,13 +97,13 @@ WRITABLE_NBEST = [name for name in WRITABLE if FORMATS[name].kind == "nbest"]
 def test_nbest_write_then_read_is_the_identity(tmp_path: Path, name: str) -> None:
     entry = FORMATS[name]
     assert entry.write is not None
-    held = [_held(nbest, entry) for nbest in NBESTS]
+    held = [_held(nbest, entry) for nbest in (WITH_LM if name in BOTH_SCORES else NBESTS)]
     path = str(tmp_path / f"out.{entry.extensions[0]}")
     entry.write(path, held)
-    assert list(read_items(name, path, {})) == held
+    assert _rounded(read_items(name, path, {}), name) == _rounded(held, name)
     with pytest.raises(ValueError, match="comes twice"):
         entry.write(path, [*held, held[0]])
-    assert list(read_items(name, path, {})) == held
+    assert _rounded(read_items(name, path, {}), name) == _rounded(held, name)
 
 
 @pytest.mark.parametrize("name", [n for n in WRITABLE_NBEST if "lm" in FORMATS[n].holds])
@@ -91,7 +112,7 @@ def test_both_scores_come_back(tmp_path: Path, name: str) -> None:
     assert entry.write is not None
     path = str(tmp_path / f"out.{entry.extensions[0]}")
     entry.write(path, WITH_LM)
-    assert list(read_items(name, path, {})) == WITH_LM
+    assert _rounded(read_items(name, path, {}), name) == _rounded(WITH_LM, name)
 
 
 @pytest.mark.parametrize("name", [n for n in WRITABLE if FORMATS[n].kind == "lattice"])
@@ -130,8 +151,10 @@ def test_hostile_files_raise_one_input_error(tmp_path: Path, name: str, content:
         list(read_items(name, str(tmp_path / "empty"), options))
 
 
-def _options(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """A file for every option that a reader needs."""
+def _options(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """A value for every option that a reader needs."""
+    if names == ("lm_base",):
+        return {"lm_base": 10.0}
     contents = {"manifest": '{"audio_filepath": "a/s-1.wav", "duration": 1.5, "text": "a c"}\n'}
     for name in names:
         (folder / name).write_text(contents[name], encoding="utf-8")
@@ -145,7 +168,7 @@ def test_undeclared_and_missing_options_are_wrong_calls(tmp_path: Path) -> None:
         assert {*entry.read_options, *entry.write_options} <= set(OPTIONS)
         assert set(entry.needs) <= set(entry.read_options)
         if entry.needs:
-            with pytest.raises(ValueError, match=f"format {name} needs --{entry.needs[0]}"):
+            with pytest.raises(ValueError, match=f"format {name} needs --"):
                 read_items(name, str(tmp_path), {})
 
 

@@ -1,0 +1,208 @@
+"""References and durations: Kaldi data folders, lhotse, NeMo manifests, stm and trn."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from asrprune.core.tables import lookup
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_lines
+from asrprune.firstpass import strict_json
+from asrprune.firstpass.costs import log_score
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of an utterance before decoding: its transcript and its duration.
+
+    ``text`` holds words separated by single spaces, None where it is not known; ``audio_s`` is the
+    duration in seconds, None where it is not known.
+    """
+
+    utt: str
+    text: Optional[str] = None
+    audio_s: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if self.utt.split() != [self.utt]:
+            raise ValueError(f"utterance id {self.utt!r} is empty or holds white space")
+        if self.text is not None and self.text != " ".join(self.text.split()):
+            raise ValueError(f"text {self.text[:40]!r} has repeated or outer white space")
+        if self.audio_s is not None and not 0.0 <= self.audio_s < math.inf:
+            raise ValueError(f"duration {self.audio_s}; expected seconds >= 0")
+
+
+def read_references(name: str, path: PathLike) -> Iterator[Reference]:
+    """Yield the references of ``path``, whose layout is ``name`` of REFERENCES, in its order.
+
+    Raises InputError as the reader does, and for an utterance that comes twice; ValueError for
+    an unknown name.
+    """
+    read = lookup(REFERENCES, name, "kind of references")
+    seen: set[str] = set()
+    for reference in read(path):
+        if reference.utt in seen:
+            raise InputError(path, None, f"utterance {reference.utt} again", "each once")
+        seen.add(reference.utt)
+        yield reference
+    if not seen:
+        raise InputError(path, None, "no utterance", "at least one")
+
+
+def read_kaldi_data(path: PathLike) -> Iterator[Reference]:
+    """Yield the utterances of a data folder in the order of ``text``.
+
+    The duration is that of ``utt2dur``, else of ``segments``, else None. Raises InputError with
+    the line for a folder without ``text``, and an utterance of ``text`` that the file of
+    durations does not have.
+    """
+    folder = Path(path)
+    durations: Optional[dict[str, float]] = None
+    for name, columns in (("utt2dur", 2), ("segments", 4)):
+        if durations is None and (folder / name).is_file():
+            durations = _durations(folder / name, columns)
+    for number, line in read_lines(folder / "text"):
+        utt, *words = line.split() or [""]
+        if durations is not None and utt not in durations:
+            found = f"utterance {utt!r} has no duration"
+            raise InputError(folder / "text", number, found, "an utterance of utt2dur or segments")
+        audio_s = None if durations is None else durations[utt]
+        yield _reference(folder / "text", number, utt, " ".join(words), audio_s)
+
+
+def _durations(path: Path, columns: int) -> dict[str, float]:
+    table: dict[str, float] = {}
+    for number, line in read_lines(path):
+        fields = line.split()
+        if len(fields) != columns or fields[0] in table:
+            raise InputError(path, number, f"{line[:60]!r}", f"{columns} columns, each id once")
+        try:
+            times = [log_score(field) for field in fields[1 if columns == 2 else 2 :]]
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "seconds") from None
+        table[fields[0]] = times[0] if columns == 2 else times[1] - times[0]
+    return table
+
+
+def read_lhotse(path: PathLike) -> Iterator[Reference]:
+    """Yield the utterances of a CutSet or SupervisionSet as JSON lines, one for a supervision.
+
+    A line of a CutSet has ``supervisions``; the id, text and duration are the supervision's. A cut
+    without supervisions gives its own id and duration without a text. Raises InputError with the
+    line for other lines.
+    """
+    for number, entry in _json_lines(path):
+        parts = entry.get("supervisions", [entry])
+        if not isinstance(parts, list):
+            raise InputError(path, number, "supervisions are no list", "a lhotse cut")
+        for part in parts or [{key: entry.get(key) for key in ("id", "duration")}]:
+            yield _from_json(path, number, part, "id", "a lhotse cut or supervision")
+
+
+def read_nemo_manifest(path: PathLike) -> Iterator[Reference]:
+    """Yield ``{"audio_filepath", "duration", "text"}`` lines; the id is the audio file's stem.
+
+    Raises InputError with the line for other lines and for an id that comes twice.
+    """
+    seen: set[str] = set()
+    for number, entry in _json_lines(path):
+        name = entry.get("audio_filepath")
+        stem = Path(name).stem if isinstance(name, str) and "\0" not in name else None
+        reference = _from_json(
+            path, number, {**entry, "audio_filepath": stem}, "audio_filepath", "a NeMo manifest"
+        )
+        if reference.utt in seen:
+            found = f"utterance {reference.utt} again (the name of its audio file)"
+            raise InputError(path, number, found, "each name once")
+        seen.add(reference.utt)
+        yield reference
+    if not seen:
+        raise InputError(path, None, "no utterance", "a NeMo manifest")
+
+
+def _json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in read_lines(path):
+        value = strict_json.parse(path, number, line)
+        if not isinstance(value, dict):
+            raise InputError(path, number, f"{line[:40]!r}", "a JSON object")
+        yield number, value
+
+
+def _from_json(path: PathLike, number: int, entry: Any, id_key: str, expected: str) -> Reference:
+    try:
+        utt = strict_json.string(entry, id_key)
+        text = entry.get("text")
+        if text is not None:
+            text = " ".join(strict_json.string(entry, "text").split())
+        audio_s = entry.get("duration")
+        if audio_s is not None:
+            audio_s = strict_json.number(audio_s, "duration")
+        return Reference(utt, text, audio_s)
+    except ValueError as problem:
+        raise InputError(path, number, str(problem), expected) from None
+
+
+def read_trn(path: PathLike) -> Iterator[Reference]:
+    """Yield the utterances of a NIST trn file, ``words (id)``, without durations.
+
+    Raises InputError with the line for a line without an id, and for alternations ``{ a / b }``.
+    """
+    for number, line in read_lines(path):
+        match = re.fullmatch(r"\s*(.*?)\s*\(([^()\s]+)\)\s*", line)
+        if match is None or "{" in match.group(1):
+            raise InputError(path, number, f"{line[:60]!r}", "words (id), no alternations")
+        yield _reference(path, number, match.group(2), " ".join(match.group(1).split()), None)
+
+
+def read_stm(path: PathLike) -> Iterator[Reference]:
+    """Yield the segments of a NIST stm file; the id is ``file_channel_begin_end`` in centiseconds.
+
+    ``file channel speaker begin end [<label>] words``; lines of ``;;`` are comments. Segments
+    marked IGNORE_TIME_SEGMENT_IN_SCORING have no text. Raises InputError with the line for other
+    lines, times that are no numbers or run backwards, and alternations.
+    """
+    for number, line in read_lines(path):
+        if line.startswith(";;"):
+            continue
+        fields = line.split()
+        try:
+            if len(fields) < 5:
+                raise ValueError(f"{len(fields)} columns")
+            begin, end = (log_score(field) for field in fields[3:5])
+            if not 0.0 <= begin <= end:
+                raise ValueError(f"times {fields[3]} and {fields[4]}")
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "a line of an stm file") from None
+        words = fields[5:]
+        if words and re.fullmatch(r"<[^<>]*,[^<>]*>", words[0]):
+            words = words[1:]
+        if any("{" in word for word in words):
+            raise InputError(path, number, "an alternation { / }", "plain words")
+        ignored = [word.upper() for word in words] == ["IGNORE_TIME_SEGMENT_IN_SCORING"]
+        utt = f"{fields[0]}_{fields[1]}_{round(begin * 100):07d}_{round(end * 100):07d}"
+        text = None if ignored else " ".join(words)
+        yield _reference(path, number, utt, text, end - begin)
+
+
+def _reference(
+    path: PathLike, number: int, utt: str, text: Optional[str], audio_s: Optional[float]
+) -> Reference:
+    try:
+        return Reference(utt, text, audio_s)
+    except ValueError as problem:
+        raise InputError(path, number, str(problem), "an utterance") from None
+
+
+REFERENCES: dict[str, Callable[[PathLike], Iterator[Reference]]] = {
+    "kaldi": read_kaldi_data,
+    "lhotse": read_lhotse,
+    "nemo": read_nemo_manifest,
+    "stm": read_stm,
+    "trn": read_trn,
+}
+"""name -> reader of references; the utterances' order is the file's."""
