@@ -48,6 +48,11 @@ class Gate:
         parameter: nn.Parameter = getattr(self.linear, self.part)
         return parameter
 
+    @property
+    def place(self) -> str:
+        """The name of that parameter in its model: ``0.ffn.up.weight``."""
+        return f"{self.key}.{self.part}"
+
     def features(self, x: Tensor) -> Tensor:
         """What the matrix multiplies, [..., columns], from the input x of the whole linear."""
         if self.part == "A":

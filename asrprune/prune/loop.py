@@ -19,6 +19,7 @@ from asrprune.lm.batches import BatchStream
 from asrprune.lm.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.layers import DenseLinear
 from asrprune.lm.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.family import (
     FAMILY,
     Family,
@@ -115,7 +116,7 @@ class FamilyRun:
         torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
         started = time.monotonic()
         keep = self.total - round(step.sparsity * self.total)
-        scorer = DataScorer(self.plan, self.data, state.steps_done)
+        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement)
         self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
         pruned_s = time.monotonic() - started
         before = self._valid_perplexity(state.model) if step.member is not None else None
@@ -145,6 +146,8 @@ class FamilyRun:
         if state.batches:
             batches.load_state(state.batches)
         teacher = self.parent.model if self.plan.recovery.distill else None
+        state.movement = {}
+        accumulates = "movement" in CRITERIA[self.plan.criterion].needs
         spent = recover(
             state.model,
             batches,
@@ -153,6 +156,7 @@ class FamilyRun:
             state.masks,
             teacher,
             self.plan.seed,
+            state.movement if accumulates else None,
         )
         state.batches = batches.state()
         return spent

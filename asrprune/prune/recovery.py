@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
+from torch import Tensor
 
 from asrprune.lm.batches import BatchStream, usable_sentences
 from asrprune.lm.layers import DenseLinear
@@ -38,6 +39,14 @@ class Spent:
         )
 
 
+@dataclass(frozen=True)
+class Movement:
+    """The mean of ``-w g`` per token of a parameter in fine-tuning, and its weights after it."""
+
+    mean: Tensor
+    weight: Tensor
+
+
 def recover(
     model: TransformerLM,
     batches: BatchStream,
@@ -46,11 +55,13 @@ def recover(
     masks: Masks,
     teacher: Optional[TransformerLM] = None,
     seed: int = 1,
+    movement: Optional[dict[str, Movement]] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
-    With a ``teacher`` the loss distils from it. The learning rate warms up and decays within this
-    call; the model is left in evaluation mode. Raises ValueError when the loss is not finite.
+    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix.
+    The learning rate warms up and decays within this call; the model is left in evaluation mode.
+    Raises ValueError when the loss is not finite.
     """
     from tqdm import tqdm
 
@@ -62,7 +73,9 @@ def recover(
     loss: LossFunction = next_token_loss
     if teacher is not None:
         loss = distilling(teacher, recovery.temperature, recovery.distill_weight)
-    with _held_gradients(model, masks), tqdm(total=tokens, unit="tok", disable=None) as bar:
+    sums: dict[str, Tensor] = {}
+    watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
+    with _held_gradients(model, masks), watch, tqdm(total=tokens, unit="tok", disable=None) as bar:
 
         def after_step(step: Step) -> None:
             apply_masks(model, masks)  # optimisers with momentum move what has no gradient
@@ -79,10 +92,14 @@ def recover(
             after_step=after_step,
         )
     model.zero_grad(set_to_none=True)
+    if movement is not None:
+        for name, parameter in _matrix_parameters(model).items():
+            if name in sums:
+                movement[name] = Movement(sums[name] / done.tokens, parameter.detach().clone())
     return Spent(done.tokens, done.steps, time.monotonic() - started)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _held_gradients(model: TransformerLM, masks: Masks) -> Iterator[None]:
     """Gradients of what is masked are zero, so that neither clipping nor Muon sees them."""
     handles = []
@@ -95,6 +112,38 @@ def _held_gradients(model: TransformerLM, masks: Masks) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def _added_movement(model: TransformerLM, sums: dict[str, Tensor]) -> Iterator[None]:
+    """Adds ``-w dL/dw`` of every backward pass to ``sums``, L the loss summed over tokens."""
+
+    def adding(name: str, parameter: Tensor) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            product = parameter.detach() * gradient
+            sums[name] = -product if name not in sums else sums[name].sub_(product)
+
+        return add
+
+    handles = [
+        parameter.register_hook(adding(name, parameter))  # type: ignore[no-untyped-call]
+        for name, parameter in _matrix_parameters(model).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _matrix_parameters(model: TransformerLM) -> dict[str, Tensor]:
+    """The parameters of all matrices of the blocks but biases, by ``Gate.place``."""
+    return {
+        f"{matrix_key(index, name)}.{part}": parameter
+        for index, name, linear in model.linears()
+        for part, parameter in linear.named_parameters()
+        if part != "bias"
+    }
 
 
 def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens: int) -> float:

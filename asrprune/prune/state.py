@@ -14,7 +14,7 @@ from asrprune.files import PathLike, read_json, write_folder, write_json
 from asrprune.lm.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.methods.method import Masks
-from asrprune.prune.recovery import Spent
+from asrprune.prune.recovery import Movement, Spent
 
 STATE = "state"
 """Folder in the output folder, gone when the run is done."""
@@ -30,6 +30,7 @@ class RunState:
     steps_done: int = 0
     spent: Spent = field(default_factory=Spent)
     batches: Mapping[str, int] = field(default_factory=dict)
+    movement: dict[str, Movement] = field(default_factory=dict)
 
 
 def save_state(out: Path, run: int, state: RunState, tokenizer: PathLike) -> None:
@@ -37,6 +38,8 @@ def save_state(out: Path, run: int, state: RunState, tokenizer: PathLike) -> Non
     with write_folder(out / STATE) as folder:
         save_checkpoint(folder / "model", state.model, tokenizer, {}, tuple(state.history))
         torch.save(state.masks, folder / "masks.pt")
+        movement = {name: (one.mean, one.weight) for name, one in state.movement.items()}
+        torch.save(movement, folder / "movement.pt")
         write_json(
             folder / "state.json",
             {
@@ -58,6 +61,7 @@ def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
         return None
     saved = load_checkpoint(folder / "model", str(device))
     masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
+    movement = torch.load(folder / "movement.pt", map_location=device, weights_only=True)
     return RunState(
         saved.model,
         masks,
@@ -65,6 +69,7 @@ def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
         value["steps_done"],
         Spent(**value["spent"]),
         value["batches"],
+        {name: Movement(*pair) for name, pair in movement.items()},
     )
 
 

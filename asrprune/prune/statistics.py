@@ -16,7 +16,7 @@ from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.gates import Gate
 
 GRADIENT_STATISTICS = frozenset(
-    {"gradient", "gradient_squared", "tile_gradient_squared", "output_gram"}
+    {"gradient", "gradient_squared", "tile_gradient_squared", "output_gram", "movement"}
 )
 STATISTICS = GRADIENT_STATISTICS | {"input_squared", "gram"}
 
@@ -32,6 +32,7 @@ class MatrixStatistics:
     - ``gradient_squared`` [out, in]: sum over batches of (dL/dW)^2, over N. Tokens count as
       independent, so this estimates E[g^2] per token whatever the batch size;
     - ``tile_gradient_squared`` [tiles]: the same for the sum of W * dL/dW over each tile;
+    - ``movement`` [out, in]: the sum over batches of -W * dL/dW, over N;
     - ``input_squared`` [in]: E[x^2]; ``gram`` [in, in]: E[x x^T]; ``output_gram`` [out, out]:
       E[g g^T].
     """
@@ -40,6 +41,7 @@ class MatrixStatistics:
     gradient: Optional[Tensor] = None
     gradient_squared: Optional[Tensor] = None
     tile_gradient_squared: Optional[Tensor] = None
+    movement: Optional[Tensor] = None
     input_squared: Optional[Tensor] = None
     gram: Optional[Tensor] = None
     output_gram: Optional[Tensor] = None
@@ -100,6 +102,8 @@ class _Watcher:
             self.sums.add("gradient", gradient)
         if "gradient_squared" in self.needs:
             self.sums.add("gradient_squared", gradient.square())
+        if "movement" in self.needs:
+            self.sums.add("movement", -self.gate.matrix.detach() * gradient)
         if "tile_gradient_squared" in self.needs:
             products = gradient * self.gate.matrix.detach()
             self.sums.add("tile_gradient_squared", self.gate.tile_sum(products).square())

@@ -136,12 +136,20 @@ def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
     assert all(member.tokens >= 300 for member in read_family(place / "both").members)
 
 
-@pytest.mark.parametrize("schedule", ["cubic", "one-shot"])
-@pytest.mark.parametrize("method", ["unstructured", "low-rank"])
+@pytest.mark.parametrize(
+    ("method", "schedule", "criterion"),
+    [
+        ("unstructured", "cubic", "movement"),
+        ("unstructured", "one-shot", "kfac"),
+        ("low-rank", "cubic", "kfac"),
+        ("low-rank", "one-shot", "kfac"),
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_result(
-    place: Path, method: str, schedule: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, method: str, schedule: str, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--method", method, "--schedule", schedule, "--sparsity", "0.3,0.5,0.7"]
+    flags += ["--criterion", criterion]
     flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
     assert prune(place, *flags, out="whole") == 0
     real, calls = loop.recover, []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from asrprune.lm.batches import Batch, make_batch
+from asrprune.lm.batches import Batch, BatchStream, make_batch
 from asrprune.lm.loss import next_token_loss
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
@@ -25,8 +25,12 @@ from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.distillation import distilling
 from asrprune.prune.factorisation import FACTORISATIONS, break_even, plain_svd
 from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.plan import Plan, Recovery
+from asrprune.prune.recovery import Movement, recover
+from asrprune.prune.scorer import DataScorer, PruningData
 from asrprune.prune.selection import Chain, choose_levels, lowest
 from asrprune.prune.statistics import STATISTICS, MatrixStatistics, collect
+from asrprune.text.corpus import TokenStream
 
 V = 25
 
@@ -98,6 +102,33 @@ def test_taylor_of_a_linear_loss_is_the_true_change(seed: int) -> None:
         assert abs(change) == pytest.approx(float(scores[row, column]), rel=1e-4, abs=1e-5)
 
 
+def test_movement_is_added_up_over_the_steps_of_recovery() -> None:
+    """Against the same training with -w g added up by hand; without it nothing else changes."""
+    rng = np.random.default_rng(2)
+    data = TokenStream.from_sentences([rng.integers(3, V, size=5).tolist() for _ in range(60)])
+    settings_ = Recovery(batch_tokens=64, distill=False, precision="fp32")
+    found: dict[str, Movement] = {}
+    model, other = tiny(), tiny()
+    spent = recover(model, BatchStream(data, 64, 1, 16), 200, settings_, {}, movement=found)
+    weight = other.blocks[1].linear("ffn.up").weight
+    expected = torch.zeros_like(weight)
+
+    def add(gradient: torch.Tensor) -> None:
+        expected.sub_(weight.detach() * gradient)
+
+    weight.register_hook(add)
+    recover(other, BatchStream(data, 64, 1, 16), 200, settings_, {})
+    assert spent.steps > 1
+    assert torch.equal(model.blocks[1].linear("ffn.up").weight, weight)
+    assert torch.allclose(found["1.ffn.up.weight"].mean, expected / spent.tokens)
+    assert torch.equal(found["1.ffn.up.weight"].weight, weight)
+    plan = Plan(criterion="movement", statistics_tokens=60)
+    gate = Gate("1.ffn.up", model.blocks[1].linear("ffn.up"), "weight", 1, 1, cost=1)
+    scored = DataScorer(plan, PruningData(data), 0, found).scores(model, [gate])[0]
+    assert torch.allclose(scored, expected / spent.tokens - expected.min() / spent.tokens)
+    assert scored.min() == 0
+
+
 def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
     model = tiny()
     gate = gate_of(model, "ffn.up", rows=4)
@@ -133,6 +164,7 @@ def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
         "gradient": sum(per_batch) / n,
         "gradient_squared": sum(squares) / n,
         "tile_gradient_squared": sum(tiles) / n,
+        "movement": -gate.matrix.detach() * sum(per_batch) / n,
     }.items():
         assert torch.allclose(found.need(name), expected, rtol=1e-3, atol=1e-6), name
 

@@ -6,6 +6,7 @@ from asrprune.prune.criteria.activation import activation
 from asrprune.prune.criteria.criterion import Criterion
 from asrprune.prune.criteria.fisher import fisher, kfac
 from asrprune.prune.criteria.magnitude import magnitude, magnitude_l1
+from asrprune.prune.criteria.movement import movement
 from asrprune.prune.criteria.random import random
 from asrprune.prune.criteria.taylor import taylor, taylor_squared
 
@@ -16,6 +17,9 @@ CRITERIA: dict[str, Criterion] = {
     "taylor": Criterion(taylor, frozenset({"gradient"}), "|sum w g|"),
     "taylor-squared": Criterion(
         taylor_squared, frozenset({"tile_gradient_squared"}), "1/2 E[(sum w g)^2]"
+    ),
+    "movement": Criterion(
+        movement, frozenset({"movement"}), "-sum w g over fine-tuning steps", signed=True
     ),
     "fisher": Criterion(fisher, frozenset({"gradient_squared"}), "1/2 sum w^2 E[g^2]"),
     "kfac": Criterion(kfac, frozenset({"gram", "output_gram"}), "1/2 tr(F W G W^T)"),
