@@ -17,6 +17,7 @@ from asrprune.firstpass.espnet2 import read_espnet2
 from asrprune.firstpass.flashlight import read_flashlight
 from asrprune.firstpass.hyporadise import read_hyporadise
 from asrprune.firstpass.jsonl import read_nbest, write_nbest
+from asrprune.firstpass.k2_lattice import read_k2_lattices, write_k2_lattices
 from asrprune.firstpass.kaldi_lat import (
     read_kaldi_lats,
     write_kaldi_binary_lats,
@@ -52,6 +53,7 @@ def _log_base(text: str) -> float:
 OPTIONS: dict[str, Option] = {
     "lm_base": Option("BASE", "base of IN's LM scores: e or a number", _log_base),
     "manifest": Option("FILE", "NeMo manifest that IN was decoded from"),
+    "utts": Option("FILE", "utterance ids of IN's lattices, one a line, in their order"),
     "words": Option("FILE", "table of word ids (words.txt); used for both IN and OUT"),
 }
 """name -> option, shared by all formats."""
@@ -252,6 +254,15 @@ FORMATS: dict[str, Format] = {
             "pocketsphinx n-best files: one total a hypothesis",
             ("nbest", "hyp", ""),
             ("acoustic",),
+        ),
+        Format(
+            "k2",
+            "lattice",
+            read_k2_lattices,
+            write_k2_lattices,
+            "k2 lattices, torch.save(fsa.as_dict()) of an Fsa or FsaVec; a file or a folder",
+            ("pt", ""),
+            read_options=("words", "utts"),
         ),
     )
 }
