@@ -89,7 +89,7 @@ def test_validate_refuses_an_utterance_that_comes_twice_and_none(
     for name, text in (("empty.json", "{}"), ("twice.json", '{"u": {}, "u": {}}')):
         (tmp_path / name).write_text(text, encoding="utf-8")
         assert main(["validate", "--format", "mlm-json", str(tmp_path / name)]) == 1
-    assert "u again" in capsys.readouterr().err
+    assert "'u' again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", [["--nbest", "0"], ["--lattice-beam", "-1"], ["--nj", "0"]])
