@@ -36,7 +36,7 @@ def activation_aware(weight: Tensor, statistics: Optional[MatrixStatistics]) -> 
     Source: Chen et al. 2021 (DRONE, NeurIPS); Wang et al. 2024 (SVD-LLM, arXiv 2403.07378), 3.1.
     """
     w = weight.double()
-    gram = _damped(_statistics(statistics).need("gram").double())
+    gram = damped(_statistics(statistics).need("gram").double())
     out_features, in_features = w.shape
     if out_features <= in_features:
         vectors = torch.linalg.eigh(_symmetric(w @ gram @ w.T)).eigenvectors.flip(1)  # [out, out]
@@ -58,8 +58,8 @@ def two_sided(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors
     """
     w = weight.double()
     known = _statistics(statistics)
-    g_root, g_inverse = _root_and_inverse(_damped(known.need("gram").double()))
-    f_root, f_inverse = _root_and_inverse(_damped(known.need("output_gram").double()))
+    g_root, g_inverse = _root_and_inverse(damped(known.need("gram").double()))
+    f_root, f_inverse = _root_and_inverse(damped(known.need("output_gram").double()))
     left, values, right = torch.linalg.svd(f_root @ w @ g_root, full_matrices=False)
     return _as(weight, f_inverse @ (left * values), right @ g_inverse)
 
@@ -109,7 +109,8 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def _damped(gram: Tensor) -> Tensor:
+def damped(gram: Tensor) -> Tensor:
+    """The second-moment matrix plus ``DAMPING`` times its mean diagonal on the diagonal."""
     mean = gram.diagonal().mean() if gram.numel() else gram.new_zeros(())
     floor = mean if mean > 0 else torch.ones_like(mean)  # an all-zero input: any basis will do
     return gram + DAMPING * floor * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -15,6 +15,7 @@ from asrprune.lm.optimizers import OptimizerConfig
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.factorisation import FACTORISATIONS
 from asrprune.prune.methods import METHODS, Options
+from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.schedules import SCHEDULES
 
 
@@ -81,6 +82,12 @@ class Plan:
             raise ValueError(
                 f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
                 "with random weights at every pruning step"
+            )
+        lookup(REPAIRS, self.options.repair, "repair")
+        if self.options.repair != "none" and not METHODS[self.method].masks:
+            raise ValueError(
+                f"options.repair is {self.options.repair}; expected none, as method {self.method} "
+                "makes no zeros"
             )
         lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
         if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):

@@ -23,8 +23,9 @@ from asrprune.prune.compaction import (
 )
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.distillation import distilling
-from asrprune.prune.factorisation import FACTORISATIONS, break_even, plain_svd
+from asrprune.prune.factorisation import FACTORISATIONS, break_even, damped, plain_svd
 from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.methods.repair import obs
 from asrprune.prune.plan import Plan, Recovery
 from asrprune.prune.recovery import Movement, recover
 from asrprune.prune.scorer import DataScorer, PruningData
@@ -271,6 +272,30 @@ def test_activation_score_of_its_components_is_the_eigenvalue() -> None:
     weight = gate.matrix.detach()
     expected = torch.linalg.eigvalsh(weight @ found.need("gram") @ weight.T).flip(0)
     assert torch.allclose(scores, expected, rtol=1e-2, atol=1e-3 * float(expected.max()))
+
+
+def test_obs_is_least_squares_and_for_one_weight_the_surgeons_update() -> None:
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(300, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
+    weight = torch.randn(6, 8, generator=generator)
+    kept = torch.rand(6, 8, generator=generator) < 0.6
+    kept[0], kept[1] = True, False
+    gram = x.T @ x / len(x)
+    repaired = obs(weight, kept, gram)
+    assert torch.equal(repaired[0], weight[0])  # bit for bit
+    assert not repaired[~kept].any()
+    solid = damped(gram.double())
+    root = torch.linalg.cholesky(solid).T
+    for row in range(2, 6):
+        places = kept[row].nonzero().flatten()
+        wanted = root @ weight[row].double()
+        best = torch.linalg.lstsq(root[:, places], wanted[:, None]).solution.flatten()
+        assert torch.allclose(repaired[row, places].double(), best, rtol=1e-4, atol=1e-5)
+    alone = torch.ones(6, 8, dtype=torch.bool)
+    alone[:, 3] = False
+    inverse = torch.linalg.inv(solid)
+    expected = weight.double() - weight[:, 3:4].double() / inverse[3, 3] * inverse[3]
+    assert torch.allclose(obs(weight, alone, gram).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_break_even_is_the_last_rank_that_saves() -> None:

@@ -14,6 +14,7 @@ from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import Masks, kept_parameters, prunable_parameters
+from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.plan import Plan
 from asrprune.prune.schedules import SCHEDULES, budget_of, one_run
 from asrprune.prune.scorer import DataScorer, PruningData
@@ -90,6 +91,7 @@ def test_every_criterion_with_every_method(criterion: str, method: str, case: st
             "structured": 0.06,
             "low-rank": 0.06,
             "low-rank+structured": 0.06,
+            "depth": 0.18,  # half an FFN of two
         }.get(method, 0.002)
         assert abs(left - keep) <= tolerance * total
         assert torch.isfinite(logits(model)).all()
@@ -134,6 +136,61 @@ def test_statistics_leave_the_model_as_it_was(criterion: str) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", [name for name in PRUNERS if METHODS[name].masks])
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_every_repair_keeps_masks_exact_and_nested(repair: str, method: str, case: str) -> None:
+    model = CASES[case]()
+    plan = Plan(criterion="activation", method=method, statistics_tokens=60)
+    options = Options(repair=repair)
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    masks: Masks = {}
+    before, dense = {}, logits(model)
+    for step, sparsity in enumerate((0.0, 0.25, 0.5)):
+        keep = total - round(sparsity * total)
+        METHODS[method].apply(model, keep, DataScorer(plan, DATA, step), options, masks)
+        if sparsity == 0.0:
+            assert torch.equal(logits(model), dense)
+        assert sum(int(mask.sum()) for mask in masks.values()) == keep
+        for index, name, linear in model.linears():
+            key = f"{index}.{name}"
+            assert not linear.weight[~masks[key]].any()
+            assert not (masks[key] & ~before.get(key, masks[key])).any()
+        before = dict(masks)
+    assert torch.isfinite(logits(model)).all()
+
+
+@pytest.mark.parametrize("unit", ["sublayer", "block"])
+def test_depth_computes_what_skipping_computes(unit: str) -> None:
+    """Against the model in which the units of least score add their bias alone."""
+    model = small_model()
+    with torch.no_grad():
+        for index, name, linear in model.linears():
+            linear.bias.normal_()
+            linear.weight.mul_(1.0 if (index, name) in ((0, "attn.o"), (1, "ffn.down")) else 9.0)
+    dense = copy.deepcopy(model)
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    plan = Plan(criterion="magnitude", method="depth")
+    options = Options(depth_unit=unit)
+    METHODS["depth"].apply(model, total // 2, DataScorer(plan, DATA, 0), options, {})
+    assert sum(prunable_parameters(model, FREE.matrices).values()) == total // 2
+    left = [(block.heads, block.ffn) for block in model.shape.blocks]
+    gone = [(0, "attn.o"), (1, "ffn.down")]
+    if unit == "block":
+        empty = left.index((0, 0))
+        gone = [(empty, "attn.o"), (empty, "ffn.down")]
+        assert left[1 - empty] == (2, 64)
+    with torch.no_grad():
+        for index, name in gone:
+            dense.blocks[index].linear(name).weight.zero_()
+    assert torch.allclose(logits(model), logits(dense), atol=1e-5)
+
+
+def test_a_repair_without_zeros_is_refused() -> None:
+    with pytest.raises(ValueError, match="makes no zeros"):
+        Plan(method="low-rank", options=Options(repair="obs"))
 
 
 @pytest.mark.parametrize("method", ["structured", "low-rank"])

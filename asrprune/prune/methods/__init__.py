@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
+from asrprune.prune.methods.depth import depth
 from asrprune.prune.methods.low_rank import low_rank
 from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
@@ -16,6 +17,7 @@ METHODS: dict[str, Method] = {
     "4:8": Method(four_of_eight, "4 weights of every 8 along the input", masks=True),
     "block-4x1": Method(block_4x1, "4 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
+    "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
     "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),
     "low-rank+structured": Method(
         low_rank_attention_structured_ffn,

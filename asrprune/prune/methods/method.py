@@ -40,7 +40,9 @@ class Options:
     never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons of each block,
     rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
     matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
-    already factored one are made again from its product at every step.
+    already factored one are made again from its product at every step. ``repair`` (of the mask
+    methods) says what the weights that stay do about those that go. ``depth_unit``: method depth
+    removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.
     """
 
     matrices: tuple[str, ...] = BLOCK_LINEARS
@@ -52,6 +54,8 @@ class Options:
     min_share: float = 0.01
     factorisation: str = "two-sided"
     refactor: bool = True
+    repair: str = "none"
+    depth_unit: str = "sublayer"
 
     def __post_init__(self) -> None:
         for name in self.matrices:
@@ -59,6 +63,8 @@ class Options:
                 raise ValueError(f"matrix {name!r}; known: {', '.join(BLOCK_LINEARS)}")
         if self.scope not in SCOPES:
             raise ValueError(f"scope {self.scope!r}; known: {', '.join(SCOPES)}")
+        if self.depth_unit not in DEPTH_UNITS:
+            raise ValueError(f"depth_unit {self.depth_unit!r}; known: {', '.join(DEPTH_UNITS)}")
         if self.multiple_of < 1:
             raise ValueError(f"multiple_of is {self.multiple_of}; expected >= 1")
         for field in ("min_heads", "min_width", "min_rank"):
@@ -69,6 +75,7 @@ class Options:
 
 
 SCOPES = ("global", "matrix", "row")
+DEPTH_UNITS = ("sublayer", "block")
 
 
 Apply = Callable[[TransformerLM, int, Scorer, Options, Masks], None]

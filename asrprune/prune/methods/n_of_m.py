@@ -8,7 +8,8 @@ import torch
 
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.methods.method import Masks, Options, Scorer, unreachable
-from asrprune.prune.methods.unstructured import apply_masks, element_gates
+from asrprune.prune.methods.repair import put_masks
+from asrprune.prune.methods.unstructured import element_gates
 from asrprune.prune.selection import lowest
 
 
@@ -58,4 +59,4 @@ def _zero_in_groups(
     chosen = torch.split(lowest(torch.cat(losses), count), [len(loss) for loss in losses])
     for gate, pattern, picked in zip(gates, patterns, chosen):
         masks[gate.key] = ~(pattern & picked[:, None]).view(gate.matrix.shape)
-    apply_masks(model, masks)
+    put_masks(model, gates, masks, scorer, options.repair)

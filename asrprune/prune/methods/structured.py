@@ -43,7 +43,7 @@ def structured(
 
 def group_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the FFN and the attention of every block can shrink, one choice each."""
-    gates = _gates(model, options)
+    gates = group_gates(model, options)
     choices = []
     for gate, score in zip(gates, scorer.scores(model, gates)):
         units = score.double().sum(0)
@@ -66,7 +66,8 @@ def _keep_best(
         keep_heads(block, kept)
 
 
-def _gates(model: TransformerLM, options: Options) -> list[Gate]:
+def group_gates(model: TransformerLM, options: Options) -> list[Gate]:
+    """Gates whose tile columns are the neurons and the heads of every block."""
     gates = []
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)

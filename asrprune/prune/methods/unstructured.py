@@ -11,6 +11,7 @@ from asrprune.lm.layers import DenseLinear
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.gates import Gate
 from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, unreachable
+from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.selection import lowest
 
 
@@ -77,7 +78,7 @@ def _mask_tiles(
         chosen = [part.view(score.shape) for part, score in zip(flat, scores)]
     for gate, gone in zip(gates, chosen):
         masks[gate.key] = ~gone.repeat_interleave(rows, dim=0)
-    apply_masks(model, masks)
+    put_masks(model, gates, masks, scorer, options.repair)
 
 
 def _removed(gate: Gate, masks: Masks) -> Tensor:

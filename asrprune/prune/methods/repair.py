@@ -1,0 +1,74 @@
+"""REPAIRS: what the weights that stay do about those that go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from asrprune.core.tables import lookup
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.factorisation import damped
+from asrprune.prune.gates import Gate
+from asrprune.prune.methods.method import Masks, Scorer
+
+ENTRIES_AT_ONCE = 1 << 24
+"""Numbers in the systems of equations that exist at one time."""
+
+Repair = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``repair(weight, kept, gram)``: the new weights [out, in], zero where ``kept`` is False."""
+
+
+def none(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
+    """The weights that stay, as they are."""
+    return weight.masked_fill(~kept, 0.0)
+
+
+def obs(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
+    """Least squares: of all weights with these zeros those that change the output least.
+
+    For every row w with kept places S and the others R, ``E (w x - v x)^2`` over v that is zero
+    in R is least for ``v_S = w_S + G_SS^-1 G_SR w_R``, G = E[x x^T] damped. Removing one weight
+    gives the update ``-w_q / [G^-1]_qq G^-1_:q``. Rows from which nothing goes stay bit for bit.
+    Time grows as out * in^3.
+
+    Source: Hassibi and Stork 1993 (optimal brain surgeon), eq. 5, for several weights at once;
+    Frantar and Alistarh 2023 (SparseGPT, arXiv 2301.00774), eq. 2, which it solves exactly.
+    """
+    repaired = none(weight, kept, gram)
+    rows = ((weight != 0) & ~kept).any(1).nonzero().flatten()
+    g = damped(gram.double())
+    size = len(g)
+    identity = torch.eye(size, dtype=g.dtype, device=g.device)
+    for part in torch.split(rows, max(1, ENTRIES_AT_ONCE // max(size * size, 1))):
+        stay = kept[part].double()  # [n, in]
+        lost = weight[part].double() * (1.0 - stay)
+        both = stay[:, :, None] * stay[:, None, :]
+        systems = both * g + (1.0 - stay)[:, :, None] * identity  # G_SS and ones, [n, in, in]
+        change = torch.linalg.solve(systems, (lost @ g) * stay)  # [n, in]
+        repaired[part] += (change * stay).to(weight.dtype)
+    return repaired
+
+
+REPAIRS: dict[str, tuple[Repair, frozenset[str]]] = {
+    "none": (none, frozenset()),
+    "obs": (obs, frozenset({"gram"})),
+}
+"""Name -> (function, statistics that it reads)."""
+
+
+def put_masks(
+    model: TransformerLM, gates: Sequence[Gate], masks: Masks, scorer: Scorer, name: str
+) -> None:
+    """Write zeros where ``masks`` say so in the gates' matrices, and repair what stays.
+
+    Input statistics are those of the model as it is before any of these zeros.
+    """
+    repair, needs = lookup(REPAIRS, name, "repair")
+    for gate, found in zip(gates, scorer.statistics(model, gates, needs)):
+        weight, kept = gate.matrix.detach(), masks[gate.key]
+        gram = found.need("gram") if "gram" in needs else weight.new_zeros(0, 0)
+        with torch.no_grad():
+            gate.matrix.copy_(repair(weight, kept, gram))
