@@ -29,6 +29,8 @@ def open_binary(path: PathLike) -> Iterator[BinaryIO]:
     cut short (also while the caller reads from it).
     """
     name = os.fspath(path)
+    if "\0" in name:
+        raise InputError(repr(name), None, "a file name with a zero byte", "an existing file")
     try:
         if name == "-":
             yield sys.stdin.buffer
@@ -55,6 +57,10 @@ def open_binary(path: PathLike) -> Iterator[BinaryIO]:
         if problem.filename is not None and os.fspath(problem.filename) != name:
             raise
         raise InputError(name, None, "no permission to read it", "a readable file") from None
+    except OSError as problem:  # a file used as a folder, a name that is too long, a bad disk
+        if problem.filename is not None and os.fspath(problem.filename) != name:
+            raise
+        raise InputError(name, None, f"{problem.strerror or problem}", "a readable file") from None
 
 
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:

@@ -123,7 +123,8 @@ def _scp(path: PathLike) -> Iterator[tuple[str, str, WordFst]]:
             name, offset = target, "0"
         with open_binary(name) as stream:
             stream.seek(int(offset))
-            yield name, key, _Source(name, stream).entry(key)
+            fst = _Source(name, stream).entry(key)
+        yield name, key, fst
 
 
 class _Source:

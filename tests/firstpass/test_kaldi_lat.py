@@ -51,6 +51,21 @@ OPENFST = (
     b"\x00\x80\x7f\x00\x00\x80\x7f\x01\x00\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\t\x00\x00\x00"
     b"\x9a\x99\xd9?\x00\x00\x08A\x03\x00\x00\x00333?\x00\x00 @\x00\x00\x00\x00\x00\x00\x00\x00"
 )
+# what Kaldi's own WriteCompactLattice wrote for "utt-1" of COMPACT
+KALDI = (
+    b"utt-1 \xd6\xfd\xb2~\x06\x00\x00\x00vector\x10\x00\x00\x00compactlattice44\x02\x00\x00\x00"
+    b"\x00\x00\x00\x00\x03\x00\x81Zi\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00"
+    b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80\x7f\x00\x00\x80\x7f\x00\x00"
+    b"\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x05\x00\x00\x00\x00\x00\x90@\x00"
+    b"\x00XA\x03\x00\x00\x00\x02\x00\x00\x00\x04\x00\x00\x00\x04\x00\x00\x00\x01\x00\x00\x00\x07"
+    b"\x00\x00\x00\x07\x00\x00\x00\x00\x00p@\x00\x00dA\x02\x00\x00\x00\x02\x00\x00\x00\x06\x00\x00"
+    b"\x00\x02\x00\x00\x00\x00\x00\x80\x7f\x00\x00\x80\x7f\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00"
+    b"\x00\x00\t\x00\x00\x00\t\x00\x00\x00\x00\x00\xc0?\x00\x00\x04A\x02\x00\x00\x00\x08\x00\x00"
+    b"\x00\x08\x00\x00\x00\x03\x00\x00\x00\x00\x00\x80\x7f\x00\x00\x80\x7f\x00\x00\x00\x00\x01\x00"
+    b"\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\t\x00\x00\x00\x00\x00\xe0?\x00\x00\x08A\x00\x00\x00"
+    b"\x00\x03\x00\x00\x00\x00\x00@?\x00\x00 @\x01\x00\x00\x00\n\x00\x00\x00\x00\x00\x00\x00\x00"
+    b"\x00\x00\x00"
+)
 PATHS = [("seven nine", -25.25, -6.25), ("five nine", -24.25, -6.75)]
 
 
@@ -104,6 +119,15 @@ def test_our_bytes_are_those_of_openfst() -> None:
     assert ours == theirs.replace(struct.pack("<ii", 8, 9), struct.pack("<ii", 0, 9))
 
 
+def test_bytes_of_kaldi_are_the_lattice_of_its_text(tmp_path: Path, table: Path) -> None:
+    (tmp_path / "x.ark").write_bytes(KALDI)
+    (tmp_path / "x.txt").write_text(COMPACT, encoding="utf-8")
+    (binary,) = read_kaldi_lats(tmp_path / "x.ark", words=table)
+    text = next(read_kaldi_lats(tmp_path / "x.txt", words=table))
+    assert binary.acoustic.tolist() == text.acoustic.tolist()
+    assert sorted(_paths(binary)) == sorted(PATHS)
+
+
 def test_scp_points_into_archives(tmp_path: Path, table: Path) -> None:
     (tmp_path / "x.ark").write_bytes(b"a " + OPENFST + b"b " + OPENFST)
     (tmp_path / "y.ark").write_text(PLAIN.replace("utt-1\n", "c \n"), encoding="utf-8")
@@ -113,7 +137,14 @@ def test_scp_points_into_archives(tmp_path: Path, table: Path) -> None:
     found = list(read_kaldi_lats(tmp_path / "x.scp", words=table))
     assert [lattice.utt for lattice in found] == ["b", "a"]
     assert [_paths(lattice) for lattice in found] == [_paths(found[0])] * 2
-    for line in ("a lattice-copy ark:x ark:- |", "a", f"a {tmp_path}/x.ark:9", "a /no/file:2"):
+    for line in (
+        "a lattice-copy ark:x ark:- |",
+        "a",
+        f"a {tmp_path}/x.ark:9",
+        "a /no/file:2",
+        "a x\0",
+        "a " + 300 * "x",
+    ):
         (tmp_path / "x.scp").write_text(line + "\n", encoding="utf-8")
         with pytest.raises(InputError):
             list(read_kaldi_lats(tmp_path / "x.scp", words=table))
