@@ -7,12 +7,15 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, Optional
 
 from asrprune.cli.format_flags import add_format_flags, format_options
+from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice import Lattice
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats import FORMATS, Format, Item, lattice_nbest, read_items
+from asrprune.firstpass.references import REFERENCES, Reference, read_references, with_reference
 
 EXAMPLE = """\
 example:
@@ -29,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="file or folder to read")
     parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write")
     add_format_flags(parser)
+    parser.add_argument(
+        "--references", metavar="PATH", help="references and durations to add to n-best lists"
+    )
+    parser.add_argument(
+        "--references-format", choices=list(REFERENCES), help="of --references, which needs it"
+    )
     parser.add_argument(
         "--nbest", type=int, default=100, help="hypotheses of each lattice (lattice to n-best)"
     )
@@ -57,13 +66,10 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--to {target.name} needs lattices, and --from {source.name} has none")
     if source.kind == target.kind and stated:
         raise ValueError("score weights have a use only from a lattice to an n-best format")
-    options = format_options(args)
-    for option in options:
-        if option not in (*source.read_options, *target.write_options):
-            flag = f"--{option.replace('_', '-')}"
-            raise ValueError(f"{flag} has no use from {source.name} to {target.name}")
+    options = _options(args, source, target)
     reading = {name: value for name, value in options.items() if name in source.read_options}
     writing = {name: value for name, value in options.items() if name in target.write_options}
+    references = _references(args, target)
     count = 0
     left_out: Counter[str] = Counter()
 
@@ -71,12 +77,13 @@ def run(args: argparse.Namespace) -> None:
         nonlocal count
         for item in read_items(source.name, args.input, reading):
             count += 1
-            left_out.update(_not_held(item, target))
             if isinstance(item, Lattice) and target.kind == "nbest":
                 weights = replace(item.weights or ScoreWeights(), **stated)
-                yield lattice_nbest(item, args.nbest, weights)
-            else:
-                yield item
+                item = lattice_nbest(item, args.nbest, weights)
+            if references is not None and isinstance(item, NBest):
+                item = with_reference(item, references, args.references)
+            left_out.update(_not_held(item, target))
+            yield item
 
     assert target.write is not None  # choices of --to
     target.write(args.out, items(), **writing)
@@ -89,9 +96,26 @@ def _not_held(item: Item, target: Format) -> set[str]:
     """What the item has and the target's files cannot hold; scores are the writer's to judge."""
     names = ("ref", "audio_s", "weights", "times")
     has = {name for name in names if getattr(item, name, None) is not None}
-    if isinstance(item, Lattice):
-        # on the way to an n-best list these have been used or have no meaning
-        has -= {"weights", "times"} if target.kind == "nbest" else set()
-    elif any(hyp.tokens is not None for hyp in item.hyps):
+    if isinstance(item, NBest) and any(hyp.tokens is not None for hyp in item.hyps):
         has.add("tokens")
     return has - set(target.holds)
+
+
+def _options(args: argparse.Namespace, source: Format, target: Format) -> dict[str, Any]:
+    options = format_options(args)
+    for option in options:
+        if option not in (*source.read_options, *target.write_options):
+            flag = f"--{option.replace('_', '-')}"
+            raise ValueError(f"{flag} has no use from {source.name} to {target.name}")
+    return options
+
+
+def _references(args: argparse.Namespace, target: Format) -> Optional[dict[str, Reference]]:
+    if (args.references is None) != (args.references_format is None):
+        raise ValueError("--references and --references-format go together")
+    if args.references is None:
+        return None
+    if target.kind != "nbest":
+        raise ValueError(f"--references has no use for {target.name}: lattices hold none")
+    found = read_references(args.references_format, args.references)
+    return {reference.utt: reference for reference in found}

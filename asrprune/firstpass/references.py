@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from asrprune.core.hypothesis import NBest
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
@@ -52,6 +53,26 @@ def read_references(name: str, path: PathLike) -> Iterator[Reference]:
         yield reference
     if not seen:
         raise InputError(path, None, "no utterance", "at least one")
+
+
+def with_reference(item: NBest, table: Mapping[str, Reference], path: PathLike) -> NBest:
+    """The list with the reference and the duration of its utterance, where the table knows them.
+
+    Raises InputError for an utterance that the table (read from ``path``) does not have, and for
+    another reference than the list has already.
+    """
+    reference = table.get(item.utt)
+    if reference is None:
+        found = f"utterance {item.utt} has no reference"
+        raise InputError(path, None, found, "the utterances of the n-best lists")
+    if item.ref is not None and reference.text is not None and item.ref != reference.text:
+        found = f"utterance {item.utt}: {reference.text[:60]!r}"
+        raise InputError(path, None, found, f"{item.ref[:60]!r}, as the n-best list has")
+    return replace(
+        item,
+        ref=item.ref if reference.text is None else reference.text,
+        audio_s=item.audio_s if reference.audio_s is None else reference.audio_s,
+    )
 
 
 def read_kaldi_data(path: PathLike) -> Iterator[Reference]:

@@ -103,3 +103,23 @@ def test_validate_takes_the_options_of_a_format(
     for base, status in (("e", 0), ("10", 0), ("1", 2)):
         command = ["validate", "--format", "flashlight", str(tmp_path / "x.txt"), "--lm-base", base]
         assert main(command) == status
+
+
+def test_references_and_durations_are_joined_by_utterance(
+    tmp_path: Path, decode: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "text").write_text("other x\nutt-1 a c\n", encoding="utf-8")
+    (data / "utt2dur").write_text("utt-1 2.5\nother 1\n", encoding="utf-8")
+    out = tmp_path / "x.jsonl"
+    command = ["convert", "--from", "kaldi-lat", "--to", "jsonl", str(decode), "--out", str(out)]
+    command += ["--words", str(tmp_path / "words.txt"), "--references", str(data)]
+    assert main([*command, "--references-format", "kaldi"]) == 0
+    record = json.loads(out.read_text().splitlines()[1])
+    assert (record["ref"], record["audio_s"]) == ("a c", 2.5)
+    (data / "text").write_text("other x\n", encoding="utf-8")
+    assert main([*command, "--references-format", "kaldi"]) == 1
+    assert "utterance utt-1 has no reference" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "go together" in capsys.readouterr().err
