@@ -1,0 +1,104 @@
+"""One incremental low-rank run with many sizes against a run of its own for every size.
+
+    python tests/bench/family_cost.py --lm exp/lm --data data --out exp/family-cost
+
+Prints, as measured: the perplexity of every member of the family over that of a model pruned
+separately, with the same schedule, to that size (the aim: at most 2 % more), and the family's time
+and tokens over those of the single run to the smallest size (the aim: at most 1.3). A separate run
+may spend the tokens that the family had spent when it reached that size; the family spends
+``--fine-tune-tokens`` in all, which the single run to the smallest size spends too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from asrprune.files import read_json, write_json
+from asrprune.lm.checkpoint import load_checkpoint
+from asrprune.lm.engines import resolve_device
+from asrprune.lm.open import lm_digest
+from asrprune.lm.provenance import provenance
+from asrprune.prune.family import Family
+from asrprune.prune.loop import prune_family
+from asrprune.prune.plan import Plan
+from asrprune.prune.scorer import PruningData
+from asrprune.text.corpus import open_corpus
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--lm", required=True, help="dense checkpoint folder")
+    parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
+    parser.add_argument("--out", required=True, help="folder for all runs")
+    parser.add_argument("--criterion", default="kfac")
+    parser.add_argument("--sparsity", default="0.3,0.4,0.5,0.6,0.7,0.8")
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of the family")
+    parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def timed(args: argparse.Namespace, plan: Plan, folder: Path) -> tuple[Family, float]:
+    """The family of a plan and the wall seconds of its run, pruning and saving included.
+
+    A run that is done is not run again; its time is read from beside it. The time of one that
+    was killed and goes on is that of the last call, so start such a run afresh.
+    """
+    corpus = open_corpus(args.data)
+    valid = corpus.stream("valid") if corpus.has("valid") else None
+    data = PruningData(corpus.stream("train"), valid)
+    parent = load_checkpoint(args.lm, str(resolve_device(args.device)))
+    identity = {"lm": lm_digest(args.lm), "data": corpus.digest}
+    made = provenance(sys.argv, seed=plan.seed, parent=args.lm)
+    mark = folder.with_suffix(".time.json")
+    started = time.monotonic()
+    family = prune_family(parent, data, plan, folder, made, identity)
+    wall_s = time.monotonic() - started
+    if mark.is_file():
+        return family, float(read_json(mark)["wall_s"])
+    write_json(mark, {"wall_s": wall_s})
+    return family, wall_s
+
+
+def main() -> None:
+    args = parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    plan = Plan(
+        criterion=args.criterion,
+        method="low-rank",
+        schedule="cubic",
+        sparsities=tuple(float(part) for part in args.sparsity.split(",")),
+        steps=args.steps,
+        fine_tune_tokens=args.fine_tune_tokens,
+        statistics_tokens=args.statistics_tokens,
+    )
+    out = Path(args.out)
+    family, family_s = timed(args, plan, out / "family")
+    tokens, single_s = 0, 0.0
+    print(f"{'sparsity':>8} {'family':>9} {'separate':>9} {'ratio':>7} {'tokens':>9} {'own':>9}")
+    for member in family.members:
+        alone = replace(plan, sparsities=(member.asked,), fine_tune_tokens=member.tokens)
+        own, single_s = timed(args, alone, out / f"alone-{member.asked:g}")
+        other = own.members[0]
+        tokens = other.tokens
+        if member.perplexity is None or other.perplexity is None:
+            raise ValueError(f"{args.data} has no valid set or a perplexity is infinite")
+        print(
+            f"{member.asked:>8.3f} {member.perplexity:>9.3f} {other.perplexity:>9.3f} "
+            f"{member.perplexity / other.perplexity:>7.4f} {member.tokens:>9} {tokens:>9}",
+            flush=True,
+        )
+    spent = family.members[-1].tokens
+    print(f"family: {family_s:.1f} s, {spent} tokens")
+    print(f"single run to the smallest size: {single_s:.1f} s, {tokens} tokens")
+    print(f"family over single run: {family_s / single_s:.2f} in time")
+
+
+if __name__ == "__main__":
+    main()
