@@ -36,6 +36,7 @@ from asrprune.prune.family import (
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import Masks, kept_parameters, matrix_key, prunable_parameters
 from asrprune.prune.plan import Plan
+from asrprune.prune.plot import plot_if_possible
 from asrprune.prune.recovery import Spent, perplexity_per_token, recover
 from asrprune.prune.schedules import PruningStep, budget_of, one_run
 from asrprune.prune.scorer import DataScorer, PruningData
@@ -240,6 +241,7 @@ def prune_family(
         family = Family(plan.to_dict(), _parent_row(run), (), provenance)
         write_family(folder, family)
     family = run.go(family)
+    plot_if_possible(folder, family)
     log.info("%s", family_table(family))
     return family
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune import loop
 from asrprune.prune.family import read_family
+from asrprune.prune.plot import plot_if_possible
 
 V = 32
 
@@ -53,8 +55,9 @@ def write_corpus(folder: Path, tokenizer: bytes, valid: bool = True) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with ``lm``, ``data`` and ``dry`` (data without a valid set)."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``lm``, ``data`` and ``dry`` (data without a valid set); no plots: slow."""
+    monkeypatch.setattr(loop, "plot_if_possible", lambda folder, family: None)
     write_corpus(tmp_path / "data", b"tokens")
     write_corpus(tmp_path / "dry", b"tokens", valid=False)
     torch.manual_seed(0)
@@ -111,6 +114,21 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
             assert row.kept <= above.kept
     assert "0.750" in capsys.readouterr().out
     assert not (place / "out" / "state").exists()
+
+
+def test_a_plot_is_drawn_or_the_log_says_why_not(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "plot_if_possible", plot_if_possible)
+    assert prune(place, "--sparsity", "0.3,0.6", out="drawn") == 0
+    drawing = (place / "drawn/family.svg").read_text()
+    for text in ("0.ffn.up", "1.attn.o", "0.6"):
+        assert f"<!-- {text} -->" in drawing
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with caplog.at_level("INFO"):
+        assert prune(place, "--sparsity", "0.3", out="plain") == 0
+    assert not (place / "plain/family.svg").exists()
+    assert "pip install 'asrprune[plot]'" in caplog.text
 
 
 def test_masked_members_are_nested(place: Path) -> None:
