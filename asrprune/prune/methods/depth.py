@@ -24,8 +24,8 @@ def depth(model: TransformerLM, keep: int, scorer: Scorer, options: Options, mas
 
     A sublayer's score is that of its output matrix as one tile. What is left of a removed
     sublayer is its output bias; the residual stream passes by. Units leave one by one, so
-    the size may be missed by up to half of the next unit. ``min_heads`` and ``min_width`` do not apply. Raises ValueError when no
-    sublayer is to prune, and for a masked model.
+    the size may be missed by up to half of the next unit. ``min_heads`` and ``min_width`` do not
+    apply. Raises ValueError when no sublayer is to prune, and for a masked model.
 
     Source: Fan et al. 2020 (LayerDrop, arXiv 1909.11556) for blocks as the units.
     """
