@@ -72,15 +72,20 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def _fail_within(path: Path) -> None:
+    with write_folder(path) as folder:
+        (folder / "third").write_text("x")
+        raise RuntimeError("stop")
+
+
 def test_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for name in ("first", "second"):
         with write_folder(path) as folder:
             (folder / name).write_text(name)
     assert [entry.name for entry in path.iterdir()] == ["second"]
-    with pytest.raises(RuntimeError, match="stop"), write_folder(path) as folder:
-        (folder / "third").write_text("x")
-        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"):
+        _fail_within(path)
     assert [entry.name for entry in path.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -14,8 +14,9 @@ class ScoreWeights:
 
     a, f: acoustic and LM score of the first pass; g_i: score of the i-th rescoring LM; all natural
     logs, higher is better. A weight of 0 leaves its term out, even where the score is -inf or
-    unknown; any other weight keeps -inf at -inf (a negative one would make it win). With every ``lm`` weight at 0 and the first pass's own ``acoustic``, ``first_lm`` and
-    ``word_bonus``, ``total`` orders hypotheses as the first pass did.
+    unknown; any other weight keeps -inf at -inf (a negative one would make it win). With every
+    ``lm`` weight at 0 and the first pass's own ``acoustic``, ``first_lm`` and ``word_bonus``,
+    ``total`` orders hypotheses as the first pass did.
     """
 
     acoustic: float = 1.0

@@ -47,8 +47,8 @@ def rescore(
 ) -> Iterator[Rescored]:
     """Every list sorted by its total score, highest first, streaming; fills in ``summary``.
 
-    Equal totals keep the order of the first pass. A single hypothesis needs no scores. ``path`` names the n-best file in errors; see
-    ``totals`` for what is raised.
+    Equal totals keep the order of the first pass. A single hypothesis needs no scores. ``path``
+    names the n-best file in errors; see ``totals`` for what is raised.
     """
     for scored in lists:
         start = time.perf_counter()
