@@ -73,7 +73,10 @@ ARGUMENTS = {
     "report": "--runs {bad} --ref {good} --out {out}",
 }
 
-ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\n-0.5\t</s>\n\n\\end\\\n"
+ARPA = (
+    "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"
+    "-0.5\ta\t-0.1\n\n\\2-grams:\n-0.2\t<s> a\n\n\\end\\\n"
+)
 
 
 def test_every_verb_that_reads_is_covered() -> None:
@@ -100,4 +103,5 @@ def test_one_line_and_status_one(
     assert error.count("\n") == 1, error
     assert error.startswith(f"asrprune {verb}: ")
     assert "; expected " in error
+    assert names["bad"].name in error  # it is the hostile file that is refused
     assert not (tmp_path / "out").exists()
