@@ -25,7 +25,7 @@ from asrprune.lm.open import lm_digest
 from asrprune.lm.provenance import provenance
 from asrprune.prune.family import Family
 from asrprune.prune.loop import prune_family
-from asrprune.prune.plan import Plan
+from asrprune.prune.plan import Plan, Recovery
 from asrprune.prune.scorer import PruningData
 from asrprune.text.corpus import open_corpus
 
@@ -39,6 +39,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sparsity", default="0.3,0.4,0.5,0.6,0.7,0.8")
     parser.add_argument("--steps", type=int, default=Plan().steps)
     parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of the family")
+    parser.add_argument(
+        "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
+    )
     parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
@@ -77,6 +80,7 @@ def main() -> None:
         steps=args.steps,
         fine_tune_tokens=args.fine_tune_tokens,
         statistics_tokens=args.statistics_tokens,
+        recovery=Recovery(batch_tokens=args.batch_tokens),
     )
     out = Path(args.out)
     family, family_s = timed(args, plan, out / "family")

@@ -2,16 +2,19 @@
 
     python tests/bench/prune_grid.py --lm exp/lm --data data --out exp/grid --nbest dev.jsonl
 
-All schedules of a criterion and method spend the same tokens of fine-tuning on the whole family:
-``--fine-tune-tokens`` for each size with one-shot, and that times the number of sizes in the one
-run of the others. The column ``tokens`` says what was spent until that member. A killed grid goes
-on where it was. The speed is the wall time of the dense LM over the member's, both measured here,
-one after the other on the same lists.
+Budgets are equal size by size: an incremental run spends ``--fine-tune-tokens`` for each size, and
+the one-shot model of the n-th size has n times as many for itself, which is what the incremental
+run has spent when it gets there (column ``tokens``). So incremental runs cost the whole family a
+third of what one-shot runs do. Column ``ppl pruned`` is before fine-tuning. Criteria that read no
+data prune the components of the plain SVD, all others those of the two-sided factorisation. A
+killed grid goes on where it was; ``--part 1/2`` and ``--part 2/2`` share it between two processes.
+The speed is the wall time of the dense LM over the member's, measured in turns on the same lists.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,12 +30,12 @@ from asrprune.lm.provenance import provenance
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.family import Family, Member, read_family
 from asrprune.prune.loop import prune_family
-from asrprune.prune.methods import METHODS
-from asrprune.prune.plan import Plan
+from asrprune.prune.methods import METHODS, Options
+from asrprune.prune.plan import Plan, Recovery
 from asrprune.prune.schedules import SCHEDULES
 from asrprune.prune.scorer import PruningData
 from asrprune.rescore.bench import BenchOptions, bench, spread
-from asrprune.text.corpus import open_corpus
+from asrprune.text.corpus import TokenStream, open_corpus
 
 HALF_AT_MOST = ("2:4", "4:8")
 """Methods whose pattern ends at sparsity 0.5."""
@@ -50,36 +53,56 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=pruners)
     parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["one-shot", "cubic"])
     parser.add_argument("--sparsity", default="0.3,0.5,0.7,0.8,0.9")
-    parser.add_argument("--fine-tune-tokens", type=int, default=0, help="tokens for each size")
+    parser.add_argument("--fine-tune-tokens", type=int, default=0, help="tokens from size to size")
     parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
+    parser.add_argument(
+        "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
+    )
+    parser.add_argument("--valid-sentences", type=int, help="valid sentences to use (default: all)")
+    parser.add_argument("--part", default="1/1", help="I/N: every N-th cell from the I-th on")
     parser.add_argument("--nbest", help="n-best lists to measure the speed on")
     parser.add_argument("--limit", type=int, default=50, help="lists of them to use")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 
-def plans(args: argparse.Namespace) -> Iterator[tuple[Path, Plan]]:
-    """The plan of every cell of the grid, and its folder."""
-    sizes = [float(part) for part in args.sparsity.split(",")]
-    for method in args.methods:
+def plans(args: argparse.Namespace) -> Iterator[tuple[Path, list[Plan]]]:
+    """The plans of every cell of the grid, and its folder: one a size with one-shot, else one."""
+    sizes = sorted(float(part) for part in args.sparsity.split(","))
+    for method, schedule, criterion in itertools.product(
+        args.methods, args.schedules, args.criteria
+    ):
         reachable = tuple(size for size in sizes if method not in HALF_AT_MOST or size <= 0.5)
-        if not reachable:
-            log.info("%s: no size of at most 0.5 is asked", method)
+        if METHODS[method].fresh and schedule != "one-shot":
             continue
-        for schedule in args.schedules:
-            if METHODS[method].fresh and schedule != "one-shot":
-                continue
-            times = 1 if schedule == "one-shot" else len(reachable)
-            for criterion in args.criteria:
-                plan = Plan(
+        runs = [(size,) for size in reachable] if schedule == "one-shot" else [reachable]
+        factorisation = "two-sided" if CRITERIA[criterion].needs else "svd"
+        yield (
+            Path(args.out) / method / schedule / criterion,
+            [
+                Plan(
                     criterion=criterion,
                     method=method,
                     schedule=schedule,
-                    sparsities=reachable,
-                    fine_tune_tokens=args.fine_tune_tokens * times,
+                    sparsities=run,
+                    fine_tune_tokens=args.fine_tune_tokens * (reachable.index(run[-1]) + 1),
                     statistics_tokens=args.statistics_tokens,
+                    options=Options(factorisation=factorisation),
+                    recovery=Recovery(batch_tokens=args.batch_tokens),
                 )
-                yield Path(args.out) / method / schedule / criterion, plan
+                for run in runs
+                if run
+            ],
+        )
+
+
+def part_of(args: argparse.Namespace) -> Iterator[tuple[Path, Plan]]:
+    """The runs of the cells that this process is to make."""
+    number, _, count = args.part.partition("/")
+    for index, (folder, cell) in enumerate(plans(args)):
+        if index % int(count) == int(number) - 1:
+            for plan in cell:
+                yield folder / "-".join(f"{size:g}" for size in plan.sparsities), plan
 
 
 def make(args: argparse.Namespace, data: PruningData, folder: Path, plan: Plan) -> Family:
@@ -126,13 +149,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     corpus = open_corpus(args.data)
     valid = corpus.stream("valid") if corpus.has("valid") else None
+    if valid is not None and args.valid_sentences is not None:
+        offsets = valid.offsets[: args.valid_sentences + 1]
+        valid = TokenStream(valid.tokens[: offsets[-1]], offsets)
     data = PruningData(corpus.stream("train"), valid)
     lists = spread(list(read_nbest(args.nbest)), args.limit) if args.nbest else []
     print(
         f"{'method':<20} {'schedule':<9} {'criterion':<15} {'asked':>6} {'measured':>8} "
         f"{'nonzero':>9} {'MB':>8} {'ppl pruned':>10} {'ppl':>9} {'tokens':>9} {'speed':>6}"
     )
-    for folder, plan in plans(args):
+    for folder, plan in part_of(args):
         for member in make(args, data, folder, plan).members:
             speed = speed_ratio(args, lists, folder / member.folder)
             line = row(plan.method, plan.schedule, plan.criterion, member, speed)

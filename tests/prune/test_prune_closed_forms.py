@@ -223,6 +223,24 @@ def test_magnitude_of_svd_components_is_the_squared_singular_value() -> None:
     assert torch.allclose(scores.sqrt(), torch.linalg.svdvals(weight), rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_normalised_magnitude_does_not_see_the_scale_of_a_matrix(scale: float) -> None:
+    """Components of an SVD: s_i^2 over the mean square of a weight, which is sum s^2 / (out in)."""
+    weight = scale * tiny().blocks[0].linear("ffn.up").weight.detach()
+    a, b = plain_svd(weight)
+    linear = low_rank_linear(a, b, torch.zeros(64))
+    gate = Gate("0.ffn.up", linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
+    scores = score("magnitude-normalised", gate, MatrixStatistics()).flatten()
+    expected = torch.linalg.svdvals(weight).square() / weight.square().mean()
+    assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_normalised_magnitude_of_zeros_is_zero() -> None:
+    linear = low_rank_linear(torch.zeros(4, 2), torch.zeros(2, 3), torch.zeros(4))
+    gate = Gate("0.ffn.up", linear, "A", 4, 1, 7)
+    assert score("magnitude-normalised", gate, MatrixStatistics()).tolist() == [[0.0, 0.0]]
+
+
 def weighted_error(
     weight: torch.Tensor, near: torch.Tensor, found: MatrixStatistics, two_sided: bool
 ) -> float:

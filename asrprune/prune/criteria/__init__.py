@@ -5,7 +5,7 @@ from __future__ import annotations
 from asrprune.prune.criteria.activation import activation
 from asrprune.prune.criteria.criterion import Criterion
 from asrprune.prune.criteria.fisher import fisher, kfac
-from asrprune.prune.criteria.magnitude import magnitude, magnitude_l1
+from asrprune.prune.criteria.magnitude import magnitude, magnitude_l1, magnitude_normalised
 from asrprune.prune.criteria.movement import movement
 from asrprune.prune.criteria.random import random
 from asrprune.prune.criteria.taylor import taylor, taylor_squared
@@ -13,6 +13,9 @@ from asrprune.prune.criteria.taylor import taylor, taylor_squared
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion(magnitude, frozenset(), "sum w^2"),
     "magnitude-l1": Criterion(magnitude_l1, frozenset(), "sum |w|"),
+    "magnitude-normalised": Criterion(
+        magnitude_normalised, frozenset(), "sum w^2 over the matrix's mean w^2"
+    ),
     "random": Criterion(random, frozenset(), "uniform noise (the control)"),
     "taylor": Criterion(taylor, frozenset({"gradient"}), "|sum w g|"),
     "taylor-squared": Criterion(

@@ -31,3 +31,17 @@ def magnitude_l1(gate: Gate, statistics: MatrixStatistics, generator: torch.Gene
     if gate.feeding is not None:
         sizes = sizes * gate.feeding.sqrt()
     return gate.tile_sum(sizes)
+
+
+def magnitude_normalised(
+    gate: Gate, statistics: MatrixStatistics, generator: torch.Generator
+) -> Tensor:
+    """The scores of ``magnitude`` over the mean square of a weight of the whole matrix.
+
+    Multiplying a matrix by a number changes nothing, so that matrices of small weights are not
+    emptied first. The mean square is that of the product for a product of factors whose
+    components are orthogonal (an SVD). All zero for a matrix of zeros.
+    """
+    scores = magnitude(gate, statistics, generator)
+    mean = scores.sum() / max(gate.linear.in_features * gate.linear.out_features, 1)
+    return scores / mean if mean > 0 else scores
