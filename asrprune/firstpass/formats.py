@@ -263,6 +263,7 @@ FORMATS: dict[str, Format] = {
             "k2 lattices, torch.save(fsa.as_dict()) of an Fsa or FsaVec; a file or a folder",
             ("pt", ""),
             read_options=("words", "utts"),
+            write_options=("words",),
         ),
     )
 }
