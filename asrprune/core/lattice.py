@@ -176,6 +176,13 @@ def topological_order(lattice: Lattice) -> Ints:
     return np.array(order, dtype=np.int64)
 
 
+def check_paths(lattice: Lattice) -> None:
+    """Raise ValueError when the lattice has a cycle, or no path from start to final state."""
+    order = topological_order(lattice)
+    if not _reached(lattice, order, forward=True)[lattice.final]:
+        raise ValueError(f"lattice {lattice.utt}: no path from start to final state")
+
+
 def sorted_lattice(lattice: Lattice) -> Lattice:
     """The same paths with states numbered in topological order and arcs sorted by (src, dst).
 

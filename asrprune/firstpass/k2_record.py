@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.lattice import EPSILON, Lattice, sorted_lattice, topological_order
+from asrprune.core.lattice import EPSILON, Lattice, check_paths, sorted_lattice
 from asrprune.firstpass.symbols import NO_WORDS
 
 UTTS, WORDS = "utts", "word_table"
@@ -90,7 +90,7 @@ class K2Record:
         )
         words = {arc: [numbers[number] for number in rest] for arc, rest in more.items()}
         lattice = _with_words(lattice, words)
-        topological_order(lattice)
+        check_paths(lattice)
         return lattice
 
     def _word(self, number: int, word_of: Optional[WordOf]) -> str:

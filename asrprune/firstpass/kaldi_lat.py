@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Optional, cast
 
-from asrprune.core.lattice import Lattice, from_arcs, topological_order
+from asrprune.core.lattice import Lattice, check_paths, from_arcs, topological_order
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.firstpass.costs import whole
@@ -47,7 +47,7 @@ def read_kaldi_lats(path: PathLike, words: Optional[PathLike] = None) -> Iterato
     joined by epsilon arcs into a last state.
 
     Raises InputError naming the utterance for entries of another layout, numeric labels without
-    a table, labels that are not in it, cycles, a lattice without states, an utterance that comes
+    a table, labels that are not in it, cycles, a lattice without a path, an utterance that comes
     twice, and an archive that is empty or cut short; pipes in a ``.scp`` are not run.
     """
     seen: set[str] = set()
@@ -217,7 +217,7 @@ def _to_lattice(key: str, fst: WordFst, table: Optional[SymbolTable]) -> Lattice
         for state, (lm, acoustic) in fst.finals.items():
             arcs.append((state, final, "", acoustic, lm))
     lattice = from_arcs(key, n_states, fst.start, final, arcs)
-    topological_order(lattice)
+    check_paths(lattice)
     return lattice
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from asrprune.core.lattice import Lattice, from_arcs, topological_order
+from asrprune.core.lattice import Lattice, check_paths, from_arcs, topological_order
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
@@ -248,7 +248,7 @@ def _to_lattice(file: _File) -> Lattice:
         first, n_states = n_states, n_states + 1
     try:
         lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=weights)
-        topological_order(lattice)
+        check_paths(lattice)
     except ValueError as problem:
         raise file.error(str(problem), "an acyclic lattice") from None
     return lattice

@@ -40,8 +40,8 @@ def test_a_kaldi_folder_through_every_lattice_format_and_back(
     convert = ["convert", "--from", "kaldi-lat", "--to", target, str(decode), "--out", str(there)]
     assert main([*convert, *words]) == 0
     again = ["convert", "--from", target, "--to", "kaldi-lat", str(there), "--out", str(back)]
-    assert main([*again, *(words if target.startswith("kaldi") else [])]) == 0
-    for folder, option in ((decode, words), (back, words if target.startswith("kaldi") else [])):
+    assert main([*again, *(words if target != "slf" else [])]) == 0
+    for folder, option in ((decode, words), (back, words if target != "slf" else [])):
         out = tmp_path / f"{folder.name}.jsonl"
         to_list = [
             "convert",

@@ -181,9 +181,19 @@ def test_pocketsphinx_lattice_by_hand(tmp_path: Path) -> None:
     assert [hyp.text for hyp in nbest.hyps] == ["", "to"]
     # ln 1.0001 is 9.9995e-5
     assert [hyp.acoustic for hyp in nbest.hyps] == pytest.approx([-2.99985, -3.9998], abs=1e-5)
-    (tmp_path / "u.lat").write_text(LAT.replace("End\n", ""), encoding="utf-8")
-    with pytest.raises(InputError, match="before 'End'"):
-        list(FORMATS["pocketsphinx-lat"].read(str(tmp_path / "u.lat")))
+    for old, new, found in (
+        ("End\n", "", "before 'End'"),
+        ("Nodes 4", "Nodes 5", "4 nodes of 5 stated"),
+        ("3 1 -10000", "9223372036854775808 1 -10000", "is not a whole number"),
+        ("-10000\nEnd", "-10000 1\nEnd", "4 columns"),
+        ("1.000100e+00", "1.0", "log base 1.0"),
+        ("Initial 3", "Initial 3\nInitial 1", "Initial again"),
+        ("Initial 3\nFinal 0", "Initial 0\nFinal 3", "no path from start"),
+    ):
+        assert old in LAT
+        (tmp_path / "u.lat").write_text(LAT.replace(old, new), encoding="utf-8")
+        with pytest.raises(InputError, match=found):
+            list(FORMATS["pocketsphinx-lat"].read(str(tmp_path / "u.lat")))
 
 
 def test_hyporadise_keeps_ranks_and_drops_copies(tmp_path: Path) -> None:

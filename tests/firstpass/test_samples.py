@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import struct
 import tempfile
 from dataclasses import dataclass, field
@@ -295,6 +296,31 @@ def test_files_with_crlf_read_the_same(tmp_path: Path, name: str) -> None:
 PIECES = [b"", b"\n", b"\n\n", b"\t", b" ", b"\0", b"\xff", b"nan", b"-inf", b"1e999", b"-1"]
 PIECES += [b"9" * 30, b"{", b"[", b'"', b"}", b"null", b"true", b"<eps>", b"0", b"u-1", b"\xc2\xa0"]
 PIECES += [b"\xff\xff\xff\x7f", b"\xe2\x80\xa8", b"1_0", b"(", b"\\ud800", b"\xd9\xa3", b"\x1c"]
+NUMBERS = [b"nan", b"inf", b"-inf", b"1e400", b"-1", b"0", b"1", b"2", b"1.5", b"2147483648"]
+NUMBERS += [b"9223372036854775808", b"", b"0x1", b"true"]
+
+
+def _damaged(content: bytes, data: st.DataObject) -> bytes:
+    """The file with a few bytes replaced, a number or a bit changed, lines moved, or twice."""
+    start = data.draw(st.integers(0, len(content)))
+    kind = data.draw(st.sampled_from(["piece", "piece", "number", "bit", "lines", "twice"]))
+    numbers = list(re.finditer(rb"-?[0-9]+(\.[0-9]+)?", content))
+    if kind == "number" and numbers:
+        found = data.draw(st.sampled_from(numbers))
+        return (
+            content[: found.start()] + data.draw(st.sampled_from(NUMBERS)) + content[found.end() :]
+        )
+    if kind == "bit" and start < len(content):
+        bit = 1 << data.draw(st.integers(0, 7))
+        return content[:start] + bytes([content[start] ^ bit]) + content[start + 1 :]
+    if kind == "lines":
+        lines = content.splitlines(keepends=True)
+        order = data.draw(st.lists(st.integers(0, max(0, len(lines) - 1)), max_size=3))
+        return b"".join(lines[: len(lines) // 2] + [lines[at] for at in order if lines])
+    if kind == "twice":
+        return content + content
+    end = data.draw(st.integers(start, min(len(content), start + 12)))
+    return content[:start] + data.draw(st.sampled_from(PIECES)) + content[end:]
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
@@ -304,10 +330,7 @@ def test_damaged_samples_raise_input_errors_or_read_whole(name: str, data: st.Da
     files = dict(SAMPLES[name].files)
     for _ in range(data.draw(st.integers(1, 3))):
         key = data.draw(st.sampled_from(sorted(files)))
-        content = files[key]
-        start = data.draw(st.integers(0, len(content)))
-        end = data.draw(st.integers(start, min(len(content), start + 12)))
-        files[key] = content[:start] + data.draw(st.sampled_from(PIECES)) + content[end:]
+        files[key] = _damaged(files[key], data)
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
         _put(folder, files)
