@@ -51,6 +51,7 @@ def _log_base(text: str) -> float:
 
 
 OPTIONS: dict[str, Option] = {
+    "like": Option("FOLDER", "lat.JOB.gz files with OUT's utterances; OUT gets the same jobs"),
     "lm_base": Option("BASE", "base of IN's LM scores: e or a number", _log_base),
     "manifest": Option("FILE", "NeMo manifest that IN was decoded from"),
     "utts": Option("FILE", "utterance ids of IN's lattices, one a line, in their order"),
@@ -148,7 +149,7 @@ FORMATS: dict[str, Format] = {
             "Kaldi lattices, any kind read; written as CompactLattice text, file or folder",
             ("lat.gz", "ark", ""),
             read_options=("words",),
-            write_options=("words",),
+            write_options=("words", "like"),
         ),
         Format(
             "kaldi-lat-plain",
@@ -158,7 +159,7 @@ FORMATS: dict[str, Format] = {
             "as kaldi-lat, written as Lattice text (transducer arcs)",
             ("lat.gz", "ark", ""),
             read_options=("words",),
-            write_options=("words",),
+            write_options=("words", "like"),
         ),
         Format(
             "kaldi-lat-binary",
@@ -168,7 +169,7 @@ FORMATS: dict[str, Format] = {
             "as kaldi-lat, written as binary CompactLattice",
             ("", "lat.gz", "ark"),
             read_options=("words",),
-            write_options=("words",),
+            write_options=("words", "like"),
         ),
         Format(
             "srilm-nbest",

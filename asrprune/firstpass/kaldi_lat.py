@@ -34,6 +34,7 @@ from asrprune.firstpass.symbols import (
 
 _FOLDER = (r"lat\.[0-9]+\.gz", r"num_jobs", r"words\.txt")
 _ONE_FILE = re.compile(r"-|.*\.(gz|ark|txt|lat|lats)")
+_JOB = r"lat\.([0-9]+)(?:\.ark|\.txt)?(?:\.gz)?"
 _KEY_BYTES = 4096
 
 
@@ -52,9 +53,7 @@ def read_kaldi_lats(path: PathLike, words: Optional[PathLike] = None) -> Iterato
     """
     seen: set[str] = set()
     is_folder = Path(path).is_dir()
-    files = [path]
-    if is_folder:
-        files = [*numbered(path, r"lat\.([0-9]+)(?:\.ark|\.txt)?(?:\.gz)?", "lat.JOB.gz")]
+    files = [*numbered(path, _JOB, "lat.JOB.gz")] if is_folder else [path]
     table = find_symbols(words, member(path, "words.txt") if is_folder else None)
     for file in files:
         entries = _scp if Path(file).suffix == ".scp" else _archive
@@ -73,33 +72,43 @@ def read_kaldi_lats(path: PathLike, words: Optional[PathLike] = None) -> Iterato
 
 
 def write_kaldi_lats(
-    path: PathLike, lattices: Iterable[Lattice], words: Optional[PathLike] = None
+    path: PathLike,
+    lattices: Iterable[Lattice],
+    words: Optional[PathLike] = None,
+    like: Optional[PathLike] = None,
 ) -> None:
     """Write CompactLattices as text: one archive, or ``lat.1.gz`` and ``num_jobs`` in a folder.
 
     ``path`` is a file when it is ``-`` or ends in .gz, .ark, .txt, .lat or .lats, else a folder.
     Labels are the ids of the table ``words``; without it they are symbols in a file, and ids of
-    a ``words.txt`` of its own in a folder.
+    a ``words.txt`` of its own in a folder. ``like`` is a folder of ``lat.JOB.gz`` whose utterances
+    are those of ``lattices``: each goes into the job that it has there.
 
     Raises ValueError for a lattice without LM scores (Kaldi has no way to say that), a word that
     the table does not have, a symbol that a reader would take for an id or for no word, an
-    utterance that comes twice, and a cycle.
+    utterance that comes twice, one that ``like`` does not have or has besides, and a cycle.
     """
-    _write(path, lattices, words, binary=False, compact=True)
+    _write(path, lattices, words, like, binary=False, compact=True)
 
 
 def write_kaldi_plain_lats(
-    path: PathLike, lattices: Iterable[Lattice], words: Optional[PathLike] = None
+    path: PathLike,
+    lattices: Iterable[Lattice],
+    words: Optional[PathLike] = None,
+    like: Optional[PathLike] = None,
 ) -> None:
     """As ``write_kaldi_lats``, in the text form of Lattice (transition ids 0)."""
-    _write(path, lattices, words, binary=False, compact=False)
+    _write(path, lattices, words, like, binary=False, compact=False)
 
 
 def write_kaldi_binary_lats(
-    path: PathLike, lattices: Iterable[Lattice], words: Optional[PathLike] = None
+    path: PathLike,
+    lattices: Iterable[Lattice],
+    words: Optional[PathLike] = None,
+    like: Optional[PathLike] = None,
 ) -> None:
     """As ``write_kaldi_lats``, in binary: scores as float32, a single file needs ``words``."""
-    _write(path, lattices, words, binary=True, compact=True)
+    _write(path, lattices, words, like, binary=True, compact=True)
 
 
 def _archive(path: PathLike) -> Iterator[tuple[str, str, WordFst]]:
@@ -254,6 +263,7 @@ def _write(
     path: PathLike,
     lattices: Iterable[Lattice],
     words: Optional[PathLike],
+    like: Optional[PathLike],
     *,
     binary: bool,
     compact: bool,
@@ -262,21 +272,44 @@ def _write(
     if _ONE_FILE.fullmatch(str(path)):
         if binary and table is None:
             raise ValueError("a binary archive holds word ids: pass --words, or write a folder")
+        if like is not None:
+            raise ValueError(f"like is {like} and {path} is one file; expected a folder to write")
         with _byte_stream(path) as stream:
-            _write_entries(stream, lattices, _Labels(table, own=False), binary, compact)
+            for _, entry in _entries(lattices, _Labels(table, own=False), binary, compact):
+                stream.write(entry)
         return
-    with output_folder(path, *_FOLDER) as folder:
+    jobs = None if like is None else _jobs(like)
+    numbers = sorted({1} if jobs is None else set(jobs.values()))
+    with output_folder(path, *_FOLDER) as folder, contextlib.ExitStack() as opened:
         labels = _Labels(table, own=table is None)
-        with _byte_stream(folder / "lat.1.gz") as stream:
-            _write_entries(stream, lattices, labels, binary, compact)
-        (folder / "num_jobs").write_text("1\n", encoding="utf-8")
+        streams = {
+            job: opened.enter_context(_byte_stream(folder / f"lat.{job}.gz")) for job in numbers
+        }
+        for lattice, entry in _entries(lattices, labels, binary, compact):
+            if jobs is not None and lattice.utt not in jobs:
+                raise ValueError(f"utterance {lattice.utt} is not in {like}")
+            streams[1 if jobs is None else jobs.pop(lattice.utt)].write(entry)
+        if jobs:
+            raise ValueError(f"{len(jobs)} utterances of {like} are missing: {min(jobs)}, ...")
+        (folder / "num_jobs").write_text(f"{len(numbers)}\n", encoding="utf-8")
         if labels.own is not None:
             write_symbols(folder / "words.txt", list(labels.own)[1:])
 
 
-def _write_entries(
-    stream: BinaryIO, lattices: Iterable[Lattice], labels: _Labels, binary: bool, compact: bool
-) -> None:
+def _jobs(folder: PathLike) -> dict[str, int]:
+    """The job of every utterance of a folder, by the number in its file's name."""
+    jobs = {}
+    for file in numbered(folder, _JOB, "lat.JOB.gz"):
+        match = re.fullmatch(_JOB, file.name)
+        assert match is not None  # that is how numbered found it
+        jobs.update({key: int(match.group(1)) for _, key, _ in _archive(file)})
+    return jobs
+
+
+def _entries(
+    lattices: Iterable[Lattice], labels: _Labels, binary: bool, compact: bool
+) -> Iterator[tuple[Lattice, bytes]]:
+    """Every lattice with its entry of an archive."""
     seen: set[str] = set()
     for lattice in lattices:
         if lattice.utt in seen:
@@ -288,8 +321,8 @@ def _write_entries(
             data = format_binary(fst, compact) if binary else b""
         except ValueError as problem:
             raise ValueError(f"lattice {lattice.utt}: {problem}") from None
-        stream.write(f"{lattice.utt} ".encode())
-        stream.write(data if binary else ("\n" + format_text(fst, compact)).encode())
+        data = data if binary else ("\n" + format_text(fst, compact)).encode()
+        yield lattice, f"{lattice.utt} ".encode() + data
 
 
 def _from_lattice(lattice: Lattice, labels: _Labels) -> WordFst:

@@ -29,6 +29,20 @@ def decode(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_folder_of_jobs_keeps_them(tmp_path: Path, decode: Path) -> None:
+    text = LATTICE.replace("utt-1", "utt-2")
+    (decode / "lat.2.gz").write_bytes(gzip.compress(text.encode()))
+    (decode / "num_jobs").write_text("2\n", encoding="utf-8")
+    command = ["convert", "--from", "kaldi-lat", "--to", "kaldi-lat", str(decode)]
+    command += ["--words", str(tmp_path / "words.txt"), "--like", str(decode)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    names = ["lat.1.gz", "lat.2.gz", "num_jobs"]
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == names
+    for name, old in (("lat.1.gz", LATTICE), ("lat.2.gz", text)):
+        again = gzip.decompress((tmp_path / "out" / name).read_bytes()).decode()
+        assert again.split("\n")[0] == old.split("\n")[0]
+
+
 @pytest.mark.parametrize(
     "target", ["kaldi-lat", "kaldi-lat-plain", "kaldi-lat-binary", "slf", "k2"]
 )

@@ -170,6 +170,41 @@ def test_a_decode_folder(tmp_path: Path, table: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_kaldi_lats, write_kaldi_binary_lats])
+def test_a_folder_keeps_the_jobs_of_another(tmp_path: Path, table: Path, write: object) -> None:
+    decode = tmp_path / "decode"
+    decode.mkdir()
+    jobs = {1: ["utt-3", "utt-1"], 2: ["utt-9"], 3: ["utt-2"]}
+    for job, utts in jobs.items():
+        text = "".join(PLAIN.replace("utt-1", utt) for utt in utts)
+        (decode / f"lat.{job}.gz").write_bytes(gzip.compress(text.encode()))
+    (decode / "num_jobs").write_text("3\n")
+    lattices = list(read_kaldi_lats(decode))
+    assert callable(write)
+    for order in (lattices, lattices[::-1]):
+        write(tmp_path / "out", order, words=table, like=decode)
+        assert (tmp_path / "out" / "num_jobs").read_text() == "3\n"
+        for job, utts in jobs.items():
+            again = list(read_kaldi_lats(tmp_path / "out" / f"lat.{job}.gz", words=table))
+            assert sorted(one.utt for one in again) == sorted(utts)
+            assert [_paths(one) for one in again] == [_paths(lattices[0])] * len(utts)
+    other = from_arcs("u", 2, 0, 1, [(0, 1, "five", 0.0, 0.0)])
+    with pytest.raises(ValueError, match=r"1 utterances of .*decode are missing: utt-2"):
+        write(tmp_path / "no", lattices[:3], words=table, like=decode)
+    with pytest.raises(ValueError, match=r"utterance u is not in .*decode"):
+        write(tmp_path / "no", [*lattices, other], words=table, like=decode)
+    with pytest.raises(ValueError, match="expected a folder to write"):
+        write(tmp_path / "no.ark", lattices, words=table, like=decode)
+    assert not (tmp_path / "no").exists()
+    write(decode, read_kaldi_lats(decode), words=table, like=decode)  # in its own place
+    assert [one.utt for one in read_kaldi_lats(decode, words=table)] == [
+        "utt-3",
+        "utt-1",
+        "utt-9",
+        "utt-2",
+    ]
+
+
+@pytest.mark.parametrize("write", [write_kaldi_lats, write_kaldi_binary_lats])
 def test_one_lattice_in_three_formats_has_the_same_totals(
     tmp_path: Path, table: Path, write: object
 ) -> None:
