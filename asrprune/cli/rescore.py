@@ -7,6 +7,13 @@ import logging
 import sys
 from typing import Any
 
+from asrprune.cli.early_flags import (
+    add_early_arguments,
+    check_early_arguments,
+    early_lm_names,
+    rescore_on_the_way,
+)
+
 EXAMPLE = (
     "example: asrprune rescore --nbest exp/test/nbest.jsonl.gz --scores exp/test/lm.scores.gz"
     " --weights exp/weights.json --out exp/test/hyp"
@@ -27,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="-", metavar="FILE", help="Kaldi text; - is stdout")
     parser.add_argument("--write-nbest", metavar="FILE", help="the lists in their new order")
     parser.add_argument("--json", metavar="FILE", help="what was done, with the time it took")
+    add_early_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,13 +48,18 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.rescore.weights_file import read_any_weights, set_hashes, tuned_on
     from asrprune.score.kaldi_text import write_kaldi_text
 
+    check_early_arguments(args)
     weights = read_any_weights(args.weights)
     scores = [read_scores(path) for path in args.scores]
-    weights.check_lms([one.lm for one in scores], args.weights)
+    weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
     lists = list(read_nbest(args.nbest))
     summary = RescoringSummary()
     joined = scored_lists(lists, scores)
-    results = list(rescore(joined, weights.weights, summary, args.nbest))
+    early: dict[str, Any] = {}
+    if args.early_lm:
+        results = list(rescore_on_the_way(args, joined, weights, summary, early))
+    else:
+        results = list(rescore(joined, weights.weights, summary, args.nbest))
     write_kaldi_text(args.out, {one.nbest.utt: one.best for one in results})
     hashes = set_hashes(lists)
     on_this_set = tuned_on(weights, hashes)
@@ -64,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
             "tuned_on_this_set": on_this_set,
             **hashes,
             **vars(summary),
+            **early,
             "audio_s": None if None in audio else sum(filter(None, audio)),
             "provenance": origin,
         }

@@ -296,3 +296,27 @@ def _with_lm(path):
     value["weights"]["lm"] = [1.0]
     path.write_text(json.dumps(value), encoding="utf-8")
     return path
+
+
+def test_rescore_without_a_scores_file(lm, dev, tmp_path):
+    nbest, scores, out = dev / "nbest.jsonl", tmp_path / "lm.scores", tmp_path / "hyp"
+    weights = tmp_path / "weights.json"
+    values = {"acoustic": 1.0, "first_lm": 0.5, "lm": [2.0], "word_bonus": 0.1}
+    head = {"format": "asrprune-weights", "version": 1, "lms": ["lm"], "dev": {}}
+    weights.write_text(json.dumps({**head, "weights": values}))
+    assert main(["lmscore", "--lm", str(lm), "--nbest", str(nbest), "--out", str(scores)]) == 0
+    common = ["rescore", "--nbest", str(nbest), "--weights", str(weights)]
+    assert main([*common, "--scores", str(scores), "--out", str(out)]) == 0
+    expected = out.read_text()
+    figures = tmp_path / "figures.json"
+    early = [*common, "--early-lm", str(lm), "--json", str(figures), "--out", str(out)]
+    assert main(early) == 0
+    assert out.read_text() == expected
+    assert json.loads(figures.read_text())["early"]["hypotheses"] == 36
+    cascade = ["--cascade-margin", "1000", "--cascade-weights", str(weights)]
+    assert main([*early, "--scores", str(scores), *cascade]) == 0
+    assert out.read_text() == expected
+    assert json.loads(figures.read_text())["cascade"]["open_lists"] == 6
+    assert main([*early, "--cascade-margin", "1"]) == 2
+    weights.write_text(json.dumps({**head, "weights": {**values, "lm": [-2.0]}}))
+    assert main(early) == 1

@@ -1,0 +1,95 @@
+"""Flags of ``rescore`` for an LM that scores on the way, without a scores file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asrprune.rescore.features import ScoredList
+    from asrprune.rescore.rescoring import Rescored, RescoringSummary
+    from asrprune.rescore.weights_file import WeightsFile
+
+
+def add_early_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    group = parser.add_argument_group("an LM that scores only what can win (instead of lmscore)")
+    group.add_argument(
+        "--early-lm",
+        metavar="DIR",
+        help="checkpoint; the last LM weight is its. Exact: the same best hypotheses as with its"
+        " scores file",
+    )
+    group.add_argument("--early-engine", default="torch", help="torch or torch-bf16")
+    group.add_argument("--early-threads", type=int, help="CPU threads")
+    group.add_argument(
+        "--cascade-margin",
+        type=float,
+        metavar="X",
+        help="approximate: the last of --scores is a small LM's; --early-lm scores the hypotheses"
+        " within X of the best total under --cascade-weights, and takes its place",
+    )
+    group.add_argument("--cascade-weights", metavar="FILE", help="weights for the small LM")
+
+
+def check_early_arguments(args: argparse.Namespace) -> None:
+    """Raise ValueError for flags that do not go together."""
+    if (args.cascade_margin is None) != (args.cascade_weights is None):
+        raise ValueError("--cascade-margin and --cascade-weights go together; found one of them")
+    if args.cascade_margin is not None and (not args.early_lm or not args.scores):
+        raise ValueError("a cascade takes --early-lm and the small LM's --scores; one is missing")
+
+
+def early_lm_names(args: argparse.Namespace, names: list[str]) -> list[str]:
+    """The LMs that ``--weights`` weighs, given those of the scores files."""
+    if not args.early_lm:
+        return names
+    return [*(names if args.cascade_margin is None else names[:-1]), args.early_lm]
+
+
+def rescore_on_the_way(
+    args: argparse.Namespace,
+    lists: Iterable[ScoredList],
+    weights: WeightsFile,
+    summary: RescoringSummary,
+    figures: dict[str, Any],
+) -> Iterator[Rescored]:
+    """The results of ``--early-lm``; what it did is put into ``figures``.
+
+    Raises InputError for an LM weight that is not positive.
+    """
+    from asrprune.errors import InputError
+    from asrprune.lm.early import open_early
+    from asrprune.lm.engines import EngineOptions
+    from asrprune.lm.open import open_lm
+    from asrprune.lm.scoring import TransformerScorer
+    from asrprune.rescore.early import CascadeSummary, rescore_cascade, rescore_early
+    from asrprune.rescore.weights_file import read_any_weights
+
+    options = EngineOptions(args.early_threads)
+    if args.cascade_margin is None:
+        if weights.weights.lm[-1] <= 0:
+            found = f"LM weight {weights.weights.lm[-1]}"
+            raise InputError(args.weights, None, found, "a positive one to stop early")
+        early = open_early(args.early_lm, args.early_engine, options)
+        yield from rescore_early(lists, early, weights.weights, summary, args.nbest)
+        figures["early"] = {**asdict(early.stats), "saved": early.stats.saved}
+        return
+    small = read_any_weights(args.cascade_weights)
+    small.check_lms(args.scores, args.cascade_weights)
+    large = open_lm(args.early_lm, args.early_engine, options)
+    cascade = CascadeSummary()
+    yield from rescore_cascade(
+        lists,
+        small.weights,
+        large,
+        weights.weights,
+        args.cascade_margin,
+        summary,
+        cascade,
+        args.nbest,
+    )
+    stats = asdict(large.stats) if isinstance(large, TransformerScorer) else {}
+    figures["cascade"] = {"margin": args.cascade_margin, **asdict(cascade), **stats}
