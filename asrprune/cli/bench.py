@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example: asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1"
 BASELINES = ("padded",)
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.firstpass.jsonl import read_nbest
     from asrprune.lm.checkpoint import is_checkpoint, load_checkpoint
-    from asrprune.lm.engines import EngineOptions
+    from asrprune.lm.engines import EngineOptions, choose_engine
     from asrprune.lm.open import open_lm
     from asrprune.lm.padded import open_padded
     from asrprune.lm.protocol import LanguageModel
@@ -53,7 +56,9 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.rescore.machine import describe_machine, describe_run, peak_rss_bytes
 
     lists = spread(list(read_nbest(args.nbest)), args.limit)
-    options = EngineOptions(args.threads, args.device)
+    options = EngineOptions(args.threads, args.device, args.calibration)
+    args.engine, why = choose_engine(args.engine, args.device)
+    log.info("engine %s (%s)", args.engine, why)
     lm = open_lm(args.lm, args.engine, options, ScoringOptions(token_budget=args.token_budget))
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.engine, args.threads)}
     if is_checkpoint(args.lm):

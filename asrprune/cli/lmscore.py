@@ -35,7 +35,18 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     from asrprune.lm.scoring import ScoringOptions
 
     options, scoring = EngineOptions(), ScoringOptions()
-    parser.add_argument("--engine", choices=list(ENGINES), default="torch", help="what computes")
+    parser.add_argument(
+        "--engine",
+        choices=["auto", *ENGINES],
+        default="torch",
+        help="what computes; auto takes the fastest here that keeps float32 and says which",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="PATH",
+        help="text or data folder on which onnx-int8 measures its ranges (default: text drawn "
+        "from the model)",
+    )
     parser.add_argument("--threads", type=int, default=options.threads, help="CPU threads")
     parser.add_argument("--device", default=options.device, help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
@@ -52,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
     from asrprune.files import sha256, write_json
     from asrprune.firstpass.jsonl import read_nbest
-    from asrprune.lm.engines import EngineOptions
+    from asrprune.lm.engines import EngineOptions, choose_engine
     from asrprune.lm.open import lm_digest, open_lm
     from asrprune.lm.provenance import provenance
     from asrprune.lm.scoring import ScoringOptions
@@ -60,11 +71,13 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.rescore.scores import make_header
 
     check_nbest_file(args.nbest)
+    args.engine, why = choose_engine(args.engine, args.device)
+    log.info("engine %s (%s)", args.engine, why)
     start = time.perf_counter()
     lm = open_lm(
         args.lm,
         args.engine,
-        EngineOptions(args.threads, args.device),
+        EngineOptions(args.threads, args.device, args.calibration),
         ScoringOptions(token_budget=args.token_budget, over_long=args.over_long),
     )
     load_s = time.perf_counter() - start
@@ -74,6 +87,8 @@ def run(args: argparse.Namespace) -> None:
         "engine": args.engine,
         "over_long": args.over_long,
     }
+    if args.calibration is not None:
+        settings["calibration"] = args.calibration
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
     timing = score_nbest(args.nbest, read_nbest(args.nbest), lm, args.out, header, settings)
     figures = _figures(args, lm, timing, load_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Optional, Protocol
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asrprune.files import PathLike
 from asrprune.lm.checkpoint import Checkpoint
 from asrprune.lm.logprob import pair_log_probs
 from asrprune.lm.transformer import TransformerLM
@@ -32,10 +34,12 @@ class Engine(Protocol):
 @dataclass(frozen=True)
 class EngineOptions:
     """``threads``: CPU threads, None leaves the runtime's own choice. ``device``: "auto" takes
-    the GPU if there is one, else "cpu", "cuda", "cuda:1", ..."""
+    the GPU if there is one, else "cpu", "cuda", "cuda:1", ... ``calibration``: text file or data
+    folder on which static int8 measures its ranges; None takes text drawn from the model."""
 
     threads: Optional[int] = None
     device: str = "auto"
+    calibration: Optional[PathLike] = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -127,8 +131,70 @@ def _torch_bf16(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
     return TorchEngine(checkpoint.model, torch.bfloat16, options)
 
 
+def _onnx(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """ONNX Runtime in float32, CPU only"""
+    from asrprune.lm.onnx_engine import OnnxEngine
+
+    return OnnxEngine(onnx_graph(checkpoint, options, int8=False), _cpu_only(options).threads)
+
+
+def _onnx_int8(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """ONNX Runtime in static int8 (all weight matrices), CPU only; changes scores a little"""
+    from asrprune.lm.onnx_engine import OnnxEngine
+
+    return OnnxEngine(onnx_graph(checkpoint, options, int8=True), _cpu_only(options).threads)
+
+
+def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> bytes:
+    """The model as a serialised ONNX graph; int8 is calibrated as ``options`` say.
+
+    Raises MissingPackage without onnx and onnxruntime.
+    """
+    from asrprune.lm.onnx_calibration import drawn_sentences, measure_ranges, read_sentences
+    from asrprune.lm.onnx_graph import build_graph
+    from asrprune.text.tokenizer import Tokenizer
+
+    model = checkpoint.model
+    if not int8:
+        return bytes(build_graph(model).SerializeToString())
+    with cpu_threads(options.threads):
+        if options.calibration is None:
+            sentences = drawn_sentences(model)
+        else:
+            tokenizer = Tokenizer(checkpoint.tokenizer_path)
+            limit = model.shape.max_positions
+            sentences = read_sentences(options.calibration, tokenizer, limit)
+        ranges = measure_ranges(model, sentences)
+    return bytes(build_graph(model, ranges).SerializeToString())
+
+
+def _cpu_only(options: EngineOptions) -> EngineOptions:
+    if options.device not in ("auto", "cpu"):
+        raise ValueError(f"device is {options.device!r}; the ONNX engines expect auto or cpu")
+    return options
+
+
 ENGINES: Mapping[str, Callable[[Checkpoint, EngineOptions], Engine]] = {
     "torch": _torch_fp32,
     "torch-bf16": _torch_bf16,
+    "onnx": _onnx,
+    "onnx-int8": _onnx_int8,
 }
 """name -> how to make the engine for a checkpoint."""
+
+
+def choose_engine(name: str, device: str = "auto") -> tuple[str, str]:
+    """The engine that ``name`` stands for, and why: only "auto" is not itself.
+
+    "auto" never changes scores beyond rounding in float32: torch on a GPU; on a CPU ONNX Runtime
+    where it is installed, since it was measured to be the faster of the two, else torch.
+    """
+    if name != "auto":
+        return name, "asked for"
+    found = resolve_device(device)
+    if found.type != "cpu":
+        return "torch", f"auto: the device is {found.type}"
+    missing = [p for p in ("onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
+    if missing:
+        return "torch", f"auto: {' and '.join(missing)} not installed"
+    return "onnx", "auto: the fastest on a CPU that keeps float32"

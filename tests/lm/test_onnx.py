@@ -1,0 +1,200 @@
+"""ONNX Runtime against the reference: every shape and stored form, fp32 and int8."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrprune.errors import InputError, MissingPackage
+from asrprune.lm import engines, onnx_calibration
+from asrprune.lm.checkpoint import Checkpoint
+from asrprune.lm.engines import ENGINES, EngineOptions, TorchEngine, choose_engine
+from asrprune.lm.onnx_calibration import best_range, drawn_sentences, measure_ranges
+from asrprune.lm.onnx_engine import OnnxEngine
+from asrprune.lm.onnx_graph import Range, build_graph, quantised_names
+from asrprune.lm.scoring import TransformerScorer, UnscorableError
+from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.trie import TrieBatch
+
+POSITIONS = 12
+CPU = EngineOptions(threads=1, device="cpu")
+
+
+def encode_batch(texts):
+    return [[int(word) for word in text.split()] for text in texts]
+
+
+def scorer(engine):
+    return TransformerScorer(engine, encode_batch, POSITIONS)
+
+
+def made(shape, seed=0):
+    torch.manual_seed(seed)
+    model = TransformerLM(shape).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+LINEARS = st.dictionaries(
+    st.sampled_from(BLOCK_LINEARS),
+    st.integers(0, 5).map(lambda rank: LinearShape("low_rank", rank)),
+)
+BLOCKS = st.builds(BlockShape, st.integers(0, 3), st.sampled_from([0, 1, 16, 24]), LINEARS)
+SHAPES = st.builds(
+    ModelShape,
+    vocab_size=st.just(19),
+    d_model=st.sampled_from([8, 12]),
+    head_dim=st.sampled_from([2, 4]),
+    max_positions=st.just(POSITIONS),
+    blocks=st.lists(BLOCKS, max_size=3).map(tuple),
+    embedding_rank=st.sampled_from([None, 4]),
+)
+SENTENCES = st.lists(st.integers(3, 6), max_size=POSITIONS - 1).map(
+    lambda ids: " ".join(map(str, ids))
+)
+LISTS = st.lists(st.lists(SENTENCES, max_size=6), max_size=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]))
+def test_fp32_equals_torch(shape, lists, chunk):
+    model = made(shape)
+    found = scorer(OnnxEngine(build_graph(model, vocab_chunk=chunk).SerializeToString(), 1))
+    expected = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists)
+    for one, other in zip(found.score_lists(lists), expected):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]))
+def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk):
+    model = made(shape)
+    ranges = measure_ranges(model, [[3, 4, 5], [6, 6, 6, 6], []])
+    lm = scorer(OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1))
+    together = lm.score_lists(lists)
+    for sentences, scores in zip(lists, together):
+        for sentence, score in zip(sentences, scores):
+            alone = lm.score_lists([[sentence]])[0][0]
+            assert alone == pytest.approx(score, abs=1e-4)
+
+
+def test_int8_is_near_and_really_int8():
+    model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
+    ranges = measure_ranges(model, drawn_sentences(model))
+    graph = build_graph(model, ranges)
+    matrices = {f"blocks.{i}.{m}" for i in (0, 1) for m in ("attn.qkv", "attn.o")}
+    matrices |= {f"blocks.{i}.{m}" for i in (0, 1) for m in ("ffn.up", "ffn.down")}
+    assert set(quantised_names(graph)) == matrices | {"embedding", "output"}
+    assert len(graph.SerializeToString()) < 0.6 * len(build_graph(model).SerializeToString())
+    lists = [["3 4 5 6", "7 8", ""], ["40 41 42 43 44 45"]]
+    exact = np.concatenate(scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists))
+    found = np.concatenate(scorer(OnnxEngine(graph.SerializeToString(), 1)).score_lists(lists))
+    assert np.abs(found - exact).max() < 0.5
+    assert np.abs(found - exact).max() > 1e-5  # fp32 under another name would be exact
+
+
+@pytest.mark.parametrize("chunk", [4, 8192])
+def test_an_int8_model_is_still_a_distribution(chunk):
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    ranges = measure_ranges(model, [[3, 4]])
+    engine = OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1)
+    one, every = np.ones((1, 1), np.int64), np.arange(9)
+    zero = np.zeros_like(one)
+    batch = TrieBatch(one, zero, zero, zero[0], np.zeros(9, np.int64), every)
+    assert np.exp(engine.log_probs(batch)).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_zero_rows_and_columns_stay_zero():
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    with torch.no_grad():
+        for _, _, linear in model.linears():
+            linear.weight.zero_()
+    ranges = measure_ranges(model, [[3, 4]])
+    lm = scorer(OnnxEngine(build_graph(model, ranges).SerializeToString(), 1))
+    exact = scorer(TorchEngine(model, torch.float32, CPU))
+    np.testing.assert_allclose(
+        lm.score_lists([["3 4", ""]])[0], exact.score_lists([["3 4", ""]])[0], atol=0.2
+    )
+
+
+@pytest.mark.parametrize("low_high", [(-1.0, 3.0), (0.0, 2.0), (-2.0, 0.0), (-1e-6, 1e-6)])
+def test_ranges_hold_zero_and_fit_the_values(low_high):
+    low, high = low_high
+    span = Range(low, high)
+    assert 0 <= span.zero_point <= 255
+    assert (0 - span.zero_point) * span.scale == pytest.approx(low, abs=span.scale)
+    uniform = best_range(np.ones(2048), low, high)
+    assert (uniform.low, uniform.high) == (low, high)
+
+
+def test_a_rare_outlier_is_clipped():
+    counts = np.zeros(2048)
+    counts[:200] = 10_000  # 0 .. 9.8
+    counts[-1] = 1  # 100
+    assert best_range(counts, 0.0, 100.0).high < 60
+
+
+def test_drawn_sentences_are_equal_and_fit():
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    drawn = drawn_sentences(model)
+    assert drawn == drawn_sentences(model)
+    assert drawn != drawn_sentences(model, seed=1)
+    assert max(map(len, drawn)) < POSITIONS
+    assert all(2 not in ids for ids in drawn)
+    with pytest.raises(ValueError, match="no sentences"):
+        measure_ranges(model, [])
+
+
+def test_text_to_calibrate_on(tmp_path, monkeypatch):
+    class Pieces:
+        def encode_batch(self, texts):
+            return [[3] * len(text.split()) for text in texts]
+
+    text = tmp_path / "text"
+    text.write_text("a b c\n\n" + "d\n" * 600 + "too " * 40 + "\n")
+    found = onnx_calibration.read_sentences(text, Pieces(), POSITIONS)
+    assert len(found) == onnx_calibration.SENTENCES
+    assert found[0] == [3, 3, 3]
+    text.write_text("\n")
+    with pytest.raises(InputError, match="no sentence that fits"):
+        onnx_calibration.read_sentences(text, Pieces(), POSITIONS)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
+def test_an_over_long_hypothesis_is_refused(name):
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    lm = scorer(ENGINES[name](Checkpoint(model, None, ""), CPU))
+    with pytest.raises(UnscorableError, match="has 12 tokens; the model takes at most 11"):
+        lm.score_lists([["3 " * POSITIONS]])
+    with pytest.raises(ValueError, match="device is 'cuda'"):
+        ENGINES[name](Checkpoint(model, None, ""), EngineOptions(device="cuda"))
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(package, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest, **more):
+        if name == package:
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    with pytest.raises(MissingPackage, match=rf"{package} is needed here.*asrprune\[export\]"):
+        ENGINES["onnx"](Checkpoint(model, None, ""), CPU)
+
+
+def test_auto_says_what_it_chose(monkeypatch):
+    assert choose_engine("torch-bf16") == ("torch-bf16", "asked for")
+    assert choose_engine("auto", "cpu")[0] == "onnx"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert choose_engine("auto", "cpu") == ("torch", "auto: onnx and onnxruntime not installed")
