@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from asrprune.core.tables import lookup
+from asrprune.lm.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,7 @@ class Optimizer:
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     """A fresh optimiser over all parameters of ``model`` that need a gradient.
 
-    Make a new one whenever parameters were replaced. Raises ValueError for ``muon`` where torch
-    does not have it.
+    Make a new one whenever parameters were replaced.
     """
     return Optimizer(lookup(OPTIMISERS, config.optimizer, "optimizer")(model, config))
 
@@ -117,29 +117,11 @@ def _adamw(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimi
 
 
 def _muon(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Muon on the blocks' matrices, AdamW on the rest.
-
-    Muon's update is scaled so that its size per weight is that of AdamW's, whatever the matrix's
-    shape: rates carry over when pruning changes shapes. Source: Jordan et al., Muon (2024); the
-    scale is from Liu et al., arXiv:2502.16982, section 2.2.
-    """
-    if not hasattr(torch.optim, "Muon"):
-        raise ValueError(
-            f"optimizer 'muon' needs torch 2.9 or later (this is {torch.__version__}); "
-            "update torch or take optimizer 'adamw'"
-        )
+    """Muon on the blocks' matrices, AdamW on the rest."""
     matrices, embeddings, rest = _split(model)
     parts: list[torch.optim.Optimizer] = [_make_adamw(embeddings, rest, config)]
     if matrices:
-        parts.append(
-            torch.optim.Muon(
-                matrices,
-                lr=config.muon_lr,
-                weight_decay=config.weight_decay,
-                momentum=config.momentum,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
+        parts.append(Muon(matrices, config.muon_lr, config.weight_decay, config.momentum))
     return parts
 
 

@@ -25,9 +25,10 @@ from asrprune.files import PathLike, sha256
 from asrprune.lm.batches import BatchStream, usable_sentences
 from asrprune.lm.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from asrprune.lm.distributed import ProcessGroup
-from asrprune.lm.loop import PRECISIONS, Budget, Step, TrainingLoop
+from asrprune.lm.loop import Budget, Step, TrainingLoop
 from asrprune.lm.optimizers import OptimizerConfig
 from asrprune.lm.perplexity import stream_nll
+from asrprune.lm.precision import PRECISIONS
 from asrprune.lm.provenance import provenance
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.train_state import TrainingFolder

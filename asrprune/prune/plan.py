@@ -10,8 +10,8 @@ from typing import Any
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json
-from asrprune.lm.loop import PRECISIONS
 from asrprune.lm.optimizers import OptimizerConfig
+from asrprune.lm.precision import PRECISIONS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.factorisation import FACTORISATIONS
 from asrprune.prune.methods import METHODS, Options

@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from asrprune.lm import loss as loss_module
 from asrprune.lm.batches import Batch, BatchStream, make_batch
-from asrprune.lm.loop import Budget, Step, TrainingLoop, choose_precision, fine_tune
+from asrprune.lm.loop import Budget, Step, TrainingLoop, fine_tune
 from asrprune.lm.loss import next_token_loss
 from asrprune.lm.optimizers import OptimizerConfig
+from asrprune.lm.precision import choose_precision
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
 from asrprune.text.corpus import TokenStream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from asrprune.lm.muon import Muon, orthogonalised
 from asrprune.lm.optimizers import LR_SCHEDULES, OPTIMISERS, OptimizerConfig, make_optimizer
 from asrprune.lm.shape import BlockShape, LinearShape, ModelShape
 from asrprune.lm.transformer import TransformerLM
@@ -83,10 +84,42 @@ def test_schedules_warm_up_and_end_at_the_floor(name: str) -> None:
     assert OptimizerConfig(schedule=name, warmup_steps=0).lr_factor(0, 0.0) == 1.0
 
 
-def test_old_torch_gets_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ValueError, match="or later"):
-        make_optimizer(model(), OptimizerConfig("muon"))
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch without Muon")
+@pytest.mark.parametrize("size", [(6, 6), (4, 12), (12, 4), (5, 1)])
+def test_muon_in_bf16_is_that_of_torch(size: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    start = [torch.randn(size) for _ in range(3)]  # one shape: ours takes them together
+    ours = [torch.nn.Parameter(value.clone()) for value in start]
+    theirs = [torch.nn.Parameter(value.clone()) for value in start]
+    settings = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.9}
+    mine = Muon(ours, **settings, precision="bf16")
+    reference = torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        for one, other in zip(ours, theirs):
+            one.grad = torch.randn(size)
+            other.grad = one.grad.clone()
+        mine.step()
+        reference.step()
+    for one, other in zip(ours, theirs):
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0.0)  # bf16 steps of 4 x 0.1
+
+
+def test_orthogonalised_keeps_singular_vectors_and_evens_out_values() -> None:
+    torch.manual_seed(2)
+    left, _, right = torch.linalg.svd(torch.randn(3, 9, 5), full_matrices=False)
+    values = torch.logspace(0, -2, 5)
+    made = orthogonalised((left * values) @ right)
+    inner = left.mT @ made @ right.mT
+    diagonal = inner.diagonal(dim1=1, dim2=2)
+    assert diagonal.min() > 0.6
+    assert diagonal.max() < 1.3
+    torch.testing.assert_close(inner, torch.diag_embed(diagonal), atol=1e-4, rtol=0.0)
+    assert not orthogonalised(torch.zeros(1, 3, 4)).any()
+
+
+def test_muon_takes_matrices_only() -> None:
+    with pytest.raises(ValueError, match="2-D"):
+        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
 @pytest.mark.parametrize(
