@@ -233,14 +233,18 @@ class _Writer:
         bias = _numpy(linear.bias)
         if isinstance(linear, DenseLinear):
             return self._matmul(name, x, _numpy(linear.weight).T, bias)
+        if linear.rank == 0:
+            zero = self._op("ReduceSum", x, self._ints(-1), keepdims=1)
+            zero = self._op("Mul", zero, self._float(0.0))
+            return self._op("Add", zero, self._bias(name, linear))
+        inner = self._matmul(f"{name}.B", x, _numpy(linear.B).T)
         if isinstance(linear, LowRankLinear):
-            if linear.rank == 0:
-                zero = self._op("ReduceSum", x, self._ints(-1), keepdims=1)
-                zero = self._op("Mul", zero, self._float(0.0))
-                return self._op("Add", zero, self._bias(name, linear))
-            inner = self._matmul(f"{name}.B", x, _numpy(linear.B).T)
             return self._matmul(f"{name}.A", inner, _numpy(linear.A).T, bias)
-        return self._matmul(name, x, _numpy(linear.product()).T, bias)
+        rest = self._matmul(f"{name}.C", inner, _numpy(linear.C).T)
+        every = self._op("Concat", inner, rest, axis=-1)  # [rows, out]
+        order = self._weight(f"{name}.order", linear.order.cpu().numpy())
+        every = self._op("Gather", every, order, axis=-1)
+        return self._op("Add", every, self._bias(name, linear))
 
     def _matmul(
         self, name: str, x: str, matrix: Floats, bias: Optional[Floats] = None, tap: str = ""

@@ -14,7 +14,7 @@ BLOCK_LINEARS = ATTENTION_LINEARS + FFN_LINEARS
 
 @dataclass(frozen=True)
 class LinearShape:
-    """How one matrix is stored: ``dense``, or ``low_rank`` with a rank."""
+    """How one matrix is stored: ``dense``, or ``low_rank`` or ``pivoted`` with a rank."""
 
     kind: str = "dense"
     rank: Optional[int] = None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrprune.lm.layers import AnyLinear, LowRankLinear, TiedEmbedding, make_linear
+from asrprune.lm.layers import AnyLinear, DenseLinear, TiedEmbedding, make_linear
 from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, ModelShape
 
 KeyValues = list[tuple[Tensor, Tensor]]
@@ -128,7 +128,7 @@ class TransformerLM(nn.Module):
         with torch.no_grad():
             for _, name, linear in self.linears():
                 if name in ("attn.o", "ffn.down"):
-                    factor = linear.A if isinstance(linear, LowRankLinear) else linear.weight
+                    factor = linear.weight if isinstance(linear, DenseLinear) else linear.B
                     factor.mul_(scale)
 
     @property

@@ -5,25 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear, PivotedLinear
 from asrprune.lm.transformer import Block, TransformerLM
-from asrprune.prune.factorisation import balance
+from asrprune.prune.factorisation import balance, pivoted
 
 
 def keep_outputs(linear: AnyLinear, kept: Tensor) -> AnyLinear:
     """The linear with only the outputs ``kept`` (ascending indices), as a new module."""
     bias = linear.bias.detach()[kept]
-    if isinstance(linear, LowRankLinear):
-        return low_rank_linear(linear.A.detach()[kept], linear.B.detach(), bias)
-    return dense_linear(linear.weight.detach()[kept], bias)
+    if isinstance(linear, DenseLinear):
+        return dense_linear(linear.weight.detach()[kept], bias)
+    a, b = linear.factors()
+    return _like(linear, a.detach()[kept], b.detach(), bias)
 
 
 def keep_inputs(linear: AnyLinear, kept: Tensor) -> AnyLinear:
     """The linear with only the inputs ``kept`` (ascending indices), as a new module."""
     bias = linear.bias.detach()
-    if isinstance(linear, LowRankLinear):
-        return low_rank_linear(linear.A.detach(), linear.B.detach()[:, kept], bias)
-    return dense_linear(linear.weight.detach()[:, kept], bias)
+    if isinstance(linear, DenseLinear):
+        return dense_linear(linear.weight.detach()[:, kept], bias)
+    a, b = linear.factors()
+    return _like(linear, a.detach(), b.detach()[:, kept], bias)
+
+
+def _like(linear: AnyLinear, a: Tensor, b: Tensor, bias: Tensor) -> AnyLinear:
+    """The product of the factors in the form of ``linear``."""
+    if isinstance(linear, PivotedLinear):
+        return pivoted_linear(a, b, bias)
+    return low_rank_linear(a, b, bias)
 
 
 def keep_neurons(block: Block, kept: Tensor) -> None:
@@ -66,5 +75,24 @@ def low_rank_linear(a: Tensor, b: Tensor, bias: Tensor) -> LowRankLinear:
     made.in_features, made.out_features, made.rank = b.shape[1], a.shape[0], a.shape[1]
     made.A = nn.Parameter(a.detach().clone().contiguous())
     made.B = nn.Parameter(b.detach().clone().contiguous())
+    made.bias = nn.Parameter(bias.detach().clone())
+    return made
+
+
+def pivoted_linear(a: Tensor, b: Tensor, bias: Tensor) -> AnyLinear:
+    """The product of the factors a [out, k] and b [k, in] in pivoted form.
+
+    It is dense where that is no larger: at a rank of ``min(out, in)`` or more.
+    """
+    out_features, rank = a.shape
+    in_features = b.shape[1]
+    if rank >= min(out_features, in_features):
+        return dense_linear(a @ b, bias)
+    rows, combinations, order = pivoted(a, b)
+    made = PivotedLinear(0, 0, 0)
+    made.in_features, made.out_features, made.rank = in_features, out_features, rank
+    made.B = nn.Parameter(rows)
+    made.C = nn.Parameter(combinations)
+    made.order = order
     made.bias = nn.Parameter(bias.detach().clone())
     return made

@@ -84,15 +84,41 @@ def balance(a: Tensor, b: Tensor) -> Factors:
     return (a.double() * a_scale).to(a.dtype), (b.double() * b_scale[:, None]).to(b.dtype)
 
 
-def break_even(out_features: int, in_features: int) -> int:
-    """The largest rank whose factors hold fewer parameters than the dense matrix; 0 if none.
+def pivoted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the product ``W = a b`` that give all others: ``(rows, combinations, order)``.
 
-    >>> break_even(256, 256), break_even(1024, 256)
-    (127, 204)
+    ``rows`` [k, in] are k rows of W, ``combinations`` [out - k, k] make the other rows from them,
+    and row i of W is row ``order[i]`` of ``[rows; combinations rows]``. Rows are picked one by
+    one, each the one farthest from the span of those before (of equal ones the first), which
+    keeps the combinations small. Computed in float64.
+
+    Source: QR with column pivoting (Businger and Golub 1965) on W^T; the form is the
+    interpolative decomposition (Cheng et al. 2005, SIAM J. Sci. Comput. 26, section 3).
     """
-    if out_features == 0 or in_features == 0:
-        return 0
-    return (out_features * in_features - 1) // (out_features + in_features)
+    _, triangle = torch.linalg.qr(b.double().T)  # b = triangle^T q^T, q with orthonormal columns
+    coordinates = a.double() @ triangle.T  # [out, k]: the rows of W in the basis q
+    picked = _farthest_rows(coordinates)
+    others = torch.ones(len(a), dtype=torch.bool, device=a.device)
+    others[picked] = False
+    chosen = coordinates[picked]
+    combinations = torch.linalg.lstsq(chosen.T, coordinates[others].T, driver="gelsd").solution.T
+    order = torch.empty(len(a), dtype=torch.int64, device=a.device)
+    order[torch.cat([picked, others.nonzero().flatten()])] = torch.arange(len(a), device=a.device)
+    rows = a.double()[picked] @ b.double()
+    return (*_as(a, rows, combinations), order)
+
+
+def _farthest_rows(rows: Tensor) -> Tensor:
+    """Indices [k] of k rows of [n, k], each farthest from the span of those before it."""
+    left = rows.clone()
+    picked: list[int] = []
+    for _ in range(rows.shape[1]):
+        distances = left.square().sum(1)
+        distances[picked] = -1.0
+        picked.append(int(distances.argmax()))
+        direction = left[picked[-1]] / left[picked[-1]].norm().clamp(min=1e-300)
+        left = left - torch.outer(left @ direction, direction)
+    return torch.tensor(picked, dtype=torch.int64, device=rows.device)
 
 
 def _statistics(statistics: Optional[MatrixStatistics]) -> MatrixStatistics:

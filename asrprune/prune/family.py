@@ -10,7 +10,7 @@ from typing import Any, Optional
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, write_json
 from asrprune.lm.checkpoint import load_checkpoint
-from asrprune.lm.layers import LowRankLinear
+from asrprune.lm.layers import DenseLinear, PivotedLinear
 from asrprune.lm.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.prune.methods.method import matrix_key, stored_parameters
 
@@ -117,13 +117,14 @@ def matrix_rows(
         if key not in reference:
             continue
         kept = stored_parameters(linear)
-        if isinstance(linear, LowRankLinear):
-            form = f"{linear.out_features} x {linear.rank} x {linear.in_features}"
-        else:
+        if isinstance(linear, DenseLinear):
             form = f"{linear.out_features} x {linear.in_features}"
             if masked:
                 kept = int(linear.weight.count_nonzero())
                 form += ", sparse"
+        else:
+            form = f"{linear.out_features} x {linear.rank} x {linear.in_features}"
+            form += ", pivoted" * isinstance(linear, PivotedLinear)
         rows.append(MatrixRow(key, reference[key], kept, form))
     return tuple(rows)
 

@@ -8,7 +8,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.layers import AnyLinear, DenseLinear
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Gate:
     attention head ``head_dim`` columns of ``attn.o``, a rank-one component a column of A.
 
     ``part`` names the parameter of ``linear`` that is cut: ``weight`` [out, in] of a dense
-    matrix, ``A`` [out, rank] or ``B`` [rank, in] of a low-rank one. ``cost`` is the number of
+    matrix, ``A`` [out, rank] or ``B`` [rank, in] of a factored one. ``cost`` is the number of
     prunable parameters that removing one tile saves. ``feeding`` [columns of the matrix] is the
     squared norm of the weights that make each input feature and vanish with it (None: nothing
     else vanishes).
@@ -56,15 +56,15 @@ class Gate:
     def features(self, x: Tensor) -> Tensor:
         """What the matrix multiplies, [..., columns], from the input x of the whole linear."""
         if self.part == "A":
-            assert isinstance(self.linear, LowRankLinear)
+            assert not isinstance(self.linear, DenseLinear)
             return nn.functional.linear(x, self.linear.B)
         return x
 
     def output_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient at the matrix's own output, from the one at the output of the linear."""
         if self.part == "B":
-            assert isinstance(self.linear, LowRankLinear)
-            return gradient @ self.linear.A
+            assert not isinstance(self.linear, DenseLinear)
+            return gradient @ self.linear.factors()[0]
         return gradient
 
     def tile_sum(self, values: Tensor) -> Tensor:
@@ -93,6 +93,6 @@ def entry(linear: AnyLinear) -> str:
 def whole(linear: AnyLinear) -> Tensor:
     """The matrix [out, in] that a linear stands for, without gradient."""
     with torch.no_grad():
-        if isinstance(linear, LowRankLinear):
-            return linear.product()
-        return linear.weight.detach()
+        if isinstance(linear, DenseLinear):
+            return linear.weight.detach()
+        return linear.product()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from asrprune.lm.batches import Batch, BatchStream, make_batch
+from asrprune.lm.layers import DenseLinear, PivotedLinear
 from asrprune.lm.loss import next_token_loss
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
@@ -19,12 +20,15 @@ from asrprune.prune.compaction import (
     keep_heads,
     keep_neurons,
     low_rank_linear,
+    pivoted_linear,
     replace_linear,
 )
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.distillation import distilling
-from asrprune.prune.factorisation import FACTORISATIONS, break_even, damped, plain_svd
+from asrprune.prune.factorisation import FACTORISATIONS, damped, plain_svd
 from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.methods.low_rank import rank_choices
+from asrprune.prune.methods.method import FORMS, Options
 from asrprune.prune.methods.repair import obs
 from asrprune.prune.plan import Plan, Recovery
 from asrprune.prune.recovery import Movement, recover
@@ -316,10 +320,52 @@ def test_obs_is_least_squares_and_for_one_weight_the_surgeons_update() -> None:
     assert torch.allclose(obs(weight, alone, gram).double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_break_even_is_the_last_rank_that_saves() -> None:
-    for out, inp in ((256, 256), (1024, 256), (1, 9), (3, 3)):
-        rank = break_even(out, inp)
-        assert rank * (out + inp) < out * inp <= (rank + 1) * (out + inp)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_matrix_is_factored_at_any_rank_that_saves_and_at_no_other(form: str) -> None:
+    model = tiny()  # 16 x 16 and 64 x 16
+    options = Options(form=form, multiple_of=1, min_rank=0, factorisation="svd")
+    plan = Plan(criterion="magnitude", method="low-rank", options=options)
+    unread = PruningData(TokenStream.from_sentences([]))
+    for choice in rank_choices(model, DataScorer(plan, unread, 0), options):
+        outer = 64 if "ffn" in choice.chain.name else 16
+        stored = [r * (outer + 16 - (r if form == "pivoted" else 0)) for r in range(17)]
+        saved = [16 * outer - size for size in stored if size < 16 * outer]
+        assert list(choice.chain.saved) == [0, *sorted(saved)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.data())
+def test_the_pivoted_form_is_the_product(out: int, inp: int, data: st.DataObject) -> None:
+    rank = data.draw(st.integers(0, min(out, inp)))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    a = torch.randn(out, rank, generator=generator)
+    b = torch.randn(rank, inp, generator=generator)
+    if data.draw(st.booleans()) and rank > 1:
+        a[:, 0] = a[:, 1]  # a product of lower rank than its factors
+    if data.draw(st.booleans()):
+        a[0] = 0.0
+    bias = torch.randn(out, generator=generator)
+    made = pivoted_linear(a, b, bias)
+    x = torch.randn(5, inp, generator=generator)
+    torch.testing.assert_close(made(x), x @ (a @ b).T + bias, atol=2e-5, rtol=1e-4)
+    sizes = [p.numel() for name, p in made.named_parameters() if name != "bias"]
+    if rank == min(out, inp):  # then it is no larger dense
+        assert isinstance(made, DenseLinear)
+        assert sum(sizes) == out * inp
+    else:
+        assert isinstance(made, PivotedLinear)
+        assert sum(sizes) == rank * (out + inp - rank)
+        torch.testing.assert_close(made.product(), a @ b, atol=2e-5, rtol=1e-4)
+
+
+def test_pivots_keep_the_combinations_small_and_the_product_exact() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(40, 12, generator=generator) * torch.logspace(0, -5, 12)
+    b = torch.randn(12, 30, generator=generator)
+    made = pivoted_linear(a, b, torch.zeros(40))
+    assert isinstance(made, PivotedLinear)
+    assert made.C.abs().max() < 5.0
+    assert (made.product() - a @ b).norm() < 1e-6 * (a @ b).norm()
 
 
 def test_compaction_computes_what_zeros_compute() -> None:

@@ -4,6 +4,7 @@ listed."""
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ from asrprune.text.corpus import TokenStream
 V = 30
 PRUNERS = [name for name, method in METHODS.items() if not method.fresh]
 FREE = Options(min_heads=0, min_width=0, min_rank=0)
+PIVOTED = replace(FREE, form="pivoted")
+VARIANTS = {
+    **{name: (name, FREE) for name in PRUNERS},
+    "low-rank, pivoted": ("low-rank", PIVOTED),
+    "low-rank+structured, pivoted": ("low-rank+structured", PIVOTED),
+}
+"""What is tested -> method and options."""
 TOKENS = torch.tensor([[1, 3, 4, 9], [1, 7, 7, 2]])
 
 
@@ -72,9 +80,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("method", PRUNERS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_every_criterion_with_every_method(criterion: str, method: str, case: str) -> None:
+def test_every_criterion_with_every_method(criterion: str, variant: str, case: str) -> None:
+    method, options = VARIANTS[variant]
     model = CASES[case]()
     dense = copy.deepcopy(model)
     plan = Plan(criterion=criterion, method=method, statistics_tokens=60)
@@ -84,7 +93,7 @@ def test_every_criterion_with_every_method(criterion: str, method: str, case: st
     shapes, kept_masks = [dense.shape], []
     for step, sparsity in enumerate((0.0, 0.25 * most, 0.5 * most, most)):
         keep = total - round(sparsity * total)
-        METHODS[method].apply(model, keep, DataScorer(plan, DATA, step), FREE, masks)
+        METHODS[method].apply(model, keep, DataScorer(plan, DATA, step), options, masks)
         left = sum(kept_parameters(model, FREE.matrices, masks).values())
         tolerance = {
             "unstructured": 0,

@@ -55,17 +55,10 @@ def best(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[len(scores) - count :].sort().values
 
 
-def unit_chain(name: str, scores: Tensor, kept: list[int], cost: int, extra: int = 0) -> Chain:
-    """Levels that keep ``kept`` units each (falling), where a unit costs ``cost`` parameters.
-
-    ``extra``: parameters that level 0 holds beyond those of its units (for a dense matrix against
-    the factors of all its components that is negative).
-    """
+def unit_chain(name: str, scores: Tensor, kept: Sequence[int], saved: Sequence[int]) -> Chain:
+    """Levels that keep the ``kept`` best units each (falling) and save ``saved`` parameters."""
     lost = torch.cat([scores.new_zeros(1), scores.sort().values.cumsum(0)])  # [n + 1]
-    saved = tuple(
-        0 if level == 0 else (kept[0] - count) * cost + extra for level, count in enumerate(kept)
-    )
-    return Chain(name, saved, tuple(float(lost[len(scores) - count]) for count in kept))
+    return Chain(name, tuple(saved), tuple(float(lost[len(scores) - count]) for count in kept))
 
 
 def kept_counts(now: int, most: int, least: int, multiple: int) -> list[int]:

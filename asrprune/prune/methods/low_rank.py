@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor
 
 from asrprune.core.tables import lookup
-from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear, PivotedLinear
 from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.compaction import low_rank_linear, replace_linear
-from asrprune.prune.factorisation import FACTORISATIONS, break_even
+from asrprune.prune.compaction import low_rank_linear, pivoted_linear, replace_linear
+from asrprune.prune.factorisation import FACTORISATIONS
 from asrprune.prune.gates import Gate, entry, whole
 from asrprune.prune.methods.choices import (
     Choice,
@@ -35,8 +36,9 @@ def low_rank(
     """Remove the rank-one components that lose least score per parameter saved, over all matrices.
 
     A copy of the model with every matrix factored at full rank is scored by the criterion. A
-    dense matrix stays as it is until a rank below break-even pays; ranks are multiples of
-    ``multiple_of``. Raises ValueError for a masked model or a size out of reach.
+    dense matrix stays as it is until a rank saves parameters: with two factors only one below
+    break-even does, in pivoted form every one. Ranks are multiples of ``multiple_of``. Raises
+    ValueError for a masked model or a size out of reach.
     """
     refuse_masks(masks)
     shrink(model, keep, rank_choices(model, scorer, options), options)
@@ -44,7 +46,7 @@ def low_rank(
 
 def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the rank of every matrix can go down, one choice each."""
-    factored = _factored(model, scorer, options)
+    factored = _factored(_opened(model), scorer, options)
     stored = {(index, name): linear for index, name, linear in model.linears()}
     gates, places = [], []
     for index, name, linear in factored.linears():
@@ -55,18 +57,38 @@ def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list
     for place, gate, score in zip(places, gates, scorer.scores(factored, gates)):
         units = score.double().sum(0)
         chain, counts = _chain(gate, stored[place], units, options)
-        choices.append(Choice(chain, partial(_keep_best, model, place, gate, units, counts)))
+        make = pivoted_linear if options.form == "pivoted" else low_rank_linear
+        choices.append(Choice(chain, partial(_keep_best, model, place, gate, units, counts, make)))
     return choices
 
 
 def _keep_best(
-    model: TransformerLM, place: Place, gate: Gate, scores: Tensor, counts: list[int], level: int
+    model: TransformerLM,
+    place: Place,
+    gate: Gate,
+    scores: Tensor,
+    counts: list[int],
+    make: Callable[[Tensor, Tensor, Tensor], AnyLinear],
+    level: int,
 ) -> None:
     linear = gate.linear
     assert isinstance(linear, LowRankLinear)
     kept = best(scores, counts[level])
     a, b = linear.A.detach()[:, kept], linear.B.detach()[kept]
-    replace_linear(model, *place, low_rank_linear(a, b, linear.bias))
+    replace_linear(model, *place, make(a, b, linear.bias))
+
+
+def _opened(model: TransformerLM) -> TransformerLM:
+    """The model with every pivoted matrix as two factors; the same object if there is none."""
+    pivoted = [one for one in model.linears() if isinstance(one[2], PivotedLinear)]
+    if not pivoted:
+        return model
+    opened = copy.deepcopy(model)
+    for index, name, linear in pivoted:
+        assert isinstance(linear, PivotedLinear)
+        a, b = linear.factors()
+        replace_linear(opened, index, name, low_rank_linear(a.detach(), b.detach(), linear.bias))
+    return opened
 
 
 def _factored(model: TransformerLM, scorer: Scorer, options: Options) -> TransformerLM:
@@ -123,11 +145,15 @@ def _chain(
     gate: Gate, linear: AnyLinear, scores: Tensor, options: Options
 ) -> tuple[Chain, list[int]]:
     """Levels from the matrix as stored down to the smallest rank."""
+    before = stored_parameters(linear)
     units = len(scores)
-    most = units - 1
-    extra = 0
-    if isinstance(linear, DenseLinear):
-        most = min(break_even(linear.out_features, linear.in_features), units)
-        extra = stored_parameters(linear) - units * gate.cost
+    saving = [rank for rank in range(units + 1) if _stored(rank, gate, options) < before]
+    most = max(saving, default=0)
     counts = kept_counts(units, most, options.min_rank, options.multiple_of)
-    return unit_chain(gate.key, scores, counts, gate.cost, extra), counts
+    saved = [0, *(before - _stored(rank, gate, options) for rank in counts[1:])]
+    return unit_chain(gate.key, scores, counts, saved), counts
+
+
+def _stored(rank: int, gate: Gate, options: Options) -> int:
+    """Parameters of a matrix of this rank in the form of ``options``."""
+    return rank * (gate.cost - rank if options.form == "pivoted" else gate.cost)

@@ -8,7 +8,7 @@ from typing import Callable, Protocol
 
 from torch import Tensor
 
-from asrprune.lm.layers import AnyLinear, LowRankLinear
+from asrprune.lm.layers import AnyLinear
 from asrprune.lm.shape import BLOCK_LINEARS
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.gates import Gate
@@ -40,7 +40,8 @@ class Options:
     never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons of each block,
     rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
     matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
-    already factored one are made again from its product at every step. ``repair`` (of the mask
+    already factored one are made again from its product at every step. ``form``: what low rank
+    stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``repair`` (of the mask
     methods) says what the weights that stay do about those that go. ``depth_unit``: method depth
     removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.
     """
@@ -54,6 +55,7 @@ class Options:
     min_share: float = 0.01
     factorisation: str = "two-sided"
     refactor: bool = True
+    form: str = "factors"
     repair: str = "none"
     depth_unit: str = "sublayer"
 
@@ -65,6 +67,10 @@ class Options:
             raise ValueError(f"scope {self.scope!r}; known: {', '.join(SCOPES)}")
         if self.depth_unit not in DEPTH_UNITS:
             raise ValueError(f"depth_unit {self.depth_unit!r}; known: {', '.join(DEPTH_UNITS)}")
+        if self.form not in FORMS:
+            raise ValueError(f"form {self.form!r}; known: {', '.join(FORMS)}")
+        if self.form == "pivoted" and not self.refactor:
+            raise ValueError("refactor is False; expected True, as a pivoted matrix is one product")
         if self.multiple_of < 1:
             raise ValueError(f"multiple_of is {self.multiple_of}; expected >= 1")
         for field in ("min_heads", "min_width", "min_rank"):
@@ -75,6 +81,7 @@ class Options:
 
 
 SCOPES = ("global", "matrix", "row")
+FORMS = ("factors", "pivoted")
 DEPTH_UNITS = ("sublayer", "block")
 
 
@@ -103,9 +110,7 @@ def matrix_key(index: int, name: str) -> str:
 
 def stored_parameters(linear: AnyLinear) -> int:
     """Parameters of a matrix as stored, without its bias."""
-    if isinstance(linear, LowRankLinear):
-        return linear.A.numel() + linear.B.numel()
-    return linear.weight.numel()
+    return sum(one.numel() for name, one in linear.named_parameters() if name != "bias")
 
 
 def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[str, int]:

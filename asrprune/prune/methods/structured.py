@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from asrprune.lm.layers import AnyLinear, LowRankLinear
+from asrprune.lm.layers import AnyLinear, DenseLinear
 from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.transformer import Block, TransformerLM
 from asrprune.prune.compaction import keep_heads, keep_neurons
@@ -48,7 +48,8 @@ def group_choices(model: TransformerLM, scorer: Scorer, options: Options) -> lis
     for gate, score in zip(gates, scorer.scores(model, gates)):
         units = score.double().sum(0)
         counts = _levels(gate, len(units), options)
-        chain = unit_chain(gate.key, units, counts, gate.cost)
+        saved = [(len(units) - count) * gate.cost for count in counts]
+        chain = unit_chain(gate.key, units, counts, saved)
         choices.append(Choice(chain, partial(_keep_best, model, gate.key, units, counts)))
     return choices
 
@@ -93,12 +94,12 @@ def _gate(key: str, out: AnyLinear, source: AnyLinear, columns: int, cost: int) 
 
 def _output_cost(linear: AnyLinear) -> int:
     """Parameters that one output of a matrix holds."""
-    return linear.rank if isinstance(linear, LowRankLinear) else linear.in_features
+    return linear.in_features if isinstance(linear, DenseLinear) else linear.rank
 
 
 def _input_cost(linear: AnyLinear) -> int:
     """Parameters that one input of a matrix holds."""
-    return linear.rank if isinstance(linear, LowRankLinear) else linear.out_features
+    return linear.out_features if isinstance(linear, DenseLinear) else linear.rank
 
 
 def _levels(gate: Gate, units: int, options: Options) -> list[int]:
