@@ -20,6 +20,7 @@ from asrprune.lm.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.layers import DenseLinear
 from asrprune.lm.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.embedding import factor_embedding
 from asrprune.prune.family import (
     FAMILY,
     Family,
@@ -110,6 +111,10 @@ class FamilyRun:
     def _fresh_state(self) -> RunState:
         model = copy.deepcopy(self.parent.model)
         masks = {key: mask.clone() for key, mask in self.start_masks.items()}
+        rank = self.plan.options.embedding_rank
+        if rank:
+            batches = DataScorer(self.plan, self.data, 0).batches(model)
+            model.embedding = factor_embedding(model, rank, batches, self.plan.statistics_tokens)
         return RunState(model, masks, list(self.parent.history))
 
     def _step(self, state: RunState, steps: Sequence[PruningStep]) -> Optional[Member]:

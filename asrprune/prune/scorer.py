@@ -61,9 +61,10 @@ class DataScorer:
     ) -> list[MatrixStatistics]:
         """Statistics over the plan's statistics tokens, of other sentences at every step."""
         limit = self._plan.statistics_tokens
-        return collect(model, gates, self._batches(model), needs, limit)
+        return collect(model, gates, self.batches(model), needs, limit)
 
-    def _batches(self, model: TransformerLM) -> Iterator[Batch]:
+    def batches(self, model: TransformerLM) -> Iterator[Batch]:
+        """Training sentences that fit the model, drawn for this step, on its device: one epoch."""
         positions = model.positions.shape[0]
         budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
         seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches

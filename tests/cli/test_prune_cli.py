@@ -257,3 +257,29 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
     ):
         assert prune(place, *flags, out="-".join(flags)) == 2
         assert message in capsys.readouterr().err
+
+
+def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--set", "options.form=pivoted", "--set", "options.embedding_rank=8"]
+    flags = ["--method", "low-rank", "--fine-tune-tokens", "300", "--steps", "2", *options]
+    assert prune(place, *flags, "--sparsity", "0.2,0.4") == 0
+    member = read_family(place / "out").members[1]
+    assert "pivoted" in {row.form.rpartition(", ")[2] for row in member.matrices}
+    saved = load_checkpoint(place / "out" / member.folder).model
+    assert saved.shape.embedding_rank == 8
+    linears = {"low_rank": 0, "pivoted": 0, "dense": 0}
+    for _, _, linear in saved.linears():
+        linears[linear.shape.kind] += 1
+    assert linears["pivoted"] > 0
+    assert linears["low_rank"] == 0
+    stored = sum(p.numel() for p in saved.blocks.parameters() if p.ndim == 2)
+    assert stored == round((1 - member.measured) * 2 * 12 * 32 * 32)
+    further = ["--method", "low-rank", "--sparsity", "0.6", "--set", "options.form=pivoted"]
+    assert prune(place, *further, lm=f"out/{member.folder}", out="next") == 0
+    assert read_family(place / "next").members[0].measured == pytest.approx(0.6, abs=0.02)
+    capsys.readouterr()
+    again = ["--sparsity", "0.6", "--set", "options.embedding_rank=20"]
+    assert prune(place, *again, lm=f"out/{member.folder}", out="no") != 0
+    assert "1 <= embedding_rank <= 7" in capsys.readouterr().err

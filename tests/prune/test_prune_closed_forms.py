@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from asrprune.lm.batches import Batch, BatchStream, make_batch
+from asrprune.lm.batches import IGNORED, Batch, BatchStream, make_batch
 from asrprune.lm.layers import DenseLinear, PivotedLinear
 from asrprune.lm.loss import next_token_loss
 from asrprune.lm.shape import ModelShape
@@ -25,6 +25,7 @@ from asrprune.prune.compaction import (
 )
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.distillation import distilling
+from asrprune.prune.embedding import factor_embedding
 from asrprune.prune.factorisation import FACTORISATIONS, damped, plain_svd
 from asrprune.prune.gates import Gate, tile_sum
 from asrprune.prune.methods.low_rank import rank_choices
@@ -366,6 +367,39 @@ def test_pivots_keep_the_combinations_small_and_the_product_exact() -> None:
     assert isinstance(made, PivotedLinear)
     assert made.C.abs().max() < 5.0
     assert (made.product() - a @ b).norm() < 1e-6 * (a @ b).norm()
+
+
+def test_a_factored_embedding_loses_least_of_the_logits() -> None:
+    model = tiny()
+    whole = model.embedding.weight.detach().clone()
+    made = factor_embedding(model, 5, batches(), 10**9)
+    assert made.weight.shape == (V, 5)
+    assert made.projection is not None
+    hidden, targets = [], []
+    for one in batches():
+        scored = one.targets != IGNORED
+        hidden.append(model(one.tokens)[0][scored].detach())
+        targets.append(one.targets[scored])
+    share = torch.bincount(torch.cat(targets), minlength=V) + 1.0
+    share /= share.sum()
+
+    def lost(near: torch.Tensor) -> float:
+        change = torch.cat(hidden) @ (whole - near).T  # [N, V]
+        return float((change.square().mean(0) * share).sum())
+
+    found = lost((made.weight @ made.projection).detach())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        noise = 0.02 * torch.randn(made.weight.shape, generator=generator)
+        assert lost(((made.weight + noise) @ made.projection).detach()) > found
+    left, values, right = torch.linalg.svd(whole, full_matrices=False)
+    assert lost((left[:, :5] * values[:5]) @ right[:5]) > found
+    again = copy.deepcopy(model)
+    again.embedding = made
+    smaller = factor_embedding(again, 3, batches(), 10**9)
+    assert smaller.weight.shape == (V, 3)
+    with pytest.raises(ValueError, match="1 <= embedding_rank <= 4"):
+        factor_embedding(again, 5, batches(), 10**9)
 
 
 def test_compaction_computes_what_zeros_compute() -> None:

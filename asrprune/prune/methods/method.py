@@ -41,7 +41,9 @@ class Options:
     rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
     matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
     already factored one are made again from its product at every step. ``form``: what low rank
-    stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``repair`` (of the mask
+    stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``embedding_rank`` factors
+    the tied embedding before the first step (0: it stays as it is; see prune/embedding.py); it is
+    no part of the sparsity. ``repair`` (of the mask
     methods) says what the weights that stay do about those that go. ``depth_unit``: method depth
     removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.
     """
@@ -56,6 +58,7 @@ class Options:
     factorisation: str = "two-sided"
     refactor: bool = True
     form: str = "factors"
+    embedding_rank: int = 0
     repair: str = "none"
     depth_unit: str = "sublayer"
 
@@ -73,7 +76,7 @@ class Options:
             raise ValueError("refactor is False; expected True, as a pivoted matrix is one product")
         if self.multiple_of < 1:
             raise ValueError(f"multiple_of is {self.multiple_of}; expected >= 1")
-        for field in ("min_heads", "min_width", "min_rank"):
+        for field in ("min_heads", "min_width", "min_rank", "embedding_rank"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} is {getattr(self, field)}; expected >= 0")
         if not 0.0 <= self.min_share <= 1.0:
