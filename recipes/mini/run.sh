@@ -23,7 +23,7 @@ train_conf=recipes/mini/conf/train.json
 ngram_order=3
 nbest=100
 sparsities=0.3,0.5,0.7
-# method:criterion:schedule
+# method:criterion:schedule, or a plan file such as recipes/mini/conf/plan-combined.json
 plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
   unstructured:magnitude:cubic"
 fine_tune_tokens=300000
@@ -36,7 +36,7 @@ if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
   train_conf=recipes/mini/conf/train-quick.json
   nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
-  plans="low-rank:magnitude:one-shot structured:taylor-squared:cubic"
+  plans="low-rank:magnitude:one-shot recipes/mini/conf/plan-combined.json"
 fi
 
 help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
@@ -110,12 +110,21 @@ stage_lm() {
 
 stage_prune() { # one family of sizes a plan
   for plan in $plans; do
-    IFS=: read -r method criterion schedule <<<"$plan"
-    asrprune prune --lm "$exp/lm/dense" --data "$data" --method "$method" \
-      --criterion "$criterion" --schedule "$schedule" --sparsity "$sparsities" \
+    if [ -f "$plan" ]; then
+      what=(--plan "$plan")
+    else
+      IFS=: read -r method criterion schedule <<<"$plan"
+      what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
+    fi
+    asrprune prune --lm "$exp/lm/dense" --data "$data" "${what[@]}" --sparsity "$sparsities" \
       --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
-      --out "$exp/lm/$method-$criterion-$schedule"
+      --out "$exp/lm/$(name_of "$plan")"
   done
+}
+
+name_of() { # of a plan: its three axes, or its file's name
+  local name=${1//:/-}
+  basename "$name" .json
 }
 
 # "NAME PATH" of every LM: the dense one, the n-gram, each member of each family
@@ -123,8 +132,8 @@ list_lms() {
   echo "dense $exp/lm/dense"
   echo "ngram $exp/lm/ngram.arpa"
   for plan in $plans; do
-    for folder in "$exp/lm/${plan//:/-}"/sparsity-*; do
-      echo "${plan//:/-}-${folder##*-} $folder"
+    for folder in "$exp/lm/$(name_of "$plan")"/sparsity-*; do
+      echo "$(name_of "$plan")-${folder##*-} $folder"
     done
   done
 }

@@ -22,6 +22,7 @@ import synthesise  # noqa: E402
 import train_ngram  # noqa: E402
 
 from asrprune.errors import InputError  # noqa: E402
+from asrprune.prune.plan import Plan, read_plan  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +296,10 @@ def test_kaldingram_is_normalised(tmp_path: Path) -> None:
         total = sum(10 ** (lm.score(f"{context} {word}", eos=False) - base) for word in seen)
         total += 10 ** (lm.score(context) - base)
         assert total == pytest.approx(1.0, abs=1e-4)
+
+
+def test_plan_files_are_plans_that_differ_from_the_default() -> None:
+    files = sorted((Path(__file__).parents[2] / "recipes/mini/conf").glob("plan-*.json"))
+    assert files
+    for file in files:
+        assert read_plan(file, Plan()) != Plan(), file
