@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from asrprune.lm.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.layers import AnyLinear, DenseLinear
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
+from asrprune.prune import loop
 from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.loop import prune_family
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.method import Masks, kept_parameters, prunable_parameters
+from asrprune.prune.methods.method import (
+    Masks,
+    kept_parameters,
+    prunable_parameters,
+    stored_parameters,
+)
 from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.plan import Plan
 from asrprune.prune.schedules import SCHEDULES, budget_of, one_run
@@ -236,6 +246,46 @@ def test_scopes_remove_the_same_share_everywhere(scope: str) -> None:
     for mask in masks.values():
         shares = mask.float().mean() if scope == "matrix" else mask.float().mean(1)
         assert torch.allclose(shares, torch.full_like(shares, 0.25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("method", PRUNERS)
+def test_every_criterion_method_and_schedule_makes_a_family(
+    method: str, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved members load without flags, have the size that was asked, and are nested."""
+    monkeypatch.setattr(loop, "plot_if_possible", lambda folder, family: None)
+    (tmp_path / "pieces").write_bytes(b"pieces")
+    dense = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
+    sizes = (0.2, 0.4)
+    off = {"depth": 0.18, "structured": 0.1, "low-rank": 0.06, "low-rank+structured": 0.06}
+    for criterion in CRITERIA:
+        options = Options(min_width=1, min_rank=1, multiple_of=1)
+        plan = Plan(criterion, method, schedule, sizes, 3, 64, 0.5, 60, options=options)
+        out = tmp_path / criterion
+        parent = load_checkpoint(dense)
+        family = prune_family(parent, DATA, plan, out, {}, {})
+        assert [member.asked for member in family.members] == list(sizes)
+        before = None
+        for member in family.members:
+            assert abs(member.measured - member.asked) <= off.get(method, 0.003), criterion
+            saved = load_checkpoint(out / member.folder).model
+            assert torch.isfinite(logits(saved)).all()
+            kept = {f"{i}.{name}": linear for i, name, linear in saved.linears()}
+            assert member.faster != METHODS[method].masks
+            for key, linear in kept.items() if before and schedule != "one-shot" else ():
+                assert _nested(before[key], linear), (criterion, key)
+            before = kept
+
+
+def _nested(large: AnyLinear, small: AnyLinear) -> bool:
+    """Nothing is in the smaller matrix that was gone from the larger one."""
+    if isinstance(large, DenseLinear) and isinstance(small, DenseLinear):
+        if large.weight.shape == small.weight.shape:
+            return not (small.weight[large.weight == 0]).any()
+        return small.weight.numel() <= large.weight.numel()
+    return stored_parameters(small) <= stored_parameters(large)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
