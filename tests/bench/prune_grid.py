@@ -24,7 +24,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -67,6 +67,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
     )
+    rates = Recovery().optimizer
+    parser.add_argument("--lr", type=float, default=rates.lr, help="of the recovery, AdamW's part")
+    parser.add_argument("--muon-lr", type=float, default=rates.muon_lr, help="Muon's part")
     parser.add_argument("--valid-sentences", type=int, help="valid sentences to use (default: all)")
     parser.add_argument("--part", help="I/N: prune every N-th cell from the I-th on, print nothing")
     parser.add_argument("--nbest", help="n-best lists to measure the speed on")
@@ -116,8 +119,12 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
             schedule=schedule,
             steps=args.steps,
             statistics_tokens=args.statistics_tokens,
-            recovery=Recovery(batch_tokens=args.batch_tokens),
+            recovery=Recovery(
+                batch_tokens=args.batch_tokens,
+                optimizer=replace(Recovery().optimizer, lr=args.lr, muon_lr=args.muon_lr),
+            ),
         )
+        runs: list[tuple[tuple[float, ...], int]]
         if schedule == "one-shot":
             runs = [((size,), count) for count, size in enumerate(reachable, start=1)]
         else:
