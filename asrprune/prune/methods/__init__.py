@@ -9,13 +9,14 @@ from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
 from asrprune.prune.methods.scratch import scratch
 from asrprune.prune.methods.structured import structured
-from asrprune.prune.methods.unstructured import block_4x1, unstructured
+from asrprune.prune.methods.unstructured import block_4x1, block_16x1, unstructured
 
 METHODS: dict[str, Method] = {
     "unstructured": Method(unstructured, "single weights", masks=True),
     "2:4": Method(two_of_four, "2 weights of every 4 along the input", masks=True),
     "4:8": Method(four_of_eight, "4 weights of every 8 along the input", masks=True),
     "block-4x1": Method(block_4x1, "4 weights along the output", masks=True),
+    "block-16x1": Method(block_16x1, "16 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
     "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),

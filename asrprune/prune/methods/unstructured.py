@@ -1,4 +1,4 @@
-"""Unstructured: the weights (or 4x1 blocks) with the lowest scores become zero."""
+"""Unstructured: the weights (or blocks of them) with the lowest scores become zero."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def block_4x1(
     outputs is not a multiple of 4.
     """
     _mask_tiles(model, keep, scorer, options, masks, rows=4)
+
+
+def block_16x1(
+    model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
+) -> None:
+    """The same with blocks of 16 outputs: a whole vector register of weights."""
+    _mask_tiles(model, keep, scorer, options, masks, rows=16)
 
 
 def element_gates(model: TransformerLM, options: Options, rows: int) -> list[Gate]:
