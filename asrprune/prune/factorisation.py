@@ -25,6 +25,21 @@ def plain_svd(weight: Tensor, statistics: Optional[MatrixStatistics] = None) -> 
     return _as(weight, left * values, right)
 
 
+def fisher_weighted(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors:
+    """The first k components lose least of ``sum_i E[g_i^2] ||row i of D||^2``, D what is left out.
+
+    g is the loss gradient at the output: rows count by how much the loss feels their output.
+    With R the diagonal matrix of the roots: U S V^T = R W, A = R^-1 U S, B = V^T.
+
+    Source: Hsu et al. 2022 (FWSVD, arXiv 2207.00112), eq. 6, which sums the squared gradients of
+    a row's weights; these are E[g_i^2] E||x||^2 where output gradient and input are independent.
+    """
+    squares = damped(_statistics(statistics).need("output_gram").double()).diagonal()
+    rows = squares.sqrt()[:, None]  # [out, 1]
+    left, values, right = torch.linalg.svd(rows * weight.double(), full_matrices=False)
+    return _as(weight, left * values / rows, right)
+
+
 def activation_aware(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors:
     """The first k components lose least of the output: ``E||W x - A_k B_k x||^2`` is minimal.
 
@@ -66,6 +81,7 @@ def two_sided(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors
 
 FACTORISATIONS: dict[str, tuple[Factorisation, frozenset[str]]] = {
     "svd": (plain_svd, frozenset()),
+    "fisher-weighted": (fisher_weighted, frozenset({"output_gram"})),
     "activation-aware": (activation_aware, frozenset({"gram"})),
     "two-sided": (two_sided, frozenset({"gram", "output_gram"})),
 }
