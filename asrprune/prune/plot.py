@@ -35,7 +35,7 @@ def write_plot(folder: PathLike, family: Family) -> None:
     axes.set_ylabel("fraction removed")
     axes.grid(alpha=0.25)
     if family.members:
-        axes.legend(title="sparsity asked")
+        figure.legend(title="sparsity asked", loc="outside right upper")
     with write_binary(Path(folder) / PLOT) as stream:
         figure.savefig(stream, format="svg", metadata={"Date": None})
 
