@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asrprune.prune.plan import Plan
 
 EXAMPLE = (
     "example: asrprune prune --lm exp/lm --data data --criterion kfac --method low-rank "
@@ -84,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other key of the plan, as options.min_rank=16 or recovery.optimizer.lr=0.001",
+        help=f"any other key of the plan; they are, with their defaults: {_other_keys(default)}",
     )
     parser.add_argument(
         "--seed", type=int, default=unset, help=f"random seed (default: {default.seed})"
@@ -132,6 +135,18 @@ def run(args: argparse.Namespace) -> None:
     identity = {"lm": digest, "data": corpus.digest}
     family = prune_family(parent, data, plan, args.out, made, identity)
     sys.stdout.write(family_table(family) + "\n")
+
+
+def _other_keys(default: Plan) -> str:
+    """``options.scope="global", ...``: the keys that have no flag of their own."""
+    import json
+
+    from asrprune.core.config import flat
+
+    nested = {key: value for key, value in flat(default).items() if "." in key}
+    nested.pop("recovery.distill")
+    nested["hold"] = default.hold
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(nested.items()))
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
