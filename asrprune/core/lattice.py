@@ -189,17 +189,23 @@ def sorted_lattice(lattice: Lattice) -> Lattice:
     States and arcs on no path from start to final are left out; with no path at all, the result
     has the states 0 (start) and 1 (final) and no arc. Raises ValueError on a cycle.
     """
+    return sorted_arcs(lattice)[0]
+
+
+def sorted_arcs(lattice: Lattice) -> tuple[Lattice, Ints]:
+    """``sorted_lattice`` and, for each of its arcs, the arc's number in ``lattice``."""
     order = topological_order(lattice)
     useful = _reached(lattice, order, forward=True) & _reached(lattice, order, forward=False)
     if not useful[lattice.start]:
         nothing = take_arcs(lattice, np.zeros(lattice.n_arcs, dtype=bool))
-        return replace(nothing, n_states=2, start=0, final=1, times=None)
+        empty = replace(nothing, n_states=2, start=0, final=1, times=None)
+        return empty, np.zeros(0, dtype=np.int64)
     kept = order[useful[order]]
     number = np.full(lattice.n_states, -1, dtype=np.int64)
     number[kept] = np.arange(len(kept))
     arcs = np.flatnonzero(useful[lattice.src] & useful[lattice.dst])
     arcs = arcs[np.lexsort((number[lattice.dst[arcs]], number[lattice.src[arcs]]))]
-    return replace(
+    result = replace(
         lattice,
         n_states=len(kept),
         start=int(number[lattice.start]),
@@ -211,6 +217,7 @@ def sorted_lattice(lattice: Lattice) -> Lattice:
         lm=None if lattice.lm is None else lattice.lm[arcs],
         times=None if lattice.times is None else lattice.times[kept],
     )
+    return result, arcs
 
 
 def take_arcs(lattice: Lattice, keep: NDArray[Any]) -> Lattice:
