@@ -67,6 +67,20 @@ class NgramLM:
             log_probs[oov] = self._oov_log_prob
         return log_probs, oov
 
+    def begin(self) -> Any:
+        """KenLM's state behind ``<s>``."""
+        state = _kenlm().State()
+        self._model.BeginSentenceWrite(state)
+        return state
+
+    def step(self, state: Any, word: str) -> tuple[float, Any]:
+        """ln P(word | state), where the word may be ``</s>``, and the state behind it."""
+        after = _kenlm().State()
+        score = self._model.BaseFullScore(state, word, after)
+        if score.oov and self._oov_log_prob is not None:
+            return self._oov_log_prob, after
+        return float(score.log_prob) * LN_10, after
+
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
         return [
@@ -75,11 +89,16 @@ class NgramLM:
         ]
 
 
-def _load(path: str) -> Any:
+def _kenlm() -> Any:
     try:
         import kenlm
     except ImportError:
         raise MissingPackage("kenlm", "ngram") from None
+    return kenlm
+
+
+def _load(path: str) -> Any:
+    kenlm = _kenlm()
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE

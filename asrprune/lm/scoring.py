@@ -92,9 +92,9 @@ class TransformerScorer:
         self.engine = engine
         self.options = options or ScoringOptions()
         self.stats = ScoringStats()
-        self._encode_batch = encode_batch
-        self._limit = max_positions - 1
-        self._bos, self._eos = bos, eos
+        self.encode_batch = encode_batch
+        self.limit = max_positions - 1
+        self.bos, self.eos = bos, eos
         self._name = name
 
     @property
@@ -124,17 +124,17 @@ class TransformerScorer:
     def _encode_lists(self, lists: Sequence[Sequence[str]]) -> list[list[list[int] | None]]:
         """Token ids of every sentence; None where the policy gives it -inf."""
         flat = [sentence for sentences in lists for sentence in sentences]
-        ids = iter(self._encode_batch(flat) if flat else [])
+        ids = iter(self.encode_batch(flat) if flat else [])
         encoded: list[list[list[int] | None]] = []
         for number, sentences in enumerate(lists):
             here: list[list[int] | None] = []
             for index, sentence in enumerate(sentences):
                 tokens = next(ids)
-                if len(tokens) <= self._limit:
+                if len(tokens) <= self.limit:
                     here.append(tokens)
                     continue
                 if self.options.over_long == "error":
-                    problem = f"has {len(tokens)} tokens; the model takes at most {self._limit}"
+                    problem = f"has {len(tokens)} tokens; the model takes at most {self.limit}"
                     raise UnscorableError((number, index), sentence, problem)
                 here.append(None)
             encoded.append(here)
@@ -142,8 +142,8 @@ class TransformerScorer:
 
     def _score_block(self, block: list[list[list[int] | None]]) -> list[NDArray[np.float64]]:
         kept = [[ids for ids in hyps if ids is not None] for hyps in block]
-        forest = build_forest(kept, self._bos)
-        flat = self._score_forest(forest) if len(forest) else np.zeros(0)
+        forest = build_forest(kept, self.bos)
+        flat = self.run_forest(forest).sentence_scores() if len(forest) else np.zeros(0)
         scores = []
         position = 0
         for hyps, good in zip(block, kept):
@@ -159,21 +159,21 @@ class TransformerScorer:
         )
         return scores
 
-    def _score_forest(self, forest: Forest) -> NDArray[np.float64]:
-        """The scores of the forest's hypotheses, in the order in which it was built."""
+    def run_forest(self, forest: Forest) -> BatchPlan:
+        """All that the forest's hypotheses want to know, computed. Raises as ``score_lists``."""
         budget = self.options.token_budget
         deepest = int(forest.depth.max()) + 1
         if budget < deepest:
             raise ValueError(f"token budget is {budget}; the longest hypothesis needs {deepest}")
         width = min(budget, max(self.options.row_width, 2 * deepest))
-        plan = BatchPlan(forest, self._eos)
+        plan = BatchPlan(forest, self.eos)
         computed = 0
         for rows in pack(list(cut(forest, width)), width, budget):
             batch, answered = plan.batch(rows)
             plan.store(answered, self.engine.log_probs(batch))
             computed += batch.tokens.size
         self.stats += ScoringStats(unique_tokens=plan.wanted, computed=computed)
-        return plan.sentence_scores()
+        return plan
 
 
 def _blocks(lists: list[list[list[int] | None]]) -> Iterator[list[list[list[int] | None]]]:

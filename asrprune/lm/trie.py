@@ -262,14 +262,20 @@ class BatchPlan:
     def sentence_scores(self) -> NDArray[np.float64]:
         """ln P of every hypothesis, ``</s>`` included, summed in float64 from the root down."""
         forest = self._forest
-        total = np.zeros(len(forest))
-        total[self._children] = self._results[: len(self._children)]
+        total, final = self.token_scores()
         by_depth = np.argsort(forest.depth, kind="stable")
         starts = np.searchsorted(forest.depth[by_depth], np.arange(2, forest.depth.max() + 2))
         for low, high in zip(starts[:-1], starts[1:]):
             level = by_depth[low:high]
             total[level] += total[forest.parent[level]]
-        final = np.zeros(len(forest))
-        final[self._end_nodes] = self._results[len(self._children) :]
         scores: NDArray[np.float64] = (total + final)[forest.ends]
         return scores
+
+    def token_scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """ln p of every node's token given the path before it (0 for a root), and of ``</s>``
+        behind the nodes at which a hypothesis ends (0 elsewhere), [nodes] both."""
+        token = np.zeros(len(self._forest))
+        token[self._children] = self._results[: len(self._children)]
+        final = np.zeros(len(self._forest))
+        final[self._end_nodes] = self._results[len(self._children) :]
+        return token, final

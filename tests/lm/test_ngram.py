@@ -114,3 +114,26 @@ def test_bad_file(tmp_path: Path, content: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         NgramLM(tmp_path / "none.arpa")
+
+
+def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> None:
+    from asrprune.lm.prefixes import SENTENCE_END, NgramPrefixes
+    from asrprune.lm.word_scores import word_scorer
+
+    lm = NgramLM(arpa)
+    for text in LOG10_SUMS:
+        (words,) = word_scorer(lm).score_words([[text.split()]])
+        prefixes = NgramPrefixes(lm)
+        state = prefixes.root(0)
+        for word, value in zip([*text.split(), SENTENCE_END], words[0]):
+            assert prefixes.score([(state, word)])[0] == pytest.approx(value, abs=1e-6)
+            prefixes.keep([state])
+            state = prefixes.child(state, word)
+        assert words[0].sum() == pytest.approx(LOG10_SUMS[text] * math.log(10), abs=1e-6)
+
+
+def test_prefixes_replace_the_score_of_unknown_words_too(without_unknown: Path) -> None:
+    from asrprune.lm.prefixes import NgramPrefixes
+
+    prefixes = NgramPrefixes(NgramLM(without_unknown, oov_log_prob=-7.5))
+    assert prefixes.score([(prefixes.root(0), "x")]).tolist() == [-7.5]

@@ -1,0 +1,160 @@
+"""Words behind prefixes: the same scores as whole sentences, however little memory there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrprune.lm.cached_prefixes import CachedPrefixes, PrefixOptions
+from asrprune.lm.engines import EngineOptions, TorchEngine
+from asrprune.lm.prefixes import SENTENCE_END
+from asrprune.lm.scoring import TransformerScorer, UnscorableError
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.word_scores import WordEncoder, word_scorer
+
+POSITIONS = 12
+CPU = EngineOptions(threads=1, device="cpu")
+WORDS = {"a": [3], "ab": [3, 4], "abc": [3, 4, 5], "b": [4], "cc": [5, 5], "d": [6]}
+
+
+def encode_batch(texts):
+    return [[token for word in text.split() for token in WORDS[word]] for text in texts]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(7)
+    made = TransformerLM(ModelShape.uniform(9, 16, 2, 2, max_positions=POSITIONS)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(5.0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(model):
+    return TransformerScorer(TorchEngine(model, torch.float32, CPU), encode_batch, POSITIONS)
+
+
+def prefixes(model, slots=1000, **options):
+    one = CachedPrefixes(model, WordEncoder(encode_batch), engine=CPU)
+    size = one._store.slot_bytes * slots
+    made = PrefixOptions(cache_bytes=size, **options)
+    return CachedPrefixes(model, WordEncoder(encode_batch), engine=CPU, options=made)
+
+
+SENTENCES = st.lists(st.sampled_from(sorted(WORDS)), max_size=3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(SENTENCES, max_size=6), max_size=3))
+def test_word_scores_add_up_to_the_sentence(whole, lists):
+    asked = word_scorer(whole)
+    sums = [[hyp.sum() for hyp in hyps] for hyps in asked.score_words(lists)]
+    expected = whole.score_lists([[" ".join(hyp) for hyp in hyps] for hyps in lists])
+    for one, other in zip(sums, expected):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    for hyps, values in zip(lists, asked.score_words(lists)):
+        assert [len(one) for one in values] == [len(hyp) + 1 for hyp in hyps]
+
+
+def walk(lm, hyps):
+    """Score the sentences word by word, all of them in step."""
+    states = [lm.root(number % 2) for number, _ in enumerate(hyps)]
+    scores = [[] for _ in hyps]
+    for place in range(max(map(len, hyps), default=0) + 1):
+        going = [i for i, hyp in enumerate(hyps) if place <= len(hyp)]
+        words = [hyps[i][place] if place < len(hyps[i]) else SENTENCE_END for i in going]
+        values = lm.score([(states[i], word) for i, word in zip(going, words)])
+        for i, word, value in zip(going, words, values.tolist()):
+            scores[i].append(value)
+            if word != SENTENCE_END:
+                states[i] = lm.child(states[i], word)
+        lm.keep([states[i] for i in going])
+    return scores
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(SENTENCES, min_size=1, max_size=6), st.sampled_from([13, 20, 1000]))
+def test_prefix_scores_are_those_of_whole_sentences(model, whole, hyps, slots):
+    expected = word_scorer(whole).score_words([hyps])[0]
+    for one, other in zip(walk(prefixes(model, slots, token_budget=14), hyps), expected):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_node_is_run_once_and_only_when_it_is_asked(model):
+    lm = prefixes(model)
+    root = lm.root(0)
+    first = lm.score([(root, "a"), (root, "ab"), (root, "abc"), (root, SENTENCE_END)])
+    assert lm.tokens == 3  # <s>, a, ab
+    assert lm.score([(root, "b"), (root, "ab")]).tolist()[1] == pytest.approx(first[1])
+    assert lm.tokens == 3
+    lm.score([(lm.child(root, "abc"), "d"), (lm.child(root, "ab"), "cc")])
+    assert (lm.tokens, lm.again) == (4, 0)  # abc, whose last token is also the inner one of cc
+
+
+def test_a_full_store_makes_room_and_runs_again(model):
+    small, large = prefixes(model, 13), prefixes(model)
+    hyps = [["abc", "abc"], ["cc", "cc", "d"], ["b", "ab"], ["d", "abc", "a"]]
+    for one, other in zip(walk(small, hyps), walk(large, hyps)):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert large.again == 0
+    assert small.again > 0
+    assert small.tokens == large.tokens + small.again
+    assert len(small._store._slot) <= 13
+
+
+def test_what_is_too_long_is_minus_infinity(model, whole):
+    lm = prefixes(model)
+    state = lm.root(0)
+    for _ in range(3):
+        state = lm.child(state, "abc")
+    scores = lm.score([(state, "ab"), (state, "abc"), (state, SENTENCE_END)])
+    assert np.isneginf(scores).tolist() == [False, True, False]
+    (values,) = word_scorer(whole).score_words([[["abc"] * 4, ["a"]]])
+    assert np.isneginf(values[0]).all()
+    assert np.isfinite(values[1]).all()
+
+
+def test_a_store_that_cannot_hold_one_path_is_refused(model):
+    with pytest.raises(ValueError, match="one path of 12 tokens"):
+        prefixes(model, 11)
+
+
+def test_a_broken_model_is_an_error(model):
+    broken = TransformerLM(model.shape).eval()
+    with torch.no_grad():
+        broken.norm.weight.fill_(torch.nan)
+    scorer = TransformerScorer(TorchEngine(broken, torch.float32, CPU), encode_batch, POSITIONS)
+    with pytest.raises(UnscorableError, match="nan of a word"):
+        word_scorer(scorer).score_words([[["a"]]])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text("abcdeé '", max_size=12), max_size=4), st.sampled_from(["unigram", "bpe"]))
+def test_the_ids_of_a_sentence_are_those_of_its_words(tokenizers, texts, kind):
+    tokenizer = tokenizers[kind]
+    encode = WordEncoder(tokenizer.encode_batch)
+    for words in (text.split() for text in texts):
+        assert [t for word in words for t in encode(word)] == tokenizer.encode(" ".join(words))
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+
+    draw = np.random.default_rng(1)
+    text = [
+        " ".join("".join(draw.choice(list("abcde'"), draw.integers(1, 7))) for _ in range(9))
+        for _ in range(300)
+    ]
+    made = {}
+    for kind in ("unigram", "bpe"):
+        path = tmp_path_factory.mktemp(kind) / "tokenizer.model"
+        path.write_bytes(train_tokenizer(text, TokenizerConfig(60, kind)))
+        made[kind] = Tokenizer(path)
+    return made
