@@ -142,7 +142,7 @@ def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     total: Floats = weights.word_bonus * (lattice.word != EPSILON).astype(np.float64)
     if weights.acoustic:
         total += weights.acoustic * lattice.acoustic
-    if weights.first_lm:
+    if weights.first_lm and lattice.n_arcs:
         if lattice.lm is None:
             raise ValueError(
                 f"lattice {lattice.utt}: LM scores are unknown but their weight is "

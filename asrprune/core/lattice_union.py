@@ -75,7 +75,7 @@ def union_of_paths(lattice: Lattice, paths: Sequence[Sequence[int]]) -> ArcTrie:
             state = arcs[number][1]
         routes.append(route)
     final = len(origin)
-    nothing = None if lattice.lm is None else 0.0
+    nothing = None if lattice.lm is None and lattice.n_arcs else 0.0
     for route in routes:
         end = arcs[route[-1]][1] if route else 0
         route.append(len(arcs))

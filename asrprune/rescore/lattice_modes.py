@@ -1,0 +1,68 @@
+"""The modes of lattice rescoring: from lattices to lattices with rescoring LMs on their arcs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from asrprune.core.lattice import Lattice
+from asrprune.core.weights import ScoreWeights
+from asrprune.rescore.beam_mode import BeamOptions, rescore_beam
+from asrprune.rescore.path_modes import (
+    CoverOptions,
+    ExactOptions,
+    NbestOptions,
+    rescore_cover,
+    rescore_exact,
+    rescore_nbest,
+)
+from asrprune.rescore.scored_lattice import ScoredLattice
+
+
+@dataclass(frozen=True)
+class LatticeMode:
+    """``run(lattices, lms, weights, options)`` with ``options`` of the class given; ``prefixes``:
+    it takes PrefixLM objects, else WordScorer objects."""
+
+    run: Callable[[Sequence[Lattice], Any, ScoreWeights, Any], list[ScoredLattice]]
+    options: Callable[..., Any]
+    prefixes: bool
+    description: str
+
+
+LATTICE_MODES: Mapping[str, LatticeMode] = {
+    "nbest": LatticeMode(
+        rescore_nbest, NbestOptions, False, "the best hypotheses, with exact LM scores"
+    ),
+    "cover": LatticeMode(
+        rescore_cover, CoverOptions, False, "hypotheses that cover all arcs; LM scores of arcs"
+    ),
+    "beam": LatticeMode(
+        rescore_beam, BeamOptions, True, "expansion by history, merged after n words"
+    ),
+    "exact": LatticeMode(
+        rescore_exact, ExactOptions, False, "all hypotheses of small lattices, else refused"
+    ),
+}
+"""name -> mode."""
+
+
+def rescore_lattices(
+    lattices: Iterable[Lattice],
+    mode: LatticeMode,
+    lms: Sequence[Any],
+    weights: ScoreWeights,
+    options: Any,
+    block: int = 16,
+) -> Iterator[ScoredLattice]:
+    """The rescored lattices in order, streaming; ``block`` of them share forward passes.
+
+    Raises ValueError for another number of LMs than of LM weights, and as the mode does.
+    """
+    if len(lms) != len(weights.lm):
+        raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
+    stream = iter(lattices)
+    while here := list(islice(stream, block)):
+        yield from mode.run(here, lms, weights, options)
