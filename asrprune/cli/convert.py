@@ -12,8 +12,10 @@ from typing import Any, Optional
 from asrprune.cli.format_flags import add_format_flags, format_options
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice import Lattice
+from asrprune.core.lattice_union import union_of_nbest
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
 from asrprune.firstpass.formats import FORMATS, Format, Item, lattice_nbest, read_items
 from asrprune.firstpass.references import REFERENCES, Reference, read_references, with_reference
 
@@ -62,9 +64,7 @@ def run(args: argparse.Namespace) -> None:
     """Convert."""
     source, target = lookup(FORMATS, args.source, "format"), lookup(FORMATS, args.target, "format")
     stated = {field: getattr(args, flag) for flag, field in _FIELDS.items() if hasattr(args, flag)}
-    if (source.kind, target.kind) == ("nbest", "lattice"):
-        raise ValueError(f"--to {target.name} needs lattices, and --from {source.name} has none")
-    if source.kind == target.kind and stated:
+    if stated and (source.kind, target.kind) != ("lattice", "nbest"):
         raise ValueError("score weights have a use only from a lattice to an n-best format")
     options = _options(args, source, target)
     reading = {name: value for name, value in options.items() if name in source.read_options}
@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
             if isinstance(item, Lattice) and target.kind == "nbest":
                 weights = replace(item.weights or ScoreWeights(), **stated)
                 item = lattice_nbest(item, args.nbest, weights)
+            if isinstance(item, NBest) and target.kind == "lattice":
+                item = _union(item, args.input)
             if references is not None and isinstance(item, NBest):
                 item = with_reference(item, references, args.references)
             left_out.update(_not_held(item, target))
@@ -90,6 +92,13 @@ def run(args: argparse.Namespace) -> None:
     for name, utterances in left_out.items():
         _log.warning("%s cannot hold %s: left out of %d utterances", target.name, name, utterances)
     _log.info("%d utterances to %s", count, args.out)
+
+
+def _union(nbest: NBest, path: str) -> Lattice:
+    try:
+        return union_of_nbest(nbest)
+    except ValueError as problem:
+        raise InputError(path, None, str(problem), "lists that make a lattice") from None
 
 
 def _not_held(item: Item, target: Format) -> set[str]:

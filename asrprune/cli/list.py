@@ -18,6 +18,8 @@ AXES = {
     "schedules": ("asrprune.prune.schedules", "SCHEDULES"),
     "formats": ("asrprune.firstpass.formats", "FORMATS"),
     "decoders": ("asrprune.firstpass.decoders", "DECODERS"),
+    "lattice-modes": ("asrprune.rescore.lattice_modes", "LATTICE_MODES"),
+    "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
     "engines": ("asrprune.lm.engines", "ENGINES"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
     "optimisers": ("asrprune.lm.optimizers", "OPTIMISERS"),

@@ -27,7 +27,7 @@ COMMANDS = {
     "tune": ("asrprune.cli.tune", "tune score weights on the dev set"),
     "rescore": ("asrprune.cli.rescore", "choose the best hypotheses under given weights"),
     "wer": ("asrprune.cli.wer", "word error rate with a confidence interval"),
-    "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists"),
+    "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
 }

@@ -1,4 +1,4 @@
-"""``asrprune oracle``: oracle word error rate of n-best lists at growing depth."""
+"""``asrprune oracle``: oracle word error rate of n-best lists at growing depth, and of lattices."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ import argparse
 import dataclasses
 import logging
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
 
+from asrprune.cli.format_flags import add_format_flags, format_options
+from asrprune.firstpass.formats import FORMATS, read_items
 from asrprune.score.bootstrap import REPLICATIONS, SEED
 from asrprune.score.wer import MODES
 
 if TYPE_CHECKING:
+    from asrprune.core.hypothesis import NBest
     from asrprune.score.oracle import OracleResult
 
-EXAMPLE = "example: asrprune oracle --nbest exp/nbest.jsonl.gz --ref data/test/text"
+EXAMPLE = """\
+examples:
+  asrprune oracle --nbest exp/nbest.jsonl.gz --ref data/test/text
+  asrprune oracle --lattice lattices/ --format slf --ref data/test/text
+"""
 
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune oracle``."""
-    parser.add_argument("--nbest", required=True, help="n-best lists, asrprune's JSON lines")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--nbest", metavar="FILE", help="n-best lists, asrprune's JSON lines")
+    source.add_argument("--lattice", metavar="PATH", help="lattices; needs --format and --ref")
+    formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
+    parser.add_argument("--format", choices=formats, help="of --lattice")
+    add_format_flags(parser)
     parser.add_argument("--ref", help="references, Kaldi text; default: those in the lists")
     parser.add_argument(
         "--mode",
@@ -37,29 +50,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read the lists, print the table, write the JSON."""
     from asrprune.files import write_json
-    from asrprune.firstpass.jsonl import read_nbest
     from asrprune.score.kaldi_text import read_kaldi_text
     from asrprune.score.oracle import oracle_errors
 
+    name = args.nbest or args.lattice
     refs = read_kaldi_text(args.ref) if args.ref else None
     result = oracle_errors(
-        read_nbest(args.nbest),
-        refs,
-        args.mode,
-        ref_name=args.ref or args.nbest,
-        nbest_name=args.nbest,
+        _lists(args, refs), refs, args.mode, ref_name=args.ref or name, nbest_name=name
     )
     if result.missing:
         total = len(refs or ())
-        log.warning("[PARTIAL] %s: %d of %d missing", args.nbest, len(result.missing), total)
+        log.warning("[PARTIAL] %s: %d of %d missing", name, len(result.missing), total)
     if result.unknown:
-        log.warning("%s: left out %d without reference", args.nbest, len(result.unknown))
+        log.warning("%s: left out %d without reference", name, len(result.unknown))
     rows = _rows(result, args.replications, args.seed)
     # with the JSON on stdout, the table makes room for it
     stream = sys.stderr if args.json == "-" else sys.stdout
     stream.write(_table(result, rows))
     if args.json:
         write_json(args.json, _figures(args, result, rows))
+
+
+def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable[NBest]:
+    """The lists; of a lattice only its oracle path. Raises ValueError for flags without a use."""
+    from asrprune.firstpass.jsonl import read_nbest
+    from asrprune.score.oracle import lattice_lists
+
+    options = format_options(args)
+    if args.lattice is None:
+        if args.format is not None or options:
+            raise ValueError("--format and its options have a use only with --lattice")
+        return read_nbest(args.nbest)
+    if args.format is None or refs is None:
+        raise ValueError("--lattice needs --format and --ref")
+    items: Any = read_items(args.format, args.lattice, options)
+    return lattice_lists(items, refs, args.lattice)
 
 
 def _rows(result: OracleResult, replications: int, seed: int) -> list[dict[str, Any]]:
@@ -112,6 +137,7 @@ def _figures(
         "command": args.command_line,
         "mode": args.mode,
         "nbest": args.nbest,
+        "lattice": args.lattice,
         "ref": args.ref,
         "utterances": len(result.utterances),
         "empty_lists": result.empty_lists,

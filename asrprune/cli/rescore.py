@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.early_flags import (
     add_early_arguments,
@@ -13,18 +13,30 @@ from asrprune.cli.early_flags import (
     early_lm_names,
     rescore_on_the_way,
 )
-
-EXAMPLE = (
-    "example: asrprune rescore --nbest exp/test/nbest.jsonl.gz --scores exp/test/lm.scores.gz"
-    " --weights exp/weights.json --out exp/test/hyp"
+from asrprune.cli.lattice_flags import (
+    add_lattice_arguments,
+    check_lattice_arguments,
+    rescore_lattice_files,
 )
+from asrprune.rescore.decisions import DECISIONS
+
+if TYPE_CHECKING:
+    from asrprune.rescore.weights_file import WeightsFile
+
+EXAMPLE = """\
+examples:
+  asrprune rescore --nbest exp/test/nbest.jsonl.gz --scores exp/test/lm.scores.gz \\
+    --weights exp/weights.json --out exp/test/hyp
+  asrprune rescore --lattice exp/test/lattices --format slf --lm exp/lm --mode beam \\
+    --weights exp/weights.json --out exp/test/hyp
+"""
 
 log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune rescore``."""
-    parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists")
+    parser.add_argument("--nbest", metavar="FILE", help="n-best lists")
     parser.add_argument(
         "--scores", nargs="*", default=[], metavar="FILE", help="scores files, as in tune"
     )
@@ -33,23 +45,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", default="-", metavar="FILE", help="Kaldi text; - is stdout")
     parser.add_argument("--write-nbest", metavar="FILE", help="the lists in their new order")
+    parser.add_argument(
+        "--list-size", type=int, default=100, help="hypotheses of --write-nbest (with --lattice)"
+    )
     parser.add_argument("--json", metavar="FILE", help="what was done, with the time it took")
+    parser.add_argument(
+        "--decision",
+        choices=list(DECISIONS),
+        default="map",
+        help="highest total, or fewest expected word errors over the list (mbr) or all paths of a"
+        " lattice (consensus)",
+    )
+    parser.add_argument(
+        "--posterior-scale",
+        type=float,
+        metavar="X",
+        help="of mbr and consensus: posteriors are exp(X * total) (default: that of --weights)",
+    )
     add_early_arguments(parser)
+    add_lattice_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read, join, choose, write."""
+    """Read, choose, write."""
+    from asrprune.rescore.weights_file import read_any_weights
+
+    check_early_arguments(args)
+    check_lattice_arguments(args)
+    weights = read_any_weights(args.weights)
+    check_decision(args, weights)
+    if args.lattice is None:
+        _rescore_lists(args, weights)
+    else:
+        _rescore_lattices(args, weights)
+    sys.stdout.flush()
+
+
+def check_decision(args: argparse.Namespace, weights: WeightsFile) -> None:
+    """Raise ValueError unless a posterior scale is there just where it is needed."""
+    stated = args.posterior_scale
+    if args.decision == "map":
+        if stated is not None:
+            raise ValueError("--posterior-scale has no use for --decision map")
+        return
+    if stated is not None and not 0 < stated < float("inf"):
+        raise ValueError(f"--posterior-scale is {stated}; expected > 0")
+    if stated is None and weights.posterior_scale is None:
+        raise ValueError(f"--decision {args.decision} needs --posterior-scale or tune --mbr")
+    if args.lattice is None and (args.decision == "consensus" or args.early_lm):
+        raise ValueError(f"--decision {args.decision} needs --lattice, or --nbest with --scores")
+
+
+def _rescore_lattices(args: argparse.Namespace, weights: WeightsFile) -> None:
+    from asrprune.core.hypothesis import NBest
+    from asrprune.files import write_json
+    from asrprune.firstpass.jsonl import write_nbest
+    from asrprune.lm.provenance import provenance
+    from asrprune.rescore.weights_file import set_hashes
+    from asrprune.score.kaldi_text import write_kaldi_text
+
+    weights.check_lms(args.lm or [], args.weights)
+    texts, lists, figures = rescore_lattice_files(args, weights)
+    write_kaldi_text(args.out, texts)
+    utterances = set_hashes([NBest(utt, ()) for utt in texts])["utterances_hash"]
+    on_this_set = _warn_tuned_here(weights, {"utterances_hash": utterances})
+    origin = provenance(args.command_line)
+    if args.write_nbest:
+        write_nbest(args.write_nbest, lists, origin)
+    if args.json:
+        more = {"tuned_on_this_set": on_this_set, "utterances_hash": utterances}
+        common = {"weights": args.weights, "decision": args.decision, "utterances": len(texts)}
+        write_json(args.json, {**common, **more, **figures, "provenance": origin})
+    tokens = ", ".join(f"{name}: {count} tokens" for name, count in figures["lm_tokens"].items())
+    log.info("%d utterances in %.1f s; %s", len(texts), figures["wall_s"], tokens or "no LM")
+
+
+def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
+    from asrprune.rescore.weights_file import tuned_on
+
+    found = tuned_on(weights, hashes)
+    if found:
+        log.warning("the weights were tuned on this set: its WER is not a test result")
+    return found
+
+
+def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.files import write_json
     from asrprune.firstpass.jsonl import read_nbest, write_nbest
     from asrprune.lm.provenance import provenance
     from asrprune.rescore.features import scored_lists
     from asrprune.rescore.rescoring import RescoringSummary, rescore
     from asrprune.rescore.scores import read_scores
-    from asrprune.rescore.weights_file import read_any_weights, set_hashes, tuned_on
+    from asrprune.rescore.weights_file import set_hashes
     from asrprune.score.kaldi_text import write_kaldi_text
 
-    check_early_arguments(args)
-    weights = read_any_weights(args.weights)
     scores = [read_scores(path) for path in args.scores]
     weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
     lists = list(read_nbest(args.nbest))
@@ -59,12 +148,11 @@ def run(args: argparse.Namespace) -> None:
     if args.early_lm:
         results = list(rescore_on_the_way(args, joined, weights, summary, early))
     else:
-        results = list(rescore(joined, weights.weights, summary, args.nbest))
+        scale = None if args.decision == "map" else args.posterior_scale or weights.posterior_scale
+        results = list(rescore(joined, weights.weights, summary, args.nbest, scale))
     write_kaldi_text(args.out, {one.nbest.utt: one.best for one in results})
     hashes = set_hashes(lists)
-    on_this_set = tuned_on(weights, hashes)
-    if on_this_set:
-        log.warning("the weights were tuned on this set: its WER is not a test result")
+    on_this_set = _warn_tuned_here(weights, hashes)
     if summary.unscored:
         log.warning("%d utterances without any finite total keep rank 1", summary.unscored)
     origin = provenance(args.command_line)
@@ -84,4 +172,3 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, figures)
     text = f"{summary.utterances} utterances, {summary.changed} with another first hypothesis"
     log.info("%s; search took %.3f s", text, summary.search_wall_s)
-    sys.stdout.flush()

@@ -36,6 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the random starts")
     parser.add_argument("--starts", type=int, default=defaults.starts, help="random starts")
     parser.add_argument(
+        "--negative-lm",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.negative_lm,
+        help="LM weights may be negative: an LM is subtracted",
+    )
+    parser.add_argument(
+        "--mbr",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also tune the posterior scale of rescore --decision mbr and consensus",
+    )
+    parser.add_argument(
         "--allow-test",
         action=argparse.BooleanOptionalAction,
         default=False,
@@ -49,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.firstpass.jsonl import read_nbest
     from asrprune.lm.provenance import provenance
     from asrprune.rescore.features import scored_lists
+    from asrprune.rescore.posterior_scale import tune_posterior_scale
     from asrprune.rescore.scores import read_scores
     from asrprune.rescore.tune import TuneOptions, tune
     from asrprune.rescore.weights_file import (
@@ -62,12 +75,14 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.allow_test:
         refuse_test_set(args.nbest, args.ref)
-    options = TuneOptions(seed=args.seed, starts=args.starts)
+    options = TuneOptions(args.seed, args.starts, negative_lm=args.negative_lm)
     start = read_first_pass(args.first_pass) if args.first_pass else ScoreWeights()
     scores = [read_scores(path) for path in args.scores]
     lists = list(read_nbest(args.nbest))
     refs = _references(args, lists)
-    found = tune(list(scored_lists(lists, scores)), refs, start, options, args.nbest)
+    scored = list(scored_lists(lists, scores))
+    found = tune(scored, refs, start, options, args.nbest)
+    scale = None
     dev: dict[str, Any] = {
         **set_hashes(lists),
         "ref_hash": reference_hash({nbest.utt: refs[nbest.utt] for nbest in lists}),
@@ -77,9 +92,13 @@ def run(args: argparse.Namespace) -> None:
         "wer_percent": found.wer_percent,
         "wer_percent_lm_weight_0": found.start_wer_percent,
     }
+    if args.mbr:
+        scale, errors = tune_posterior_scale(scored, refs, found.weights, args.nbest)
+        dev["mbr_errors"] = errors
+        log.info("posterior scale %g: %d errors, %d without", scale, errors, found.errors)
     lms = tuple(one.lm for one in scores)
     origin = provenance(args.command_line, seed=args.seed)
-    write_weights(args.out, WeightsFile(found.weights, lms, dev, origin))
+    write_weights(args.out, WeightsFile(found.weights, lms, dev, origin, scale))
     log.info("dev WER %.2f, %.2f without LM", found.wer_percent, found.start_wer_percent)
     log.info("%s", found.weights)
 

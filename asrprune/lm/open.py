@@ -9,10 +9,14 @@ from typing import Optional
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256
+from asrprune.lm.cached_prefixes import CachedPrefixes, PrefixOptions
 from asrprune.lm.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
+from asrprune.lm.early import EARLY_ENGINES
 from asrprune.lm.engines import ENGINES, EngineOptions
+from asrprune.lm.prefixes import NgramPrefixes, PrefixLM
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring import ScoringOptions, TransformerScorer
+from asrprune.lm.word_scores import WordEncoder
 
 NGRAM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".klm")
 
@@ -55,6 +59,32 @@ def open_lm(
     )
     expected = f"a checkpoint folder or a file ending in {', '.join(NGRAM_SUFFIXES)}"
     raise InputError(path, None, found, expected)
+
+
+def open_prefix_lm(
+    path: PathLike,
+    engine: str = "torch",
+    engine_options: Optional[EngineOptions] = None,
+    options: Optional[PrefixOptions] = None,
+) -> PrefixLM:
+    """The language model at ``path`` for a search that asks word by word.
+
+    ``engine`` is one of EARLY_ENGINES, those that keep keys and values. Raises InputError as
+    ``open_lm`` does, ValueError for another engine.
+    """
+    if not (is_checkpoint(path) or os.path.isdir(path)):
+        from asrprune.lm.ngram import NgramLM
+
+        lm = open_lm(path)
+        assert isinstance(lm, NgramLM)  # it is no checkpoint
+        return NgramPrefixes(lm)
+    from asrprune.text.tokenizer import Tokenizer
+
+    dtype = lookup(EARLY_ENGINES, engine, "engine with kept keys and values")
+    checkpoint = load_checkpoint(path)
+    encode = WordEncoder(Tokenizer(checkpoint.tokenizer_path).encode_batch)
+    name = os.path.basename(os.path.normpath(os.fspath(path)))
+    return CachedPrefixes(checkpoint.model, encode, dtype, engine_options, options, name)
 
 
 def lm_digest(path: PathLike) -> str:

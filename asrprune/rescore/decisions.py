@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from asrprune.core.mbr import lattice_mbr
 from asrprune.rescore.scored_lattice import ScoredLattice
 
+Floats = NDArray[np.float64]
 Decision = Callable[[ScoredLattice, float], str]
 MBR_HYPOTHESES = 200
 """So many of the best hypotheses take part in ``mbr``, as candidates and as evidence."""
@@ -35,24 +36,30 @@ def consensus_text(scored: ScoredLattice, scale: float) -> str:
     return " ".join(lattice_mbr(scored.lattice, scored.totals, scale).words)
 
 
-def minimum_risk(hyps: Sequence[Sequence[str]], totals: NDArray[np.float64], scale: float) -> int:
+def minimum_risk(hyps: Sequence[Sequence[str]], totals: Floats, scale: float) -> int:
     """The number of the hypothesis with the fewest expected word errors against all of them.
 
     Posteriors are proportional to exp(scale * total), totals [H]; ties go to the earlier.
     Raises ValueError unless scale > 0.
     """
+    return least_risk(pair_errors(hyps), totals, scale)
+
+
+def pair_errors(hyps: Sequence[Sequence[str]]) -> Floats:
+    """The word errors of every hypothesis against every other, [H, H]."""
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import cdist
+
+    errors: Floats = cdist(hyps, hyps, scorer=Levenshtein.distance, dtype=np.float64)
+    return errors
+
+
+def least_risk(errors: Floats, totals: Floats, scale: float) -> int:
+    """``minimum_risk`` given ``pair_errors``."""
     if not scale > 0:
         raise ValueError(f"posterior scale is {scale}; expected > 0")
-    from rapidfuzz.distance import Levenshtein
-
     mass = np.exp(scale * (totals - totals.max()))
-    risk = np.zeros(len(hyps))
-    for one in range(len(hyps)):
-        for other in range(one):
-            errors = Levenshtein.distance(hyps[one], hyps[other])
-            risk[one] += mass[other] * errors
-            risk[other] += mass[one] * errors
-    return int(np.argmin(np.round(risk / mass.sum(), 12)))
+    return int(np.argmin(np.round(errors @ (mass / mass.sum()), 12)))
 
 
 DECISIONS: Mapping[str, Decision] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from asrprune.core.lattice import Lattice
 from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
 from asrprune.rescore.beam_mode import BeamOptions, rescore_beam
 from asrprune.rescore.path_modes import (
     CoverOptions,
@@ -27,7 +28,7 @@ class LatticeMode:
     it takes PrefixLM objects, else WordScorer objects."""
 
     run: Callable[[Sequence[Lattice], Any, ScoreWeights, Any], list[ScoredLattice]]
-    options: Callable[..., Any]
+    options: type[Any]
     prefixes: bool
     description: str
 
@@ -55,14 +56,30 @@ def rescore_lattices(
     lms: Sequence[Any],
     weights: ScoreWeights,
     options: Any,
+    path: str = "lattices",
     block: int = 16,
 ) -> Iterator[ScoredLattice]:
     """The rescored lattices in order, streaming; ``block`` of them share forward passes.
 
-    Raises ValueError for another number of LMs than of LM weights, and as the mode does.
+    ``path`` names the lattices in errors. Raises InputError naming the utterance where the mode
+    cannot score a lattice, ValueError for another number of LMs than of LM weights.
     """
     if len(lms) != len(weights.lm):
         raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
     stream = iter(lattices)
     while here := list(islice(stream, block)):
-        yield from mode.run(here, lms, weights, options)
+        try:
+            results = mode.run(here, lms, weights, options)
+        except ValueError as problem:
+            found = _named(problem, here)
+            raise InputError(path, None, found, "lattices that can be rescored") from None
+        yield from results
+
+
+def _named(problem: ValueError, lattices: Sequence[Lattice]) -> str:
+    """The text of an error with the utterance, which an LM knows by its number only."""
+    from asrprune.lm.scoring import UnscorableError
+
+    if isinstance(problem, UnscorableError):
+        return f"utterance {lattices[problem.index[0]].utt}: {problem}"
+    return str(problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,12 @@ from asrprune.core.lattice import Lattice, arc_totals
 from asrprune.core.lattice_paths import Path, k_best_paths, path_cover, prune_lattice
 from asrprune.core.lattice_union import union_of_paths
 from asrprune.core.weights import ScoreWeights
-from asrprune.lm.word_scores import WordScorer
 from asrprune.rescore.scored_lattice import ScoredLattice, ranking_weights, weighted
 
+if TYPE_CHECKING:
+    from asrprune.lm.word_scores import WordScorer  # imports torch, which the flags do not need
+
 Floats = NDArray[np.float64]
-
-
-class TooManyPathsError(ValueError):
-    """A lattice has more distinct word sequences than are to be scored."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,13 @@ def rescore_exact(
 ) -> list[ScoredLattice]:
     """As ``rescore_nbest`` with all distinct hypotheses.
 
-    Raises TooManyPathsError naming the utterance for a lattice with more than the limit.
+    Raises ValueError naming the utterance for a lattice with more than the limit.
     """
     paths = []
     for lattice in lattices:
         found = k_best_paths(lattice, options.limit + 1, _without_lms(lattice, weights))
         if len(found) > options.limit:
-            raise TooManyPathsError(
+            raise ValueError(
                 f"lattice {lattice.utt}: more than {options.limit} distinct word sequences"
             )
         paths.append(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Optional
 
 import numpy as np
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.weights import ScoreWeights
+from asrprune.rescore.decisions import minimum_risk
 from asrprune.rescore.features import ScoredList, totals
 
 
@@ -44,11 +46,14 @@ def rescore(
     weights: ScoreWeights,
     summary: RescoringSummary,
     path: str = "n-best",
+    posterior_scale: Optional[float] = None,
 ) -> Iterator[Rescored]:
     """Every list sorted by its total score, highest first, streaming; fills in ``summary``.
 
-    Equal totals keep the order of the first pass. A single hypothesis needs no scores. ``path``
-    names the n-best file in errors; see ``totals`` for what is raised.
+    Equal totals keep the order of the first pass. A single hypothesis needs no scores. With a
+    ``posterior_scale`` the hypothesis with the fewest expected word errors over the list (of those
+    with a finite total, posteriors exp(scale * total)) is put in front. ``path`` names the n-best
+    file in errors; see ``totals`` for what is raised.
     """
     for scored in lists:
         start = time.perf_counter()
@@ -57,6 +62,11 @@ def rescore(
         else:  # no choice to make, so no score is needed (silence has none)
             total = np.zeros(len(scored.nbest.hyps))
         order = np.argsort(-total, kind="stable").tolist()
+        finite = [index for index in order if np.isfinite(total[index])]
+        if posterior_scale is not None and len(finite) > 1:
+            words = [scored.nbest.hyps[index].words for index in finite]
+            chosen = finite[minimum_risk(words, total[finite], posterior_scale)]
+            order = [chosen, *(index for index in order if index != chosen)]
         hyps = tuple(scored.nbest.hyps[index] for index in order)
         summary.search_wall_s += time.perf_counter() - start
         result = Rescored(

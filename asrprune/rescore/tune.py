@@ -19,12 +19,14 @@ from asrprune.rescore.line_search import error_profile
 class TuneOptions:
     """``starts``: random starting points beside the fixed ones. ``rounds``: most passes over all
     directions from one start. ``largest``: limit of a weight, in units in which each score varies
-    within a list as much as the acoustic score does."""
+    within a list as much as the acoustic score does. ``negative_lm``: LM weights may be negative
+    (an LM is subtracted)."""
 
     seed: int = 1
     starts: int = 20
     rounds: int = 20
     largest: float = 20.0
+    negative_lm: bool = False
 
     def __post_init__(self) -> None:
         if self.starts < 0 or self.rounds < 1 or not self.largest > 0:
@@ -86,9 +88,10 @@ def tune(
 
     The acoustic weight stays as in ``start`` (only ratios matter). A score that no hypothesis has
     keeps weight 0; without acoustic scores the first LM's weight is 1 and anchors the rest. LM
-    weights are not negative, the word bonus may be. A move must remove errors; of equally good
-    results the one nearest to ``start`` is taken, and each weight is put into the middle of the
-    stretch where the errors stay the same. A hypothesis with a score of -inf never wins.
+    weights are not negative unless ``options`` allow it, the word bonus may be. A move must remove
+    errors; of equally good results the one nearest to ``start`` is taken, and each weight is put
+    into the middle of the stretch where the errors stay the same. A hypothesis with a score of
+    -inf never wins.
 
     Raises InputError when an utterance has no reference, a score is known for some hypotheses
     only, or there is nothing to tune on; ValueError for ``start`` with other LM weights than none
@@ -159,6 +162,8 @@ def _problem(
     low = np.zeros(len(begin))
     high = np.where(known, options.largest * unit, 0.0)
     low[-1] = -high[-1]
+    if options.negative_lm:
+        low[2:-1] = -high[2:-1]
     if anchor < len(begin) - 1:
         low[anchor] = high[anchor] = begin[0] if anchor == 0 else 1.0
     high = np.maximum(high, np.where(known, begin, 0.0))

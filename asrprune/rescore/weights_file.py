@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,12 +24,14 @@ FORMAT, VERSION = "asrprune-weights", 1
 @dataclass(frozen=True)
 class WeightsFile:
     """``weights`` with the names of their ``lms`` and what is known of the ``dev`` set:
-    ``nbest_hash``, ``utterances_hash``, ``ref_hash``, WERs, ..."""
+    ``nbest_hash``, ``utterances_hash``, ``ref_hash``, WERs, ... ``posterior_scale``, if tuned, is
+    the one of minimum Bayes risk: posteriors are proportional to exp(scale * total)."""
 
     weights: ScoreWeights
     lms: tuple[str, ...] = ()
     dev: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    posterior_scale: Optional[float] = None
 
     def check_lms(self, names: Sequence[str], path: PathLike) -> None:
         """Raise InputError unless the LMs called ``names`` are as many as the LM weights."""
@@ -46,6 +49,7 @@ def write_weights(path: PathLike, value: WeightsFile) -> None:
             "version": VERSION,
             "weights": {**asdict(value.weights), "lm": list(value.weights.lm)},
             "lms": list(value.lms),
+            "posterior_scale": value.posterior_scale,
             "dev": dict(value.dev),
             "provenance": dict(value.provenance),
         },
@@ -64,7 +68,10 @@ def read_weights(path: PathLike) -> WeightsFile:
     if not isinstance(lms, list) or not isinstance(dev, dict) or len(lms) != len(weights.lm):
         found = f"{len(weights.lm)} LM weights, lms {lms!r}, dev {type(dev).__name__}"
         raise InputError(path, None, found, "one name per LM weight and an object dev")
-    return WeightsFile(weights, tuple(lms), dev, value.get("provenance", {}))
+    scale = value.get("posterior_scale")
+    if scale is not None and not (_is_number(scale) and 0 < scale < math.inf):
+        raise InputError(path, None, f"posterior_scale {scale!r}", "a positive number or null")
+    return WeightsFile(weights, tuple(lms), dev, value.get("provenance", {}), scale)
 
 
 def read_any_weights(path: PathLike) -> WeightsFile:
@@ -102,13 +109,17 @@ def parse_weights(path: PathLike, value: Any) -> ScoreWeights:
         raise InputError(path, None, "no weights", f"an object weights with {', '.join(names)}")
     lm = value.get("lm", [])
     numbers = [*(value[name] for name in names), *(lm if isinstance(lm, list) else [lm, None])]
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+    if not all(map(_is_number, numbers)):
         raise InputError(path, None, f"weights {value!r}", "numbers, and a list of them for lm")
     acoustic, first_lm, word_bonus, *rest = map(float, numbers)
     try:
         return ScoreWeights(acoustic, first_lm, tuple(rest), word_bonus)
     except ValueError as problem:
         raise InputError(path, None, str(problem), "finite weights") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def set_hashes(lists: Sequence[NBest]) -> dict[str, str]:

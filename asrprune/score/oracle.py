@@ -1,13 +1,15 @@
-"""Oracle WER of n-best lists: the fewest errors that any hypothesis of a list makes."""
+"""Oracle WER: the fewest errors that any hypothesis of an n-best list or lattice makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 from asrprune.core.counts import ErrorCounts
-from asrprune.core.hypothesis import NBest
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.lattice import Lattice
+from asrprune.core.lattice_oracle import oracle_words
 from asrprune.errors import InputError
 from asrprune.score.wer import count_errors, match_ids
 
@@ -107,6 +109,22 @@ def oracle_errors(
         _oracle_of(utt, *errors[utt], depths=kept) for utt in wanted if utt in errors
     )
     return OracleResult(kept, utterances, missing, unknown)
+
+
+def lattice_lists(
+    lattices: Iterable[Lattice], refs: Mapping[str, str], path: str = "lattices"
+) -> Iterator[NBest]:
+    """For every lattice a list with one hypothesis, its oracle path: what ``oracle_errors`` takes.
+
+    Without a reference the path is any; such an utterance counts as without a reference there.
+    Raises InputError naming the utterance for a lattice without a path.
+    """
+    for lattice in lattices:
+        try:
+            words = oracle_words(lattice, refs.get(lattice.utt, "").split())
+        except ValueError as problem:
+            raise InputError(path, None, str(problem), "a lattice with a path") from None
+        yield NBest(lattice.utt, (Hypothesis(" ".join(words)),), lattice.audio_s)
 
 
 def _errors_of(nbest: NBest, ref: str) -> list[ErrorCounts]:
