@@ -176,14 +176,12 @@ class _Beam:
         for states in _levels(self._lattice):
             if self._lattice.final in states:
                 break
-            floor = self._floor()
-            moves = self._moves(self._chosen(states), floor)
+            moves = self._moves(states)
             wanted = [(hyp.prefixes, self._words[arc]) for hyp, arc in moves if self._words[arc]]
+            scores = np.zeros(0)
             if wanted:
                 scores = self._checked((yield _Request(wanted, self._alive(moves))))
-                self._follow(moves, iter(scores.tolist()), floor)
-            else:
-                self._follow(moves, iter(()), floor)
+            self._follow(moves, iter(scores.tolist()))
         ends = list(self._waiting.get(self._lattice.final, {}).values())
         alive = [hyp.prefixes for hyp in ends]
         scores = self._checked(
@@ -200,8 +198,8 @@ class _Beam:
             raise ValueError(f"lattice {self._lattice.utt}: an LM score is NaN or +inf")
         return scores
 
-    def _floor(self) -> float:
-        """What a guess must reach: the best of all that wait, less the beam."""
+    def _floor(self, more: float = -np.inf) -> float:
+        """What a guess must reach: the best of all that wait and of ``more``, less the beam."""
         if self._options.beam is None:
             return -np.inf
         best = max(
@@ -212,6 +210,7 @@ class _Beam:
             ),
             default=-np.inf,
         )
+        best = max(best, more)
         # sums in another order: rounding must not cut the best
         return best - self._options.beam - 1e-9 * (1.0 + abs(best))
 
@@ -224,13 +223,12 @@ class _Beam:
         chosen.sort(key=lambda one: -(one[1].total + self._after[one[0]]))
         return chosen[: self._options.frontier]
 
-    def _moves(
-        self, chosen: Sequence[tuple[int, _Hypothesis]], floor: float
-    ) -> list[tuple[_Hypothesis, int]]:
-        """Arcs that may lead to a total above the floor."""
+    def _moves(self, states: Sequence[int]) -> list[tuple[_Hypothesis, int]]:
+        """Arcs that may lead to a total above the floor, from the hypotheses of a level."""
+        floor = self._floor()
         return [
             (hyp, arc)
-            for state, hyp in chosen
+            for state, hyp in self._chosen(states)
             for arc in self._leaving[state]
             if hyp.total + self._guess[arc] + self._after[self._targets[arc]] >= floor
             and self._base[arc] > -np.inf
@@ -240,14 +238,20 @@ class _Beam:
         expanding = [hyp.prefixes for hyp, _ in moves]
         return expanding + [h.prefixes for hyps in self._waiting.values() for h in hyps.values()]
 
-    def _follow(
-        self, moves: Sequence[tuple[_Hypothesis, int]], scores: Iterator[float], floor: float
-    ) -> None:
+    def _follow(self, moves: Sequence[tuple[_Hypothesis, int]], scores: Iterator[float]) -> None:
+        """Move along the arcs, but for what falls out of the beam now that its LM score is known.
+
+        The best always stays: the floor is taken anew, since all scores may be below the guess.
+        """
+        arrivals = []
         for hyp, arc in moves:
             lm = next(scores) if self._words[arc] else 0.0
             total = hyp.total + self._base[arc] + lm
-            target = self._targets[arc]
-            if total > -np.inf and total + self._after[target] >= floor:
+            if total > -np.inf:
+                arrivals.append((total + self._after[self._targets[arc]], hyp, arc, total, lm))
+        floor = self._floor(max((one[0] for one in arrivals), default=-np.inf))
+        for guess, hyp, arc, total, lm in arrivals:
+            if guess >= floor:
                 self._arrive(hyp, arc, total, lm)
 
     def _arrive(self, hyp: _Hypothesis, arc: int, total: float, lm: float) -> None:

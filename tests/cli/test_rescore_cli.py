@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
@@ -19,23 +18,12 @@ from asrprune.lm.transformer import TransformerLM
 from asrprune.rescore.lm_scoring import score_nbest
 from asrprune.rescore.scores import make_header, read_scores
 from asrprune.score.kaldi_text import read_kaldi_text
-from asrprune.text.tokenizer import TokenizerConfig, train_tokenizer
-
-SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")
+from tests.small_lm import SENTENCES, save_small_lm
 
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lm")
-    (folder / "sp.model").write_bytes(
-        train_tokenizer([*SENTENCES[:-1], "on a mat sits a hat"], TokenizerConfig(vocab_size=18))
-    )
-    torch.manual_seed(0)
-    model = TransformerLM(ModelShape.uniform(18, 16, 1, 2, max_positions=40))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5.0)
-    return save_checkpoint(folder / "lm", model, folder / "sp.model", {"command": "none"})
+    return save_small_lm(tmp_path_factory.mktemp("lm"))
 
 
 def make_lists(count=6, audio_s=2.0):

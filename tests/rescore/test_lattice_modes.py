@@ -222,6 +222,20 @@ def test_a_narrow_beam_holds_little_and_finds_the_best_path_with_a_good_guess():
         rescore("exact", lattice, WEIGHTS, HashLM(), options=ExactOptions(100))
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0), st.floats(1.0, 100.0))
+def test_the_tightest_beam_keeps_a_hypothesis_however_low_the_lm_scores(seed, beam, gain):
+    lattice = random_lattice(seed)
+    weights = ScoreWeights(0.7, 0.5, (gain,), -0.3)
+    expected = truth(lattice, weights, HashLM())
+    if not expected:
+        return
+    options = BeamOptions(None, beam, 1, 2)
+    scored = rescore("beam", lattice, weights, HashLM(), options=options)
+    for text, total in found(scored).items():
+        assert total <= expected[text] + 1e-6
+
+
 def test_what_no_lm_can_score_is_an_error_and_never_wins():
     lattice = from_arcs("u", 2, 0, 1, [(0, 1, "a", -1.0, 0.0), (0, 1, "b", -9.0, 0.0)])
 
