@@ -29,7 +29,7 @@ from asrprune.firstpass.mlm_json import read_mlm_json, write_mlm_json
 from asrprune.firstpass.nemo_tsv import read_nemo_tsv
 from asrprune.firstpass.pocketsphinx_lat import read_pocketsphinx_lats
 from asrprune.firstpass.pocketsphinx_nbest import read_pocketsphinx_nbest
-from asrprune.firstpass.result_json import read_sherpa_json, read_vosk_json
+from asrprune.firstpass.result_json import read_sherpa_json, read_vosk_json, read_wenet_json
 from asrprune.firstpass.slf import read_slf_files, write_slf_files
 from asrprune.firstpass.srilm_nbest import read_srilm_nbest, write_srilm_nbest
 from asrprune.firstpass.wenet import read_wenet
@@ -246,6 +246,15 @@ FORMATS: dict[str, Format] = {
             "sherpa-onnx result JSON, a file or a folder",
             ("json", "json.gz"),
             ("acoustic",),
+        ),
+        Format(
+            "wenet-json",
+            "nbest",
+            read_wenet_json,
+            None,
+            "final results of WeNet's API, a file or a folder: rank order without scores",
+            ("json", "json.gz"),
+            (),
         ),
         Format(
             "pocketsphinx-nbest",

@@ -103,8 +103,7 @@ class PocketSphinx:
         audio_s = len(samples) / SAMPLING_RATE
         hyps: tuple[Hypothesis, ...] = ()
         if lattice is not None:
-            full = expand_lm(lattice, self._word_score, LM_ORDER, _ends_in_filler(lattice))
-            full = replace(full, audio_s=audio_s, weights=self.weights)
+            full = replace(self.add_lm_scores(lattice), audio_s=audio_s)
             lattice = prune_lattice(full, self.weights, self.config.lattice_beam)
             hyps = self._nbest(full, lattice)
         if not hyps:
@@ -113,6 +112,13 @@ class PocketSphinx:
         nbest = NBest(utt, hyps, audio_s, ref)
         ended = time.perf_counter()
         return Decoded(nbest, lattice, text or "", decoded - began, ended - decoded)
+
+    def add_lm_scores(self, lattice: Lattice) -> Lattice:
+        """The decoder's own lattice, as a file of it says, with the trigram's exact scores and
+        the decoder's ``weights``."""
+        lattice = sorted_lattice(lattice)
+        full = expand_lm(lattice, self._word_score, LM_ORDER, _ends_in_filler(lattice))
+        return replace(full, audio_s=lattice.audio_s, weights=self.weights)
 
     def _nbest(self, full: Lattice, pruned: Lattice) -> tuple[Hypothesis, ...]:
         """The n-best of ``full``, from the much smaller ``pruned`` where that holds all of it."""

@@ -1,4 +1,4 @@
-"""One JSON result a file: Vosk's alternatives and sherpa-onnx's results."""
+"""One JSON result a file: of Vosk, sherpa-onnx and WeNet's API."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def read_sherpa_json(path: PathLike) -> Iterator[NBest]:
     return _read(path, _sherpa, "a result of sherpa-onnx as JSON")
 
 
+def read_wenet_json(path: PathLike) -> Iterator[NBest]:
+    """Yield results of WeNet's API, ``{"nbest": [{"sentence"}], "type": "final_result"}``, of a
+    file or of a folder's ``*.json``; the id is the file's name.
+
+    In rank order, without scores; all of them None. A sentence's pieces are not read. Raises
+    InputError naming the utterance for other layouts, a partial result among them.
+    """
+    return _read(path, _wenet, "a final result of WeNet's API as JSON")
+
+
 def _read(
     path: PathLike, hypotheses: Callable[[Any], list[Hypothesis]], expected: str
 ) -> Iterator[NBest]:
@@ -63,6 +73,16 @@ def _sherpa(result: dict[str, Any]) -> list[Hypothesis]:
             if values:
                 return [Hypothesis(text, sum(strict_json.number(v, name) for v in values))]
     return [Hypothesis(text)]
+
+
+def _wenet(result: dict[str, Any]) -> list[Hypothesis]:
+    kind = result.get("type")
+    if kind != "final_result":
+        raise ValueError(f"type {kind!r}")
+    entries = result.get("nbest")
+    if not isinstance(entries, list) or not entries:
+        raise ValueError("no list 'nbest'")
+    return [Hypothesis(" ".join(strict_json.string(one, "sentence").split())) for one in entries]
 
 
 def _scored(entries: Any, name: str, score: str) -> list[Hypothesis]:

@@ -209,6 +209,12 @@ SAMPLES = {
         },
         [_list("u-1", ("a b", -1.5)), _list("u-2", ("",)), _list("u-3", ("a", -1.5))],
     ),
+    "wenet-json": _one(
+        "u-1.json",
+        '{"nbest": [{"sentence": " a  b", "word_pieces": [{"word": "a", "start": 0, "end": 9}]},'
+        ' {"sentence": ""}], "type": "final_result"}',
+        _list("u-1", ("a b",), ("",)),
+    ),
     "pocketsphinx-nbest": _one(
         "u-1.hyp",
         "a b(2) -1000\n(null) -2000\n",
@@ -361,3 +367,18 @@ def test_cut_samples_lose_no_utterance_silently(tmp_path: Path, name: str) -> No
             # at most digits of the last score may be missing, which nothing can notice
             texts = {hyp.text for item in items for hyp in _as_nbest(item).hyps}
             assert texts == {hyp.text for nbest in sample.expected for hyp in nbest.hyps}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"nbest": [{"sentence": "a"}], "type": "partial_result"}',
+        '{"nbest": [{"sentence": "a"}]}',
+        '{"nbest": [], "type": "final_result"}',
+        '{"nbest": [{"word": "a"}], "type": "final_result"}',
+    ],
+)
+def test_a_wenet_result_that_is_not_final_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "u-1.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="utterance u-1"):
+        list(read_items("wenet-json", str(tmp_path / "u-1.json"), {}))
