@@ -27,6 +27,7 @@ UNK, BOS, EOS = 0, 1, 2
 MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL_PIECES = ((UNK, "<unk>"), (BOS, "<s>"), (EOS, "</s>"))
 _TRAINING_THREADS = 4  # a constant: the result depends on it
+_MANY_TEXTS = 256
 _LONGEST_LINE_BYTES = 1 << 16
 
 
@@ -88,6 +89,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, in order."""
+        if len(texts) < _MANY_TEXTS:  # SentencePiece starts threads, which takes milliseconds
+            return [self.encode(text) for text in texts]
         return [list(ids) for ids in self._pieces.encode(list(texts), out_type=int)]
 
     def decode(self, ids: Sequence[int]) -> str:

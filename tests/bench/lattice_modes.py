@@ -8,8 +8,8 @@ order of their ids are split in turn: the 1st, 3rd, ... are dev, on which all we
 widths are tuned; the 2nd, 4th, ... are test, which the table shows. n-best weights are tuned on
 dev's 100-best lists of the first pass; lattice weights on those and on 100-best lists out of dev's
 beam-rescored lattices, merged, in turns (as MERT does). LM tokens are forward positions of the
-first LM, prefixes merged: what its computation costs. Seconds are CPU seconds of the process, which other
-work on the machine disturbs least; with one thread they are the wall time of a quiet machine.
+first LM, prefixes merged: what its computation costs. Seconds are CPU seconds of the process: with
+one thread they are the wall time of a quiet machine.
 """
 
 from __future__ import annotations
