@@ -131,6 +131,28 @@ def from_arcs(
     )
 
 
+def from_copies(
+    lattice: Lattice,
+    origin: Sequence[int],
+    arcs: Sequence[tuple[int, int, str, float, Optional[float]]],
+) -> Lattice:
+    """A lattice of ``arcs`` whose state i is a copy of ``lattice``'s state ``origin[i]``.
+
+    It starts in its first state and ends in its last; id, times, duration and weights are those of
+    ``lattice``. Raises ValueError as ``from_arcs`` does.
+    """
+    return from_arcs(
+        lattice.utt,
+        len(origin),
+        0,
+        len(origin) - 1,
+        arcs,
+        times=None if lattice.times is None else lattice.times[list(origin)].tolist(),
+        audio_s=lattice.audio_s,
+        weights=lattice.weights,
+    )
+
+
 def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     """The total of every arc under first-pass ``weights``, shape [A]; a path's total is their sum.
 

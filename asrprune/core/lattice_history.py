@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from asrprune.core.lattice import Floats, Lattice, from_arcs, sorted_lattice
+from asrprune.core.lattice import Lattice, from_copies, sorted_lattice
 
 SENTENCE_START = "<s>"
 History = tuple[str, ...]
@@ -45,24 +45,9 @@ def expand_history(lattice: Lattice, n_words: int) -> tuple[Lattice, tuple[Histo
     final = len(origin)
     nothing = None if lattice.lm is None else 0.0
     arcs += [(copy, final, "", 0.0, nothing) for copy in split[lattice.final].values()]
-    times = None if lattice.times is None else _times(lattice.times, [*origin, lattice.final])
-    expanded = from_arcs(
-        lattice.utt,
-        final + 1,
-        0,
-        final,
-        arcs,
-        times=times,
-        audio_s=lattice.audio_s,
-        weights=lattice.weights,
-    )
+    expanded = from_copies(lattice, [*origin, lattice.final], arcs)
     return expanded, (*histories, ())
 
 
 def _cut(history: History, n_words: int) -> History:
     return history[max(0, len(history) - n_words) :]
-
-
-def _times(times: Floats, origin: list[int]) -> list[float]:
-    chosen: list[float] = times[origin].tolist()
-    return chosen

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice import Lattice, from_arcs
+from asrprune.core.lattice import Lattice, from_arcs, from_copies
 from asrprune.core.weights import ScoreWeights
 
 _Arcs = list[tuple[int, int, str, float, Optional[float]]]
@@ -80,15 +80,5 @@ def union_of_paths(lattice: Lattice, paths: Sequence[Sequence[int]]) -> ArcTrie:
         end = arcs[route[-1]][1] if route else 0
         route.append(len(arcs))
         arcs.append((end, final, "", 0.0, nothing))
-    times = None if lattice.times is None else lattice.times[[*origin, lattice.final]].tolist()
-    joined = from_arcs(
-        lattice.utt,
-        final + 1,
-        0,
-        final,
-        arcs,
-        times=times,
-        audio_s=lattice.audio_s,
-        weights=lattice.weights,
-    )
+    joined = from_copies(lattice, [*origin, lattice.final], arcs)
     return ArcTrie(joined, tuple(tuple(route) for route in routes))

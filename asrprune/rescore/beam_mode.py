@@ -13,7 +13,7 @@ from asrprune.core.lattice import (
     EPSILON,
     Lattice,
     arc_totals,
-    from_arcs,
+    from_copies,
     sorted_arcs,
     sorted_lattice,
 )
@@ -191,7 +191,7 @@ class _Beam:
         self._arcs += [(h.number, final, -1, s) for h, s in zip(ends, scores.tolist())]
         if not np.isfinite(scores).any():
             raise ValueError(f"lattice {self._lattice.utt}: no hypothesis with a finite score")
-        return self._result(final)
+        return self._result()
 
     def _checked(self, scores: Floats) -> Floats:
         if np.isnan(scores).any() or (scores == np.inf).any():
@@ -276,7 +276,7 @@ class _Beam:
         self._origin.append(origin)
         return len(self._origin) - 1
 
-    def _result(self, final: int) -> ScoredLattice:
+    def _result(self) -> ScoredLattice:
         full = self._lattice
         first_lm = None if full.lm is None else full.lm.tolist()
         acoustic = full.acoustic.tolist()
@@ -286,16 +286,7 @@ class _Beam:
             old = nothing if arc < 0 or first_lm is None else first_lm[arc]
             word = "" if arc < 0 else self._words[arc]
             arcs.append((source, target, word, 0.0 if arc < 0 else acoustic[arc], old))
-        expanded = from_arcs(
-            full.utt,
-            len(self._origin),
-            0,
-            final,
-            arcs,
-            times=None if full.times is None else full.times[self._origin].tolist(),
-            audio_s=full.audio_s,
-            weights=full.weights,
-        )
+        expanded = from_copies(full, self._origin, arcs)
         small, numbers = sorted_arcs(expanded)
         lm = np.array([score for *_, score in self._arcs])[numbers]
         return ScoredLattice(small, lm, self._weights)
