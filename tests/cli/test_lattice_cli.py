@@ -123,6 +123,29 @@ def test_the_written_lattice_has_the_same_best_path(lm, slf, tmp_path, mode, to)
     assert best == read_kaldi_text(tmp_path / "hyp")
 
 
+@pytest.mark.parametrize("to", ["kaldi-lat", "kaldi-lat-plain", "kaldi-lat-binary"])
+def test_a_kaldi_folder_is_rescored_job_by_job(lm, tmp_path, to):
+    words = tmp_path / "words.txt"
+    table = ["<eps>", *sorted({word for one in LATTICES for word in one.words if word})]
+    words.write_text("".join(f"{w} {i}\n" for i, w in enumerate(table)), encoding="utf-8")
+    decode, out = tmp_path / "decode", tmp_path / "rescored"
+    decode.mkdir()
+    for job, part in enumerate((LATTICES[:3], LATTICES[3:]), start=1):
+        write = FORMATS["kaldi-lat"].write
+        write(str(decode / f"lat.{job}.gz"), iter(part), words=str(words))
+    (decode / "num_jobs").write_text("2\n", encoding="utf-8")
+    weights = weights_file(tmp_path / "w.json", 1.5)
+    read = ("--lattice", decode, "--format", "kaldi-lat", "--words", words, "--lm", lm)
+    write = ("--write-lattice", out, "--to", to, "--like", decode, "--out", tmp_path / "hyp")
+    assert call("rescore", *read, *write, "--weights", weights, *FLAGS["beam"]) == 0
+    assert read_kaldi_text(tmp_path / "hyp") == expected_hypotheses(lm, 1.5)
+    assert sorted(path.name for path in out.iterdir()) == ["lat.1.gz", "lat.2.gz", "num_jobs"]
+    scale = ScoreWeights(0.5, 2.5, (), -0.25)
+    again = read_items("kaldi-lat", str(out), {"words": str(words)})
+    best = {one.utt: best_path(one, scale).text for one in again}
+    assert best == read_kaldi_text(tmp_path / "hyp")
+
+
 def test_the_written_list_goes_on_to_lmscore_and_tune(lm, slf, tmp_path):
     weights = weights_file(tmp_path / "w.json", 1.5)
     nbest = tmp_path / "nbest.jsonl"
