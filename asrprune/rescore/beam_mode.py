@@ -68,9 +68,9 @@ def rescore_beam(
     lattice under ``ranking_weights``. A merged state keeps the history with the best total, an
     approximation for LMs that look further back. Without limits and merging, exact.
 
-    Memory: an utterance holds at most ``frontier`` expanding hypotheses and ``state_hypotheses``
-    in each state; keys and values have the LM's own bound. Raises ValueError naming the utterance
-    when every hypothesis has a score of -inf.
+    Memory: an utterance holds at most ``frontier`` expanding hypotheses, twice ``state_hypotheses``
+    in each state, and the arcs of both; keys and values have the LM's own bound. Raises ValueError
+    naming the utterance when every hypothesis has a score of -inf.
     """
     results: list[ScoredLattice] = []
     used = [(weight, lm) for weight, lm in zip(weights.lm, lms) if weight != 0.0]
@@ -270,6 +270,10 @@ class _Beam:
             if word:
                 prefixes = tuple(lm.child(p, word) for lm, p in zip(self._lms, prefixes))
             states[words] = _Hypothesis(total, prefixes, words, number)
+        most = self._options.state_hypotheses
+        if most is not None and len(states) > 2 * most:  # memory: do not wait for the expansion
+            kept = sorted(states.items(), key=lambda one: -one[1].total)[:most]
+            self._waiting[self._targets[arc]] = dict(kept)
 
     def _state(self, origin: int) -> int:
         """The number of a new state of the expanded lattice."""

@@ -67,8 +67,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="folder")
     parser.add_argument("--limit", type=int, help="only so many utterances")
     parser.add_argument("--rounds", type=int, default=2, help="of tuning lattice weights")
+    parser.add_argument("--tune-beam", type=float, default=40.0, help="of the beam on dev")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--beams", default="30,45,60,80,100", help="of the mode beam")
+    parser.add_argument("--beams", default="20,30,40,60", help="of the mode beam")
     parser.add_argument("--cover-beams", default="10,20,30,45")
     parser.add_argument("--paths", default="10,30,100,300,1000", help="of the mode nbest")
     return parser.parse_args()
@@ -193,7 +194,7 @@ def tuned(bench: Bench, refs: Refs) -> tuple[ScoreWeights, ScoreWeights]:
     for_lists = weights = bench.tune(lists, refs, start)
     pool = lists
     for number in range(bench.args.rounds):
-        scored, _, _ = bench.run("beam", BeamOptions(5, 60.0), weights, bench.dev)
+        scored, _, _ = bench.run("beam", BeamOptions(5, bench.args.tune_beam), weights, bench.dev)
         found = total_errors(decided(scored, "map", 1.0), refs)
         log.info("tuning round %d: %d errors of the dev lattices", number + 1, found)
         pool = merged([pool, [one.nbest(100) for one in scored]])
@@ -239,7 +240,7 @@ def mode_rows(
     for history in (3, 5, None):
         for beam in map(float, args.beams.split(",")):
             name = f"beam {beam:g}, history {'none' if history is None else history}"
-            mbr = ("mbr", "consensus") if history == 5 and beam == 60 else ()
+            mbr = ("mbr", "consensus") if history == 5 and beam == args.tune_beam else ()
             add(name, "beam", BeamOptions(history, beam), weights, mbr)
     return rows
 

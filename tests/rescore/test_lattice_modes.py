@@ -236,6 +236,18 @@ def test_the_tightest_beam_keeps_a_hypothesis_however_low_the_lm_scores(seed, be
         assert total <= expected[text] + 1e-6
 
 
+def test_many_ways_into_one_state_are_bounded_while_they_wait():
+    many = [(0, 1, f"w{number}", -float(number % 7), -1.0) for number in range(60)]
+    lattice = from_arcs("u", 3, 0, 2, [*many, (1, 2, "end", 0.0, -1.0)])
+    lm = HashLM()
+    options = BeamOptions(None, None, 5, None)
+    scored = rescore("beam", lattice, ScoreWeights(1.0, 1.0, (0.1,)), lm, options=options)
+    assert lm.most <= 2 * 5 + 1
+    assert list(found(scored, 1)) == list(
+        found(rescore("exact", lattice, ScoreWeights(1.0, 1.0, (0.1,)), HashLM()), 1)
+    )
+
+
 def test_what_no_lm_can_score_is_an_error_and_never_wins():
     lattice = from_arcs("u", 2, 0, 1, [(0, 1, "a", -1.0, 0.0), (0, 1, "b", -9.0, 0.0)])
 
