@@ -6,7 +6,7 @@ import contextlib
 import copy
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Protocol
 
 import numpy as np
@@ -26,6 +26,10 @@ class Engine(Protocol):
     @property
     def device(self) -> str:
         """Where it computes: "cpu", "cuda:0 (name of the GPU)", ..."""
+
+    @property
+    def note(self) -> str:
+        """What it chose by itself, for logs and tables; "" where it had no choice."""
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         """ln p(target | path to the source node) for every pair of ``batch``, [P]."""
@@ -49,7 +53,10 @@ class EngineOptions:
 class TorchEngine:
     """The reference: the checkpoint's own module, in the given number format."""
 
-    def __init__(self, model: TransformerLM, dtype: torch.dtype, options: EngineOptions) -> None:
+    def __init__(
+        self, model: TransformerLM, dtype: torch.dtype, options: EngineOptions, note: str = ""
+    ) -> None:
+        self.note = note
         self._device = resolve_device(options.device)
         self._threads = options.threads
         if next(model.parameters()).dtype != dtype:
@@ -145,6 +152,14 @@ def _onnx_int8(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
     return OnnxEngine(onnx_graph(checkpoint, options, int8=True), _cpu_only(options).threads)
 
 
+def _sparse(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """torch in float32 with an own kernel for matrices with enough zeros, CPU only"""
+    from asrprune.lm.sparse import sparsified
+
+    model, note = sparsified(checkpoint.model)
+    return TorchEngine(model, torch.float32, replace(_cpu_only(options), device="cpu"), note)
+
+
 def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> bytes:
     """The model as a serialised ONNX graph; int8 is calibrated as ``options`` say.
 
@@ -170,7 +185,7 @@ def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> by
 
 def _cpu_only(options: EngineOptions) -> EngineOptions:
     if options.device not in ("auto", "cpu"):
-        raise ValueError(f"device is {options.device!r}; the ONNX engines expect auto or cpu")
+        raise ValueError(f"device is {options.device!r}; this engine expects auto or cpu")
     return options
 
 
@@ -179,6 +194,7 @@ ENGINES: Mapping[str, Callable[[Checkpoint, EngineOptions], Engine]] = {
     "torch-bf16": _torch_bf16,
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
+    "sparse": _sparse,
 }
 """name -> how to make the engine for a checkpoint."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class OnnxEngine:
     """Runs a graph of lm/onnx_graph.py on the CPU."""
 
+    note = ""
+
     def __init__(self, graph: bytes, threads: Optional[int] = None) -> None:
         self._session = open_session(graph, threads)
 

@@ -25,13 +25,19 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_run(lm: LanguageModel, engine: str, threads: Optional[int]) -> dict[str, Any]:
-    """Engine, device and CPU threads that ``lm`` was run with; n-gram models have no engine."""
+    """Engine, its own choices (``note``), device and CPU threads that ``lm`` was run with; n-gram
+    models have no engine."""
     import torch
 
     if not isinstance(lm, TransformerScorer):
-        return {"engine": None, "device": "cpu", "threads": 1}
+        return {"engine": None, "note": "", "device": "cpu", "threads": 1}
     used = torch.get_num_threads() if threads is None else threads
-    return {"engine": engine, "device": lm.engine.device, "threads": used}
+    return {
+        "engine": engine,
+        "note": lm.engine.note,
+        "device": lm.engine.device,
+        "threads": used,
+    }
 
 
 def peak_rss_bytes() -> int:
