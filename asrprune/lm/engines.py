@@ -161,12 +161,14 @@ def _sparse(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
 
 
 def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> bytes:
-    """The model as a serialised ONNX graph; int8 is calibrated as ``options`` say.
+    """The model as a serialised ONNX graph for this machine; int8 is calibrated as ``options``
+    say.
 
     Raises MissingPackage without onnx and onnxruntime.
     """
     from asrprune.lm.onnx_calibration import drawn_sentences, measure_ranges, read_sentences
     from asrprune.lm.onnx_graph import build_graph
+    from asrprune.lm.onnx_saturation import signed_is_exact
     from asrprune.text.tokenizer import Tokenizer
 
     model = checkpoint.model
@@ -180,7 +182,8 @@ def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> by
             limit = model.shape.max_positions
             sentences = read_sentences(options.calibration, tokenizer, limit)
         ranges = measure_ranges(model, sentences)
-    return bytes(build_graph(model, ranges).SerializeToString())
+    graph = build_graph(model, ranges, signed=signed_is_exact())
+    return bytes(graph.SerializeToString())
 
 
 def _cpu_only(options: EngineOptions) -> EngineOptions:

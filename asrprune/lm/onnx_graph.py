@@ -5,8 +5,9 @@ Inputs are those of a TrieBatch: ``tokens``, ``positions``, ``last`` [B, T], ``n
 ln p(target | path to the node); the tree mask, the log-softmax and the gathering are part of the
 graph. In fp32 it holds standard operators only (opset 20).
 
-With ``ranges`` every weight matrix is stored in 8 bits: signed and symmetric with one scale a
-column, its input unsigned with one range for the whole tensor that was measured before (static).
+With ``ranges`` every weight matrix is stored in 8 bits: symmetric with one scale a column, its
+input unsigned with one range for the whole tensor that was measured before (static). The codes of a
+matrix are signed, or the same ones plus 128: see onnx_saturation.py.
 A row's result then depends on that row alone. The products of attention, layer norms, softmax and
 sums stay in fp32. The matrices are multiplied by ONNX Runtime's own MatMulIntegerToFloat: from the
 standard form (QDQ around a MatMul, then a bias) it makes a Gemm in fp32 before it looks for
@@ -76,20 +77,25 @@ def build_graph(
     ranges: Optional[Mapping[str, Range]] = None,
     tap: bool = False,
     vocab_chunk: int = VOCAB_CHUNK,
+    signed: bool = False,
 ) -> onnx.ModelProto:
     """The model as ONNX: fp32 without ``ranges``, static int8 with the range of every input.
 
     ``tap`` adds the input of every weight matrix to the outputs, named TAP + the key of
-    ``ranges``. Raises MissingPackage without the package onnx, KeyError for a missing range.
+    ``ranges``. ``signed`` codes are faster where the machine has instructions for them, and wrong
+    where it has not; unsigned ones are exact everywhere. Raises MissingPackage without the package
+    onnx, KeyError for a missing range.
     """
     with torch.no_grad():
-        return _Writer(ranges, vocab_chunk).write(model, tap)
+        return _Writer(ranges, vocab_chunk, signed).write(model, tap)
 
 
 class _Writer:
     """Collects nodes and weights; every method returns the name of the tensor it made."""
 
-    def __init__(self, ranges: Optional[Mapping[str, Range]], vocab_chunk: int) -> None:
+    def __init__(
+        self, ranges: Optional[Mapping[str, Range]], vocab_chunk: int, signed: bool
+    ) -> None:
         try:
             import onnx
         except ImportError:
@@ -97,6 +103,7 @@ class _Writer:
         self._onnx = onnx
         self._ranges = ranges
         self._chunk = vocab_chunk
+        self._signed = signed
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
         self._quantised: dict[str, tuple[str, str, str]] = {}
@@ -259,6 +266,10 @@ class _Writer:
             return self._op("MatMul", x, weight)
         rounded, scale, zero = self._rounded(x, self._ranges[tap or name])
         codes, scales = _quantise_columns(matrix)
+        code_of_zero = ""
+        if not self._signed:
+            codes = (codes.astype(np.int16) + 128).astype(np.uint8)
+            code_of_zero = self._weight("code_of_zero", np.array(128, np.uint8))
         return self._op(
             "MatMulIntegerToFloat",
             rounded,
@@ -266,7 +277,7 @@ class _Writer:
             scale,
             self._weight(f"{name}.scale", scales),
             zero,
-            "",
+            code_of_zero,
             *added,
             domain=ORT_DOMAIN,
         )
@@ -321,7 +332,7 @@ def _numpy(value: torch.Tensor) -> Floats:
     return array
 
 
-def _quantise_columns(matrix: Floats) -> tuple[NDArray[np.int8], Floats]:
+def _quantise_columns(matrix: Floats) -> tuple[NDArray[Any], Floats]:
     """Codes -127..127 and one scale a column: matrix ~ codes * scales. A zero column stays zero."""
     scales = np.abs(matrix).max(axis=0, initial=0.0) / 127
     scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
