@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.lmscore import add_engine_arguments
@@ -37,6 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=BASELINES,
         help="measure this too, in turns: padded batches in fp32 torch that share no prefix",
     )
+    parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the scores with those of the baseline, or of the torch engine without one",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="tuned for this LM: the comparison is of totals under them, and of WER",
+    )
     add_engine_arguments(parser)
 
 
@@ -52,14 +64,20 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.provenance import provenance
     from asrprune.lm.scoring import ScoringOptions
     from asrprune.lm.transformer import count_nonzero, count_parameters
+    from asrprune.rescore.agreement import compare_scores
     from asrprune.rescore.bench import BenchOptions, bench, spread
     from asrprune.rescore.machine import describe_machine, describe_run, peak_rss_bytes
+    from asrprune.rescore.weights_file import read_any_weights
 
+    weights = None if args.weights is None else read_any_weights(args.weights)
+    if weights is not None:
+        weights.check_lms([args.lm], args.weights)
     lists = spread(list(read_nbest(args.nbest)), args.limit)
     options = EngineOptions(args.threads, args.device, args.calibration)
     args.engine, why = choose_engine(args.engine, args.device)
     log.info("engine %s (%s)", args.engine, why)
-    lm = open_lm(args.lm, args.engine, options, ScoringOptions(token_budget=args.token_budget))
+    scoring = ScoringOptions(token_budget=args.token_budget)
+    lm = open_lm(args.lm, args.engine, options, scoring)
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.engine, args.threads)}
     if is_checkpoint(args.lm):
         checkpoint = load_checkpoint(args.lm)
@@ -79,6 +97,16 @@ def run(args: argparse.Namespace) -> None:
     figures["peak_rss_bytes"] = peak_rss_bytes()
     figures["machine"] = describe_machine()
     figures["provenance"] = provenance(args.command_line)
+    if args.check and is_checkpoint(args.lm) and (args.baseline or args.engine != "torch"):
+        if args.baseline:
+            reference = results[-1].scores
+        else:
+            texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
+            reference = open_lm(args.lm, "torch", options, scoring).score_lists(texts)
+        found = compare_scores(
+            lists, reference, results[0].scores, None if weights is None else weights.weights
+        )
+        figures["agreement"] = {"reference": args.baseline or "torch", **asdict(found)}
     (sys.stderr if args.json == "-" else sys.stdout).write(_table(figures))
     if args.json:
         write_json(args.json, figures)
@@ -102,6 +130,8 @@ def _row(result: BenchResult, slowest: BenchResult) -> dict[str, Any]:
 
 def _table(figures: dict[str, Any]) -> str:
     facts = [f"{key} {figures[key]}" for key in ("engine", "device", "threads")]
+    if figures["note"]:
+        facts.append(figures["note"])
     if "parameters" in figures:
         facts.append(f"{figures['parameters'] / 1e6:.2f} M parameters")
     facts.append(f"{figures['size_bytes'] / 1e6:.2f} MB")
@@ -120,4 +150,24 @@ def _table(figures: dict[str, Any]) -> str:
         )
     runs = len(figures["systems"][0]["runs_s"])
     lines.append(f"median of {runs} runs after {figures['warmup']} for warm-up")
+    if "agreement" in figures:
+        lines += _agreement_lines(figures["agreement"])
     return "\n".join(lines) + "\n"
+
+
+def _agreement_lines(found: dict[str, Any]) -> list[str]:
+    ranked = "LM score" if found["wer"] is None else "total"
+    lines = [
+        f"against {found['reference']} in fp32: |difference| of ln P at most "
+        f"{found['max_difference']:.2g}, {found['mean_difference']:.2g} on average "
+        f"(bias {found['bias']:+.2g}) over {found['hypotheses']} hypotheses",
+        f"by {ranked}: another best hypothesis in {found['changed_best']} of {found['lists']} "
+        f"lists, another rank for {found['moved']} hypotheses",
+    ]
+    if found["wer"] is not None:
+        first, second, interval = (found["wer"][key] for key in ("first", "second", "interval"))
+        lines.append(
+            f"WER {first['wer_percent']:.2f} -> {second['wer_percent']:.2f}, difference "
+            f"{found['wer']['difference_percent']:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
+        )
+    return lines

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Optional, Union
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asrprune.core.hypothesis import NBest
 from asrprune.core.timing import Timing
 from asrprune.lm.padded import PaddedScorer
@@ -31,11 +34,12 @@ class BenchOptions:
 @dataclass(frozen=True)
 class BenchResult:
     """``runs_s``: wall seconds of each counted run; ``timing``: their median with the audio and
-    tokens of one run."""
+    tokens of one run; ``scores``: one array [H] a list, of the last run."""
 
     name: str
     runs_s: tuple[float, ...]
     timing: Timing
+    scores: list[NDArray[np.float64]]
 
 
 def spread(lists: Sequence[NBest], limit: Optional[int]) -> list[NBest]:
@@ -64,12 +68,13 @@ def bench(
         audio_s = sum(value for value in audio if value is not None)
     runs: dict[str, list[float]] = {name: [] for name in systems}
     counts: dict[str, ScoringStats] = {}
+    scores: dict[str, list[NDArray[np.float64]]] = {}
     for repeat in range(-options.warmup, options.repeats):
         for name, lm in systems.items():
             gc.collect()
             before = _stats(lm)
             start = time.perf_counter()
-            lm.score_lists(texts)
+            scores[name] = lm.score_lists(texts)
             wall_s = time.perf_counter() - start
             after = _stats(lm)
             counts[name] = ScoringStats(
@@ -83,6 +88,7 @@ def bench(
             name,
             tuple(runs[name]),
             Timing(median(runs[name]), audio_s, counts[name].tokens, counts[name].unique_tokens),
+            scores[name],
         )
         for name in systems
     ]

@@ -205,6 +205,29 @@ def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
     assert padded["speed_up"] == 1.0
     assert figures["size_bytes"] == (lm / "model.safetensors").stat().st_size
     assert figures["parameters"] > 0
+    assert figures["agreement"]["reference"] == "padded"
+    assert figures["agreement"]["max_difference"] < 1e-4
+    assert figures["agreement"]["wer"] is None
+
+
+def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys):
+    common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--repeats", 1, "--json", tmp_path / "j")
+    assert score(lm, dev) == 0
+    weights = tmp_path / "weights.json"
+    lists = ("--nbest", dev / "nbest.jsonl", "--scores", dev / "scores.gz")
+    assert call("tune", *lists, "--out", weights) == 0
+    assert call("bench", *common, "--engine", "torch-bf16", "--weights", weights) == 0
+    printed = capsys.readouterr().out
+    assert "against torch in fp32" in printed
+    assert "WER " in printed
+    found = json.loads((tmp_path / "j").read_text(encoding="utf-8"))["agreement"]
+    assert found["hypotheses"] == 36
+    assert 1e-6 < found["max_difference"] < 2.0
+    assert found["wer"]["interval"][0] <= found["wer"]["difference_percent"]
+    for flags in (("--engine", "torch-bf16", "--no-check"), ("--engine", "torch")):
+        assert call("bench", *common, *flags) == 0
+        assert "agreement" not in json.loads((tmp_path / "j").read_text(encoding="utf-8"))
+    assert call("bench", *common, "--weights", tmp_path / "none.json") == 1
 
 
 def test_the_digest_tells_models_apart(lm, tmp_path):
