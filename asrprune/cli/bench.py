@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
         systems[f"{args.baseline} baseline"] = open_padded(args.lm, options, args.token_budget)
-    results = bench(lists, systems, BenchOptions(args.repeats, args.warmup))
+    results = bench(lists, systems, BenchOptions(args.repeats, args.warmup), args.nbest)
     figures["warmup"] = args.warmup
     figures["systems"] = [_row(one, results[-1]) for one in results]
     figures["peak_rss_bytes"] = peak_rss_bytes()

@@ -13,7 +13,7 @@ from asrprune.files import PathLike
 from asrprune.lm.checkpoint import load_checkpoint
 from asrprune.lm.engines import EngineOptions, cpu_threads, resolve_device
 from asrprune.lm.logprob import pair_log_probs
-from asrprune.lm.scoring import ScoringStats
+from asrprune.lm.scoring import ScoringStats, UnscorableError
 from asrprune.lm.transformer import TransformerLM
 
 
@@ -47,10 +47,14 @@ class PaddedScorer:
         return "padded"
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
-        """ln P(sentence, </s> | <s>) of every sentence. Raises ValueError for an over-long one."""
+        """ln P(sentence, </s> | <s>) of every sentence.
+
+        Raises UnscorableError for one with more tokens than the model has positions for.
+        """
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
         flat = self._encode_batch(texts) if texts else []
+        self._check_lengths(lists, flat)
         order = sorted(range(len(flat)), key=lambda i: -len(flat[i]))
         scores = np.zeros(len(flat))
         computed = 0
@@ -66,6 +70,14 @@ class PaddedScorer:
         self.stats += ScoringStats(len(flat), tokens, tokens, computed, 0, wall_s)
         bounds = np.cumsum([len(sentences) for sentences in lists])
         return np.split(scores, bounds[:-1]) if len(lists) else []
+
+    def _check_lengths(self, lists: Sequence[Sequence[str]], flat: list[list[int]]) -> None:
+        limit = self._model.shape.max_positions - 1
+        places = ((number, index) for number, one in enumerate(lists) for index in range(len(one)))
+        for (number, index), ids in zip(places, flat):
+            if len(ids) > limit:
+                problem = f"has {len(ids)} tokens; the model takes at most {limit}"
+                raise UnscorableError((number, index), lists[number][index], problem)
 
     def _score(self, batch: list[list[int]], longest: int) -> NDArray[np.float64]:
         tokens = torch.zeros(len(batch), longest, dtype=torch.int64)

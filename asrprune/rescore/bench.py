@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.timing import Timing
+from asrprune.errors import InputError
+from asrprune.files import PathLike
 from asrprune.lm.padded import PaddedScorer
 from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring import ScoringStats, TransformerScorer
+from asrprune.lm.scoring import ScoringStats, TransformerScorer, UnscorableError
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,16 @@ def spread(lists: Sequence[NBest], limit: Optional[int]) -> list[NBest]:
 
 
 def bench(
-    lists: Sequence[NBest], systems: Mapping[str, LanguageModel], options: BenchOptions
+    lists: Sequence[NBest],
+    systems: Mapping[str, LanguageModel],
+    options: BenchOptions,
+    path: PathLike = "n-best",
 ) -> list[BenchResult]:
     """The time of scoring all lists, tokenisation included, model loading excluded.
 
     The systems take turns within every repeat, so that a slow spell of the machine meets them all.
+    ``path`` names the n-best file in errors. Raises InputError naming the utterance for a
+    hypothesis that cannot be scored: there is no time of what was left out.
     """
     texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
     audio = [nbest.audio_s for nbest in lists]
@@ -74,7 +81,12 @@ def bench(
             gc.collect()
             before = _stats(lm)
             start = time.perf_counter()
-            scores[name] = lm.score_lists(texts)
+            try:
+                scores[name] = lm.score_lists(texts)
+            except UnscorableError as problem:
+                number, index = problem.index
+                found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
+                raise InputError(path, None, found, "hypotheses that the LM can score") from None
             wall_s = time.perf_counter() - start
             after = _stats(lm)
             counts[name] = ScoringStats(

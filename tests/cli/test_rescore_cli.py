@@ -230,6 +230,14 @@ def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys)
     assert call("bench", *common, "--weights", tmp_path / "none.json") == 1
 
 
+def test_bench_names_the_hypothesis_that_is_too_long(lm, tmp_path, capsys):
+    lists = [NBest("u1", (Hypothesis("cat", -1.0), Hypothesis("a cat " * 30 + "sat", -2.0)))]
+    write_nbest(tmp_path / "long.jsonl", lists)
+    for flags in ((), ("--baseline", "padded")):
+        assert call("bench", "--lm", lm, "--nbest", tmp_path / "long.jsonl", *flags) == 1
+    assert capsys.readouterr().err.count("utterance u1: hypothesis 2 has 91 tokens") == 2
+
+
 def test_the_digest_tells_models_apart(lm, tmp_path):
     assert lm_digest(lm) == lm_digest(lm)
     other = tmp_path / "other"

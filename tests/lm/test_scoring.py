@@ -121,6 +121,32 @@ def test_an_over_long_hypothesis_is_an_error_or_never_wins(model):
     assert lm.stats.over_long == 1
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_no_engine_scores_an_over_long_hypothesis(model, name):
+    from asrprune.lm.checkpoint import Checkpoint
+
+    engine = ENGINES[name](Checkpoint(model, None, ""), CPU)
+    longest = " ".join(["3"] * (POSITIONS - 1))
+    lists = [["3", longest + " 3", longest], [longest + " 4"]]
+    lm = TransformerScorer(engine, encode_batch, POSITIONS)
+    with pytest.raises(UnscorableError, match="has 16 tokens; the model takes at most 15") as info:
+        lm.score_lists(lists)
+    assert info.value.index == (0, 1)
+    options = ScoringOptions(over_long="minus-inf")
+    lm = TransformerScorer(engine, encode_batch, POSITIONS, options=options)
+    first, second = lm.score_lists(lists)
+    assert first[1] == second[0] == -np.inf
+    assert np.isfinite(first[[0, 2]]).all()
+    assert lm.stats.over_long == 2
+
+
+def test_the_padded_baseline_refuses_an_over_long_hypothesis(model):
+    longest = " ".join(["3"] * POSITIONS)
+    with pytest.raises(UnscorableError, match="has 16 tokens; the model takes at most 15") as info:
+        PaddedScorer(model, encode_batch, CPU).score_lists([["3"], [], ["4", longest]])
+    assert info.value.index == (2, 1)
+
+
 def test_a_score_that_is_no_number_stops(model):
     class Broken:
         device = "cpu"
