@@ -1,0 +1,107 @@
+"""What the scripts of this folder measure on: lists, a model, and turns.
+
+``--nbest`` is a canonical file, or one of ../shared/data (see real_lists.py). ``--lm`` is a
+checkpoint; without it the model is random and every distinct word is one token: speed and the share
+of equal prefixes are real then, errors are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from real_lists import read_shared
+
+from asrprune.core.hypothesis import NBest
+from asrprune.firstpass.jsonl import read_nbest
+from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
+from asrprune.lm.engines import ENGINES, EngineOptions
+from asrprune.lm.padded import PaddedScorer
+from asrprune.lm.scoring import TransformerScorer
+from asrprune.lm.shape import ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.rescore.bench import spread
+from asrprune.text.tokenizer import Tokenizer
+
+EncodeBatch = Callable[[Sequence[str]], list[list[int]]]
+
+
+def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nbest", required=True)
+    parser.add_argument("--lm", help="checkpoint folder; a random model without")
+    parser.add_argument("--layers", type=int, default=6, help="of a random model")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--vocab", type=int, default=5000)
+    parser.add_argument("--limit", type=int, help="only so many utterances")
+    parser.add_argument("--repeats", type=int, default=3)
+
+
+def read_lists(path: str, limit: int | None) -> list[NBest]:
+    shared = ".json" in Path(path).suffixes
+    return spread(list(read_shared(Path(path)) if shared else read_nbest(path)), limit)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and how it turns texts into tokens."""
+
+    checkpoint: Checkpoint
+    encode_batch: EncodeBatch
+
+    @property
+    def model(self) -> TransformerLM:
+        return self.checkpoint.model
+
+    def scorer(self, engine: str, threads: int) -> TransformerScorer:
+        """Scoring over tries with one of ENGINES."""
+        made = ENGINES[engine](self.checkpoint, EngineOptions(threads, "cpu"))
+        return TransformerScorer(made, self.encode_batch, self.model.shape.max_positions)
+
+    def padded(self, threads: int) -> PaddedScorer:
+        return PaddedScorer(self.model, self.encode_batch, EngineOptions(threads, "cpu"))
+
+
+def open_subject(path: str | None, layers: int = 6, width: int = 512, vocab: int = 5000) -> Subject:
+    if path is not None:
+        checkpoint = load_checkpoint(path)
+        return Subject(checkpoint, Tokenizer(checkpoint.tokenizer_path).encode_batch)
+    torch.manual_seed(0)
+    shape = ModelShape.uniform(vocab, width, layers, max(1, width // 64))
+    ids: dict[str, int] = {}
+
+    def encode_batch(texts: Sequence[str]) -> list[list[int]]:
+        return [
+            [3 + ids.setdefault(word, len(ids)) % (vocab - 3) for word in text.split()]
+            for text in texts
+        ]
+
+    return Subject(Checkpoint(TransformerLM(shape).eval(), Path(), ""), encode_batch)
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], object]], repeats: int, threads: int
+) -> dict[str, list[float]]:
+    """Seconds of every run, [repeats]: each turn takes all of them, after one turn for warm-up.
+
+    With one thread it is the CPU time of this process, which other processes disturb least; with
+    more it is wall time.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            if turn:
+                times[name].append(clock() - start)
+    return times
+
+
+def speed_up(base: Sequence[float], other: Sequence[float]) -> float:
+    """How many times as fast the other is: the median over the turns."""
+    return statistics.median(a / b for a, b in zip(base, other))
