@@ -36,7 +36,7 @@ class BeamOptions:
     utterances searched in step, which share forward passes. ``ranking`` as in NbestOptions."""
 
     history: Optional[int] = 5
-    beam: Optional[float] = 20.0
+    beam: Optional[float] = 40.0
     state_hypotheses: Optional[int] = 8
     frontier: Optional[int] = 256
     parallel: int = 8
