@@ -41,7 +41,6 @@ def test_convert_ranks_by_the_lattice_own_weights_or_the_flags(
 def test_convert_refuses_what_cannot_be(lattices: Path, tmp_path: Path) -> None:
     write_nbest(tmp_path / "n.jsonl", [NBest("u", (Hypothesis("a", -1.0, -2.0),))])
     nbest, out = str(tmp_path / "n.jsonl"), str(tmp_path / "out")
-    assert main(["convert", "--from", "jsonl", "--to", "slf", nbest, "--out", out]) == 2
     jsonl = ["convert", "--from", "jsonl", "--to", "jsonl", nbest, "--out", out]
     assert main([*jsonl, "--word-bonus", "1"]) == 2
     assert main(jsonl) == 0
