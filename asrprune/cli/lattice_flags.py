@@ -37,8 +37,8 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--first-pass",
         metavar="JSON",
-        help="the first pass's own weights: they choose what is scored (default: the lattice's"
-        " own, else a guess from --weights)",
+        help="the first pass's own weights: they choose what is scored (default: --weights, with"
+        " the first pass's LM in the place of the others)",
     )
     writable = [name for name in formats if FORMATS[name].write is not None]
     group.add_argument("--write-lattice", metavar="OUT", help="the rescored lattices")

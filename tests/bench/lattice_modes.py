@@ -4,12 +4,13 @@
 
 Lattices hold LM scores of the first pass; ``--pocketsphinx`` adds those of its own trigram to
 pocketsphinx's lattices, which have none, and keeps them in OUT/lattices. The utterances in the
-order of their ids are split in turn: the 1st, 3rd, ... are dev, on which all weights, scales and
-widths are tuned; the 2nd, 4th, ... are test, which the table shows. n-best weights are tuned on
-dev's 100-best lists of the first pass; lattice weights on those and on 100-best lists out of dev's
-beam-rescored lattices, merged, in turns (as MERT does). LM tokens are forward positions of the
-first LM, prefixes merged: what its computation costs. Seconds are CPU seconds of the process: with
-one thread they are the wall time of a quiet machine.
+order of their ids are dealt out in turn to two halves. Weights and posterior scales are tuned on
+one half and tested on the other, then the other way round (``--one-fold`` leaves that out): every
+utterance of the table is a test utterance. Widths are not tuned; a row shows each. "list" weights
+are tuned on the dev half's 100-best lists of the first pass, "pool" weights on those and on
+100-best lists out of dev's beam-rescored lattices, merged, in turns (as MERT does). LM tokens are
+forward positions of the first LM, prefixes merged: what its computation costs. Seconds are CPU
+seconds of the process: with one thread they are the wall time of a quiet machine.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lm", required=True, nargs="+", help="checkpoints or n-grams")
     parser.add_argument("--out", required=True, help="folder")
     parser.add_argument("--limit", type=int, help="only so many utterances")
-    parser.add_argument("--rounds", type=int, default=2, help="of tuning lattice weights")
+    parser.add_argument("--rounds", type=int, default=2, help="of tuning pool weights")
     parser.add_argument("--tune-beam", type=float, default=40.0, help="of the beam on dev")
+    parser.add_argument("--one-fold", action="store_true", help="test the second half only")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--beams", default="20,30,40,60", help="of the mode beam")
     parser.add_argument("--cover-beams", default="10,20,30,45")
@@ -84,13 +86,20 @@ class Row:
     tokens: int
     cpu_s: float
 
+    def __add__(self, other: Row) -> Row:
+        """The same system on both folds."""
+        assert self.name == other.name
+        texts = {**self.texts, **other.texts}
+        return Row(self.name, texts, self.tokens + other.tokens, self.cpu_s + other.cpu_s)
+
 
 class Bench:
-    """Lattices of dev and test, LMs by path, and the modes over them."""
+    """Lattices of dev and test of one fold, LMs by path, and the modes over them."""
 
-    def __init__(self, args: argparse.Namespace, lattices: Sequence[Lattice]) -> None:
-        self.args = args
-        self.dev, self.test = list(lattices[::2]), list(lattices[1::2])
+    def __init__(
+        self, args: argparse.Namespace, dev: Sequence[Lattice], test: Sequence[Lattice]
+    ) -> None:
+        self.args, self.dev, self.test = args, dev, test
         self.engine = EngineOptions(threads=args.threads, device="cpu")
 
     def run(
@@ -188,7 +197,7 @@ def first_pass_rows(bench: Bench, refs: Refs) -> list[Row]:
 
 
 def tuned(bench: Bench, refs: Refs) -> tuple[ScoreWeights, ScoreWeights]:
-    """Weights for lists and for lattices."""
+    """List weights and pool weights."""
     start = bench.dev[0].weights or ScoreWeights()
     lists = [NBest(one.utt, k_best(one, 100, one.weights or ScoreWeights())) for one in bench.dev]
     for_lists = weights = bench.tune(lists, refs, start)
@@ -209,7 +218,7 @@ def posterior_scale(scored: Sequence[ScoredLattice], decision: str, refs: Refs) 
 
 
 def mode_rows(
-    bench: Bench, refs: Refs, for_lists: ScoreWeights, weights: ScoreWeights
+    bench: Bench, refs: Refs, for_lists: ScoreWeights, for_pool: ScoreWeights
 ) -> list[Row]:
     args = bench.args
     rows = []
@@ -226,22 +235,24 @@ def mode_rows(
             start = time.process_time()
             texts = decided(scored, decision, scale)
             extra = time.process_time() - start
-            title = f"{name}, {decision} {scale:g}"
-            rows.append(Row(title, texts, tokens, cpu_s + extra))
-            log.info("%s: WER %.2f", title, wer(rows[-1], refs))
+            rows.append(Row(f"{name}, {decision}", texts, tokens, cpu_s + extra))
+            log.info("%s: WER %.2f, scale %g", rows[-1].name, wer(rows[-1], refs), scale)
 
+    ranking = bench.test[0].weights
     for paths in map(int, args.paths.split(",")):
-        ranking = bench.test[0].weights
         mbr = ("mbr",) if paths == 100 else ()
         add(f"{paths}-best", "nbest", NbestOptions(paths, ranking), for_lists, mbr)
-    add("100-best, lattice weights", "nbest", NbestOptions(100, bench.test[0].weights), weights)
-    for beam in map(float, args.cover_beams.split(",")):
-        add(f"cover {beam:g}", "cover", CoverOptions(beam), weights)
-    for history in (3, 5, None):
-        for beam in map(float, args.beams.split(",")):
-            name = f"beam {beam:g}, history {'none' if history is None else history}"
-            mbr = ("mbr", "consensus") if history == 5 and beam == args.tune_beam else ()
-            add(name, "beam", BeamOptions(history, beam), weights, mbr)
+    add("100-best, pool weights", "nbest", NbestOptions(100, ranking), for_pool)
+    for kind, weights in (("list", for_lists), ("pool", for_pool)):
+        for beam in map(float, args.cover_beams.split(",")):
+            name = f"cover {beam:g}, {kind} weights"
+            add(name, "cover", CoverOptions(beam, ranking), weights)
+        for history in (3, 5, None):
+            for beam in map(float, args.beams.split(",")):
+                title = "none" if history is None else history
+                name = f"beam {beam:g}, history {title}, {kind} weights"
+                mbr = ("mbr", "consensus") if history == 5 and beam == args.tune_beam else ()
+                add(name, "beam", BeamOptions(history, beam), weights, mbr)
     return rows
 
 
@@ -288,20 +299,25 @@ def main() -> None:
     args = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     refs = read_kaldi_text(args.ref)
-    bench = Bench(args, prepare(args))
-    log.info("%d dev and %d test utterances", len(bench.dev), len(bench.test))
-    for_lists, weights = tuned(bench, refs)
-    rows = first_pass_rows(bench, refs) + mode_rows(bench, refs, for_lists, weights)
+    lattices = prepare(args)
+    halves = (lattices[::2], lattices[1::2])
+    rows: list[Row] = []
+    weights = []
+    for dev, test in (halves,) if args.one_fold else (halves, halves[::-1]):
+        bench = Bench(args, dev, test)
+        log.info("%d dev and %d test utterances", len(dev), len(test))
+        for_lists, for_pool = tuned(bench, refs)
+        found = first_pass_rows(bench, refs) + mode_rows(bench, refs, for_lists, for_pool)
+        rows = [one + other for one, other in zip(rows, found)] if rows else found
+        weights.append({"list": asdict(for_lists), "pool": asdict(for_pool)})
     text, records = table(rows, refs)
     sys.stdout.write(text)
     write_json(
         Path(args.out) / "lattice_modes.json",
         {
             "rows": records,
-            "weights_for_lists": asdict(for_lists),
-            "weights_for_lattices": asdict(weights),
-            "dev_utterances": len(bench.dev),
-            "test_utterances": len(bench.test),
+            "weights_of_folds": weights,
+            "test_utterances": len(rows[0].texts),
             "provenance": provenance(sys.argv),
         },
     )
