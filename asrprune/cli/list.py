@@ -16,6 +16,8 @@ AXES = {
     "criteria": ("asrprune.prune.criteria", "CRITERIA"),
     "methods": ("asrprune.prune.methods", "METHODS"),
     "schedules": ("asrprune.prune.schedules", "SCHEDULES"),
+    "factorisations": ("asrprune.prune.factorisation", "FACTORISATIONS"),
+    "repairs": ("asrprune.prune.methods.repair", "REPAIRS"),
     "formats": ("asrprune.firstpass.formats", "FORMATS"),
     "decoders": ("asrprune.firstpass.decoders", "DECODERS"),
     "lattice-modes": ("asrprune.rescore.lattice_modes", "LATTICE_MODES"),
@@ -42,8 +44,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def describe(entry: Any) -> str:
-    """The entry's ``description``, or the first line of its own docstring."""
+    """The entry's ``description``, or the first line of its own docstring; then what it reads.
+
+    An entry may also be a pair of such a thing and the statistics that it reads.
+    """
+    entry, needs = entry if isinstance(entry, tuple) else (entry, getattr(entry, "needs", ()))
     text = getattr(entry, "description", None)
     if not isinstance(text, str):
         text = inspect.getdoc(entry) or ""
-    return text.strip().split("\n")[0]
+    reads = f" (reads {', '.join(sorted(needs))})" if needs else ""
+    return text.strip().split("\n")[0] + reads

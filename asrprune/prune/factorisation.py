@@ -106,22 +106,23 @@ def pivoted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ``rows`` [k, in] are k rows of W, ``combinations`` [out - k, k] make the other rows from them,
     and row i of W is row ``order[i]`` of ``[rows; combinations rows]``. Rows are picked one by
     one, each the one farthest from the span of those before (of equal ones the first), which
-    keeps the combinations small. Computed in float64.
+    keeps the combinations small. Computed in float64 on the CPU.
 
     Source: QR with column pivoting (Businger and Golub 1965) on W^T; the form is the
     interpolative decomposition (Cheng et al. 2005, SIAM J. Sci. Comput. 26, section 3).
     """
-    _, triangle = torch.linalg.qr(b.double().T)  # b = triangle^T q^T, q with orthonormal columns
-    coordinates = a.double() @ triangle.T  # [out, k]: the rows of W in the basis q
+    left, right = a.double().cpu(), b.double().cpu()
+    _, triangle = torch.linalg.qr(right.T)  # b = triangle^T q^T, q with orthonormal columns
+    coordinates = left @ triangle.T  # [out, k]: the rows of W in the basis q
     picked = _farthest_rows(coordinates)
-    others = torch.ones(len(a), dtype=torch.bool, device=a.device)
+    others = torch.ones(len(left), dtype=torch.bool)
     others[picked] = False
     chosen = coordinates[picked]
     combinations = torch.linalg.lstsq(chosen.T, coordinates[others].T, driver="gelsd").solution.T
-    order = torch.empty(len(a), dtype=torch.int64, device=a.device)
-    order[torch.cat([picked, others.nonzero().flatten()])] = torch.arange(len(a), device=a.device)
-    rows = a.double()[picked] @ b.double()
-    return (*_as(a, rows, combinations), order)
+    order = torch.empty(len(left), dtype=torch.int64)
+    order[torch.cat([picked, others.nonzero().flatten()])] = torch.arange(len(left))
+    rows, combinations = _as(a, left[picked] @ right, combinations)
+    return rows.to(a.device), combinations.to(a.device), order.to(a.device)
 
 
 def _farthest_rows(rows: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def _farthest_rows(rows: Tensor) -> Tensor:
         picked.append(int(distances.argmax()))
         direction = left[picked[-1]] / left[picked[-1]].norm().clamp(min=1e-300)
         left = left - torch.outer(left @ direction, direction)
-    return torch.tensor(picked, dtype=torch.int64, device=rows.device)
+    return torch.tensor(picked, dtype=torch.int64)
 
 
 def _statistics(statistics: Optional[MatrixStatistics]) -> MatrixStatistics:
