@@ -39,7 +39,7 @@ from asrprune.prune.methods.method import Masks, kept_parameters, matrix_key, pr
 from asrprune.prune.plan import Plan
 from asrprune.prune.plot import plot_if_possible
 from asrprune.prune.recovery import Spent, perplexity_per_token, recover
-from asrprune.prune.schedules import PruningStep, budget_of, one_run
+from asrprune.prune.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.scorer import DataScorer, PruningData
 from asrprune.prune.state import RunState, drop_state, load_state, save_state
 
@@ -143,8 +143,10 @@ class FamilyRun:
         return None if step.member is None else self._save_member(state, step.member, before)
 
     def _recover(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
-        tokens = budget_of(steps, state.steps_done, self.plan.fine_tune_tokens, self.plan.hold)
-        if not tokens:
+        plan = self.plan
+        until = budget_until(steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold)
+        tokens = until - state.spent.tokens  # whole batches: steps before may have spent more
+        if tokens <= 0:
             return Spent()
         positions = state.model.positions.shape[0]
         budget = self.plan.recovery.batch_tokens

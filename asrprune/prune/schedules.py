@@ -96,21 +96,17 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
     return sorted(steps, key=lambda step: step.sparsity)
 
 
-def budget_of(steps: Sequence[PruningStep], number: int, tokens: int, hold: float) -> int:
-    """Fine-tuning tokens after step ``number`` (from 0) of a run; all steps add up to ``tokens``.
+def budget_until(steps: Sequence[PruningStep], count: int, tokens: int, hold: float) -> int:
+    """Fine-tuning tokens that the first ``count`` steps of a run may spend; ``tokens`` for all.
 
     The share ``hold`` goes evenly to the steps that save a member, the rest evenly to all steps.
 
     >>> steps = [PruningStep(0.3), PruningStep(0.5, 0.5), PruningStep(0.7, 0.7)]
-    >>> [budget_of(steps, number, 1000, 0.4) for number in range(3)]
-    [200, 400, 400]
+    >>> [budget_until(steps, count, 1000, 0.4) for count in range(4)]
+    [0, 200, 600, 1000]
     """
-
-    def until(count: int) -> int:
-        members = [step.member is not None for step in steps]
-        share = (1.0 - hold) * count / len(steps)
-        if any(members):
-            share += hold * sum(members[:count]) / sum(members)
-        return round(tokens * share)
-
-    return until(number + 1) - until(number)
+    members = [step.member is not None for step in steps]
+    share = (1.0 - hold) * count / len(steps)
+    if any(members):
+        share += hold * sum(members[:count]) / sum(members)
+    return round(tokens * share)

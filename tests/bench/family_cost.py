@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sparsity", default="0.3,0.4,0.5,0.6,0.7,0.8")
     parser.add_argument("--steps", type=int, default=Plan().steps)
     parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of the family")
+    parser.add_argument("--hold", type=float, default=Plan().hold, help="share spent at members")
     parser.add_argument(
         "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
     )
@@ -79,6 +80,7 @@ def main() -> None:
         sparsities=tuple(float(part) for part in args.sparsity.split(",")),
         steps=args.steps,
         fine_tune_tokens=args.fine_tune_tokens,
+        hold=args.hold,
         statistics_tokens=args.statistics_tokens,
         recovery=Recovery(batch_tokens=args.batch_tokens),
     )

@@ -27,7 +27,7 @@ from asrprune.prune.methods.method import (
 )
 from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.plan import Plan
-from asrprune.prune.schedules import SCHEDULES, budget_of, one_run
+from asrprune.prune.schedules import SCHEDULES, budget_until, one_run
 from asrprune.prune.scorer import DataScorer, PruningData
 from asrprune.text.corpus import TokenStream
 
@@ -313,9 +313,9 @@ def test_one_run_meets_every_size(schedule: str, sizes: tuple[float, ...]) -> No
         assert all(step.member in (None, step.sparsity) for step in steps)
         assert [step.sparsity for step in steps] == sorted({step.sparsity for step in steps})
         assert len(steps) <= max(n_steps, len(sizes))
-        budget = [budget_of(steps, number, 1001, 0.4) for number in range(len(steps))]
-        assert sum(budget) == 1001
-        assert min(budget) >= 0
+        budget = [budget_until(steps, count, 1001, 0.4) for count in range(len(steps) + 1)]
+        assert budget == sorted(budget)
+        assert (budget[0], budget[-1]) == (0, 1001)
 
 
 def test_the_baseline_is_dense_fresh_and_of_the_asked_size() -> None:
