@@ -145,7 +145,7 @@ def _other_keys(default: Plan) -> str:
 
     nested = {key: value for key, value in flat(default).items() if "." in key}
     nested.pop("recovery.distill")
-    nested["hold"] = default.hold
+    nested |= {"hold": default.hold, "growth": default.growth}
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(nested.items()))
 
 

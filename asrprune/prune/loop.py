@@ -144,7 +144,9 @@ class FamilyRun:
 
     def _recover(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
         plan = self.plan
-        until = budget_until(steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold)
+        until = budget_until(
+            steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold, plan.growth
+        )
         tokens = until - state.spent.tokens  # whole batches: steps before may have spent more
         if tokens <= 0:
             return Spent()

@@ -58,7 +58,8 @@ class Plan:
 
     ``fine_tune_tokens`` is the budget of one run down to the smallest size: one-shot spends it on
     each size (each a run of its own); the other schedules reach all sizes in one run and spend it
-    once, the share ``hold`` of it evenly at the saved sizes and the rest evenly over all steps.
+    once, the share ``hold`` of it at the saved sizes and the rest evenly over all steps. Of the
+    former each size gets ``growth`` times what the next larger one got: small models need more.
     ``statistics_tokens`` are read for the criterion at every step, and do not count.
     """
 
@@ -69,6 +70,7 @@ class Plan:
     steps: int = 8
     fine_tune_tokens: int = 0
     hold: float = 0.5
+    growth: float = 1.0
     statistics_tokens: int = 50_000
     seed: int = 1
     options: Options = field(default_factory=Options)
@@ -100,6 +102,8 @@ class Plan:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected >= {least}")
         if not 0.0 <= self.hold <= 1.0:
             raise ValueError(f"hold is {self.hold}; expected 0..1")
+        if not 0.0 < self.growth <= 100.0:
+            raise ValueError(f"growth is {self.growth}; expected > 0 and at most 100")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``plan_from_dict`` is the inverse."""

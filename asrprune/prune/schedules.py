@@ -96,17 +96,24 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
     return sorted(steps, key=lambda step: step.sparsity)
 
 
-def budget_until(steps: Sequence[PruningStep], count: int, tokens: int, hold: float) -> int:
+def budget_until(
+    steps: Sequence[PruningStep], count: int, tokens: int, hold: float, growth: float = 1.0
+) -> int:
     """Fine-tuning tokens that the first ``count`` steps of a run may spend; ``tokens`` for all.
 
-    The share ``hold`` goes evenly to the steps that save a member, the rest evenly to all steps.
+    The share ``hold`` goes to the steps that save a member, each getting ``growth`` times what the
+    one before it got, and the rest evenly to all steps.
 
     >>> steps = [PruningStep(0.3), PruningStep(0.5, 0.5), PruningStep(0.7, 0.7)]
     >>> [budget_until(steps, count, 1000, 0.4) for count in range(4)]
     [0, 200, 600, 1000]
+    >>> [budget_until(steps, count, 1000, 1.0, growth=3.0) for count in range(4)]
+    [0, 0, 250, 1000]
     """
-    members = [step.member is not None for step in steps]
+    members = sum(step.member is not None for step in steps)
+    done = sum(step.member is not None for step in steps[:count])
     share = (1.0 - hold) * count / len(steps)
-    if any(members):
-        share += hold * sum(members[:count]) / sum(members)
+    if members:
+        parts = [growth**number for number in range(members)]
+        share += hold * sum(parts[:done]) / sum(parts)
     return round(tokens * share)

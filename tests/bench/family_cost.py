@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=Plan().steps)
     parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of the family")
     parser.add_argument("--hold", type=float, default=Plan().hold, help="share spent at members")
+    parser.add_argument("--growth", type=float, default=2.0, help="of the share from size to size")
     parser.add_argument(
         "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
     )
@@ -81,6 +82,7 @@ def main() -> None:
         steps=args.steps,
         fine_tune_tokens=args.fine_tune_tokens,
         hold=args.hold,
+        growth=args.growth,
         statistics_tokens=args.statistics_tokens,
         recovery=Recovery(batch_tokens=args.batch_tokens),
     )

@@ -262,7 +262,9 @@ def test_every_criterion_method_and_schedule_makes_a_family(
     off = {"depth": 0.18, "structured": 0.1, "low-rank": 0.06, "low-rank+structured": 0.06}
     for criterion in CRITERIA:
         options = Options(min_width=1, min_rank=1, multiple_of=1)
-        plan = Plan(criterion, method, schedule, sizes, 3, 64, 0.5, 60, options=options)
+        plan = Plan(
+            criterion, method, schedule, sizes, 3, 64, statistics_tokens=60, options=options
+        )
         out = tmp_path / criterion
         parent = load_checkpoint(dense)
         family = prune_family(parent, DATA, plan, out, {}, {})
@@ -313,9 +315,11 @@ def test_one_run_meets_every_size(schedule: str, sizes: tuple[float, ...]) -> No
         assert all(step.member in (None, step.sparsity) for step in steps)
         assert [step.sparsity for step in steps] == sorted({step.sparsity for step in steps})
         assert len(steps) <= max(n_steps, len(sizes))
-        budget = [budget_until(steps, count, 1001, 0.4) for count in range(len(steps) + 1)]
-        assert budget == sorted(budget)
-        assert (budget[0], budget[-1]) == (0, 1001)
+        for growth in (1.0, 2.0):
+            counts = range(len(steps) + 1)
+            budget = [budget_until(steps, count, 1001, 0.4, growth) for count in counts]
+            assert budget == sorted(budget)
+            assert (budget[0], budget[-1]) == (0, 1001)
 
 
 def test_the_baseline_is_dense_fresh_and_of_the_asked_size() -> None:
