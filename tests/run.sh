@@ -26,11 +26,11 @@ find_python39() {
   return 1
 }
 
-# Make .venv-k2 from constraints-k2.txt unless it is there and whole. Status 1: no Python 3.9 here,
+# Make .venv-k2 from tests/k2/constraints.txt unless it is there and whole. Status 1: no Python 3.9 here,
 # or a machine for which k2 1.23.4 has no package; 2: the installation failed.
 ensure_venv_k2() {
   local venv=.venv-k2 python stamp
-  stamp=$(sha256sum <constraints-k2.txt)
+  stamp=$(sha256sum <tests/k2/constraints.txt)
   if [ -f "$venv/.asrprune-stamp" ] && [ "$(cat "$venv/.asrprune-stamp")" = "$stamp" ] &&
     "$venv/bin/python" -c 'import k2' </dev/null >/dev/null 2>&1; then
     return 0
@@ -50,7 +50,7 @@ ensure_venv_k2() {
   rm -rf "$venv"
   "$python" -m venv "$venv" </dev/null >&2 &&
     "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-      --no-deps --no-cache-dir -r constraints-k2.txt </dev/null >&2 &&
+      --no-deps --no-cache-dir -r tests/k2/constraints.txt </dev/null >&2 &&
     "$venv/bin/python" -c 'import k2' </dev/null >&2 || return 2
   printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
 }
