@@ -26,8 +26,8 @@ find_python39() {
   return 1
 }
 
-# Make .venv-k2 from tests/k2/constraints.txt unless it is there and whole. Status 1: no Python 3.9 here,
-# or a machine for which k2 1.23.4 has no package; 2: the installation failed.
+# Make .venv-k2 from tests/k2/constraints.txt unless it is there and whole. Status 1: no Python 3.9
+# here, or a machine for which k2 1.23.4 has no package; 2: the installation failed.
 ensure_venv_k2() {
   local venv=.venv-k2 python stamp
   stamp=$(sha256sum <tests/k2/constraints.txt)

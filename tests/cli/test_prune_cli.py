@@ -283,3 +283,18 @@ def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     again = ["--sparsity", "0.6", "--set", "options.embedding_rank=20"]
     assert prune(place, *again, lm=f"out/{member.folder}", out="no") != 0
     assert "1 <= embedding_rank <= 7" in capsys.readouterr().err
+
+
+def test_growth_moves_fine_tuning_to_the_smaller_sizes(place: Path) -> None:
+    flags = ["--method", "structured", "--criterion", "magnitude", "--sparsity", "0.3,0.6"]
+    flags += ["--fine-tune-tokens", "3000", "--steps", "2", "--set", "hold=1.0"]
+    assert prune(place, *flags, out="even") == 0
+    assert prune(place, *flags, "--set", "growth=3.0", out="growing") == 0
+    even, growing = (
+        [member.tokens for member in read_family(place / name).members]
+        for name in ("even", "growing")
+    )
+    assert 1500 <= even[0] < 1500 + 128
+    assert 750 <= growing[0] < 750 + 128
+    assert all(3000 <= tokens[1] < 3000 + 128 for tokens in (even, growing))
+    assert prune(place, *flags, "--set", "growth=0.0", out="no") == 2

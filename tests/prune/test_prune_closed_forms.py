@@ -18,7 +18,9 @@ from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
 from asrprune.prune.compaction import (
     keep_heads,
+    keep_inputs,
     keep_neurons,
+    keep_outputs,
     low_rank_linear,
     pivoted_linear,
     replace_linear,
@@ -358,6 +360,23 @@ def test_the_pivoted_form_is_the_product(out: int, inp: int, data: st.DataObject
         assert isinstance(made, PivotedLinear)
         assert sum(sizes) == rank * (out + inp - rank)
         torch.testing.assert_close(made.product(), a @ b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [3, 7])
+def test_rows_and_columns_of_a_pivoted_matrix_can_leave(rank: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(12, rank, generator=generator), torch.randn(rank, 10, generator=generator)
+    bias = torch.randn(12, generator=generator)
+    whole = pivoted_linear(a, b, bias)
+    assert isinstance(whole, PivotedLinear)
+    kept = torch.tensor([0, 4, 5, 6, 9])  # fewer than rank 7: then dense
+    fewer, narrower = keep_outputs(whole, kept), keep_inputs(whole, kept)
+    assert isinstance(fewer, PivotedLinear if rank < 5 else DenseLinear)
+    x = torch.randn(6, 10, generator=generator)
+    torch.testing.assert_close(fewer(x), whole(x)[:, kept], atol=2e-5, rtol=1e-4)
+    only = torch.zeros_like(x)
+    only[:, kept] = x[:, kept]
+    torch.testing.assert_close(narrower(x[:, kept]), whole(only), atol=2e-5, rtol=1e-4)
 
 
 def test_pivots_keep_the_combinations_small_and_the_product_exact() -> None:
