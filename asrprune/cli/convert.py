@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="target", required=True, choices=writable, help="of OUT")
     parser.add_argument("input", metavar="IN", help="file or folder to read")
     parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write")
-    add_format_flags(parser)
+    add_format_flags(parser, writes=True)
     parser.add_argument(
         "--references", metavar="PATH", help="references and durations to add to n-best lists"
     )

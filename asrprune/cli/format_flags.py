@@ -8,14 +8,19 @@ from typing import Any
 from asrprune.firstpass.formats import FORMATS, OPTIONS
 
 
-def add_format_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for every option of the table, saying which formats take it."""
+def add_format_flags(parser: argparse.ArgumentParser, writes: bool) -> None:
+    """Add one flag for every option of the table, saying which formats take it.
+
+    Without ``writes`` only those that a reader takes.
+    """
     for name, option in OPTIONS.items():
         users = [
             entry.name
             for entry in FORMATS.values()
-            if name in (*entry.read_options, *entry.write_options)
+            if name in entry.read_options or (writes and name in entry.write_options)
         ]
+        if not users:
+            continue
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=option.metavar,

@@ -56,7 +56,7 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--threads", type=int, help="CPU threads")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add_format_flags(parser)
+    add_format_flags(parser, writes=True)
 
 
 def _mode_flags() -> dict[str, tuple[list[str], str]]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--lattice", metavar="PATH", help="lattices; needs --format and --ref")
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     parser.add_argument("--format", choices=formats, help="of --lattice")
-    add_format_flags(parser)
+    add_format_flags(parser, writes=False)
     parser.add_argument("--ref", help="references, Kaldi text; default: those in the lists")
     parser.add_argument(
         "--mode",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``validate``."""
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="format of IN")
     parser.add_argument("input", metavar="IN", help="file or folder to check")
-    add_format_flags(parser)
+    add_format_flags(parser, writes=False)
     parser.add_argument("--out", default="-", metavar="FILE", help="where the counts go (JSON)")
 
 

@@ -55,7 +55,7 @@ OPTIONS: dict[str, Option] = {
     "lm_base": Option("BASE", "base of IN's LM scores: e or a number", _log_base),
     "manifest": Option("FILE", "NeMo manifest that IN was decoded from"),
     "utts": Option("FILE", "utterance ids of IN's lattices, one a line, in their order"),
-    "words": Option("FILE", "table of word ids (words.txt); used for both IN and OUT"),
+    "words": Option("FILE", "words.txt, the table of word ids"),
 }
 """name -> option, shared by all formats."""
 
