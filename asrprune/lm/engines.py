@@ -181,7 +181,7 @@ def onnx_graph(checkpoint: Checkpoint, options: EngineOptions, int8: bool) -> by
             tokenizer = Tokenizer(checkpoint.tokenizer_path)
             limit = model.shape.max_positions
             sentences = read_sentences(options.calibration, tokenizer, limit)
-        ranges = measure_ranges(model, sentences)
+        ranges = measure_ranges(model, sentences, options.threads)
     graph = build_graph(model, ranges, signed=signed_is_exact())
     return bytes(graph.SerializeToString())
 

@@ -69,7 +69,7 @@ class Range:
     @property
     def zero_point(self) -> int:
         """The code of 0."""
-        return int(np.clip(round(-min(self.low, 0.0) / self.scale), 0, 255))
+        return min(max(round(-min(self.low, 0.0) / self.scale), 0), 255)
 
 
 def build_graph(
@@ -81,10 +81,11 @@ def build_graph(
 ) -> onnx.ModelProto:
     """The model as ONNX: fp32 without ``ranges``, static int8 with the range of every input.
 
-    ``tap`` adds the input of every weight matrix to the outputs, named TAP + the key of
-    ``ranges``. ``signed`` codes are faster where the machine has instructions for them, and wrong
-    where it has not; unsigned ones are exact everywhere. Raises MissingPackage without the package
-    onnx, KeyError for a missing range.
+    ``tap`` adds the inputs of the weight matrices to the outputs, each once, named TAP + its key
+    in ``ranges``: the name of the first matrix that it is multiplied with. ``signed`` codes are
+    faster where the machine has instructions for them, and wrong where it has not; unsigned ones
+    are exact everywhere. Raises MissingPackage without the package onnx, KeyError for a missing
+    range.
     """
     with torch.no_grad():
         return _Writer(ranges, vocab_chunk, signed).write(model, tap)
@@ -107,7 +108,7 @@ class _Writer:
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
         self._quantised: dict[str, tuple[str, str, str]] = {}
-        self.taps: dict[str, str] = {}
+        self._inputs: dict[str, str] = {}  # a tensor that matrices are multiplied with -> its key
 
     def write(self, model: TransformerLM, tap: bool) -> onnx.ModelProto:
         helper, types = self._onnx.helper, self._onnx.TensorProto
@@ -120,8 +121,8 @@ class _Writer:
         self._output_layer(model, self._norm("norm", model.norm, needed))
         outputs = [helper.make_tensor_value_info(OUTPUT, types.FLOAT, ["P"])]
         if tap:
-            for name in self.taps:
-                self._nodes.append(helper.make_node("Identity", [self.taps[name]], [TAP + name]))
+            for x, name in self._inputs.items():
+                self._nodes.append(helper.make_node("Identity", [x], [TAP + name]))
                 outputs.append(helper.make_tensor_value_info(TAP + name, types.FLOAT, None))
         inputs = [
             helper.make_tensor_value_info(name, types.INT64, list(axes))
@@ -257,14 +258,14 @@ class _Writer:
         self, name: str, x: str, matrix: Floats, bias: Optional[Floats] = None, tap: str = ""
     ) -> str:
         """x [rows, in] times ``matrix`` [in, out], plus ``bias`` [out]."""
-        self.taps[tap or name] = x
+        key = self._inputs.setdefault(x, tap or name)
         added = [] if bias is None else [self._weight(f"{name}.bias", bias)]
         if self._ranges is None:
             weight = self._weight(f"{name}.weight", matrix)
             if added:
                 return self._op("Gemm", x, weight, *added)
             return self._op("MatMul", x, weight)
-        rounded, scale, zero = self._rounded(x, self._ranges[tap or name])
+        rounded, scale, zero = self._rounded(x, self._ranges[key])
         codes, scales = _quantise_columns(matrix)
         code_of_zero = ""
         if not self._signed:

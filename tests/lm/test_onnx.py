@@ -172,6 +172,45 @@ def test_drawn_sentences_are_equal_and_fit():
         measure_ranges(model, [])
 
 
+def test_a_token_is_drawn_at_its_share_of_the_distribution():
+    logits = torch.tensor([[0.5, 0.0, 0.25, 0.25], [0.0, 0.0, 0.0, 1.0]]).log()
+    drawn = [onnx_calibration._drawn(logits, np.array([u, u]))[:, 0].tolist() for u in (0, 0.49)]
+    drawn += [
+        onnx_calibration._drawn(logits, np.array([u, u]))[:, 0].tolist() for u in (0.51, 0.99)
+    ]
+    assert drawn == [[0, 3], [0, 3], [2, 3], [3, 3]]
+
+
+def test_drawn_sentences_follow_the_model():
+    """Half of the sentences of a model that knows one word and the end are empty."""
+    model = made(ModelShape.uniform(5, 8, 1, 2, max_positions=POSITIONS))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.norm.bias.fill_(1.0)
+        model.embedding.weight[[0, 1, 4]] = -100.0
+    lengths = [len(ids) for seed in range(8) for ids in drawn_sentences(model, seed)]
+    assert np.mean(np.array(lengths) == 0) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(lengths) == pytest.approx(1.0, abs=0.25)
+    assert {ids for one in drawn_sentences(model) for ids in one} == {3}
+
+
+def test_an_input_that_several_matrices_share_is_measured_once():
+    forms = {f"attn.{part}": LinearShape("low_rank", 2) for part in "qkv"}
+    shape = ModelShape(19, 8, 4, POSITIONS, (BlockShape(2, 16, forms),))
+    ranges = measure_ranges(made(shape), [[3, 4]])
+    shared = [name for name in ranges if name.endswith((".q.B", ".k.B", ".v.B"))]
+    assert shared == ["blocks.0.attn.q.B"]
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    with torch.no_grad():
+        model.positions[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"the input of blocks.0.attn.qkv goes from nan"):
+        ENGINES["onnx-int8"](Checkpoint(model, None, ""), CPU)
+
+
 def test_text_to_calibrate_on(tmp_path, monkeypatch):
     class Pieces:
         def encode_batch(self, texts):
