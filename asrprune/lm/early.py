@@ -423,7 +423,7 @@ def open_early(
         TorchEngine(checkpoint.model, dtype, engine_options or EngineOptions()),
         encode_batch,
         limit,
-        options=ScoringOptions(options.token_budget, options.row_width),
+        options=ScoringOptions(options.token_budget),
     )
     model = CachedModel(checkpoint.model, dtype, engine_options)
     return EarlyScorer(model, encode_batch, limit, whole.score_lists, options)

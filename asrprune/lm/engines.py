@@ -72,8 +72,12 @@ class TorchEngine:
     @torch.inference_mode()
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         with cpu_threads(self._threads):
+            keys = self._put(batch.keys)
             hidden, _ = self._model(
-                self._put(batch.tokens), self._put(batch.positions), self._mask(batch)
+                self._put(batch.tokens),
+                self._put(batch.positions),
+                self._mask(batch, keys),
+                keys=keys,
             )
             needed = hidden.flatten(0, 1)[self._put(batch.nodes)]  # [N, D]
             embedding = self._model.embedding
@@ -89,11 +93,12 @@ class TorchEngine:
     def _put(self, values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
 
-    def _mask(self, batch: TrieBatch) -> torch.Tensor:
-        last = self._put(batch.last)
-        place = torch.arange(last.shape[1], device=self._device)
-        query = place[:, None]  # [T, 1]
-        return ((place <= query) & (query <= last[:, None, :]))[:, None]  # [B, 1, T, T]
+    def _mask(self, batch: TrieBatch, keys: torch.Tensor) -> torch.Tensor:
+        query = torch.arange(batch.tokens.size, device=self._device)
+        query = query.view(*batch.tokens.shape, 1)  # [C, Q, 1]
+        last = self._put(batch.last).flatten()[keys][:, None]  # [C, 1, S]
+        keys = keys[:, None]
+        return ((keys >= 0) & (keys <= query) & (query <= last))[:, None]  # [C, 1, Q, S]
 
 
 def resolve_device(name: str) -> torch.device:

@@ -174,12 +174,14 @@ def _activations(session: Any, sentences: Sequence[Sequence[int]]) -> Iterator[t
         for number, ids in enumerate(rows):
             tokens[number, : len(ids) + 1] = [BOS, *ids]
         widths = np.array([len(ids) + 1 for ids in rows])
-        places = np.arange(length)
-        valid = np.flatnonzero(places < widths[:, None])
+        places = np.arange(len(rows) * length).reshape(len(rows), length)
+        columns = places % length
+        valid = np.flatnonzero(columns < widths[:, None])
         feed = {
             "tokens": tokens,
-            "positions": np.tile(places, (len(rows), 1)),
-            "last": np.full((len(rows), length), length - 1),
+            "positions": columns,
+            "last": places - columns + length - 1,
+            "keys": places,
             "nodes": valid,
             "sources": np.zeros(0, np.int64),
             "targets": np.zeros(0, np.int64),

@@ -1,7 +1,7 @@
 """The Transformer LM as an ONNX graph, written from its weights: no tracing, any pruned shape.
 
-Inputs are those of a TrieBatch: ``tokens``, ``positions``, ``last`` [B, T], ``nodes`` [N],
-``sources`` and ``targets`` [P], all int64. The output ``log_probs`` [P] float32 is
+Inputs are those of a TrieBatch: ``tokens``, ``positions``, ``last`` [C, Q], ``keys`` [C, S],
+``nodes`` [N], ``sources`` and ``targets`` [P], all int64. The output ``log_probs`` [P] float32 is
 ln p(target | path to the node); the tree mask, the log-softmax and the gathering are part of the
 graph. In fp32 it holds standard operators only (opset 20).
 
@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 
 from asrprune.errors import MissingPackage
 from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear
-from asrprune.lm.transformer import Block, TransformerLM
+from asrprune.lm.transformer import Attention, Block, TransformerLM
 
 if TYPE_CHECKING:
     import onnx
 
 INPUTS = {
-    "tokens": ("B", "T"),
-    "positions": ("B", "T"),
-    "last": ("B", "T"),
+    "tokens": ("C", "Q"),
+    "positions": ("C", "Q"),
+    "last": ("C", "Q"),
+    "keys": ("C", "S"),
     "nodes": ("N",),
     "sources": ("P",),
     "targets": ("P",),
@@ -112,8 +113,8 @@ class _Writer:
 
     def write(self, model: TransformerLM, tap: bool) -> onnx.ModelProto:
         helper, types = self._onnx.helper, self._onnx.TensorProto
-        x = self._embed(model)  # [B*T, D]
-        mask = self._tree_mask()  # [B, 1, T, T]
+        x = self._embed(model)  # [C*Q, D]
+        mask = self._tree_mask()  # [C, 1, Q, S]
         for index, block in enumerate(model.blocks):
             assert isinstance(block, Block)
             x = self._block(f"blocks.{index}", block, x, mask)
@@ -159,7 +160,7 @@ class _Writer:
         return self._weight(f"float_{value!r}", np.array(value, np.float32))
 
     def _embed(self, model: TransformerLM) -> str:
-        """Token and position vectors, added: [B*T, D]."""
+        """Token and position vectors, added: [C*Q, D]."""
         tokens = self._op("Reshape", "tokens", self._ints(-1))
         positions = self._op("Reshape", "positions", self._ints(-1))
         table = _numpy(model.embedding.weight)
@@ -177,16 +178,19 @@ class _Writer:
         return self._op("Add", x, self._op("Gather", where, positions, axis=0))
 
     def _tree_mask(self) -> str:
-        """0 where a query may attend to a key, else far below 0: [B, 1, T, T]."""
-        length = self._op("Shape", "last", start=1, end=2)
-        length = self._op("Squeeze", length, self._ints(0))
+        """0 where a query may attend to a key, else far below 0: [C, 1, Q, S]."""
+        flat = self._op("Reshape", "last", self._ints(-1))
         zero, one = (self._weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
-        place = self._op("Range", zero, length, one)  # [T]
-        query = self._op("Unsqueeze", place, self._ints(1))  # [T, 1]
-        before = self._op("LessOrEqual", place, query)  # [T, T]
-        last = self._op("Unsqueeze", "last", self._ints(1))  # [B, 1, T]
-        below = self._op("LessOrEqual", query, last)  # [B, T, T]
+        size = self._op("Squeeze", self._op("Shape", flat), self._ints(0))
+        query = self._op("Range", zero, size, one)
+        query = self._op("Reshape", query, self._op("Shape", "last"))
+        query = self._op("Unsqueeze", query, self._ints(2))  # [C, Q, 1]
+        key = self._op("Unsqueeze", "keys", self._ints(1))  # [C, 1, S]
+        last = self._op("Unsqueeze", self._op("Gather", flat, "keys", axis=0), self._ints(1))
+        before = self._op("LessOrEqual", key, query)
+        below = self._op("LessOrEqual", query, last)
         allowed = self._op("And", before, below)
+        allowed = self._op("And", allowed, self._op("LessOrEqual", zero, key))
         allowed = self._op("Unsqueeze", allowed, self._ints(1))
         return self._op("Where", allowed, self._float(0.0), self._float(_MASKED))
 
@@ -221,18 +225,27 @@ class _Writer:
             self._nodes.append(split)
         else:
             names = [self._linear(f"{name}.attn.{k}", part, inner) for k, part in parts.items()]
-        shape = self._op("Shape", "tokens")
-        shape = self._op("Concat", shape, self._ints(attn.heads, attn.head_dim), axis=0)
-        query, key, value = (self._op("Reshape", part, shape) for part in names)  # [B, T, H, K]
+        query, key, value = names
+        query = self._heads(query, "tokens", attn)  # [C, Q, H, K]
+        key, value = (
+            self._heads(self._op("Gather", part, "keys", axis=0), "keys", attn)
+            for part in (key, value)
+        )  # [C, S, H, K]
         query = self._op("Mul", query, self._float(float(attn.head_dim) ** -0.5))
-        query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [B, H, T, K]
-        key = self._op("Transpose", key, perm=[0, 2, 3, 1])  # [B, H, K, T]
+        query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
+        key = self._op("Transpose", key, perm=[0, 2, 3, 1])  # [C, H, K, S]
         value = self._op("Transpose", value, perm=[0, 2, 1, 3])
-        logits = self._op("Add", self._op("MatMul", query, key), mask)  # [B, H, T, T]
+        logits = self._op("Add", self._op("MatMul", query, key), mask)  # [C, H, Q, S]
         context = self._op("MatMul", self._op("Softmax", logits, axis=-1), value)
         context = self._op("Transpose", context, perm=[0, 2, 1, 3])
         context = self._op("Reshape", context, self._ints(-1, attn.heads * attn.head_dim))
         return self._linear(f"{name}.attn.o", attn.o, context)
+
+    def _heads(self, x: str, places: str, attn: Attention) -> str:
+        """``x`` with a row for each of ``places``, as [.., .., H, K]."""
+        shape = self._op("Shape", places)
+        shape = self._op("Concat", shape, self._ints(attn.heads, attn.head_dim), axis=0)
+        return self._op("Reshape", x, shape)
 
     def _bias(self, name: str, linear: AnyLinear) -> str:
         return self._weight(f"{name}.bias", _numpy(linear.bias))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.engines import Engine
-from asrprune.lm.trie import BatchPlan, Forest, build_forest, cut, pack
+from asrprune.lm.trie import BatchPlan, Forest, build_forest, cut
 
 OVER_LONG = ("error", "minus-inf")
 """What happens to a hypothesis with more tokens than the model has positions for."""
@@ -20,19 +20,16 @@ _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some t
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """``token_budget``: most trie nodes in one forward pass, padding counted; bounds memory.
-    ``row_width``: a trie with more nodes is cut, since attention costs width x nodes.
+    """``token_budget``: most trie nodes in one forward pass; bounds memory.
     ``over_long``: one of OVER_LONG; "minus-inf" gives such hypotheses -inf and counts them.
     """
 
     token_budget: int = 2048
-    row_width: int = 256
     over_long: str = "error"
 
     def __post_init__(self) -> None:
-        for name in ("token_budget", "row_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
+        if self.token_budget < 1:
+            raise ValueError(f"token_budget is {self.token_budget}; expected >= 1")
         if self.over_long not in OVER_LONG:
             raise ValueError(f"over_long is {self.over_long!r}; expected {' or '.join(OVER_LONG)}")
 
@@ -165,11 +162,10 @@ class TransformerScorer:
         deepest = int(forest.depth.max()) + 1
         if budget < deepest:
             raise ValueError(f"token budget is {budget}; the longest hypothesis needs {deepest}")
-        width = min(budget, max(self.options.row_width, 2 * deepest))
         plan = BatchPlan(forest, self.eos)
         computed = 0
-        for rows in pack(list(cut(forest, width)), width, budget):
-            batch, answered = plan.batch(rows)
+        for piece in cut(forest, budget):
+            batch, answered = plan.batch(piece)
             plan.store(answered, self.engine.log_probs(batch))
             computed += batch.tokens.size
         self.stats += ScoringStats(unique_tokens=plan.wanted, computed=computed)

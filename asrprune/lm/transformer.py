@@ -3,7 +3,7 @@
 Pre-layer-norm, learned positions, GELU (tanh form), biases, tied embedding: with all blocks alike
 it computes what ``transformers.GPT2LMHeadModel`` computes (a test copies the weights over).
 Letters in shape comments: B batch, T tokens, D model width, H heads, K width of a head, V
-vocabulary, S stored key positions.
+vocabulary, S key positions.
 """
 
 from __future__ import annotations
@@ -37,10 +37,16 @@ class Attention(nn.Module):
         self.o = make_linear(width, d_model, shape.linear("attn.o"))
 
     def forward(
-        self, x: Tensor, mask: Optional[Tensor], past: Optional[tuple[Tensor, Tensor]]
+        self,
+        x: Tensor,
+        mask: Optional[Tensor],
+        past: Optional[tuple[Tensor, Tensor]],
+        keys: Optional[Tensor] = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         query, key, value = (self._split(linear(x)) for linear in (self.q, self.k, self.v))
-        if past is not None:
+        if keys is not None:
+            key, value = (_gathered(part, keys) for part in (key, value))
+        elif past is not None:
             key = torch.cat([past[0], key], dim=2)  # [B, H, S, K]
             value = torch.cat([past[1], value], dim=2)
         context = functional.scaled_dot_product_attention(
@@ -57,6 +63,11 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], self.heads, self.head_dim).transpose(1, 2)  # [B, H, T, K]
+
+
+def _gathered(part: Tensor, keys: Tensor) -> Tensor:
+    """The places ``keys`` [B, S] (row * T + column) of all rows of ``part`` [B, H, T, K]."""
+    return part.transpose(1, 2).flatten(0, 1)[keys].transpose(1, 2)  # [B, H, S, K]
 
 
 class FeedForward(nn.Module):
@@ -84,9 +95,13 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Optional[Tensor], past: Optional[tuple[Tensor, Tensor]]
+        self,
+        x: Tensor,
+        mask: Optional[Tensor],
+        past: Optional[tuple[Tensor, Tensor]],
+        keys: Optional[Tensor] = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        attended, present = self.attn(self.norm_attn(x), mask, past)
+        attended, present = self.attn(self.norm_attn(x), mask, past, keys)
         x = x + self.drop(attended)
         return x + self.drop(self.ffn(self.norm_ffn(x))), present
 
@@ -161,18 +176,22 @@ class TransformerLM(nn.Module):
         positions: Optional[Tensor] = None,
         mask: Optional[Tensor] = None,
         past: Optional[KeyValues] = None,
+        keys: Optional[Tensor] = None,
     ) -> tuple[Tensor, KeyValues]:
         """Hidden states after the last norm [B, T, D], and the keys and values of every block.
 
         ``tokens`` [B, T] int64. ``positions`` [B, T] defaults to 0..T-1. ``mask`` is boolean,
         True = may attend, broadcastable to [B, H, T, S] with S = stored + T; None means causal
         and needs ``past`` to be None. Padding needs no mask when it stands on the right and the
-        caller ignores its outputs.
+        caller ignores its outputs. ``keys`` [B, S] int64, with a mask and without ``past``, lets
+        each row attend to places of all rows, row * T + column (-1 to none: to be masked).
 
         Raises ValueError when a position is beyond ``max_positions``.
         """
         if past is not None and mask is None:
             raise ValueError("stored keys and values need an explicit mask")
+        if keys is not None and (mask is None or past is not None):
+            raise ValueError("keys of other rows need a mask, and no stored keys and values")
         if positions is None:
             if tokens.shape[1] > self.positions.shape[0]:
                 limit = self.positions.shape[0]
@@ -183,7 +202,7 @@ class TransformerLM(nn.Module):
         x = self.drop(self.embedding(tokens) + where)  # [B, T, D]
         presents: KeyValues = []
         for index, block in enumerate(self.blocks):
-            x, present = block(x, mask, None if past is None else past[index])
+            x, present = block(x, mask, None if past is None else past[index], keys)
             presents.append(present)
         return self.norm(x), presents
 

@@ -4,7 +4,9 @@ All hypotheses of an utterance are merged into a trie whose root is ``<s>``; eve
 token) is one node. The nodes of many tries stand in one flat array in depth-first order, so that
 the subtree of a node is the range ``node .. last[node]`` and "k is an ancestor of q" is two
 comparisons: ``k <= q <= last[k]``. Any slice of the array, headed by the path from the root to the
-slice's first node, is again a set of whole paths: that is how tries are cut to bounded rows.
+slice's first node, is again a set of whole paths. So the array is cut into forward passes of
+bounded size, and within a pass a few consecutive nodes attend to themselves and to one path: the
+cost of attention grows with the depth of the tries, not with their size.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 _PAD = -1  # sorts a sequence before its own extensions
+
+QUERIES = 64
+"""Nodes that share their keys, which are these nodes and the path above them. Of 8 to 64 the
+fastest on a CPU: small products cost more than the keys that they save."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def _shared_prefix(rows: Ints, utt: Ints, lengths: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Piece:
-    """Nodes ``start <= node < stop`` of one trie, headed by the path from its root to ``start``."""
+    """Nodes ``start <= node < stop`` of a forest, headed by the path from a root to ``start``."""
 
     path: tuple[int, ...]
     start: int
@@ -111,31 +117,27 @@ class Piece:
         return len(self.path) + self.stop - self.start
 
 
-def cut(forest: Forest, width: int) -> Iterator[Piece]:
-    """Cut every trie into pieces of at most ``width`` nodes that together cover each node once.
+def cut(forest: Forest, budget: int) -> Iterator[Piece]:
+    """Cut a forest into pieces of at most ``budget`` nodes that together cover each node once.
 
-    A trie that fits stays whole. Otherwise each further piece repeats the path to its first node
-    (that is the price of bounded memory), so cuts are made near the root: in the last quarter of
-    the largest possible piece, where the depth is least.
+    A piece repeats the path to its first node (that is the price of bounded memory), so cuts are
+    made near a root: in the last eighth of the largest possible piece, where the depth is least.
 
-    Raises ValueError when ``width`` cannot hold the longest path.
+    Raises ValueError when ``budget`` cannot hold the longest path.
     """
     deepest = int(forest.depth.max(initial=0)) + 1
-    if width < deepest:
-        raise ValueError(f"rows of {width} nodes; expected at least {deepest}, the longest path")
-    for root in forest.roots.tolist():
-        stop = int(forest.last[root]) + 1
-        start = root
-        while start < stop:
-            depth = int(forest.depth[start])
-            end = start + width - depth
-            if end >= stop:
-                end = stop
-            else:
-                earliest = max(start + 1, end - width // 4)
-                end = earliest + int(np.argmin(forest.depth[earliest : end + 1]))
-            yield Piece(_path(forest, start), start, end)
-            start = end
+    if budget < deepest:
+        raise ValueError(f"{budget} nodes at a time; expected at least {deepest}, the longest path")
+    start, stop = 0, len(forest)
+    while start < stop:
+        end = start + budget - int(forest.depth[start])
+        if end >= stop:
+            end = stop
+        else:
+            earliest = max(start + 1, end - budget // 8)
+            end = earliest + int(np.argmin(forest.depth[earliest : end + 1]))
+        yield Piece(_path(forest, start), start, end)
+        start = end
 
 
 def _path(forest: Forest, node: int) -> tuple[int, ...]:
@@ -148,54 +150,30 @@ def _path(forest: Forest, node: int) -> tuple[int, ...]:
     return tuple(reversed(path))
 
 
-def pack(pieces: Sequence[Piece], width: int, budget: int) -> list[list[list[Piece]]]:
-    """Batches of rows of pieces: a row holds at most ``width`` nodes, a batch ``budget`` in all.
-
-    Pieces are placed longest first into the fullest row that still takes them; rows of like length
-    share a batch. A batch is counted with its padding: rows x longest row.
-    """
-    rows_by_room: list[list[list[Piece]]] = [[] for _ in range(width + 1)]
-    for piece in sorted(pieces, key=lambda p: (-len(p), p.start)):
-        for room in range(len(piece), width + 1):
-            if rows_by_room[room]:
-                row = rows_by_room[room].pop()
-                break
-        else:
-            room, row = width, []
-        row.append(piece)
-        rows_by_room[room - len(piece)].append(row)
-    batches: list[list[list[Piece]]] = []
-    longest = 0
-    for room, rows in enumerate(rows_by_room):  # longest rows first
-        for row in rows:
-            if not batches or (len(batches[-1]) + 1) * longest > budget:
-                batches.append([])
-                longest = width - room
-            batches[-1].append(row)
-    return batches
-
-
 @dataclass(frozen=True)
 class TrieBatch:
     """One forward pass: rows of nodes and the log-probabilities that are wanted from it.
 
-    ``tokens``, ``positions``, ``last`` [B, T]: what stands at each place, its depth, and the last
-    place of its row that may attend to it; padding stands on the right and sees only itself.
-    ``nodes`` [N]: places (row * T + column) whose next-token distribution is needed, each once.
-    ``sources`` [P] (index into ``nodes``, ascending) and ``targets`` [P]: the wanted
-    ln p(target | path to the node). A query at place q attends to key k where k <= q <= last[k].
+    The nodes fill C rows of Q places one after the other; place p is row p // Q, column p % Q.
+    ``tokens``, ``positions`` and ``last`` [C, Q]: what stands at each place, its depth, and the
+    last place that may attend to it; padding stands at the end and is seen by itself only.
+    ``keys`` [C, S]: the places that the queries of a row may attend to, -1 for none. A query at
+    place q attends to key k where 0 <= k <= q <= last[k].
+    ``nodes`` [N]: places whose next-token distribution is needed, each once. ``sources`` [P] (index
+    into ``nodes``, ascending) and ``targets`` [P]: the wanted ln p(target | path to the node).
     """
 
     tokens: Ints
     positions: Ints
     last: Ints
+    keys: Ints
     nodes: Ints
     sources: Ints
     targets: Ints
 
 
 class BatchPlan:
-    """Turns rows of pieces of a forest into TrieBatch objects and collects their results.
+    """Turns pieces of a forest into TrieBatch objects and collects their results.
 
     One wanted log-probability per node that is not a root, and one per node at which a hypothesis
     ends (of ``eos``).
@@ -218,42 +196,41 @@ class BatchPlan:
         """How many log-probabilities the forest needs."""
         return len(self._sources)
 
-    def batch(self, rows: Sequence[Sequence[Piece]]) -> tuple[TrieBatch, Ints]:
-        """The batch of ``rows``, and which wanted log-probabilities it answers ([P])."""
-        forest = self._forest
-        length = max(sum(map(len, row)) for row in rows)
-        tokens = np.zeros((len(rows), length), np.int64)
-        positions = np.zeros_like(tokens)
-        last = np.tile(np.arange(length), (len(rows), 1))
-        nodes, sources, wanted = [], [], []
-        count = 0
-        for number, row in enumerate(rows):
-            place = 0
-            for piece in row:
-                here = slice(place, place + len(piece))
-                body = place + len(piece.path)
-                chosen = np.concatenate((piece.path, np.arange(piece.start, piece.stop)))
-                chosen = chosen.astype(np.int64, copy=False)
-                tokens[number, here] = forest.tokens[chosen]
-                positions[number, here] = forest.depth[chosen]
-                last[number, here] = (
-                    np.minimum(forest.last[chosen], piece.stop - 1) - piece.start + body
-                )
-                nodes.append(number * length + np.arange(body, here.stop))
-                low, high = np.searchsorted(self._sources, (piece.start, piece.stop))
-                sources.append(self._sources[low:high] - piece.start + count)
-                wanted.append(np.arange(low, high))
-                count += piece.stop - piece.start
-                place = here.stop
-        answered = np.concatenate(wanted)
-        return TrieBatch(
-            tokens,
-            positions,
-            last,
-            np.concatenate(nodes),
-            np.concatenate(sources),
-            self._targets[answered],
-        ), answered
+    def batch(self, piece: Piece) -> tuple[TrieBatch, Ints]:
+        """The batch of ``piece``, and which wanted log-probabilities it answers ([P])."""
+        forest, body = self._forest, len(piece.path)
+        chosen = np.concatenate((piece.path, np.arange(piece.start, piece.stop)))
+        chosen = chosen.astype(np.int64, copy=False)
+        rows = -(-len(chosen) // QUERIES)
+        places = np.arange(rows * QUERIES)
+        tokens, positions = np.zeros_like(places), np.zeros_like(places)
+        last = places.copy()
+        tokens[: len(chosen)] = forest.tokens[chosen]
+        positions[: len(chosen)] = forest.depth[chosen]
+        last[: len(chosen)] = np.minimum(forest.last[chosen], piece.stop - 1) - piece.start + body
+        above = self._ancestors(chosen[::QUERIES])  # [C, A] nodes
+        here = np.where(above < piece.start, forest.depth[above], above - piece.start + body)
+        own = places.reshape(rows, QUERIES)
+        low, high = np.searchsorted(self._sources, (piece.start, piece.stop))
+        batch = TrieBatch(
+            tokens.reshape(rows, QUERIES),
+            positions.reshape(rows, QUERIES),
+            last.reshape(rows, QUERIES),
+            np.concatenate((np.where(above < 0, -1, here), own), axis=1),
+            np.arange(body, len(chosen)),
+            self._sources[low:high] - piece.start,
+            self._targets[low:high],
+        )
+        return batch, np.arange(low, high)
+
+    def _ancestors(self, nodes: Ints) -> Ints:
+        """The proper ancestors of each of ``nodes``, parents first, -1 behind the root: [N, A]."""
+        columns = []
+        above = self._forest.parent[nodes]
+        while (above >= 0).any():
+            columns.append(above)
+            above = np.where(above >= 0, self._forest.parent[above], -1)
+        return np.stack(columns, axis=1) if columns else np.zeros((len(nodes), 0), np.int64)
 
     def store(self, answered: Ints, log_probs: NDArray[np.float64]) -> None:
         """Keep the results of one batch."""

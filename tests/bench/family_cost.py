@@ -64,7 +64,7 @@ def timed(args: argparse.Namespace, plan: Plan, folder: Path) -> tuple[Family, f
     parent = load_checkpoint(args.lm, str(resolve_device(args.device)))
     identity = {"lm": lm_digest(args.lm), "data": corpus.digest}
     made = provenance(sys.argv, seed=plan.seed, parent=args.lm)
-    mark = folder.with_suffix(".time.json")
+    mark = folder.parent / f"{folder.name}.time.json"
     data = PruningData(corpus.stream("train"))
     started = time.process_time()
     family = prune_family(parent, data, plan, folder, made, identity)

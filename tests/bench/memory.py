@@ -34,7 +34,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=30, help="tokens of a hypothesis")
     parser.add_argument("--changes", type=float, default=3.0, help="substitutions, on average")
     parser.add_argument("--token-budget", type=int, default=ScoringOptions().token_budget)
-    parser.add_argument("--row-width", type=int, default=ScoringOptions().row_width)
     parser.add_argument("--early", action="store_true", help="with early termination")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--utterances", default="10,100,1000", help="with 10 hypotheses each")
@@ -84,7 +83,7 @@ def score(args: argparse.Namespace) -> None:
         TorchEngine(model, torch.float32, options),
         encode_batch,
         limit,
-        options=ScoringOptions(args.token_budget, args.row_width),
+        options=ScoringOptions(args.token_budget),
     )
     early = EarlyScorer(
         CachedModel(model, torch.float32, options), encode_batch, limit, lm.score_lists

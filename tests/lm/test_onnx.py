@@ -127,7 +127,7 @@ def test_an_int8_model_is_still_a_distribution(chunk):
     engine = OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1)
     one, every = np.ones((1, 1), np.int64), np.arange(9)
     zero = np.zeros_like(one)
-    batch = TrieBatch(one, zero, zero, zero[0], np.zeros(9, np.int64), every)
+    batch = TrieBatch(one, zero, zero, zero, zero[0], np.zeros(9, np.int64), every)
     assert np.exp(engine.log_probs(batch)).sum() == pytest.approx(1.0, abs=1e-5)
 
 

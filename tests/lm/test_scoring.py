@@ -39,9 +39,9 @@ def model():
     return made
 
 
-def scorer(model, budget=2048, width=256, over_long="error", dtype=torch.float32):
+def scorer(model, budget=2048, over_long="error", dtype=torch.float32):
     engine = TorchEngine(model, dtype, CPU)
-    options = ScoringOptions(budget, width, over_long)
+    options = ScoringOptions(budget, over_long)
     return TransformerScorer(engine, encode_batch, POSITIONS, options=options)
 
 
@@ -60,9 +60,9 @@ LISTS = st.lists(st.lists(SENTENCES, max_size=8), max_size=4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lists=LISTS, budget=st.integers(POSITIONS, 200), width=st.integers(1, 64))
-def test_equals_scoring_one_by_one(model, lists, budget, width):
-    found = scorer(model, budget, width).score_lists(lists)
+@given(lists=LISTS, budget=st.integers(POSITIONS, 200))
+def test_equals_scoring_one_by_one(model, lists, budget):
+    found = scorer(model, budget).score_lists(lists)
     assert [len(scores) for scores in found] == [len(texts) for texts in lists]
     for texts, scores in zip(lists, found):
         assert scores.dtype == np.float64
@@ -77,7 +77,7 @@ def test_batches_and_order_do_not_matter(model):
         for _ in range(12)
     ]
     whole = scorer(model).score_lists(lists)
-    tight = scorer(model, budget=24, width=24).score_lists(lists)
+    tight = scorer(model, budget=24).score_lists(lists)
     backwards = scorer(model).score_lists([texts[::-1] for texts in lists[::-1]])
     for one, other, mirrored, alone in zip(
         whole, tight, backwards[::-1], (scorer(model).score_lists([texts]) for texts in lists)
@@ -205,6 +205,6 @@ def test_devices_and_threads_are_checked():
     with cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-    for bad in ({"token_budget": 0}, {"row_width": 0}, {"over_long": "skip"}):
+    for bad in ({"token_budget": 0}, {"over_long": "skip"}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             ScoringOptions(**bad)

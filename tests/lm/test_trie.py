@@ -1,4 +1,4 @@
-"""Tries: structure, cutting and packing, against a dictionary of prefixes."""
+"""Tries: structure and cutting, against a dictionary of prefixes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.lm.trie import BatchPlan, Piece, build_forest, cut, pack
+from asrprune.lm import trie
+from asrprune.lm.trie import BatchPlan, Piece, build_forest, cut
 
 LISTS = st.lists(
     st.lists(st.lists(st.integers(3, 5), max_size=6), max_size=8), min_size=1, max_size=5
@@ -54,54 +55,50 @@ def test_subtrees_are_ranges(lists):
         assert inside == set(range(node, forest.last[node] + 1))
 
 
-@given(LISTS, st.integers(7, 20), st.integers(20, 60))
-def test_cutting_and_packing_lose_nothing(lists, width, budget):
+@given(LISTS, st.integers(7, 20))
+def test_cutting_loses_nothing(lists, budget):
     forest = build_forest(lists, bos=1)
-    pieces = list(cut(forest, width))
+    pieces = list(cut(forest, budget))
     covered = [node for piece in pieces for node in range(piece.start, piece.stop)]
-    assert sorted(covered) == list(range(len(forest)))
+    assert covered == list(range(len(forest)))
     for piece in pieces:
-        assert len(piece) <= width
+        assert len(piece) <= budget
         parents = [*piece.path, piece.start]
         assert [forest.parent[node] for node in parents] == [-1, *piece.path][: len(parents)]
-    batches = pack(pieces, width, budget)
-    packed = [piece for rows in batches for row in rows for piece in row]
-    assert sorted(packed, key=lambda p: p.start) == sorted(pieces, key=lambda p: p.start)
-    for rows in batches:
-        lengths = [sum(map(len, row)) for row in rows]
-        assert max(lengths) <= width
-        assert len(rows) * max(lengths) <= max(budget, width)
 
 
 @settings(max_examples=50)
-@given(LISTS, st.integers(7, 20))
-def test_a_place_sees_its_ancestors_only(lists, width):
+@given(LISTS, st.integers(7, 20), st.sampled_from([1, 2, 5, 32]))
+def test_a_place_sees_its_ancestors_only(lists, budget, queries):
     forest = build_forest(lists, bos=1)
     if not len(forest):
         return
     plan = BatchPlan(forest, eos=2)
     answered_all = []
-    for rows in pack(list(cut(forest, width)), width, 40):
-        batch, answered = plan.batch(rows)
-        answered_all += answered.tolist()
-        for number, row in enumerate(rows):
-            chosen = [n for piece in row for n in (*piece.path, *range(piece.start, piece.stop))]
-            owner = [i for i, piece in enumerate(row) for _ in range(len(piece))]
-            for query, node in enumerate(chosen):
-                sees = {chosen[key] for key in range(query + 1) if query <= batch.last[number, key]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "QUERIES", queries)
+        for piece in cut(forest, budget):
+            batch, answered = plan.batch(piece)
+            answered_all += answered.tolist()
+            chosen = [*piece.path, *range(piece.start, piece.stop)]
+            last = batch.last.ravel()
+            assert batch.tokens.size - len(chosen) < queries
+            assert batch.tokens.ravel()[: len(chosen)].tolist() == forest.tokens[chosen].tolist()
+            assert batch.positions.ravel()[: len(chosen)].tolist() == forest.depth[chosen].tolist()
+            for query in range(batch.tokens.size):
+                keys = [key for key in batch.keys[query // queries].tolist() if 0 <= key <= query]
+                sees = [key for key in keys if query <= last[key]]
+                assert len(set(sees)) == len(sees)
+                if query >= len(chosen):  # padding
+                    assert sees == [query]
+                    continue
+                node = chosen[query]
                 expected = {node}
                 while forest.parent[node] >= 0:
                     node = int(forest.parent[node])
                     expected.add(node)
-                assert sees == expected
-                assert all(
-                    owner[key] == owner[query]
-                    for key in range(query + 1)
-                    if query <= batch.last[number, key]
-                )
-            padding = range(len(chosen), batch.tokens.shape[1])
-            assert batch.last[number, list(padding)].tolist() == list(padding)
-    assert sorted(answered_all) == list(range(plan.wanted))
+                assert {chosen[key] for key in sees} == expected
+    assert answered_all == list(range(plan.wanted))
 
 
 def test_the_empty_and_the_equal():
@@ -112,17 +109,17 @@ def test_the_empty_and_the_equal():
     assert list(cut(build_forest([], bos=1), 1)) == []
 
 
-def test_a_row_must_hold_the_longest_path():
+def test_a_piece_must_hold_the_longest_path():
     forest = build_forest([[[3, 4, 5]]], bos=1)
     assert list(cut(forest, 4)) == [Piece((), 0, 4)]
-    with pytest.raises(ValueError, match="rows of 3 nodes; expected at least 4"):
+    with pytest.raises(ValueError, match="3 nodes at a time; expected at least 4"):
         list(cut(forest, 3))
 
 
 def test_sums_run_from_the_root_to_the_end():
     forest = build_forest([[[3, 4], [3], []]], bos=1)
     plan = BatchPlan(forest, eos=2)
-    batch, answered = plan.batch([list(cut(forest, 8))])
+    batch, answered = plan.batch(next(cut(forest, 8)))
     value = {(0, 3): -1.0, (0, 2): -2.0, (1, 4): -4.0, (1, 2): -8.0, (2, 2): -16.0}
     pairs = zip(batch.nodes[batch.sources].tolist(), batch.targets.tolist())
     plan.store(answered, np.array([value[pair] for pair in pairs]))
