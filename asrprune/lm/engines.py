@@ -143,6 +143,13 @@ def _torch_bf16(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
     return TorchEngine(checkpoint.model, torch.bfloat16, options)
 
 
+def _torch_compile(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """torch in float32, compiled at every start, which takes long; needs a C++ compiler"""
+    from asrprune.lm.torch_compile import CompiledEngine
+
+    return CompiledEngine(checkpoint.model, options)
+
+
 def _onnx(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
     """ONNX Runtime in float32, CPU only"""
     from asrprune.lm.onnx_engine import OnnxEngine
@@ -200,6 +207,7 @@ def _cpu_only(options: EngineOptions) -> EngineOptions:
 ENGINES: Mapping[str, Callable[[Checkpoint, EngineOptions], Engine]] = {
     "torch": _torch_fp32,
     "torch-bf16": _torch_bf16,
+    "torch-compile": _torch_compile,
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
     "sparse": _sparse,
