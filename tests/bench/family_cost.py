@@ -49,6 +49,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
     )
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="learning rates over those of a plan by default"
+    )
     parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
@@ -84,6 +87,8 @@ def perplexity(args: argparse.Namespace, folder: Path, member: Member) -> float:
 def main() -> None:
     args = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    usual = Recovery().optimizer
+    rates = replace(usual, lr=args.rate * usual.lr, muon_lr=args.rate * usual.muon_lr)
     plan = Plan(
         criterion=args.criterion,
         method="low-rank",
@@ -94,7 +99,7 @@ def main() -> None:
         hold=args.hold,
         growth=args.growth,
         statistics_tokens=args.statistics_tokens,
-        recovery=Recovery(batch_tokens=args.batch_tokens),
+        recovery=Recovery(batch_tokens=args.batch_tokens, optimizer=rates),
     )
     out = Path(args.out)
     family, family_s = timed(args, plan, out / "family")
