@@ -20,7 +20,8 @@ _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some t
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """``token_budget``: most trie nodes in one forward pass; bounds memory.
+    """``token_budget``: most trie nodes in one forward pass, before they are padded to whole rows;
+    bounds memory.
     ``over_long``: one of OVER_LONG; "minus-inf" gives such hypotheses -inf and counts them.
     """
 

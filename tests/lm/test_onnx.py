@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune.errors import InputError, MissingPackage
-from asrprune.lm import engines, onnx_calibration
+from asrprune.lm import engines, onnx_calibration, trie
 from asrprune.lm.checkpoint import Checkpoint
 from asrprune.lm.engines import ENGINES, EngineOptions, TorchEngine, choose_engine
 from asrprune.lm.onnx_calibration import best_range, drawn_sentences, measure_ranges
@@ -62,25 +62,31 @@ SENTENCES = st.lists(st.integers(3, 6), max_size=POSITIONS - 1).map(
     lambda ids: " ".join(map(str, ids))
 )
 LISTS = st.lists(st.lists(SENTENCES, max_size=6), max_size=3)
+QUERIES = st.sampled_from([1, 3, 64])  # small ones make rows that look into others
 
 
 @settings(max_examples=40, deadline=None)
-@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]))
-def test_fp32_equals_torch(shape, lists, chunk):
+@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]), queries=QUERIES)
+def test_fp32_equals_torch(shape, lists, chunk, queries):
     model = made(shape)
-    found = scorer(OnnxEngine(build_graph(model, vocab_chunk=chunk).SerializeToString(), 1))
+    lm = scorer(OnnxEngine(build_graph(model, vocab_chunk=chunk).SerializeToString(), 1))
     expected = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists)
-    for one, other in zip(found.score_lists(lists), expected):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "QUERIES", queries)
+        found = lm.score_lists(lists)
+    for one, other in zip(found, expected):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
-@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]))
-def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk):
+@given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]), queries=QUERIES)
+def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, queries):
     model = made(shape)
     ranges = measure_ranges(model, [[3, 4, 5], [6, 6, 6, 6], []])
     lm = scorer(OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1))
-    together = lm.score_lists(lists)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "QUERIES", queries)
+        together = lm.score_lists(lists)
     for sentences, scores in zip(lists, together):
         for sentence, score in zip(sentences, scores):
             alone = lm.score_lists([[sentence]])[0][0]

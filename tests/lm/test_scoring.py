@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.lm import trie
 from asrprune.lm.engines import (
     ENGINES,
     EngineOptions,
@@ -61,9 +62,11 @@ LISTS = st.lists(st.lists(SENTENCES, max_size=8), max_size=4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lists=LISTS, budget=st.integers(POSITIONS, 200))
-def test_equals_scoring_one_by_one(model, lists, budget):
-    found = scorer(model, budget).score_lists(lists)
+@given(lists=LISTS, budget=st.integers(POSITIONS, 200), queries=st.sampled_from([1, 5, 64]))
+def test_equals_scoring_one_by_one(model, lists, budget, queries):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "QUERIES", queries)
+        found = scorer(model, budget).score_lists(lists)
     assert [len(scores) for scores in found] == [len(texts) for texts in lists]
     for texts, scores in zip(lists, found):
         assert scores.dtype == np.float64

@@ -63,6 +63,22 @@ def test_same_logits_as_gpt2() -> None:
     assert logits.std() > 0.2  # the comparison is not of zeros
 
 
+def test_rows_may_attend_to_places_of_other_rows() -> None:
+    """A sentence in rows of two, with the keys of all rows before, is the sentence in one row."""
+    model = random_model()
+    tokens = torch.tensor([[1, 4, 7, 5, 3, 9]])
+    whole, _ = model(tokens)
+    keys = torch.tensor([[-1, -1, -1, -1, 0, 1], [-1, -1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]])
+    places = torch.arange(6).view(3, 2)
+    mask = (keys[:, None] >= 0) & (keys[:, None] <= places[:, :, None])  # [3, 2, 6]
+    rows, _ = model(tokens.view(3, 2), places, mask[:, None], keys=keys)
+    torch.testing.assert_close(rows.view(1, 6, -1), whole)
+    with pytest.raises(ValueError, match="keys of other rows need a mask"):
+        model(tokens.view(3, 2), places, keys=keys)
+    with pytest.raises(ValueError, match="no stored keys"):
+        model(tokens.view(3, 2), places, mask[:, None], past=[], keys=keys)
+
+
 def test_stored_keys_and_values_give_the_same_as_a_whole_pass() -> None:
     lm = random_model()
     tokens = torch.randint(0, 29, (2, 7), generator=torch.Generator().manual_seed(1))
