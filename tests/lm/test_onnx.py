@@ -9,15 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from asrprune.errors import InputError, MissingPackage
-from asrprune.lm import engines, onnx_calibration, trie
+from asrprune.lm import engines, onnx_calibration, onnx_graph, onnx_saturation, trie
 from asrprune.lm.checkpoint import Checkpoint
 from asrprune.lm.engines import ENGINES, EngineOptions, TorchEngine, choose_engine
 from asrprune.lm.onnx_calibration import best_range, drawn_sentences, measure_ranges
 from asrprune.lm.onnx_engine import OnnxEngine
 from asrprune.lm.onnx_graph import Range, build_graph, quantised_names
-from asrprune.lm.onnx_saturation import signed_is_exact
 from asrprune.lm.scoring import TransformerScorer
 from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
 from asrprune.lm.transformer import TransformerLM
@@ -95,8 +95,6 @@ def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, querie
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_int8_is_near_and_really_int8(signed):
-    if signed and not signed_is_exact():
-        pytest.skip("this machine saturates signed products")
     model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     ranges = measure_ranges(model, drawn_sentences(model))
     graph = build_graph(model, ranges, signed=signed)
@@ -111,19 +109,65 @@ def test_int8_is_near_and_really_int8(signed):
     assert np.abs(found - exact).max() > 1e-5  # fp32 under another name would be exact
 
 
+MATRICES = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 40), st.integers(1, 20)),
+    elements=st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.01, 0.5, 0.99, 1.0, 2.0]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrix=MATRICES, rows=st.sampled_from([1, 2, 5, 64]))
+def test_products_of_the_codes_of_any_matrix_are_exact(matrix, rows):
+    """With inputs of 255 and 0: what two neighbouring products overflow on without VNNI."""
+    codes, scales = onnx_graph._quantise_columns(matrix)
+    assert np.abs(codes * scales - matrix).max() <= 0.5001 * scales.max()
+    assert np.abs(codes.astype(int)).max() <= 127
+    wide = codes.astype(int)
+    if len(wide) % 2:
+        wide = np.concatenate((wide, np.zeros_like(wide[:1])))
+    for side in (wide.clip(0), -wide.clip(None, 0)):
+        assert side.reshape(-1, 2, wide.shape[1]).sum(axis=1).max(initial=0) <= 128
+    x = np.random.default_rng(len(matrix)).choice(
+        np.array([0, 255], np.uint8), (rows, len(matrix)), p=[0.1, 0.9]
+    )
+    (found,) = onnx_saturation.product_session(codes).run(["y"], {"x": x})
+    np.testing.assert_array_equal(found, x.astype(int) @ codes.astype(int))
+
+
+def test_the_probe_for_exact_products_sees_a_runtime_that_cuts_sums(monkeypatch):
+    class Cutting:
+        def __init__(self, codes):
+            self.codes = codes.astype(int)
+
+        def run(self, names, feeds):
+            x = feeds["x"].astype(int)
+            products = x[:, :, None] * self.codes
+            pairs = products[:, : len(self.codes) // 2] + products[:, len(self.codes) // 2 :]
+            return [pairs.clip(-32768, 32767).sum(axis=1)]
+
+    onnx_saturation.signed_is_exact.cache_clear()
+    try:
+        monkeypatch.setattr(onnx_saturation, "product_session", Cutting)
+        assert not onnx_saturation.signed_is_exact()
+    finally:
+        onnx_saturation.signed_is_exact.cache_clear()
+
+
 def test_int8_products_do_not_saturate():
-    """Large codes of one sign on both sides: what signed products overflow on without VNNI."""
+    """Large codes of one sign on both sides; unsigned ones of the same values cannot overflow."""
     model = made(ModelShape.uniform(50, 64, 2, 2, max_positions=POSITIONS))
     with torch.no_grad():
         for _, _, linear in model.linears():
             linear.weight.copy_(linear.weight.abs().clamp(0.2, 0.3))
     sentences = [["3 4 5 6", "7 8", ""]]
-    ranges = measure_ranges(model, [[3, 4, 5, 6], [7, 8], []])
     lm = scorer(ENGINES["onnx-int8"](Checkpoint(model, None, ""), CPU))
-    exact = scorer(OnnxEngine(build_graph(model, ranges).SerializeToString(), 1))
-    torch_scores = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(sentences)[0]
-    for found in (lm, exact):
-        np.testing.assert_allclose(found.score_lists(sentences)[0], torch_scores, atol=0.6)
+    ranges = measure_ranges(model, drawn_sentences(model))
+    graph = build_graph(model, ranges, signed=False)
+    unsigned = scorer(OnnxEngine(graph.SerializeToString(), 1))
+    np.testing.assert_allclose(
+        lm.score_lists(sentences)[0], unsigned.score_lists(sentences)[0], rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("chunk", [4, 8192])
