@@ -153,7 +153,7 @@ class TransformerLM(nn.Module):
         projection = self.embedding.projection
         return ModelShape(
             vocab_size=self.embedding.weight.shape[0],
-            d_model=made.d_model,
+            d_model=self.positions.shape[1],
             head_dim=made.head_dim,
             max_positions=self.positions.shape[0],
             blocks=tuple(block.shape for block in self._blocks()),

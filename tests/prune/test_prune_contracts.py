@@ -37,6 +37,7 @@ FREE = Options(min_heads=0, min_width=0, min_rank=0)
 PIVOTED = replace(FREE, form="pivoted")
 VARIANTS = {
     **{name: (name, FREE) for name in PRUNERS},
+    "width": ("width", replace(FREE, multiple_of=1)),
     "low-rank, pivoted": ("low-rank", PIVOTED),
     "low-rank+structured, pivoted": ("low-rank+structured", PIVOTED),
 }
@@ -103,10 +104,16 @@ def test_every_criterion_with_every_method(criterion: str, variant: str, case: s
     shapes, kept_masks = [dense.shape], []
     for step, sparsity in enumerate((0.0, 0.25 * most, 0.5 * most, most)):
         keep = total - round(sparsity * total)
-        METHODS[method].apply(model, keep, DataScorer(plan, DATA, step), options, masks)
+        scorer = DataScorer(plan, DATA, step)
+        if method == "width" and sparsity == 1.0:  # there is no LM without a residual stream
+            with pytest.raises(ValueError, match="the least that this method can keep"):
+                METHODS[method].apply(model, keep, scorer, options, masks)
+            break
+        METHODS[method].apply(model, keep, scorer, options, masks)
         left = sum(kept_parameters(model, FREE.matrices, masks).values())
         tolerance = {
             "unstructured": 0,
+            "width": 0.5 / 16,  # half a channel of 16
             "structured": 0.06,
             "low-rank": 0.06,
             "low-rank+structured": 0.06,
@@ -260,6 +267,7 @@ def test_every_criterion_method_and_schedule_makes_a_family(
     dense = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
     sizes = (0.2, 0.4)
     off = {"depth": 0.18, "structured": 0.1, "low-rank": 0.06, "low-rank+structured": 0.06}
+    off["width"] = 0.5 / 16
     for criterion in CRITERIA:
         options = Options(min_width=1, min_rank=1, multiple_of=1)
         plan = Plan(

@@ -10,6 +10,7 @@ from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
 from asrprune.prune.methods.scratch import scratch
 from asrprune.prune.methods.structured import structured
 from asrprune.prune.methods.unstructured import block_4x1, block_16x1, unstructured
+from asrprune.prune.methods.width import width
 
 METHODS: dict[str, Method] = {
     "unstructured": Method(unstructured, "single weights", masks=True),
@@ -19,6 +20,7 @@ METHODS: dict[str, Method] = {
     "block-16x1": Method(block_16x1, "16 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
+    "width": Method(width, "directions of the residual stream", masks=False),
     "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),
     "low-rank+structured": Method(
         low_rank_attention_structured_ffn,

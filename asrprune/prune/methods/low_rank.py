@@ -46,7 +46,7 @@ def low_rank(
 
 def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the rank of every matrix can go down, one choice each."""
-    factored = _factored(_opened(model), scorer, options)
+    factored = _factored(opened(model), scorer, options)
     stored = {(index, name): linear for index, name, linear in model.linears()}
     gates, places = [], []
     for index, name, linear in factored.linears():
@@ -78,7 +78,7 @@ def _keep_best(
     replace_linear(model, *place, make(a, b, linear.bias))
 
 
-def _opened(model: TransformerLM) -> TransformerLM:
+def opened(model: TransformerLM) -> TransformerLM:
     """The model with every pivoted matrix as two factors; the same object if there is none."""
     pivoted = [one for one in model.linears() if isinstance(one[2], PivotedLinear)]
     if not pivoted:

@@ -1,0 +1,212 @@
+"""The residual stream in other coordinates, against what the LM computed before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from asrprune.lm.layers import TiedEmbedding
+from asrprune.lm.shape import BlockShape, LinearShape, ModelShape
+from asrprune.lm.transformer import TransformerLM
+from asrprune.prune.methods import METHODS, Options
+from asrprune.prune.methods.method import prunable_parameters
+from asrprune.prune.methods.width import _cut, _scores
+from asrprune.prune.plan import Plan
+from asrprune.prune.residual import Cut, fold_norms, ones_apart, rewrite
+from asrprune.prune.scorer import DataScorer, PruningData
+from asrprune.text.corpus import TokenStream
+
+V, D = 30, 16
+LINEARS = {
+    "attn.q": LinearShape("low_rank", 3),
+    "attn.o": LinearShape("low_rank", 4),
+    "ffn.up": LinearShape("pivoted", 5),
+    "ffn.down": LinearShape("pivoted", 6),
+}
+SHAPES = {
+    "dense": ModelShape.uniform(V, D, 2, 2, max_positions=12),
+    "factored": ModelShape(V, D, 8, 12, (BlockShape(2, 20, LINEARS), BlockShape(1, 12))),
+    "factored embedding": ModelShape(V, D, 8, 12, (BlockShape(2, 20),), embedding_rank=5),
+    "empty sublayers": ModelShape(V, D, 8, 12, (BlockShape(0, 20), BlockShape(2, 0))),
+    "no block": ModelShape(V, D, 8, 12, ()),
+}
+TOKENS = torch.tensor([[1, 3, 4, 9], [1, 7, 7, 2]])
+
+
+def random_model(shape: ModelShape, equal_last_norm: bool = True) -> TransformerLM:
+    """Every parameter away from its first value; the last norm may have equal weights."""
+    torch.manual_seed(0)
+    model = TransformerLM(shape).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        if equal_last_norm:
+            model.norm.weight.fill_(1.3)
+            model.norm.bias.sub_(model.norm.bias.mean())
+            _without_mean(model.embedding)
+    return model
+
+
+def _without_mean(embedding: TiedEmbedding) -> None:
+    """The direction of equal channels is read by no norm; the logits are not to read it either."""
+    table = embedding.weight if embedding.projection is None else embedding.projection
+    table.sub_(table.mean(1, keepdim=True))
+
+
+def logits(model: TransformerLM) -> Tensor:
+    with torch.no_grad():
+        return model.logits(model(TOKENS)[0])
+
+
+def random_directions(size: int) -> Tensor:
+    """An orthonormal basis [size, size - 1] apart from the vector of ones."""
+    turn = torch.linalg.qr(torch.randn(size - 1, size - 1, dtype=torch.float64))[0]
+    return ones_apart(size) @ turn
+
+
+def test_ones_apart_is_an_orthonormal_basis() -> None:
+    for size in (1, 2, 3, 16):
+        basis = ones_apart(size)
+        assert basis.shape == (size, size - 1)
+        assert torch.allclose(basis.T @ basis, torch.eye(size - 1, dtype=torch.float64))
+        assert basis.sum(0).abs().max() < 1e-12 if size > 1 else True
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("mean_free", [False, True])
+def test_the_same_lm_in_any_basis(name: str, mean_free: bool) -> None:
+    model = random_model(SHAPES[name])
+    before = logits(model)
+    fold_norms(model)
+    torch.testing.assert_close(logits(model), before)
+    basis = random_directions(D)
+    rewrite(model, Cut(basis if mean_free else basis @ ones_apart(D).T), mean_free)
+    torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
+    assert model.shape.d_model == (D - 1 if mean_free else D)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("factorisation", ["svd", "two-sided"])
+def test_a_stream_that_fills_no_more_is_cut_without_loss(name: str, factorisation: str) -> None:
+    """A model of width 16 widened to 24 by hand: pruning finds the 16 and loses nothing."""
+    model = random_model(SHAPES[name])
+    before = logits(model)
+    fold_norms(model)
+    wide = random_directions(24)[:, : D - 1]  # [24, 15]
+    rewrite(model, Cut(ones_apart(D) @ wide.T), mean_free=False)
+    torch.testing.assert_close(logits(model), before, rtol=1e-3, atol=1e-3)
+    assert model.shape.d_model == 24
+    total = sum(prunable_parameters(model, Options().matrices).values())
+    plan = Plan(criterion="fisher", method="width", statistics_tokens=100)
+    options = Options(factorisation=factorisation)
+    keep = round(total * D / 24)
+    METHODS["width"].apply(model, keep, DataScorer(plan, data(), 0), options, {})
+    if total:
+        assert model.shape.d_model == D
+    torch.testing.assert_close(logits(model), before, rtol=1e-3, atol=1e-3)
+
+
+def data() -> PruningData:
+    rng = np.random.default_rng(0)
+    sentences = [rng.integers(3, V, size=rng.integers(0, 9)).tolist() for _ in range(40)]
+    return PruningData(TokenStream.from_sentences(sentences))
+
+
+def test_unequal_weights_of_the_last_norm_cost_little() -> None:
+    """The axes are chosen such that they stay nearly diagonal; in others they are averaged away."""
+    size = 96
+
+    def turned(choose: Callable[[TransformerLM, Tensor], Cut]) -> float:
+        shape = ModelShape.uniform(V, size, 1, 2, max_positions=12)
+        model = random_model(shape, equal_last_norm=False)
+        with torch.no_grad():
+            _without_mean(model.embedding)
+        before = logits(model)
+        fold_norms(model)
+        rewrite(model, choose(model, random_directions(size)), mean_free=False)
+        return float((logits(model) - before).std() / before.std())
+
+    change = turned(lambda model, basis: _cut(model, basis, torch.arange(size - 1), {}))
+    assert change < 0.1
+    assert change < 0.5 * turned(lambda model, basis: Cut(basis @ ones_apart(size).T))
+
+
+def test_what_is_gone_is_read_by_least_squares() -> None:
+    """No other matrix makes what a norm put out from the kept coordinates with less error."""
+    model = random_model(SHAPES["dense"])
+    samples = torch.randn(400, D, dtype=torch.float64) @ torch.randn(D, D, dtype=torch.float64)
+    samples = samples - samples.mean(1, keepdim=True)
+    gram = samples.T @ samples / len(samples)
+    directions = random_directions(D)
+    kept = torch.tensor([0, 3, 4, 9])
+    cut = _cut(model, directions, kept, {(0, "norm_attn"): gram})
+    coordinates = samples @ cut.basis  # [N, 5]
+    assert coordinates.sum(1).abs().max() < 1e-9
+
+    def error(reader: Tensor) -> float:
+        return float((samples - coordinates @ reader.T).square().sum())
+
+    reader = cut.readers[0, "norm_attn"]
+    best = torch.linalg.lstsq(coordinates, samples, driver="gelsd").solution.T
+    assert error(reader) == pytest.approx(error(best), rel=1e-3)
+    assert error(reader) < error(cut.basis)
+    share = coordinates.square().sum() / samples.square().sum()
+    assert cut.kept[0, "norm_attn"] == pytest.approx(float(share))
+
+
+def test_the_width_nearest_to_the_size_is_taken() -> None:
+    for multiple, sparsity, expected in ((4, 0.5, 8), (4, 0.4, 8), (4, 0.3, 12), (3, 0.5, 9)):
+        model = random_model(SHAPES["dense"]).float()
+        total = sum(prunable_parameters(model, Options().matrices).values())
+        plan = Plan(criterion="magnitude", method="width", statistics_tokens=100)
+        options = Options(multiple_of=multiple)
+        keep = total - round(sparsity * total)
+        METHODS["width"].apply(model, keep, DataScorer(plan, data(), 0), options, {})
+        assert model.shape.d_model == expected
+        assert model.embedding.weight.shape == (V, expected)
+        assert model.positions.shape == (12, expected)
+
+
+def test_the_best_directions_stay() -> None:
+    """By the criterion: directions that nothing reads or writes go first."""
+    model = random_model(SHAPES["dense"])
+    fold_norms(model)
+    directions = random_directions(D)
+    silent = directions[:, [2, 5, 11]]
+    with torch.no_grad():
+        for _, name, linear in model.linears():
+            if name in ("attn.o", "ffn.down"):
+                linear.weight.sub_(silent @ (silent.T @ linear.weight))
+            else:
+                linear.weight.sub_((linear.weight @ silent) @ silent.T)
+    for criterion in ("magnitude", "fisher", "kfac", "activation"):
+        plan = Plan(criterion=criterion, method="width", statistics_tokens=100)
+        scores = _scores(model.float(), directions, DataScorer(plan, data(), 0))
+        assert set(scores.argsort()[:3].tolist()) == {2, 5, 11}, criterion
+
+
+def test_masked_models_and_sizes_out_of_reach_are_refused() -> None:
+    model = random_model(SHAPES["dense"]).float()
+    plan = Plan(criterion="magnitude", method="width")
+    scorer = DataScorer(plan, data(), 0)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="masked"):
+        METHODS["width"].apply(model, 10, scorer, Options(), {"0.attn.q": torch.ones(1)})
+    with pytest.raises(ValueError, match="the least that this method can keep"):
+        METHODS["width"].apply(model, 10, scorer, Options(), {})
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_only_what_may_be_pruned_counts() -> None:
+    model = random_model(SHAPES["dense"]).float()
+    options = replace(Options(), matrices=("ffn.up",), multiple_of=4)
+    total = sum(prunable_parameters(model, options.matrices).values())
+    plan = Plan(criterion="magnitude", method="width", statistics_tokens=100)
+    METHODS["width"].apply(model, total // 4, DataScorer(plan, data(), 0), options, {})
+    assert model.shape.d_model == 4
