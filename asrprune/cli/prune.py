@@ -80,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distill",
         action=argparse.BooleanOptionalAction,
         default=unset,
-        help=f"learn from the given LM in fine-tuning (default: {default.recovery.distill})",
+        help=f"learn from a larger LM in fine-tuning (default: {default.recovery.distill})",
+    )
+    parser.add_argument(
+        "--teacher", metavar="LM", help="that larger LM, a checkpoint folder (default: --lm)"
     )
     parser.add_argument(
         "--set",
@@ -118,13 +121,24 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     plan = Plan() if args.plan is None else read_plan(args.plan, Plan())
     plan = plan_from_dict(_overrides(args), plan)
-    parent = load_checkpoint(args.lm, str(resolve_device(args.device)))
+    device = str(resolve_device(args.device))
+    parent = load_checkpoint(args.lm, device)
     corpus = open_corpus(args.data)
-    tokenizer = corpus.data["tokenizer_sha256"]
-    if tokenizer != parent.tokenizer_sha256:
-        found = f"tokenizer hash {tokenizer[:12]}"
-        expected = f"{parent.tokenizer_sha256[:12]}, that of {args.lm}"
-        raise InputError(args.data, None, found, expected)
+
+    def same_tokenizer(path: str, tokenizer: str) -> None:
+        if tokenizer != parent.tokenizer_sha256:
+            found = f"tokenizer hash {tokenizer[:12]}"
+            expected = f"{parent.tokenizer_sha256[:12]}, that of {args.lm}"
+            raise InputError(path, None, found, expected)
+
+    same_tokenizer(args.data, corpus.data["tokenizer_sha256"])
+    teacher = None
+    if args.teacher is not None:
+        if not plan.recovery.distill:
+            raise ValueError("--teacher is given with --no-distill; expected one of them")
+        large = load_checkpoint(args.teacher, device)
+        same_tokenizer(args.teacher, large.tokenizer_sha256)
+        teacher = large.model
     data = PruningData(
         corpus.stream("train"), corpus.stream("valid") if corpus.has("valid") else None
     )
@@ -133,7 +147,9 @@ def run(args: argparse.Namespace) -> None:
         args.command_line, seed=plan.seed, parent=args.lm, parent_digest=digest, data=args.data
     )
     identity = {"lm": digest, "data": corpus.digest}
-    family = prune_family(parent, data, plan, args.out, made, identity)
+    if args.teacher is not None:
+        identity["teacher"] = lm_digest(args.teacher)
+    family = prune_family(parent, data, plan, args.out, made, identity, teacher)
     sys.stdout.write(family_table(family) + "\n")
 
 

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class FamilyRun:
-    """One call of ``prune_family``: the parent, the plan, the data and the output folder."""
+    """One call of ``prune_family``: parent, plan, data, output folder, and what to learn from."""
 
     def __init__(
         self,
@@ -58,8 +58,10 @@ class FamilyRun:
         plan: Plan,
         out: PathLike,
         provenance: Mapping[str, Any],
+        teacher: Optional[TransformerLM] = None,
     ) -> None:
         self.parent = parent
+        self.teacher = parent.model if teacher is None else teacher
         self.data = data
         self.plan = plan
         self.out = Path(out)
@@ -155,7 +157,7 @@ class FamilyRun:
         batches = BatchStream(self.data.train, budget, self.plan.seed, positions)
         if state.batches:
             batches.load_state(state.batches)
-        teacher = self.parent.model if self.plan.recovery.distill else None
+        teacher = self.teacher if plan.recovery.distill else None
         state.movement = {}
         accumulates = "movement" in CRITERIA[self.plan.criterion].needs
         spent = recover(
@@ -223,16 +225,19 @@ def prune_family(
     out: PathLike,
     provenance: Mapping[str, Any],
     identity: Mapping[str, Any],
+    teacher: Optional[TransformerLM] = None,
 ) -> Family:
     """All sizes of the plan, saved as ``out/sparsity-S`` with ``out/family.json``.
 
+    Distillation is from ``teacher``, by default the parent: a run that starts at a pruned member
+    learns more from the dense LM.
     ``identity`` says what besides the plan makes a run the same (hashes of LM and data). An
     ``out`` that holds part of the same run is completed, step by step exactly as an uninterrupted
     run on the same machine would have been.
 
     Raises InputError when ``out`` holds anything else, ValueError when a size is out of reach.
     """
-    run = FamilyRun(parent, data, plan, out, provenance)
+    run = FamilyRun(parent, data, plan, out, provenance, teacher)
     run.check_start()
     folder = Path(out)
     same = {"plan": plan.to_dict(), **identity}

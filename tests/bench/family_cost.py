@@ -53,6 +53,7 @@ def parse() -> argparse.Namespace:
         "--rate", type=float, default=1.0, help="learning rates over those of a plan by default"
     )
     parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
@@ -99,6 +100,7 @@ def main() -> None:
         hold=args.hold,
         growth=args.growth,
         statistics_tokens=args.statistics_tokens,
+        seed=args.seed,
         recovery=Recovery(batch_tokens=args.batch_tokens, optimizer=rates),
     )
     out = Path(args.out)

@@ -82,7 +82,7 @@ def same(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank"])
+@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank", "width"])
 def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--method", method, "--sparsity", "0.3,0.5,0.75", "--steps", "5"]
     assert prune(place, *flags, "--fine-tune-tokens", "1500", "--criterion", "kfac") == 0
@@ -202,6 +202,23 @@ def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
         assert prune(place, "--method", method, "--sparsity", "0.1", lm=lm, out="no") == 2
 
 
+def test_a_member_learns_from_the_lm_that_is_given(place: Path) -> None:
+    """The teacher changes the result, and the default is the LM that is pruned."""
+    torch.manual_seed(1)
+    other = TransformerLM(ModelShape.uniform(V, 48, 1, 2, max_positions=16))
+    with torch.no_grad():
+        other.embedding.weight.mul_(20.0)
+    save_checkpoint(place / "other", other, place / "data/tokenizer.model", {})
+    flags = ["--sparsity", "0.5", "--steps", "1", "--fine-tune-tokens", "400"]
+    assert prune(place, *flags, out="a") == 0
+    assert prune(place, *flags, "--teacher", str(place / "lm"), out="b") == 0
+    assert prune(place, *flags, "--teacher", str(place / "other"), out="c") == 0
+    a, b, c = (place / out / "sparsity-0.50" for out in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+    assert prune(place, *flags, "--teacher", str(place / "lm"), out="c") == 1  # another run
+
+
 def test_a_valid_set_is_not_needed(place: Path) -> None:
     assert prune(place, "--sparsity", "0.3", data="dry") == 0
     assert read_family(place / "out").members[0].perplexity is None
@@ -229,6 +246,7 @@ def test_bad_input_is_one_line_and_status_1(
     capsys.readouterr()
     cases: list[tuple[dict[str, str], list[str], str]] = [
         ({"data": "other"}, [], "tokenizer hash"),
+        ({}, ["--teacher", "missing"], "missing: no such folder"),
         ({"out": "full"}, [], "a folder with other files"),
         ({"out": "done"}, ["--seed", "7"], "differs in plan.seed"),
         ({"lm": "none"}, [], "no such folder"),
@@ -247,6 +265,7 @@ def test_bad_input_is_one_line_and_status_1(
 def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, message in (
         (["--sparsity", "half"], "expected numbers"),
+        (["--teacher", "lm", "--no-distill"], "--teacher is given with --no-distill"),
         (["--sparsity", "1.5"], "expected 0 <= sparsity <= 1"),
         (["--sparsity", "0.3,0.3"], "distinct"),
         (["--sparsity", "1"], "the least that this method can keep"),
