@@ -213,18 +213,9 @@ class _Writer:
         if attn.heads == 0:
             return self._bias(f"{name}.attn.o", attn.o)
         inner = self._norm(f"{name}.norm_attn", block.norm_attn, x)
-        parts = {"q": attn.q, "k": attn.k, "v": attn.v}
-        dense = [part for part in parts.values() if isinstance(part, DenseLinear)]
-        if len(dense) == len(parts):
-            matrix = np.concatenate([_numpy(part.weight).T for part in dense], axis=1)
-            bias = np.concatenate([_numpy(part.bias) for part in dense])
-            whole = self._matmul(f"{name}.attn.qkv", inner, matrix, bias)
-            names = [f"{name}.attn.{part}.out" for part in parts]
-            split = self._onnx.helper.make_node("Split", [whole], names, axis=-1, num_outputs=3)
-            self._nodes.append(split)
-        else:
-            names = [self._linear(f"{name}.attn.{k}", part, inner) for k, part in parts.items()]
-        query, key, value = names
+        query, key, value = (
+            self._linear(f"{name}.attn.{part}", getattr(attn, part), inner) for part in "qkv"
+        )
         query = self._heads(query, "tokens", attn)  # [C, Q, H, K]
         key, value = (
             self._heads(self._op("Gather", part, "keys", axis=0), "keys", attn)
@@ -232,7 +223,8 @@ class _Writer:
         )  # [C, S, H, K]
         query = self._op("Mul", query, self._float(float(attn.head_dim) ** -0.5))
         query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
-        key = self._op("Transpose", key, perm=[0, 2, 3, 1])  # [C, H, K, S]
+        key = self._op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
+        key = self._op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
         value = self._op("Transpose", value, perm=[0, 2, 1, 3])
         logits = self._op("Add", self._op("MatMul", query, key), mask)  # [C, H, Q, S]
         context = self._op("MatMul", self._op("Softmax", logits, axis=-1), value)

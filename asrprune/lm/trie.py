@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
     rows[:, 0] = bos
     filled = np.arange(rows.shape[1]) <= lengths[:, None]
     filled[:, 0] = False
-    rows[filled] = np.fromiter((t for hyp in flat for t in hyp), np.int64, int(lengths.sum()))
+    rows[filled] = np.fromiter(chain.from_iterable(flat), np.int64, int(lengths.sum()))
 
     order = np.lexsort((*rows.T[:0:-1], utt))
     rows, utt, lengths = rows[order], utt[order], lengths[order]

@@ -98,7 +98,7 @@ def test_int8_is_near_and_really_int8(signed):
     model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     ranges = measure_ranges(model, drawn_sentences(model))
     graph = build_graph(model, ranges, signed=signed)
-    matrices = {f"blocks.{i}.{m}" for i in (0, 1) for m in ("attn.qkv", "attn.o")}
+    matrices = {f"blocks.{i}.attn.{m}" for i in (0, 1) for m in "qkvo"}
     matrices |= {f"blocks.{i}.{m}" for i in (0, 1) for m in ("ffn.up", "ffn.down")}
     assert set(quantised_names(graph)) == matrices | {"embedding", "output"}
     assert len(graph.SerializeToString()) < 0.6 * len(build_graph(model).SerializeToString())
@@ -257,7 +257,7 @@ def test_weights_that_are_no_numbers_are_refused():
     model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         model.positions[0, 0] = float("nan")
-    with pytest.raises(ValueError, match=r"the input of blocks.0.attn.qkv goes from nan"):
+    with pytest.raises(ValueError, match=r"the input of blocks.0.attn.q goes from nan"):
         ENGINES["onnx-int8"](Checkpoint(model, None, ""), CPU)
 
 
