@@ -25,7 +25,10 @@ nbest=100
 sparsities=0.3,0.5,0.7
 # method:criterion:schedule, or a plan file such as recipes/mini/conf/plan-combined.json
 plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
-  unstructured:magnitude:cubic"
+  unstructured:magnitude:cubic width:kfac:cubic"
+# then one of these members down to smaller sizes, structured, taught by the dense LM ("": no)
+narrow=width-kfac-cubic/sparsity-0.50
+small_sparsities=0.7,0.8,0.9
 fine_tune_tokens=300000
 statistics_tokens=10000
 bench_utts=40
@@ -36,7 +39,8 @@ if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
   train_conf=recipes/mini/conf/train-quick.json
   nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
-  plans="low-rank:magnitude:one-shot recipes/mini/conf/plan-combined.json"
+  plans="low-rank:magnitude:one-shot recipes/mini/conf/plan-combined.json width:kfac:cubic"
+  small_sparsities=0.7
 fi
 
 help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
@@ -52,7 +56,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed vocab_size
-  train_conf ngram_order nbest sparsities plans fine_tune_tokens
+  train_conf ngram_order nbest sparsities plans narrow small_sparsities fine_tune_tokens
   statistics_tokens bench_utts bench_repeats" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
@@ -108,7 +112,7 @@ stage_lm() {
   asrprune train --data "$data" --config "$train_conf" --out "$exp/lm/dense"
 }
 
-stage_prune() { # one family of sizes a plan
+stage_prune() { # one family of sizes a plan, and one of smaller sizes
   for plan in $plans; do
     if [ -f "$plan" ]; then
       what=(--plan "$plan")
@@ -120,6 +124,12 @@ stage_prune() { # one family of sizes a plan
       --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
       --out "$exp/lm/$(name_of "$plan")"
   done
+  if [ -n "$small_sparsities" ]; then
+    asrprune prune --lm "$exp/lm/$narrow" --teacher "$exp/lm/dense" --data "$data" \
+      --method structured --sparsity "$small_sparsities" \
+      --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
+      --out "$exp/lm/${narrow%%/*}+structured"
+  fi
 }
 
 name_of() { # of a plan: its three axes, or its file's name
@@ -131,9 +141,12 @@ name_of() { # of a plan: its three axes, or its file's name
 list_lms() {
   echo "dense $exp/lm/dense"
   echo "ngram $exp/lm/ngram.arpa"
-  for plan in $plans; do
-    for folder in "$exp/lm/$(name_of "$plan")"/sparsity-*; do
-      echo "$(name_of "$plan")-${folder##*-} $folder"
+  {
+    for plan in $plans; do name_of "$plan"; done
+    if [ -n "$small_sparsities" ]; then echo "${narrow%%/*}+structured"; fi
+  } | while read -r family; do
+    for folder in "$exp/lm/$family"/sparsity-*; do
+      echo "$family-${folder##*-} $folder"
     done
   done
 }
