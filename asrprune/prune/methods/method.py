@@ -40,7 +40,8 @@ class Options:
     never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons of each block,
     rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
     matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
-    already factored one are made again from its product at every step. ``form``: what low rank
+    already factored one are made again from its product at every step; method width takes ``svd``
+    for its components of the weights alone. ``form``: what low rank
     stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``embedding_rank`` factors
     the tied embedding before the first step (0: it stays as it is; see prune/embedding.py); it is
     no part of the sparsity. ``repair`` (of the mask

@@ -41,9 +41,10 @@ def width(model: TransformerLM, keep: int, scorer: Scorer, options: Options, mas
     ``factorisation`` svd in those of the matrices that read it, without data). A component's score
     is that of its columns in the matrices that read the stream and its rows in those that write it.
     What is read from a removed component is estimated from those that stay, by least squares over
-    the data (not with svd). The width that is left is a multiple of ``multiple_of``; embedding,
-    positions and norms shrink with it. Sizes are met to the next multiple. Raises ValueError for a
-    masked model, unless all matrices are prunable, or for a size out of reach.
+    the data (not with svd). The width that is left is a multiple of ``multiple_of``, so sizes are
+    met to the nearest one. All matrices get narrower, also those that are not among
+    ``options.matrices`` and so do not count; embedding, positions and norms too. Raises ValueError
+    for a masked model or a size out of reach.
 
     Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024) for the principal components.
     """
