@@ -138,6 +138,10 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError("--teacher is given with --no-distill; expected one of them")
         large = load_checkpoint(args.teacher, device)
         same_tokenizer(args.teacher, large.tokenizer_sha256)
+        longest, needed = (one.model.shape.max_positions for one in (large, parent))
+        if longest < needed:
+            expected = f"at least {needed}, those of {args.lm}"
+            raise InputError(args.teacher, None, f"{longest} positions", expected)
         teacher = large.model
     data = PruningData(
         corpus.stream("train"), corpus.stream("valid") if corpus.has("valid") else None

@@ -23,8 +23,9 @@ from asrprune.prune.schedules import SCHEDULES
 class Recovery:
     """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
-    divergence from the dense parent at ``temperature``. In each segment the learning rate warms up
-    over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its schedule.
+    divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
+    rate warms up over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its
+    schedule.
     ``precision``: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
     """
 

@@ -26,7 +26,8 @@ sparsities=0.3,0.5,0.7
 # method:criterion:schedule, or a plan file such as recipes/mini/conf/plan-combined.json
 plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
   unstructured:magnitude:cubic width:kfac:cubic"
-# then one of these members down to smaller sizes, structured, taught by the dense LM ("": no)
+# then one of these members, where there is one of that name, down to smaller sizes by structured
+# pruning, taught by the dense LM (--narrow none: no)
 narrow=width-kfac-cubic/sparsity-0.50
 small_sparsities=0.7,0.8,0.9
 fine_tune_tokens=300000
@@ -124,7 +125,9 @@ stage_prune() { # one family of sizes a plan, and one of smaller sizes
       --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
       --out "$exp/lm/$(name_of "$plan")"
   done
-  if [ -n "$small_sparsities" ]; then
+  if [ ! -d "$exp/lm/$narrow" ]; then
+    log "$exp/lm/$narrow is not there: no smaller sizes are made from it"
+  else
     asrprune prune --lm "$exp/lm/$narrow" --teacher "$exp/lm/dense" --data "$data" \
       --method structured --sparsity "$small_sparsities" \
       --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
@@ -143,7 +146,7 @@ list_lms() {
   echo "ngram $exp/lm/ngram.arpa"
   {
     for plan in $plans; do name_of "$plan"; done
-    if [ -n "$small_sparsities" ]; then echo "${narrow%%/*}+structured"; fi
+    if [ -d "$exp/lm/$narrow" ]; then echo "${narrow%%/*}+structured"; fi
   } | while read -r family; do
     for folder in "$exp/lm/$family"/sparsity-*; do
       echo "$family-${folder##*-} $folder"

@@ -219,6 +219,16 @@ def test_a_member_learns_from_the_lm_that_is_given(place: Path) -> None:
     assert prune(place, *flags, "--teacher", str(place / "lm"), out="c") == 1  # another run
 
 
+def test_a_teacher_with_fewer_positions_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = TransformerLM(ModelShape.uniform(V, 32, 1, 2, max_positions=12))
+    save_checkpoint(place / "short", short, place / "data/tokenizer.model", {})
+    assert prune(place, "--sparsity", "0.5", "--teacher", str(place / "short")) == 1
+    assert "12 positions; expected at least 16" in capsys.readouterr().err
+    assert not (place / "out").exists()
+
+
 def test_a_valid_set_is_not_needed(place: Path) -> None:
     assert prune(place, "--sparsity", "0.3", data="dry") == 0
     assert read_family(place / "out").members[0].perplexity is None
