@@ -16,7 +16,7 @@ die() {
 # a value (--quick); one that holds a number takes only a number; --help prints $help_message.
 parse_options() {
   local option name
-  read -r -a knobs <<<"$1"
+  read -r -a knobs <<<"${1//$'\n'/ }" # read takes one line, and the names may stand on several
   shift
   while [ $# -gt 0 ]; do
     option=$1

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def test_verbs_and_flags_exist() -> None:
         parser = argparse.ArgumentParser(allow_abbrev=False)
         importlib.import_module(COMMANDS[verb][0]).add_arguments(parser)
         parser.parse_args(words)  # exits on an unknown flag
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_recipes_take_the_options_that_are_written(document: str) -> None:
+    lines = _blocks((ROOT / document).read_text(encoding="utf-8"))
+    commands = [line for line in lines if line.startswith("recipes/")]
+    assert commands
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        result = subprocess.run([*words, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, ""), line
+        assert result.stdout.startswith("usage:"), line
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

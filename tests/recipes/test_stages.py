@@ -23,7 +23,8 @@ size=10
 exp=$EXP
 help_message="usage: the help"
 . "{library}"
-parse_options "stage stop_stage nj quick size" "$@"
+parse_options "stage stop_stage nj quick
+  size" "$@"
 lock_folder "$exp"
 note() {{ echo "$1" >>"$exp/ran"; }}
 first() {{ note first; }}
