@@ -31,6 +31,10 @@ class Engine(Protocol):
     def note(self) -> str:
         """What it chose by itself, for logs and tables; "" where it had no choice."""
 
+    @property
+    def passes(self) -> int:
+        """How many calls of ``log_probs`` at once, from threads of their own, use it best."""
+
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         """ln p(target | path to the source node) for every pair of ``batch``, [P]."""
 
@@ -52,6 +56,8 @@ class EngineOptions:
 
 class TorchEngine:
     """The reference: the checkpoint's own module, in the given number format."""
+
+    passes = 1  # torch divides the work of a pass itself
 
     def __init__(
         self, model: TransformerLM, dtype: torch.dtype, options: EngineOptions, note: str = ""
@@ -119,6 +125,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def default_threads() -> int:
+    """CPU threads where nobody said how many: OMP_NUM_THREADS, or one a core."""
+    return int(torch.get_num_threads())
+
+
 @contextlib.contextmanager
 def cpu_threads(count: Optional[int]) -> Iterator[None]:
     """Inside the block torch computes with ``count`` CPU threads; None leaves them alone."""
@@ -148,6 +159,13 @@ def _torch_compile(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
     from asrprune.lm.torch_compile import CompiledEngine
 
     return CompiledEngine(checkpoint.model, options)
+
+
+def _int8(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
+    """own kernel in int8 (all matrices), CPU only, no calibration; changes scores a little"""
+    from asrprune.lm.int8 import open_int8
+
+    return open_int8(checkpoint.model, replace(_cpu_only(options), device="cpu"))
 
 
 def _onnx(checkpoint: Checkpoint, options: EngineOptions) -> Engine:
@@ -208,6 +226,7 @@ ENGINES: Mapping[str, Callable[[Checkpoint, EngineOptions], Engine]] = {
     "torch": _torch_fp32,
     "torch-bf16": _torch_bf16,
     "torch-compile": _torch_compile,
+    "int8": _int8,
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
     "sparse": _sparse,

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.engines import Engine
-from asrprune.lm.trie import BatchPlan, Forest, build_forest, cut
+from asrprune.lm.trie import BatchPlan, Forest, Piece, build_forest, cut
 
 OVER_LONG = ("error", "minus-inf")
 """What happens to a hypothesis with more tokens than the model has positions for."""
+
+SHORTEST = 4
+"""Nodes of the smallest of several passes, in paths: below it they would mostly repeat paths."""
 
 _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some tens of MB
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """``token_budget``: most trie nodes in one forward pass, before they are padded to whole rows;
-    bounds memory.
+    """``token_budget``: most trie nodes in the forward passes of one moment, before they are padded
+    to whole rows; bounds memory.
     ``over_long``: one of OVER_LONG; "minus-inf" gives such hypotheses -inf and counts them.
     """
 
@@ -164,13 +168,32 @@ class TransformerScorer:
         if budget < deepest:
             raise ValueError(f"token budget is {budget}; the longest hypothesis needs {deepest}")
         plan = BatchPlan(forest, self.eos)
-        computed = 0
-        for piece in cut(forest, budget):
+
+        def compute(piece: Piece) -> int:
             batch, answered = plan.batch(piece)
             plan.store(answered, self.engine.log_probs(batch))
-            computed += batch.tokens.size
+            return batch.tokens.size
+
+        passes = min(self.engine.passes, max(1, budget // deepest))
+        pieces = cut(forest, _nodes_a_pass(forest, budget, passes))
+        if passes == 1:
+            computed = sum(map(compute, pieces))
+        else:
+            with ThreadPoolExecutor(passes) as workers:
+                computed = sum(workers.map(compute, pieces))
         self.stats += ScoringStats(unique_tokens=plan.wanted, computed=computed)
         return plan
+
+
+def _nodes_a_pass(forest: Forest, budget: int, passes: int) -> int:
+    """Nodes in each of ``passes`` that run at once, so that all of them end with the last."""
+    most = budget // passes
+    if passes == 1:
+        return most
+    deepest, mean = int(forest.depth.max()) + 1, float(forest.depth.mean())
+    turns = -(-len(forest) // max(1, round((most - mean) * passes)))
+    even = -(-len(forest) // (turns * passes)) + deepest
+    return min(most, max(even, SHORTEST * deepest))
 
 
 def _blocks(lists: list[list[list[int] | None]]) -> Iterator[list[list[list[int] | None]]]:

@@ -10,9 +10,12 @@ results differ by rounding in float32.
 from __future__ import annotations
 
 import copy
+import ctypes
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional
+from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asrprune.lm.layers import DenseLinear
-from asrprune.lm.sparse_build import load_kernel, openmp_parallel
+from asrprune.lm.native import load_library
 from asrprune.lm.transformer import TransformerLM
 
 CHUNK = 256
@@ -97,6 +100,38 @@ def _blocks(weight: Tensor, height: int) -> NDArray[np.float32]:
     rows: NDArray[np.float32] = weight.detach().cpu().float().numpy()
     rows = np.pad(rows, ((0, -len(rows) % height), (0, 0)))
     return rows.reshape(-1, height, weight.shape[1])
+
+
+@functools.lru_cache(maxsize=1)
+def load_kernel() -> Optional[ctypes.CDLL]:
+    """The library with its functions declared; None, with one line in the log, without one."""
+    library = load_library("sparse_kernel", "torch multiplies by the zeros too")
+    if library is not None:
+        library.asrprune_sparse_linear.argtypes = _arguments()
+        library.asrprune_sparse_linear.restype = ctypes.c_int
+        library.asrprune_sparse_lanes.restype = ctypes.c_int
+    return library
+
+
+def _arguments() -> list[Any]:
+    """x, tokens, inputs, bias, outputs, starts, columns, values, height, chunk, y, threads,
+    parallel: see the kernel."""
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    tensors = [pointer, size, size, pointer, size, pointer, pointer, pointer]
+    return [*tensors, size, size, pointer, size, pointer]
+
+
+@functools.lru_cache(maxsize=1)
+def openmp_parallel() -> Optional[int]:
+    """Address of GOMP_parallel in the OpenMP runtime that torch has loaded; None if it is another.
+
+    Threads of a runtime of its own would compete with torch's, which wait by spinning.
+    """
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        function = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
+        if function is not None:
+            return ctypes.cast(function, ctypes.c_void_p).value
+    return None
 
 
 class SparseLinear(nn.Module):

@@ -28,6 +28,7 @@ class CompiledEngine:
     """
 
     note = ""
+    passes = 1
 
     def __init__(self, model: TransformerLM, options: EngineOptions) -> None:
         if not hasattr(torch, "compile"):

@@ -1,7 +1,7 @@
 """How much of the work that low rank removes is time saved, by the width of the model.
 
     python tests/bench/low_rank.py --nbest pocketsphinx.100best.json.gz [--widths 256,512]
-        [--engines torch,onnx,onnx-int8] [--sparsity 0.3,0.5,0.7,0.8,0.9]
+        [--engines torch,onnx,onnx-int8,int8] [--sparsity 0.3,0.5,0.7,0.8,0.9]
 
 Random models; every matrix of a block has the rank that leaves ``1 - sparsity`` of it, in multiples
 of 8. "work" is the parameters of the dense model over those of the low-rank one, positions apart;
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_subject_arguments(parser)
     parser.add_argument("--widths", default="256,512")
-    parser.add_argument("--engines", default="torch,onnx,onnx-int8")
+    parser.add_argument("--engines", default="torch,onnx,onnx-int8,int8")
     parser.add_argument("--sparsity", default="0.3,0.5,0.7,0.8,0.9")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -17,10 +17,12 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
-from asrprune.lm.engines import EngineOptions, TorchEngine
+from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
+from asrprune.lm.engines import ENGINES, EngineOptions
 from asrprune.lm.scoring import ScoringOptions, TransformerScorer
 from asrprune.rescore.machine import peak_rss_bytes
 
@@ -34,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=30, help="tokens of a hypothesis")
     parser.add_argument("--changes", type=float, default=3.0, help="substitutions, on average")
     parser.add_argument("--token-budget", type=int, default=ScoringOptions().token_budget)
+    parser.add_argument("--engine", default="torch", help="one of `asrprune list engines`")
     parser.add_argument("--early", action="store_true", help="with early termination")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--utterances", default="10,100,1000", help="with 10 hypotheses each")
@@ -58,7 +61,6 @@ def score(args: argparse.Namespace) -> None:
     import torch
 
     from asrprune.lm.cached import CachedModel
-    from asrprune.lm.checkpoint import load_checkpoint
     from asrprune.lm.early import EarlyScorer
     from asrprune.lm.shape import ModelShape
     from asrprune.lm.transformer import TransformerLM
@@ -80,7 +82,7 @@ def score(args: argparse.Namespace) -> None:
 
     options = EngineOptions(args.threads, "cpu")
     lm = TransformerScorer(
-        TorchEngine(model, torch.float32, options),
+        ENGINES[args.engine](Checkpoint(model, Path(), ""), options),
         encode_batch,
         limit,
         options=ScoringOptions(args.token_budget),
@@ -122,7 +124,7 @@ def main() -> None:
         return
     sizes = [f"{count}x10" for count in args.utterances.split(",") if count]
     sizes += [f"1x{count}" for count in args.nbest.split(",") if count]
-    print(f"{args.words} tokens a hypothesis, budget {args.token_budget} tokens")
+    print(f"{args.words} tokens a hypothesis, budget {args.token_budget} tokens, {args.engine}")
     head = ("utts x nbest", "peak MiB", "over start", "unique", "computed", "per token", "wall s")
     print(f"{head[0]:>14}" + "".join(f"{name:>12}" for name in head[1:]))
     for size in sizes:

@@ -198,10 +198,10 @@ def main() -> None:
 
     runs = {"padded torch": ours("padded torch", subject.padded(args.threads), lists)}
     runs |= {name: theirs(name, peer) for name, peer in peers(subject, args.threads).items()}
-    for engine in ("onnx", "onnx-int8"):
+    for engine in ("onnx", "onnx-int8", "int8"):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} alone"] = ours(f"{engine} alone", lm, [[text] for text in texts])
-    for engine in ("torch", "onnx", "onnx-int8"):
+    for engine in ("torch", "onnx", "onnx-int8", "int8"):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} over tries"] = ours(f"{engine} over tries", lm, lists)
     times = take_turns(runs, args.repeats, args.threads)

@@ -20,8 +20,7 @@ from torch.nn import functional
 from asrprune.lm.engines import EngineOptions, TorchEngine
 from asrprune.lm.scoring import TransformerScorer
 from asrprune.lm.shape import ModelShape
-from asrprune.lm.sparse import SparseLinear, pack_matrix, sparsified
-from asrprune.lm.sparse_build import load_kernel
+from asrprune.lm.sparse import SparseLinear, load_kernel, pack_matrix, sparsified
 from asrprune.lm.transformer import TransformerLM
 
 

@@ -1,11 +1,11 @@
 """How long an engine takes from nothing to its first score, in processes of their own.
 
-    python tests/bench/startup.py --lm exp/lm [--engines torch,onnx,onnx-int8,sparse] [--repeats 3]
+    python tests/bench/startup.py --lm exp/lm [--engines torch,onnx,int8] [--repeats 3]
 
-"import" is Python, torch and this package; "open" loads the checkpoint and makes the engine (int8:
-calibration included; sparse: packing, and at its very first use on a machine compiling); "first" is
-scoring one short sentence. Medians of wall seconds. The file cache is warm after the first run,
-which does not count.
+"import" is Python, torch and this package; "open" loads the checkpoint and makes the engine
+(onnx-int8: calibration included; int8, sparse: packing, and at the very first use on a machine
+compiling); "first" is scoring one short sentence. Medians of wall seconds. The file cache is warm
+after the first run, which does not count.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure(lm: str, engine: str) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--lm", required=True)
-    parser.add_argument("--engines", default="torch,torch-bf16,onnx,onnx-int8,sparse")
+    parser.add_argument("--engines", default="torch,torch-bf16,onnx,onnx-int8,int8,sparse")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(f"{'wall s':12}" + "".join(f"{part:>8}" for part in PARTS))

@@ -1,7 +1,7 @@
 """A dense LM and its pruned family, every engine: speed over the padded batch, and what WER does.
 
     python tests/bench/targets.py --nbest FILE --lm exp/lm exp/family/* \\
-        [--engines torch,onnx,onnx-int8,sparse] [--threads 1] [--no-wer]
+        [--engines torch,onnx,onnx-int8,int8,sparse] [--threads 1] [--no-wer]
 
 The first --lm is the dense one. "x" is the time of padding its hypotheses in fp32 torch over a
 row's, in turns on the first --limit utterances (spread over the file). WER is on all lists, in two
@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nbest", required=True)
     parser.add_argument("--lm", nargs="+", required=True, help="checkpoint folders, dense first")
-    parser.add_argument("--engines", default="torch,onnx,onnx-int8,sparse")
+    parser.add_argument("--engines", default="torch,onnx,onnx-int8,int8,sparse")
     parser.add_argument("--limit", type=int, default=20, help="utterances that are timed")
     parser.add_argument("--wer-limit", type=int, help="utterances that are scored for WER")
     parser.add_argument("--no-wer", action="store_true", help="time only")

@@ -1,7 +1,7 @@
 """The same weights on the same lists: every engine over tries against padded fp32 torch batches.
 
     python tests/bench/trie_vs_padded.py --nbest pocketsphinx.100best.json.gz \\
-        [--lm exp/lm] [--engines torch,onnx,onnx-int8] [--threads 1,2]
+        [--lm exp/lm] [--engines torch,onnx,onnx-int8,int8] [--threads 1,2]
 
 The padded batch (hypotheses sorted by length, none sharing anything) is what other tools run. "x"
 is its time over an engine's, taken in turns; the differences of ln P are against it, and "best"
@@ -22,7 +22,7 @@ from asrprune.rescore.agreement import compare_scores
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_subject_arguments(parser)
-    parser.add_argument("--engines", default="torch,onnx,onnx-int8,sparse")
+    parser.add_argument("--engines", default="torch,onnx,onnx-int8,int8,sparse")
     parser.add_argument("--threads", default="1,2")
     args = parser.parse_args()
     lists = read_lists(args.nbest, args.limit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,59 @@ def test_equals_scoring_one_by_one(model, lists, budget, queries):
         assert scores.dtype == np.float64
         expected = [one_by_one(model, text) for text in texts]
         np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+
+
+class SeveralAtOnce:
+    """The reference, as an engine that wants several passes at once; counts what is in flight."""
+
+    device, note = "cpu", ""
+
+    def __init__(self, model, passes):
+        self.passes = passes
+        self._engine = TorchEngine(model, torch.float32, CPU)
+        self._lock = threading.Lock()
+        self._now = self.most = self.calls = 0
+
+    def log_probs(self, batch):
+        nodes = int(batch.nodes.max()) + 1
+        with self._lock:
+            self._now += nodes
+            self.calls += 1
+            self.most = max(self.most, self._now)
+        found = self._engine.log_probs(batch)
+        with self._lock:
+            self._now -= nodes
+        return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(lists=LISTS, budget=st.integers(POSITIONS, 200), passes=st.integers(1, 5))
+def test_passes_at_once_share_the_budget_and_change_nothing(model, lists, budget, passes):
+    engine = SeveralAtOnce(model, passes)
+    lm = TransformerScorer(engine, encode_batch, POSITIONS, options=ScoringOptions(budget))
+    found = lm.score_lists(lists)
+    assert engine.most <= budget
+    for one, other in zip(found, scorer(model, budget).score_lists(lists)):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+def test_all_passes_have_work(model):
+    random = np.random.default_rng(0)
+    texts = [" ".join(map(str, random.integers(3, 9, 8))) for _ in range(40)]
+    for passes in (2, 3):
+        engine = SeveralAtOnce(model, passes)
+        TransformerScorer(engine, encode_batch, POSITIONS).score_lists([texts])
+        assert engine.calls % passes == 0
+
+
+def test_an_error_in_one_of_several_passes_is_raised(model):
+    class Failing(SeveralAtOnce):
+        def log_probs(self, batch):
+            raise MemoryError("no memory for a pass")
+
+    lm = TransformerScorer(Failing(model, 3), encode_batch, POSITIONS)
+    with pytest.raises(MemoryError, match="no memory for a pass"):
+        lm.score_lists([["3 4", "5"]])
 
 
 def test_batches_and_order_do_not_matter(model):
@@ -154,6 +209,7 @@ def test_the_padded_baseline_refuses_an_over_long_hypothesis(model):
 def test_a_score_that_is_no_number_stops(model):
     class Broken:
         device = "cpu"
+        passes = 1
 
         def log_probs(self, batch):
             return np.full(len(batch.targets), np.nan)
