@@ -22,7 +22,7 @@ def add_early_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint; the last LM weight is its. Exact: the same best hypotheses as with its"
         " scores file",
     )
-    group.add_argument("--early-engine", default="torch", help="torch or torch-bf16")
+    group.add_argument("--early-engine", default="torch", help="torch, torch-bf16 or int8")
     group.add_argument("--early-threads", type=int, help="CPU threads")
     group.add_argument(
         "--cascade-margin",

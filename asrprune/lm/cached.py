@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ Bools = NDArray[np.bool_]
 _NOWHERE = np.iinfo(np.int64).max  # as a node: an ancestor of none
 
 
+KEPT_TYPES: Mapping[str, torch.dtype] = {"torch": torch.float32, "torch-bf16": torch.bfloat16}
+"""Engines of torch that keep keys and values between forward passes, and their number format."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Nodes of one trie that are computed at once, ascending, and the stored ancestors that they
@@ -28,6 +33,38 @@ class Chunk:
 
     nodes: Ints
     past: Ints
+
+
+@dataclass(frozen=True)
+class NodeBatch:
+    """Nodes that are computed in one forward pass: ``nodes``, those of all chunks laid end to end,
+    in ``places`` with padding. Chunks are for models that compute in rows."""
+
+    nodes: Ints
+    places: int
+    chunks: tuple[Chunk, ...] = ()
+
+
+class NodeModel(Protocol):
+    """Computes nodes of a forest, in any order in which parents come no later than their children,
+    and keeps what it needs to go on."""
+
+    @property
+    def node_bytes(self) -> int:
+        """Memory that the keys and values of one node take."""
+
+    def start(self, forest: Forest) -> None:
+        """Forget everything; the next nodes are of ``forest``."""
+
+    def batches(
+        self, nodes: Ints, computed: Bools, token_budget: int, row_width: int
+    ) -> Iterator[NodeBatch]:
+        """``nodes`` (ascending) in batches of at most ``token_budget`` places; each is to be
+        computed, and ``computed`` [nodes of the forest] to say so, before the next is taken."""
+
+    def compute(self, batch: NodeBatch, sources: Ints, targets: Ints) -> NDArray[np.float64]:
+        """ln p(target | path to the node) for every pair, [P]; ``sources`` [P], ascending, index
+        the batch's nodes."""
 
 
 class CachedModel:
@@ -72,14 +109,30 @@ class CachedModel:
     def _empty(self, *size: int) -> Tensor:
         return torch.empty(size, dtype=self._dtype, device=self._device)
 
-    @torch.inference_mode()
-    def compute(self, chunks: Sequence[Chunk], sources: Ints, targets: Ints) -> NDArray[np.float64]:
-        """ln p(target | path to the node) for every pair, [P]; the chunks' nodes are stored.
-
-        One forward pass, a row a chunk. ``sources`` [P] index the chunks' nodes laid end to end.
-        """
+    def batches(
+        self, nodes: Ints, computed: Bools, token_budget: int, row_width: int
+    ) -> Iterator[NodeBatch]:
         assert self._forest is not None, "start comes first"
-        forest = self._forest
+        for pieces in _rounds(self._forest, nodes, row_width):
+            for rows in _packed(pieces, token_budget):
+                chunks = [
+                    Chunk(
+                        np.concatenate(row),
+                        np.concatenate(
+                            [_stored_ancestors(self._forest, computed, piece) for piece in row]
+                        ),
+                    )
+                    for row in rows
+                ]
+                places = len(rows) * max(len(chunk.nodes) for chunk in chunks)
+                together = np.concatenate([chunk.nodes for chunk in chunks])
+                yield NodeBatch(together, places, tuple(chunks))
+
+    @torch.inference_mode()
+    def compute(self, batch: NodeBatch, sources: Ints, targets: Ints) -> NDArray[np.float64]:
+        """One forward pass, a row a chunk."""
+        assert self._forest is not None, "start comes first"
+        forest, chunks = self._forest, batch.chunks
         nodes = _padded([chunk.nodes for chunk in chunks], -1)  # [B, T]
         past = _padded([chunk.past for chunk in chunks], _NOWHERE)  # [B, S]
         keys = np.concatenate((past, nodes), axis=1)
@@ -137,3 +190,51 @@ def _padded(rows: Sequence[Ints], fill: int) -> Ints:
     for number, row in enumerate(rows):
         table[number, : len(row)] = row
     return table
+
+
+def _rounds(forest: Forest, nodes: Ints, width: int) -> Iterator[list[Ints]]:
+    """``nodes`` (ascending) in pieces of one trie and at most ``width`` nodes each.
+
+    A round's pieces are of different tries: a later piece of a trie may need an earlier one.
+    """
+    owner = np.searchsorted(forest.roots, nodes, side="right")
+    cuts = np.flatnonzero(np.diff(owner)) + 1
+    tries = [part for part in np.split(nodes, cuts) if len(part)]
+    for start in range(0, max(map(len, tries), default=0), width):
+        yield [part[start : start + width] for part in tries if len(part) > start]
+
+
+def _packed(pieces: Sequence[Ints], budget: int) -> Iterator[list[list[Ints]]]:
+    """Batches of rows of pieces; a batch has at most ``budget`` places, padding counted.
+
+    A batch is as wide as its longest piece; shorter ones share a row, the longest that fits first.
+    """
+    left = sorted(pieces, key=len, reverse=True)
+    while left:
+        width = len(left[0])
+        rows: list[list[Ints]] = []
+        rooms: list[int] = []
+        rest: list[Ints] = []
+        for piece in left:
+            fits = [number for number, room in enumerate(rooms) if room >= len(piece)]
+            if fits:
+                row = min(fits, key=rooms.__getitem__)
+                rows[row].append(piece)
+                rooms[row] -= len(piece)
+            elif (len(rows) + 1) * width <= max(budget, width):
+                rows.append([piece])
+                rooms.append(width - len(piece))
+            else:
+                rest.append(piece)
+        yield rows
+        left = rest
+
+
+def _stored_ancestors(forest: Forest, computed: Bools, nodes: Ints) -> Ints:
+    """The computed proper ancestors of any of ``nodes`` (ascending, of one trie)."""
+    root = int(forest.roots[np.searchsorted(forest.roots, nodes[0], side="right") - 1])
+    span = np.arange(root, nodes[-1])
+    first = np.searchsorted(nodes, span)
+    inside = np.searchsorted(nodes, forest.last[span], side="right") > first
+    result: Ints = span[inside & computed[span]]
+    return result

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from asrprune.core.tables import lookup
 from asrprune.files import PathLike
-from asrprune.lm.cached import CachedModel, Chunk
+from asrprune.lm.cached import KEPT_TYPES, CachedModel, NodeModel
 from asrprune.lm.checkpoint import load_checkpoint
-from asrprune.lm.engines import EngineOptions, TorchEngine
+from asrprune.lm.engines import ENGINES, EngineOptions
 from asrprune.lm.scoring import ScoringOptions, TransformerScorer, UnscorableError
 from asrprune.lm.trie import Forest, build_forest
 
@@ -34,8 +33,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-EARLY_ENGINES: Mapping[str, torch.dtype] = {"torch": torch.float32, "torch-bf16": torch.bfloat16}
-"""Engines that can keep keys and values between forward passes."""
+EARLY_ENGINES = (*KEPT_TYPES, "int8")
+"""Engines that can stop early: they keep keys and values between forward passes."""
 
 BF16_SLACK = 0.25
 """Nats by which a sentence's score in bfloat16 may depend on its batch, amply."""
@@ -105,7 +104,7 @@ class EarlyScorer:
 
     def __init__(
         self,
-        model: CachedModel,
+        model: NodeModel,
         encode_batch: Callable[[Sequence[str]], list[list[int]]],
         max_positions: int,
         fallback: Callable[[Sequence[Sequence[str]]], list[Floats]],
@@ -217,20 +216,12 @@ class EarlyScorer:
 
     def _run(self, state: _State, nodes: Ints) -> None:
         """Compute nodes whose parents are computed or among them."""
-        width = min(self.options.row_width, self.options.token_budget)
-        for pieces in _rounds(state.forest, nodes, width):
-            for rows in _packed(pieces, self.options.token_budget):
-                chunks = [
-                    Chunk(
-                        np.concatenate(row),
-                        np.concatenate([state.stored_ancestors(piece) for piece in row]),
-                    )
-                    for row in rows
-                ]
-                self.stats.places += len(rows) * max(len(chunk.nodes) for chunk in chunks)
-                together = np.concatenate([chunk.nodes for chunk in chunks])
-                pairs, sources, targets = state.pairs(together)
-                state.put(together, pairs, self._model.compute(chunks, sources, targets))
+        options = self.options
+        width = min(options.row_width, options.token_budget)
+        for batch in self._model.batches(nodes, state.computed, options.token_budget, width):
+            self.stats.places += batch.places
+            pairs, sources, targets = state.pairs(batch.nodes)
+            state.put(batch.nodes, pairs, self._model.compute(batch, sources, targets))
 
 
 @dataclass(frozen=True)
@@ -312,16 +303,6 @@ class _State:
         result: Bools = before[self.forest.last + 1] > before[:-1]
         return result
 
-    def stored_ancestors(self, nodes: Ints) -> Ints:
-        """The computed proper ancestors of any of ``nodes`` (ascending, of one trie)."""
-        forest = self.forest
-        root = int(forest.roots[np.searchsorted(forest.roots, nodes[0], side="right") - 1])
-        span = np.arange(root, nodes[-1])
-        first = np.searchsorted(nodes, span)
-        inside = np.searchsorted(nodes, forest.last[span], side="right") > first
-        result: Ints = span[inside & self.computed[span]]
-        return result
-
     def pairs(self, nodes: Ints) -> tuple[Ints, Ints, Ints]:
         """All that is wanted of ``nodes``: numbers of pairs, indices into ``nodes``, targets."""
         low = np.searchsorted(self._sources, nodes)
@@ -335,44 +316,6 @@ class _State:
         """Keep the results of a forward pass over ``nodes``."""
         self._values[self._places[pairs]] = log_probs
         self.computed[nodes] = True
-
-
-def _rounds(forest: Forest, nodes: Ints, width: int) -> Iterator[list[Ints]]:
-    """``nodes`` (ascending) in pieces of one trie and at most ``width`` nodes each.
-
-    A round's pieces are of different tries: a later piece of a trie may need an earlier one.
-    """
-    owner = np.searchsorted(forest.roots, nodes, side="right")
-    cuts = np.flatnonzero(np.diff(owner)) + 1
-    tries = [part for part in np.split(nodes, cuts) if len(part)]
-    for start in range(0, max(map(len, tries), default=0), width):
-        yield [part[start : start + width] for part in tries if len(part) > start]
-
-
-def _packed(pieces: Sequence[Ints], budget: int) -> Iterator[list[list[Ints]]]:
-    """Batches of rows of pieces; a batch has at most ``budget`` places, padding counted.
-
-    A batch is as wide as its longest piece; shorter ones share a row, the longest that fits first.
-    """
-    left = sorted(pieces, key=len, reverse=True)
-    while left:
-        width = len(left[0])
-        rows: list[list[Ints]] = []
-        rooms: list[int] = []
-        rest: list[Ints] = []
-        for piece in left:
-            fits = [number for number, room in enumerate(rooms) if room >= len(piece)]
-            if fits:
-                row = min(fits, key=rooms.__getitem__)
-                rows[row].append(piece)
-                rooms[row] -= len(piece)
-            elif (len(rows) + 1) * width <= max(budget, width):
-                rows.append([piece])
-                rooms.append(width - len(piece))
-            else:
-                rest.append(piece)
-        yield rows
-        left = rest
 
 
 def _groups(lists: Sequence[Sequence[Sequence[int]]], nodes: int) -> Iterator[tuple[int, int]]:
@@ -409,21 +352,32 @@ def open_early(
     """The scorer of the checkpoint in folder ``path``; ``engine`` is one of EARLY_ENGINES.
 
     Raises InputError for what is no checkpoint, ValueError for an engine that keeps no keys and
-    values.
+    values here.
     """
     from asrprune.text.tokenizer import Tokenizer
 
-    dtype = lookup(EARLY_ENGINES, engine, "engine for early termination")
+    lookup(dict.fromkeys(EARLY_ENGINES), engine, "engine for early termination")
     checkpoint = load_checkpoint(path)
     encode_batch = Tokenizer(checkpoint.tokenizer_path).encode_batch
     limit = checkpoint.model.shape.max_positions
     if options is None:
-        options = EarlyOptions(slack=BF16_SLACK) if dtype == torch.bfloat16 else EarlyOptions()
+        options = EarlyOptions(slack=BF16_SLACK) if engine == "torch-bf16" else EarlyOptions()
+    engine_options = engine_options or EngineOptions()
+    made = ENGINES[engine](checkpoint, engine_options)
     whole = TransformerScorer(
-        TorchEngine(checkpoint.model, dtype, engine_options or EngineOptions()),
+        made,
         encode_batch,
         limit,
         options=ScoringOptions(options.token_budget),
     )
-    model = CachedModel(checkpoint.model, dtype, engine_options)
+    model: NodeModel
+    if engine == "int8":
+        from asrprune.lm.int8 import Int8Engine
+        from asrprune.lm.int8_cached import CachedInt8
+
+        if not isinstance(made, Int8Engine):
+            raise ValueError("engine int8 stops early with its kernel only, which is not here")
+        model = CachedInt8(made)
+    else:
+        model = CachedModel(checkpoint.model, KEPT_TYPES[engine], engine_options)
     return EarlyScorer(model, encode_batch, limit, whole.score_lists, options)

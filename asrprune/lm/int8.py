@@ -27,15 +27,15 @@ class Int8Engine:
     device = "cpu"
 
     def __init__(self, library: ctypes.CDLL, model: TransformerLM, passes: int) -> None:
-        self._library = library
-        self._model = PackedModel(model)
+        self.library = library
+        self.model = PackedModel(model)
         self.passes = passes
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         tokens, positions, last = batch.tokens, batch.positions, batch.last
         out = np.empty(len(batch.targets))
-        failed = self._library.asrprune_int8_log_probs(
-            ctypes.byref(self._model.struct),
+        failed = self.library.asrprune_int8_log_probs(
+            ctypes.byref(self.model.struct),
             tokens.ctypes.data,
             positions.ctypes.data,
             last.ctypes.data,

@@ -14,6 +14,7 @@
 // asrprune/lm/int8.py compiles this file for the machine, packs the matrices and calls it; it needs
 // no header of Python or torch. The interface is plain C.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -321,7 +322,7 @@ void add_rows(const float* bias, int64_t rows, int64_t size, bool add, float* to
 struct Scratch {
   Codes codes, inner_codes;
   Floats inner, normed, query, context, wide, logits, weights;
-  std::vector<int64_t> stack, above;
+  std::vector<int64_t> stack;
 };
 
 float* room(Floats& buffer, int64_t size) {
@@ -438,9 +439,17 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
   }
 }
 
+// Keys and values of a forest's nodes that stay between passes, a row of whole panels each.
+// Place p is node nodes[p]; what it attends to are itself and the `parents` above it (-1: none).
+struct Kept {
+  const int64_t *nodes, *parents;
+  float *const *keys, *const *values;  // of each block
+};
+
 class Pass {
  public:
-  Pass(const Model& model, int64_t places) : model_(model), places_(places) {
+  Pass(const Model& model, int64_t places, const Kept* kept = nullptr)
+      : model_(model), places_(places), kept_(kept) {
     stride_ = padded(model.width, kPanel);
     x_.resize(places * stride_);
   }
@@ -466,10 +475,12 @@ class Pass {
     }
   }
 
-  void block(const Block& block, const int64_t* last) {
+  // Without kept keys, place p attends to the places a <= p with last[a] >= p.
+  void block(int64_t index, const int64_t* last) {
+    const Block& block = model_.blocks[index];
     const int64_t attended = block.heads * model_.head_width;
     const int64_t kv_stride = padded(attended, kPanel);
-    if (attended > 0) {
+    if (attended > 0 && kept_ == nullptr) {
       room(keys_, places_ * kv_stride);
       room(values_, places_ * kv_stride);
     }
@@ -478,7 +489,7 @@ class Pass {
       const int64_t rows = tile(start);
       float* x = x_.data() + start * stride_;
       if (attended > 0) {
-        attention(block, last, start, rows, kv_stride, x);
+        attention(index, last, start, rows, kv_stride, x);
       } else {
         add_rows(block.out.bias, rows, model_.width, true, x, stride_);
       }
@@ -486,7 +497,8 @@ class Pass {
     }
   }
 
-  // out[pair] = ln p(targets[pair] | the path to places nodes[sources[pair]]); sources ascend.
+  // out[pair] = ln p(targets[pair] | the path to place nodes[sources[pair]]); sources ascend, and
+  // without `nodes` they are the places themselves.
   void output(const int64_t* nodes, int64_t count, const int64_t* sources, const int64_t* targets,
               int64_t pairs, double* out) {
     const int64_t vocabulary = model_.output.outputs;
@@ -496,7 +508,8 @@ class Pass {
       const int64_t rows = count - start < kTile ? count - start : kTile;
       float* picked = room(s_.query, kTile * stride_);
       for (int64_t r = 0; r < rows; ++r)
-        std::memcpy(picked + r * stride_, x_.data() + nodes[start + r] * stride_, model_.width * 4);
+        std::memcpy(picked + r * stride_,
+                    x_.data() + (nodes ? nodes[start + r] : start + r) * stride_, model_.width * 4);
       float* normed = room(s_.normed, kTile * model_.width);
       normalise(model_.norm, model_.epsilon, picked, stride_, rows, model_.width, normed);
       quantise(normed, model_.width, rows, model_.width, s_.codes);
@@ -536,27 +549,54 @@ class Pass {
     return places_ - start < kTile ? places_ - start : kTile;
   }
 
-  void attention(const Block& block, const int64_t* last, int64_t start, int64_t rows,
+  void attention(int64_t index, const int64_t* last, int64_t start, int64_t rows,
                  int64_t kv_stride, float* x) {
+    const Block& block = model_.blocks[index];
     const int64_t head = model_.head_width;
+    float* keys = kept_ ? kept_->keys[index] : keys_.data();
+    float* values = kept_ ? kept_->values[index] : values_.data();
     float* normed = room(s_.normed, kTile * model_.width);
     normalise(block.norm_attention, model_.epsilon, x, stride_, rows, model_.width, normed);
     quantise(normed, model_.width, rows, model_.width, s_.codes);
     float* query = room(s_.query, kTile * kv_stride);
     apply(block.query, s_.codes, rows, false, query, kv_stride, s_);
-    apply(block.key, s_.codes, rows, false, keys_.data() + start * kv_stride, kv_stride, s_);
-    apply(block.value, s_.codes, rows, false, values_.data() + start * kv_stride, kv_stride, s_);
+    project(block.key, start, rows, keys, kv_stride);
+    project(block.value, start, rows, values, kv_stride);
     float* context = room(s_.context, kTile * kv_stride);
     for (int64_t r = 0; r < rows; ++r) {
-      while (!s_.stack.empty() && last[s_.stack.back()] < start + r) s_.stack.pop_back();
-      s_.stack.push_back(start + r);
+      find_path(start + r, last);
       float* weights = room(s_.weights, padded(s_.stack.size(), kLanes));
       for (int64_t h = 0; h < block.heads; ++h)
-        attend(query + r * kv_stride + h * head, keys_.data() + h * head, values_.data() + h * head,
-               kv_stride, s_.stack, head, weights, context + r * kv_stride + h * head);
+        attend(query + r * kv_stride + h * head, keys + h * head, values + h * head, kv_stride,
+               s_.stack, head, weights, context + r * kv_stride + h * head);
     }
     quantise(context, kv_stride, rows, block.heads * head, s_.codes);
     apply(block.out, s_.codes, rows, true, x, stride_, s_);
+  }
+
+  // Keys or values of the rows, to where they stand.
+  void project(const Linear& linear, int64_t start, int64_t rows, float* to, int64_t stride) {
+    if (kept_ == nullptr) {
+      apply(linear, s_.codes, rows, false, to + start * stride, stride, s_);
+      return;
+    }
+    float* made = room(s_.context, kTile * stride);
+    apply(linear, s_.codes, rows, false, made, stride, s_);
+    for (int64_t r = 0; r < rows; ++r)
+      std::memcpy(to + kept_->nodes[start + r] * stride, made + r * stride, stride * 4);
+  }
+
+  // The rows of keys that the place attends to, root first; places are asked for in order.
+  void find_path(int64_t place, const int64_t* last) {
+    if (kept_ == nullptr) {
+      while (!s_.stack.empty() && last[s_.stack.back()] < place) s_.stack.pop_back();
+      s_.stack.push_back(place);
+      return;
+    }
+    s_.stack.clear();
+    for (int64_t node = kept_->nodes[place]; node >= 0; node = kept_->parents[node])
+      s_.stack.push_back(node);
+    std::reverse(s_.stack.begin(), s_.stack.end());
   }
 
   void feed_forward(const Block& block, int64_t rows, float* x) {
@@ -593,6 +633,7 @@ class Pass {
 
   const Model& model_;
   const int64_t places_;
+  const Kept* kept_;
   int64_t stride_;
   Floats x_, keys_, values_;
   Scratch s_;
@@ -611,8 +652,27 @@ int asrprune_int8_log_probs(const Model* model, const int64_t* tokens, const int
   try {
     Pass pass(*model, places);
     pass.embed(tokens, positions);
-    for (int64_t i = 0; i < model->block_count; ++i) pass.block(model->blocks[i], last);
+    for (int64_t i = 0; i < model->block_count; ++i) pass.block(i, last);
     pass.output(nodes, count, sources, targets, pairs, out);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+// More nodes of a forest: nodes, tokens and positions [places], parents [nodes of the forest], keys
+// and values of every block with a row for each node of the forest. Parents come before their
+// children, in this call or one before it. sources, targets and out [pairs]: see Pass::output.
+int asrprune_int8_more(const Model* model, const int64_t* nodes, const int64_t* tokens,
+                       const int64_t* positions, int64_t places, const int64_t* parents,
+                       float* const* keys, float* const* values, const int64_t* sources,
+                       const int64_t* targets, int64_t pairs, double* out) {
+  try {
+    const Kept kept{nodes, parents, keys, values};
+    Pass pass(*model, places, &kept);
+    pass.embed(tokens, positions);
+    for (int64_t i = 0; i < model->block_count; ++i) pass.block(i, nullptr);
+    pass.output(nullptr, places, sources, targets, pairs, out);
     return 0;
   } catch (const std::bad_alloc&) {
     return 1;

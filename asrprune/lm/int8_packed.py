@@ -94,7 +94,10 @@ class Memory:
 
 
 class PackedModel:
-    """A model in the kernel's layout; owns all memory that it points to."""
+    """A model in the kernel's layout; owns all memory that it points to.
+
+    ``kept_widths`` [blocks]: floats of the keys, or of the values, of one node.
+    """
 
     def __init__(self, model: TransformerLM) -> None:
         self._memory = Memory()
@@ -102,6 +105,8 @@ class PackedModel:
         blocks = [self._block(block) for block in model.blocks]  # type: ignore[arg-type]
         self._blocks = (BlockStruct * len(blocks))(*blocks)
         width = model.positions.shape[1]
+        heads = (block.heads * model.shape.head_dim for block in model.shape.blocks)
+        self.kept_widths = [-(-size // PANEL) * PANEL for size in heads]
         self.struct = ModelStruct(
             positions=self._memory.floats(_numpy(model.positions)),
             blocks=self._blocks,
@@ -160,6 +165,13 @@ def _numpy(value: Tensor) -> Floats:
 
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
+_MORE_ARGUMENTS: list[Any] = [
+    ctypes.POINTER(ModelStruct),
+    *(_POINTER, _POINTER, _POINTER, _SIZE),  # nodes, tokens, positions; how many
+    *(_POINTER, ctypes.POINTER(_POINTER), ctypes.POINTER(_POINTER)),  # parents, keys, values
+    *(_POINTER, _POINTER, _SIZE),  # sources, targets
+    _POINTER,  # the log-probabilities
+]
 _ARGUMENTS: list[Any] = [
     ctypes.POINTER(ModelStruct),
     *(_POINTER, _POINTER, _POINTER, _SIZE),  # tokens, positions, last; how many
@@ -177,6 +189,8 @@ def load_kernel() -> Optional[ctypes.CDLL]:
         return None
     library.asrprune_int8_log_probs.argtypes = _ARGUMENTS
     library.asrprune_int8_log_probs.restype = ctypes.c_int
+    library.asrprune_int8_more.argtypes = _MORE_ARGUMENTS
+    library.asrprune_int8_more.restype = ctypes.c_int
     matrix = ctypes.POINTER(Matrix)
     library.asrprune_int8_product.argtypes = [matrix, _POINTER, _SIZE, _POINTER]
     library.asrprune_int8_product.restype = None

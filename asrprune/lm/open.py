@@ -9,9 +9,9 @@ from typing import Optional
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256
+from asrprune.lm.cached import KEPT_TYPES
 from asrprune.lm.cached_prefixes import CachedPrefixes, PrefixOptions
 from asrprune.lm.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
-from asrprune.lm.early import EARLY_ENGINES
 from asrprune.lm.engines import ENGINES, EngineOptions
 from asrprune.lm.prefixes import NgramPrefixes, PrefixLM
 from asrprune.lm.protocol import LanguageModel
@@ -69,7 +69,7 @@ def open_prefix_lm(
 ) -> PrefixLM:
     """The language model at ``path`` for a search that asks word by word.
 
-    ``engine`` is one of EARLY_ENGINES, those that keep keys and values. Raises InputError as
+    ``engine`` is one of KEPT_TYPES, those that keep keys and values. Raises InputError as
     ``open_lm`` does, ValueError for another engine.
     """
     if not (is_checkpoint(path) or os.path.isdir(path)):
@@ -80,7 +80,7 @@ def open_prefix_lm(
         return NgramPrefixes(lm)
     from asrprune.text.tokenizer import Tokenizer
 
-    dtype = lookup(EARLY_ENGINES, engine, "engine with kept keys and values")
+    dtype = lookup(KEPT_TYPES, engine, "engine with kept keys and values")
     checkpoint = load_checkpoint(path)
     encode = WordEncoder(Tokenizer(checkpoint.tokenizer_path).encode_batch)
     name = os.path.basename(os.path.normpath(os.fspath(path)))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.jsonl import read_nbest
-from asrprune.lm.early import EarlyOptions, open_early
+from asrprune.lm.early import EARLY_ENGINES, EarlyOptions, open_early
 from asrprune.lm.engines import EngineOptions
 from asrprune.lm.open import open_lm
 from asrprune.lm.scoring import TransformerScorer
@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--small-weights", help="tuned for the small LM")
     parser.add_argument("--margins", default="0,5,10,20,40", help="of the cascade, in its total")
     parser.add_argument("--waves", default="4:4,8:2", help="band:complete, ...")
+    parser.add_argument("--engine", default="torch", choices=EARLY_ENGINES)
     parser.add_argument("--limit", type=int, help="only so many utterances")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -57,7 +58,7 @@ class Bench:
         self.options = EngineOptions(args.threads, "cpu")
 
     def scores(self, path: str) -> tuple[Scores, TransformerScorer]:
-        lm = open_lm(path, engine_options=self.options)
+        lm = open_lm(path, self.args.engine, self.options)
         assert isinstance(lm, TransformerScorer)
         found = zip(self.lists, lm.score_lists(self.texts))
         made = {one.utt: UtteranceScores(one.utt, one.digest, v) for one, v in found}
@@ -71,14 +72,14 @@ class Bench:
 
     def early(self, band: int, complete: int) -> tuple[list[str], str]:
         options = EarlyOptions(band=band, complete=complete)
-        lm = open_early(self.args.lm, "torch", self.options, options)
+        lm = open_early(self.args.lm, self.args.engine, self.options, options)
         joined = scored_lists(self.lists, [])
         best = [one.best for one in rescore_early(joined, lm, self.weights, RescoringSummary())]
         return best, f"{lm.stats.saved:.1%} of nodes saved, {lm.stats.waves} waves"
 
     def cascade(self, margin: float) -> tuple[list[str], str]:
         scores, small = self.scores(self.args.small_lm)
-        large = open_lm(self.args.lm, engine_options=self.options)
+        large = open_lm(self.args.lm, self.args.engine, self.options)
         assert isinstance(large, TransformerScorer)
         summary = CascadeSummary()
         results = rescore_cascade(

@@ -8,12 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.lm import int8
 from asrprune.lm.cached import CachedModel
-from asrprune.lm.early import EarlyOptions, EarlyScorer
+from asrprune.lm.early import EARLY_ENGINES, EarlyOptions, EarlyScorer, open_early
 from asrprune.lm.engines import EngineOptions, TorchEngine
+from asrprune.lm.int8 import Int8Engine
+from asrprune.lm.int8_cached import CachedInt8
+from asrprune.lm.int8_packed import load_kernel
 from asrprune.lm.scoring import TransformerScorer, UnscorableError
-from asrprune.lm.shape import ModelShape
+from asrprune.lm.shape import BlockShape, LinearShape, ModelShape
 from asrprune.lm.transformer import TransformerLM
+from tests.small_lm import save_small_lm
 
 POSITIONS = 14
 CPU = EngineOptions(threads=1, device="cpu")
@@ -23,9 +28,10 @@ def encode_batch(texts):
     return [[int(word) for word in text.split()] for text in texts]
 
 
-def make_model():
+def make_model(shape=None):
     torch.manual_seed(5)
-    made = TransformerLM(ModelShape.uniform(13, 16, 2, 2, max_positions=POSITIONS)).eval()
+    shape = shape or ModelShape.uniform(13, 16, 2, 2, max_positions=POSITIONS)
+    made = TransformerLM(shape).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(5.0)  # far from uniform
@@ -93,6 +99,73 @@ def test_the_best_is_that_of_full_scoring(
         assert part.complete[winners].all()  # none of those that tie is left out
         assert (other + weight * part.lm)[~part.complete].max(initial=-np.inf) < total.max()
     assert scorer.stats.computed_nodes <= scorer.stats.nodes
+
+
+INT8_SHAPES = (
+    ModelShape.uniform(13, 16, 2, 2, max_positions=POSITIONS),
+    ModelShape(
+        13,
+        12,
+        6,
+        POSITIONS,
+        (
+            BlockShape(3, 17, {"attn.k": LinearShape("low_rank", 3)}),
+            BlockShape(0, 8),
+            BlockShape(1, 0, {"attn.v": LinearShape("pivoted", 2)}),
+        ),
+        embedding_rank=5,
+    ),
+    ModelShape(13, 8, 4, POSITIONS, ()),
+)
+
+
+@pytest.mark.skipif(load_kernel() is None, reason="no C++ compiler here")
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.sampled_from(INT8_SHAPES),
+    lists=LISTS,
+    weight=st.floats(0.01, 10),
+    band=st.integers(1, 8),
+    complete=st.integers(1, 4),
+    budget=st.integers(1, 80),
+    passes=st.integers(1, 3),
+)
+def test_the_int8_kernel_scores_in_waves_what_it_scores_at_once(
+    shape, lists, weight, band, complete, budget, passes
+):
+    texts, others = split(lists)
+    model = make_model(shape)
+    engine = Int8Engine(load_kernel(), model, passes)
+    full = TransformerScorer(engine, encode_batch, POSITIONS)
+    kept = CachedInt8(engine)
+    options = EarlyOptions(band=band, complete=complete, token_budget=budget)
+    scorer = EarlyScorer(kept, encode_batch, POSITIONS, full.score_lists, options)
+    parts = scorer.score_lists(texts, others, weight)
+    for other, scores, part in zip(others, full.score_lists(texts), parts):
+        np.testing.assert_array_equal(part.lm[part.complete], scores[part.complete])
+        assert (part.lm >= scores - 1e-6).all()
+        if len(other) > 1 and not np.isneginf(other).all():
+            total = other + weight * scores
+            found = np.where(part.complete, other + weight * part.lm, -np.inf)
+            assert np.argmax(found) == np.argmax(total)
+    assert scorer.stats.computed_nodes <= scorer.stats.nodes
+
+
+def test_int8_stops_early_with_its_kernel_only(monkeypatch, tmp_path):
+    lm = save_small_lm(tmp_path)
+    monkeypatch.setattr(int8, "load_kernel", lambda: None)
+    with pytest.raises(ValueError, match="with its kernel only"):
+        open_early(lm, "int8", CPU)
+
+
+@pytest.mark.parametrize("engine", EARLY_ENGINES)
+def test_every_engine_that_stops_early_opens(engine, tmp_path):
+    if engine == "int8" and load_kernel() is None:
+        pytest.skip("no C++ compiler here")
+    options = EarlyOptions(complete=1, slack=0.25)
+    scorer = open_early(save_small_lm(tmp_path), engine, CPU, options)
+    (part,) = scorer.score_lists([["the cat sat", "a hat"]], [np.array([0.0, -900.0])], 1.0)
+    assert part.complete.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
