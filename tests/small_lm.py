@@ -1,7 +1,8 @@
-"""A checkpoint with drawn weights, far from uniform, and sentences that it can score."""
+"""Models with drawn weights, and a checkpoint with sentences that it can score."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,21 @@ from asrprune.lm.transformer import TransformerLM
 from asrprune.text.tokenizer import TokenizerConfig, train_tokenizer
 
 SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")
+
+
+def drawn_model(shape: ModelShape, seed: int = 0) -> TransformerLM:
+    """A model whose parameters are drawn, biases too."""
+    torch.manual_seed(seed)
+    model = TransformerLM(shape).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def encode_numbers(texts: Sequence[str]) -> list[list[int]]:
+    """Sentences of token ids."""
+    return [[int(word) for word in text.split()] for text in texts]
 
 
 def save_small_lm(folder: Path) -> Path:

@@ -1,18 +1,18 @@
-// A whole forward pass of the Transformer over a trie, with weights and activations in 8 bits.
+// A whole forward pass of the Transformer over tries, with weights and activations in 8 bits.
 //
 // Every matrix is multiplied in integers: its weights have one scale a column, its input one scale
 // and zero point a row, measured when the row is there; so a row's result depends on that row
 // alone and nothing is calibrated. Activations have codes 0..127 and the weights are such that four
-// products add up in 16 bits without overflow (asrprune/lm/int8.py); on AVX2 that saves a quarter
-// of the multiplications of summing two. All the rest (layer norms, attention, GELU, softmax, the
-// sum over the vocabulary) is float32, the last in double.
+// products add up in 16 bits without overflow (asrprune/lm/int8_codes.py); on AVX2 that saves a
+// quarter of the multiplications of summing two. All the rest (layer norms, attention, GELU,
+// softmax, the sum over the vocabulary) is float32, the last in double.
 //
 // Places stand in depth-first order, so that all that a place attends to, its ancestors, stands
 // before it: a block goes over the places a tile at a time, and what it computes stays in the
 // second-level cache. There are no threads here: callers run several passes at once.
 //
-// asrprune/lm/int8.py compiles this file for the machine, packs the matrices and calls it; it needs
-// no header of Python or torch. The interface is plain C.
+// asrprune/lm/int8_packed.py compiles this file for the machine and packs the matrices; it needs no
+// header of Python or torch. The interface is plain C.
 
 #include <algorithm>
 #include <cmath>
@@ -25,13 +25,15 @@
 #include <immintrin.h>
 #endif
 
+#define INLINE __attribute__((always_inline)) inline  // a call a product costs 3 %
+
 namespace {
 
 constexpr int64_t kLanes = 8;
-constexpr int64_t kPanel = 16;     // columns that are packed and multiplied together
-constexpr int64_t kTile = 96;      // places that go through a block together
-constexpr int64_t kVocab = 1024;   // columns of the output layer at a time
-constexpr float kLevels = 127.0f;  // largest code of an activation
+constexpr int64_t kPanel = 16;       // columns that are packed and multiplied together
+constexpr int64_t kTile = 96;        // places that go through a block together
+constexpr int64_t kVocab = 1024;     // columns of the output layer at a time
+constexpr float kLevels = 127.0f;    // largest code of an activation
 constexpr float kSmallest = 1e-30f;  // distance of two codes, so that its inverse is a number
 
 typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
@@ -98,6 +100,7 @@ struct Codes {
 inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 inline Lanes all(float value) { return Lanes{} + value; }
+
 inline float sum(Lanes v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
@@ -110,7 +113,8 @@ inline Lanes larger(Lanes a, Lanes b) { return _mm256_max_ps(a, b); }
 inline void four_sums(Lanes a, Lanes b, Lanes c, Lanes d, float* to) {
   const __m256 halves = _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
   const __m256 others = _mm256_permute2f128_ps(c, d, 0x20) + _mm256_permute2f128_ps(c, d, 0x31);
-  const __m256 pairs = _mm256_shuffle_ps(halves, others, 0x44) + _mm256_shuffle_ps(halves, others, 0xee);
+  const __m256 pairs =
+      _mm256_shuffle_ps(halves, others, 0x44) + _mm256_shuffle_ps(halves, others, 0xee);
   const __m256 all = _mm256_hadd_ps(pairs, pairs);  // a c a c | b d b d
   const __m128 low = _mm256_castps256_ps128(all), high = _mm256_extractf128_ps(all, 1);
   _mm_storeu_ps(to, _mm_unpacklo_ps(low, high));
@@ -209,33 +213,45 @@ void quantise(const float* x, int64_t stride, int64_t rows, int64_t size, Codes&
   }
 }
 
-#if defined(__AVX2__)
-
-inline __m256i four_codes(const uint8_t* from) {
+inline int32_t four_codes(const uint8_t* from) {
   int32_t value;
   std::memcpy(&value, from, 4);
-  return _mm256_set1_epi32(value);
+  return value;
 }
 
-// Sums of kRows rows with one panel. Codes of inputs 8i + {0, 1, 4, 5} and 8i + {2, 3, 6, 7} meet in
-// one number of 16 bits.
+// The sums of kRows rows with one panel's outputs; kTogether rows are multiplied at once.
+#if defined(__AVX512VNNI__)
+
+constexpr int kTogether = 8;
+
 template <int kRows>
-inline void multiply(const uint8_t* x, int64_t width, const int8_t* panel, __m256i (&sums)[kRows][2]) {
-  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-  for (int64_t k = 0; k < width; k += 4, panel += 64)
-    for (int c = 0; c < 2; ++c) {
-      const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + 32 * c));
-      for (int r = 0; r < kRows; ++r)
-        sums[r][c] = _mm256_dpbusd_epi32(sums[r][c], four_codes(x + r * width + k), w);
-    }
-#else
+INLINE void multiply(const uint8_t* x, int64_t width, const int8_t* panel, Ints (&sums)[kRows][2]) {
+  __m512i found[kRows];
+  for (int r = 0; r < kRows; ++r) found[r] = _mm512_setzero_si512();
+  for (int64_t k = 0; k < width; k += 4, panel += 64) {
+    const __m512i w = _mm512_loadu_si512(panel);
+    for (int r = 0; r < kRows; ++r)
+      found[r] =
+          _mm512_dpbusd_epi32(found[r], _mm512_set1_epi32(four_codes(x + r * width + k)), w);
+  }
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums[r], found[r]);
+}
+
+#elif defined(__AVX2__)
+
+constexpr int kTogether = 2;
+
+// Codes of inputs 8i + {0, 1, 4, 5} and 8i + {2, 3, 6, 7} meet in one number of 16 bits.
+template <int kRows>
+INLINE void multiply(const uint8_t* x, int64_t width, const int8_t* panel, Ints (&sums)[kRows][2]) {
+  __m256i found[kRows][2];
+  for (int r = 0; r < kRows; ++r) found[r][0] = found[r][1] = _mm256_setzero_si256();
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t k = 0; k < width; k += 8, panel += 128) {
     __m256i low[kRows], high[kRows];
     for (int r = 0; r < kRows; ++r) {
-      low[r] = four_codes(x + r * width + k);
-      high[r] = four_codes(x + r * width + k + 4);
+      low[r] = _mm256_set1_epi32(four_codes(x + r * width + k));
+      high[r] = _mm256_set1_epi32(four_codes(x + r * width + k + 4));
     }
     for (int c = 0; c < 2; ++c) {
       const __m256i* at = reinterpret_cast<const __m256i*>(panel + 32 * c);
@@ -243,43 +259,43 @@ inline void multiply(const uint8_t* x, int64_t width, const int8_t* panel, __m25
       for (int r = 0; r < kRows; ++r) {
         const __m256i four = _mm256_add_epi16(_mm256_maddubs_epi16(low[r], first),
                                               _mm256_maddubs_epi16(high[r], second));
-        sums[r][c] = _mm256_add_epi32(sums[r][c], _mm256_madd_epi16(four, ones));
+        found[r][c] = _mm256_add_epi32(found[r][c], _mm256_madd_epi16(four, ones));
       }
     }
   }
-#endif
+  for (int r = 0; r < kRows; ++r)
+    for (int c = 0; c < 2; ++c) sums[r][c] = reinterpret_cast<const Ints&>(found[r][c]);
+}
+
+#else
+
+constexpr int kTogether = 2;
+
+template <int kRows>
+INLINE void multiply(const uint8_t* x, int64_t width, const int8_t* panel, Ints (&sums)[kRows][2]) {
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = Ints{};
+  for (int64_t k = 0; k < width; k += 4, panel += 4 * kPanel)
+    for (int r = 0; r < kRows; ++r)
+      for (int64_t c = 0; c < kPanel; ++c)
+        for (int64_t i = 0; i < 4; ++i)
+          sums[r][c / kLanes][c % kLanes] += int32_t{x[r * width + k + i]} * panel[4 * c + i];
 }
 
 #endif
 
 template <int kRows>
-inline void panel_product(const Codes& x, int64_t row, const Matrix& matrix, int64_t panel,
+INLINE void panel_product(const Codes& x, int64_t row, const Matrix& matrix, int64_t panel,
                           bool add, float* to, int64_t stride) {
-  const uint8_t* codes = x.values.data() + row * x.width;
-  const int8_t* weights = matrix.codes + panel * kPanel * x.width;
-#if defined(__AVX2__)
-  __m256i sums[kRows][2];
-  multiply<kRows>(codes, x.width, weights, sums);
-#else
-  int32_t sums[kRows][kPanel] = {};
-  for (int64_t k = 0; k < x.width; k += 4, weights += 4 * kPanel)
-    for (int r = 0; r < kRows; ++r)
-      for (int64_t c = 0; c < kPanel; ++c)
-        for (int64_t i = 0; i < 4; ++i)
-          sums[r][c] += int32_t{codes[r * x.width + k + i]} * weights[4 * c + i];
-#endif
+  Ints sums[kRows][2];
+  multiply<kRows>(x.values.data() + row * x.width, x.width,
+                  matrix.codes + panel * kPanel * x.width, sums);
   for (int64_t c = 0; c < 2; ++c) {
     const int64_t column = panel * kPanel + c * kLanes;
     const Ints of_codes = *reinterpret_cast<const Ints*>(matrix.sums + column);
     const Lanes scales = load(matrix.scales + column);
     const Lanes bias = matrix.bias ? load(matrix.bias + column) : Lanes{};
     for (int r = 0; r < kRows; ++r) {
-#if defined(__AVX2__)
-      const Ints found = reinterpret_cast<const Ints&>(sums[r][c]);
-#else
-      const Ints found = *reinterpret_cast<const Ints*>(sums[r] + c * kLanes);
-#endif
-      const Ints exact = found - of_codes * x.zeros[row + r];
+      const Ints exact = sums[r][c] - of_codes * x.zeros[row + r];
       Lanes value = __builtin_convertvector(exact, Lanes) * (scales * x.scales[row + r]) + bias;
       float* at = to + r * stride + c * kLanes;
       if (add) value += load(at);
@@ -291,17 +307,18 @@ inline void panel_product(const Codes& x, int64_t row, const Matrix& matrix, int
 // Columns first..last (whole panels) of `rows` products; column `first` goes to to[0].
 void product(const Codes& x, int64_t rows, const Matrix& matrix, int64_t first, int64_t last,
              bool add, float* to, int64_t stride) {
-  const int64_t size = kPanel * x.width, lines = (2 * size + 64 * rows - 1) / (64 * rows);
+  const int64_t size = kPanel * x.width;
+  const int64_t lines = (kTogether * size + 64 * rows - 1) / (64 * rows);  // of the next panel
   for (int64_t panel = first / kPanel; panel * kPanel < last; ++panel) {
     float* at = to + panel * kPanel - first;
     const int8_t* next = matrix.codes + (panel + 1) * size;
     const int8_t* end = (panel + 1) * kPanel < last ? next + size : next;
     int64_t r = 0;
-    for (; r + 2 <= rows; r += 2) {
+    for (; r + kTogether <= rows; r += kTogether) {
       for (int64_t i = 0; i < lines && next < end; ++i, next += 64) __builtin_prefetch(next);
-      panel_product<2>(x, r, matrix, panel, add, at + r * stride, stride);
+      panel_product<kTogether>(x, r, matrix, panel, add, at + r * stride, stride);
     }
-    if (r < rows) panel_product<1>(x, r, matrix, panel, add, at + r * stride, stride);
+    for (; r < rows; ++r) panel_product<1>(x, r, matrix, panel, add, at + r * stride, stride);
   }
 }
 
@@ -351,7 +368,8 @@ void apply(const Linear& linear, const Codes& x, int64_t rows, bool add, float* 
     return;
   }
   const int64_t behind = padded(rank, kPanel);
-  product(s.inner_codes, rows, linear.second, 0, linear.second.outputs, false, inner + behind, wide);
+  product(s.inner_codes, rows, linear.second, 0, linear.second.outputs, false, inner + behind,
+          wide);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t i = 0; i < linear.outputs; ++i) {
       const int64_t from = linear.order[i];
@@ -389,7 +407,8 @@ void key_products(const float* query, const float* keys, int64_t stride, const i
                   int64_t count, int64_t size, float* weights) {
   for (int64_t j = 0; j < count; j += 4) {
     const float* key[4];
-    for (int64_t n = 0; n < 4; ++n) key[n] = keys + above[j + n < count ? j + n : count - 1] * stride;
+    for (int64_t n = 0; n < 4; ++n)
+      key[n] = keys + above[j + n < count ? j + n : count - 1] * stride;
     Lanes found[4] = {};
     int64_t i = 0;
     for (; i + kLanes <= size; i += kLanes)
@@ -460,7 +479,8 @@ class Pass {
       const int64_t rows = tile(start);
       float* x = x_.data() + start * stride_;
       if (model_.spread.inputs == 0) {
-        for (int64_t r = 0; r < rows; ++r) row_of(model_.output, tokens[start + r], x + r * stride_);
+        for (int64_t r = 0; r < rows; ++r)
+          row_of(model_.output, tokens[start + r], x + r * stride_);
       } else {
         float* vectors = room(s_.inner, kTile * rank);
         for (int64_t r = 0; r < rows; ++r)

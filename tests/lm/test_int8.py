@@ -20,8 +20,8 @@ from asrprune.lm.int8_codes import quantise_matrix, round_matrix, round_rows, ro
 from asrprune.lm.int8_packed import kernel_product, load_kernel, products_are_exact
 from asrprune.lm.scoring import TransformerScorer, UnscorableError
 from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
-from asrprune.lm.transformer import TransformerLM
 from asrprune.lm.trie import TrieBatch
+from tests.small_lm import drawn_model, encode_numbers
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
@@ -31,21 +31,8 @@ BASELINE = tuple("-march=x86-64" if flag == "-march=native" else flag for flag i
 needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C++ compiler here")
 
 
-def encode_batch(texts):
-    return [[int(word) for word in text.split()] for text in texts]
-
-
 def scorer(engine):
-    return TransformerScorer(engine, encode_batch, POSITIONS)
-
-
-def made(shape, seed=0):
-    torch.manual_seed(seed)
-    model = TransformerLM(shape).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return TransformerScorer(engine, encode_numbers, POSITIONS)
 
 
 MATRICES = hnp.arrays(
@@ -75,7 +62,7 @@ def test_most_outputs_of_a_plain_matrix_use_all_codes():
 
 
 def test_weights_that_are_no_numbers_are_refused():
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         model.blocks[0].ffn.up.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
@@ -84,7 +71,7 @@ def test_weights_that_are_no_numbers_are_refused():
 
 @pytest.mark.parametrize("place", ["positions", "norm"])
 def test_values_that_are_no_numbers_show_in_the_score(place):
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         if place == "norm":
             model.blocks[0].norm_ffn.weight[0] = float("inf")
@@ -163,7 +150,7 @@ QUERIES = st.sampled_from([1, 3, 64])
 @given(shape=SHAPES, lists=LISTS, queries=QUERIES, passes=st.integers(1, 3))
 def test_every_shape_scores_as_torch_with_the_same_codes(shape, lists, queries, passes):
     """A code may fall the other way where sums are rounded in another order: seldom, and little."""
-    model = made(shape)
+    model = drawn_model(shape)
     lm = scorer(Int8Engine(KERNEL, model, passes))
     expected = scorer(TorchEngine(rounded_model(model), torch.float32, CPU)).score_lists(lists)
     with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +166,7 @@ def test_every_shape_scores_as_torch_with_the_same_codes(shape, lists, queries, 
 
 @needs_kernel
 def test_it_is_near_float32_and_is_not_float32():
-    model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     lists = [["3 4 5 6", "7 8", ""], ["40 41 42 43 44 45"]]
     exact = np.concatenate(scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists))
     engine = ENGINES["int8"](Checkpoint(model, None, ""), CPU)
@@ -192,7 +179,7 @@ def test_it_is_near_float32_and_is_not_float32():
 @needs_kernel
 @pytest.mark.parametrize("vocabulary", [9, 1030])
 def test_it_is_still_a_distribution(vocabulary):
-    model = made(ModelShape.uniform(vocabulary, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(vocabulary, 8, 1, 2, max_positions=POSITIONS))
     one, every = np.ones((1, 1), np.int64), np.arange(vocabulary)
     zero = np.zeros_like(one)
     batch = TrieBatch(one, zero, zero, zero, zero[0], np.zeros(vocabulary, np.int64), every)
@@ -213,7 +200,7 @@ def test_without_vector_instructions_it_computes_the_same(monkeypatch, tmp_path)
         load_kernel.cache_clear()
     assert plain is not None
     assert len(list(tmp_path.rglob("*.so"))) == 1
-    model = made(ModelShape.uniform(50, 40, 2, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(50, 40, 2, 2, max_positions=POSITIONS))
     lists = [["3 4 5 6", "7 8", "", "40 41 42 43 44 45"]]
     (found,) = scorer(Int8Engine(plain, model, 1)).score_lists(lists)
     (expected,) = scorer(Int8Engine(KERNEL, model, 1)).score_lists(lists)
@@ -221,7 +208,7 @@ def test_without_vector_instructions_it_computes_the_same(monkeypatch, tmp_path)
 
 
 def test_without_a_compiler_torch_computes_and_one_line_says_so(monkeypatch, caplog):
-    model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     lists = [["3 4 5 6", "7 8", ""]]
     expected = scorer(open_int8(model, CPU)).score_lists(lists)[0]
     monkeypatch.setattr(int8_packed, "load_library", lambda *_: None)
@@ -249,6 +236,6 @@ def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch, caplog):
 
 
 def test_a_gpu_is_refused():
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(ValueError, match="device is 'cuda'"):
         ENGINES["int8"](Checkpoint(model, None, ""), EngineOptions(device="cuda"))

@@ -20,28 +20,15 @@ from asrprune.lm.onnx_engine import OnnxEngine
 from asrprune.lm.onnx_graph import Range, build_graph, quantised_names
 from asrprune.lm.scoring import TransformerScorer
 from asrprune.lm.shape import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
-from asrprune.lm.transformer import TransformerLM
 from asrprune.lm.trie import TrieBatch
+from tests.small_lm import drawn_model, encode_numbers
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
 
 
-def encode_batch(texts):
-    return [[int(word) for word in text.split()] for text in texts]
-
-
 def scorer(engine):
-    return TransformerScorer(engine, encode_batch, POSITIONS)
-
-
-def made(shape, seed=0):
-    torch.manual_seed(seed)
-    model = TransformerLM(shape).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return TransformerScorer(engine, encode_numbers, POSITIONS)
 
 
 LINEARS = st.dictionaries(
@@ -68,7 +55,7 @@ QUERIES = st.sampled_from([1, 3, 64])  # small ones make rows that look into oth
 @settings(max_examples=40, deadline=None)
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]), queries=QUERIES)
 def test_fp32_equals_torch(shape, lists, chunk, queries):
-    model = made(shape)
+    model = drawn_model(shape)
     lm = scorer(OnnxEngine(build_graph(model, vocab_chunk=chunk).SerializeToString(), 1))
     expected = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists)
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +68,7 @@ def test_fp32_equals_torch(shape, lists, chunk, queries):
 @settings(max_examples=15, deadline=None)
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]), queries=QUERIES)
 def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, queries):
-    model = made(shape)
+    model = drawn_model(shape)
     ranges = measure_ranges(model, [[3, 4, 5], [6, 6, 6, 6], []])
     lm = scorer(OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1))
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +82,7 @@ def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, querie
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_int8_is_near_and_really_int8(signed):
-    model = made(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     ranges = measure_ranges(model, drawn_sentences(model))
     graph = build_graph(model, ranges, signed=signed)
     matrices = {f"blocks.{i}.attn.{m}" for i in (0, 1) for m in "qkvo"}
@@ -156,7 +143,7 @@ def test_the_probe_for_exact_products_sees_a_runtime_that_cuts_sums(monkeypatch)
 
 def test_int8_products_do_not_saturate():
     """Large codes of one sign on both sides; unsigned ones of the same values cannot overflow."""
-    model = made(ModelShape.uniform(50, 64, 2, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(50, 64, 2, 2, max_positions=POSITIONS))
     with torch.no_grad():
         for _, _, linear in model.linears():
             linear.weight.copy_(linear.weight.abs().clamp(0.2, 0.3))
@@ -172,7 +159,7 @@ def test_int8_products_do_not_saturate():
 
 @pytest.mark.parametrize("chunk", [4, 8192])
 def test_an_int8_model_is_still_a_distribution(chunk):
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     ranges = measure_ranges(model, [[3, 4]])
     engine = OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1)
     one, every = np.ones((1, 1), np.int64), np.arange(9)
@@ -182,7 +169,7 @@ def test_an_int8_model_is_still_a_distribution(chunk):
 
 
 def test_zero_rows_and_columns_stay_zero():
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         for _, _, linear in model.linears():
             linear.weight.zero_()
@@ -212,7 +199,7 @@ def test_a_rare_outlier_is_clipped():
 
 
 def test_drawn_sentences_are_equal_and_fit():
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     drawn = drawn_sentences(model)
     assert drawn == drawn_sentences(model)
     assert drawn != drawn_sentences(model, seed=1)
@@ -233,7 +220,7 @@ def test_a_token_is_drawn_at_its_share_of_the_distribution():
 
 def test_drawn_sentences_follow_the_model():
     """Half of the sentences of a model that knows one word and the end are empty."""
-    model = made(ModelShape.uniform(5, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(5, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -248,13 +235,13 @@ def test_drawn_sentences_follow_the_model():
 def test_an_input_that_several_matrices_share_is_measured_once():
     forms = {f"attn.{part}": LinearShape("low_rank", 2) for part in "qkv"}
     shape = ModelShape(19, 8, 4, POSITIONS, (BlockShape(2, 16, forms),))
-    ranges = measure_ranges(made(shape), [[3, 4]])
+    ranges = measure_ranges(drawn_model(shape), [[3, 4]])
     shared = [name for name in ranges if name.endswith((".q.B", ".k.B", ".v.B"))]
     assert shared == ["blocks.0.attn.q.B"]
 
 
 def test_weights_that_are_no_numbers_are_refused():
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         model.positions[0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"the input of blocks.0.attn.q goes from nan"):
@@ -278,7 +265,7 @@ def test_text_to_calibrate_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["onnx", "onnx-int8"])
 def test_a_gpu_is_refused(name):
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(ValueError, match="device is 'cuda'"):
         ENGINES[name](Checkpoint(model, None, ""), EngineOptions(device="cuda"))
 
@@ -293,7 +280,7 @@ def test_a_missing_package_is_named(package, monkeypatch):
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    model = made(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(MissingPackage, match=rf"{package} is needed here.*asrprune\[export\]"):
         ENGINES["onnx"](Checkpoint(model, None, ""), CPU)
 
