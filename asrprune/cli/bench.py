@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.padded import open_padded
     from asrprune.lm.protocol import LanguageModel
     from asrprune.lm.provenance import provenance
-    from asrprune.lm.scoring import ScoringOptions
+    from asrprune.lm.scoring import TOKEN_BUDGET, ScoringOptions
     from asrprune.lm.transformer import count_nonzero, count_parameters
     from asrprune.rescore.agreement import compare_scores
     from asrprune.rescore.bench import BenchOptions, bench, spread
@@ -90,7 +90,9 @@ def run(args: argparse.Namespace) -> None:
         figures["size_bytes"] = os.path.getsize(args.lm)
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
-        systems[f"{args.baseline} baseline"] = open_padded(args.lm, options, args.token_budget)
+        systems[f"{args.baseline} baseline"] = open_padded(
+            args.lm, options, args.token_budget or TOKEN_BUDGET
+        )
     results = bench(lists, systems, BenchOptions(args.repeats, args.warmup), args.nbest)
     figures["warmup"] = args.warmup
     figures["systems"] = [_row(one, results[-1]) for one in results]

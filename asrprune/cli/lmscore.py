@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that runs an LM."""
     from asrprune.lm.engines import ENGINES, EngineOptions
-    from asrprune.lm.scoring import ScoringOptions
+    from asrprune.lm.scoring import TOKEN_BUDGET
 
-    options, scoring = EngineOptions(), ScoringOptions()
+    options = EngineOptions()
     parser.add_argument(
         "--engine",
         choices=["auto", *ENGINES],
@@ -52,8 +52,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-budget",
         type=int,
-        default=scoring.token_budget,
-        help="most tokens in one forward pass: bounds memory, does not change scores",
+        help="most tokens in the forward passes of one moment: bounds memory, does not change "
+        f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two)",
     )
 
 

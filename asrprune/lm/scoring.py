@@ -16,6 +16,9 @@ from asrprune.lm.trie import BatchPlan, Forest, Piece, build_forest, cut
 OVER_LONG = ("error", "minus-inf")
 """What happens to a hypothesis with more tokens than the model has positions for."""
 
+TOKEN_BUDGET = 2048
+"""More makes no pass faster; with several threads half of it for each of them is as good."""
+
 SHORTEST = 4
 """Nodes of the smallest of several passes, in paths: below it they would mostly repeat paths."""
 
@@ -25,15 +28,15 @@ _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some t
 @dataclass(frozen=True)
 class ScoringOptions:
     """``token_budget``: most trie nodes in the forward passes of one moment, before they are padded
-    to whole rows; bounds memory.
+    to whole rows; bounds memory. None: TOKEN_BUDGET, and more with more than two threads.
     ``over_long``: one of OVER_LONG; "minus-inf" gives such hypotheses -inf and counts them.
     """
 
-    token_budget: int = 2048
+    token_budget: int | None = None
     over_long: str = "error"
 
     def __post_init__(self) -> None:
-        if self.token_budget < 1:
+        if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget is {self.token_budget}; expected >= 1")
         if self.over_long not in OVER_LONG:
             raise ValueError(f"over_long is {self.over_long!r}; expected {' or '.join(OVER_LONG)}")
@@ -164,6 +167,8 @@ class TransformerScorer:
     def run_forest(self, forest: Forest) -> BatchPlan:
         """All that the forest's hypotheses want to know, computed. Raises as ``score_lists``."""
         budget = self.options.token_budget
+        if budget is None:
+            budget = max(TOKEN_BUDGET, self.engine.passes * TOKEN_BUDGET // 2)
         deepest = int(forest.depth.max()) + 1
         if budget < deepest:
             raise ValueError(f"token budget is {budget}; the longest hypothesis needs {deepest}")
@@ -192,7 +197,7 @@ def _nodes_a_pass(forest: Forest, budget: int, passes: int) -> int:
         return most
     deepest, mean = int(forest.depth.max()) + 1, float(forest.depth.mean())
     turns = -(-len(forest) // max(1, round((most - mean) * passes)))
-    even = -(-len(forest) // (turns * passes)) + deepest
+    even = -(-len(forest) // (turns * passes)) * 17 // 16 + deepest  # cuts take up to an eighth off
     return min(most, max(even, SHORTEST * deepest))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
 from asrprune.lm.engines import ENGINES, EngineOptions
-from asrprune.lm.scoring import ScoringOptions, TransformerScorer
+from asrprune.lm.scoring import TOKEN_BUDGET, ScoringOptions, TransformerScorer
 from asrprune.rescore.machine import peak_rss_bytes
 
 
@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--vocab", type=int, default=5000)
     parser.add_argument("--words", type=int, default=30, help="tokens of a hypothesis")
     parser.add_argument("--changes", type=float, default=3.0, help="substitutions, on average")
-    parser.add_argument("--token-budget", type=int, default=ScoringOptions().token_budget)
+    parser.add_argument("--token-budget", type=int, default=TOKEN_BUDGET)
     parser.add_argument("--engine", default="torch", help="one of `asrprune list engines`")
     parser.add_argument("--early", action="store_true", help="with early termination")
     parser.add_argument("--threads", type=int, default=1)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from subjects import Subject, add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
-from asrprune.lm.scoring import ScoringOptions
+from asrprune.lm.scoring import TOKEN_BUDGET
 from asrprune.lm.transformer import TransformerLM
 
 BOS, EOS = 1, 2
@@ -80,7 +80,7 @@ def with_transformers(model: TransformerLM) -> Score:
             state[f"{into}{name}.weight"] = norm.weight
             state[f"{into}{name}.bias"] = norm.bias
     theirs.transformer.load_state_dict(state, strict=False)
-    budget = ScoringOptions().token_budget
+    budget = TOKEN_BUDGET
 
     @torch.inference_mode()
     def score(hyps: list[list[int]]) -> np.ndarray:
@@ -134,7 +134,7 @@ def with_ctranslate2(model: TransformerLM, kind: str, threads: int) -> Score:
         spec.validate()
         spec.save(folder)
         generator = ctranslate2.Generator(folder, compute_type=kind, intra_threads=threads)
-    budget = ScoringOptions().token_budget
+    budget = TOKEN_BUDGET
 
     def score(hyps: list[list[int]]) -> np.ndarray:
         rows = [list(map(str, [BOS, *ids, EOS])) for ids in hyps]

@@ -20,7 +20,13 @@ from asrprune.lm.engines import (
 )
 from asrprune.lm.logprob import log_sum_exp, pair_log_probs
 from asrprune.lm.padded import PaddedScorer
-from asrprune.lm.scoring import ScoringOptions, ScoringStats, TransformerScorer, UnscorableError
+from asrprune.lm.scoring import (
+    TOKEN_BUDGET,
+    ScoringOptions,
+    ScoringStats,
+    TransformerScorer,
+    UnscorableError,
+)
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
 
@@ -117,6 +123,16 @@ def test_all_passes_have_work(model):
         engine = SeveralAtOnce(model, passes)
         TransformerScorer(engine, encode_batch, POSITIONS).score_lists([texts])
         assert engine.calls % passes == 0
+
+
+def test_many_threads_have_room_by_default(model):
+    random = np.random.default_rng(0)
+    texts = [" ".join(map(str, random.integers(3, 12, 12))) for _ in range(500)]
+    engine = SeveralAtOnce(model, 8)
+    lm = TransformerScorer(engine, encode_batch, POSITIONS)
+    lm.score_lists([texts])
+    assert lm.stats.unique_tokens > 2 * TOKEN_BUDGET
+    assert 8 <= engine.calls <= 9
 
 
 def test_an_error_in_one_of_several_passes_is_raised(model):
