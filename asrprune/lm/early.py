@@ -49,8 +49,8 @@ class EarlyOptions:
     many nats of the LM a bound must miss the best total; covers the rounding of log-probs, which
     depends on the batch (BF16_SLACK is for bfloat16)."""
 
-    band: int = 4
-    complete: int = 4
+    band: int = 8
+    complete: int = 2
     token_budget: int = 2048
     row_width: int = 256
     cache_bytes: int = 256 * 2**20
