@@ -376,7 +376,7 @@ def open_early(
         from asrprune.lm.int8_cached import CachedInt8
 
         if not isinstance(made, Int8Engine):
-            raise ValueError("engine int8 stops early with its kernel only, which is not here")
+            raise ValueError("engine int8 stops early with its kernel only; expected torch here")
         model = CachedInt8(made)
     else:
         model = CachedModel(checkpoint.model, KEPT_TYPES[engine], engine_options)
