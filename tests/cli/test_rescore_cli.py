@@ -12,6 +12,7 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.firstpass.jsonl import read_nbest, write_nbest
 from asrprune.lm.checkpoint import save_checkpoint
+from asrprune.lm.int8_packed import load_kernel as int8_kernel
 from asrprune.lm.open import lm_digest, open_lm
 from asrprune.lm.shape import ModelShape
 from asrprune.lm.transformer import TransformerLM
@@ -182,6 +183,17 @@ def test_unknown_audio_gives_no_rtf(lm, dev):
     assert figures["audio_s"] is None
 
 
+def test_the_engine_int8_is_used_and_named(lm, dev):
+    assert score(lm, dev) == 0
+    plain = read_scores(dev / "scores.gz")
+    assert score(lm, dev, "--engine", "int8", "--threads", 2) == 0
+    rounded = read_scores(dev / "scores.gz")
+    away = [np.abs(plain.of(n) - rounded.of(n)).max() for n in read_nbest(dev / "nbest.jsonl")]
+    assert 1e-5 < max(away) < 2.0  # the scores of float32 are elsewhere
+    figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
+    assert (figures["engine"], figures["threads"]) == ("int8", 2)
+
+
 def test_tuning_on_test_is_refused(lm, dev, first_pass, tmp_path, capsys):
     assert score(lm, dev) == 0
     test = tmp_path / "test"
@@ -332,6 +344,15 @@ def test_rescore_without_a_scores_file(lm, dev, tmp_path):
     assert main(early) == 0
     assert out.read_text() == expected
     assert json.loads(figures.read_text())["early"]["hypotheses"] == 36
+    if int8_kernel() is not None:
+        int8 = tmp_path / "int8.scores"
+        made = ["lmscore", "--lm", str(lm), "--nbest", str(nbest), "--engine", "int8"]
+        assert main([*made, "--out", str(int8)]) == 0
+        assert main([*common, "--scores", str(int8), "--out", str(out)]) == 0
+        best = out.read_text()
+        assert main([*early, "--early-engine", "int8"]) == 0
+        assert out.read_text() == best
+    assert main([*early, "--early-engine", "onnx"]) == 2
     cascade = ["--cascade-margin", "1000", "--cascade-weights", str(weights)]
     assert main([*early, "--scores", str(scores), *cascade]) == 0
     assert out.read_text() == expected

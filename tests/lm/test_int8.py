@@ -149,19 +149,26 @@ QUERIES = st.sampled_from([1, 3, 64])
 @settings(max_examples=60, deadline=None)
 @given(shape=SHAPES, lists=LISTS, queries=QUERIES, passes=st.integers(1, 3))
 def test_every_shape_scores_as_torch_with_the_same_codes(shape, lists, queries, passes):
-    """A code may fall the other way where sums are rounded in another order: seldom, and little."""
-    model = drawn_model(shape)
-    lm = scorer(Int8Engine(KERNEL, model, passes))
-    expected = scorer(TorchEngine(rounded_model(model), torch.float32, CPU)).score_lists(lists)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trie, "QUERIES", queries)
-        found = lm.score_lists(lists)
-    away = np.abs(np.concatenate([np.zeros(1), *found]) - np.concatenate([np.zeros(1), *expected]))
-    assert np.quantile(away, 0.8) < 1e-3
-    assert away.max() < 0.5
-    for sentences, scores in zip(lists, found):
-        for sentence, score in zip(sentences, scores):
-            assert lm.score_lists([[sentence]])[0][0] == score  # alone as in any batch
+    """Where a sum is rounded in another order, a code may fall the other way: that is seen in one
+    model of a hundred, and little. So one of three has to agree in every score."""
+    for seed in range(3):
+        model = drawn_model(shape, seed)
+        lm = scorer(Int8Engine(KERNEL, model, passes))
+        reference = scorer(TorchEngine(rounded_model(model), torch.float32, CPU))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trie, "QUERIES", queries)
+            found = lm.score_lists(lists)
+        for sentences, scores in zip(lists, found):
+            for sentence, score in zip(sentences, scores):
+                assert lm.score_lists([[sentence]])[0][0] == score  # alone as in any batch
+        away = max(
+            (np.abs(a - b).max(initial=0) for a, b in zip(found, reference.score_lists(lists))),
+            default=0.0,
+        )
+        assert away < 0.5
+        if away < 1e-3:
+            return
+    pytest.fail("three models in a row score otherwise than torch")
 
 
 @needs_kernel
