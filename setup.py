@@ -53,7 +53,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["asrprune", "asrprune.*"]),
-    package_data={"asrprune": ["py.typed", "lm/*.cpp"]},
+    package_data={"asrprune": ["py.typed", "lm/engines/*/*.cpp"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.4; python_version >= '3.10'",

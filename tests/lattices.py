@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from asrprune.core.lattice import Lattice, from_arcs
+from asrprune.core.lattice.lattice import Lattice, from_arcs
 from asrprune.core.weights import ScoreWeights
 
 WEIGHTS = ScoreWeights(0.7, 2.5, (), -0.3)

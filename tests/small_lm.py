@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from asrprune.lm.checkpoint import save_checkpoint
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.checkpoint import save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.tokenizer import TokenizerConfig, train_tokenizer
 
 SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")

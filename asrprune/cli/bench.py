@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asrprune.cli.lmscore import add_engine_arguments
 
 if TYPE_CHECKING:
-    from asrprune.rescore.bench import BenchResult
+    from asrprune.rescore.bench.bench import BenchResult
 
 EXAMPLE = "example: asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1"
 BASELINES = ("padded",)
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune bench``."""
-    from asrprune.rescore.bench import BenchOptions
+    from asrprune.rescore.bench.bench import BenchOptions
 
     defaults = BenchOptions()
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
@@ -55,18 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
     from asrprune.files import write_json
-    from asrprune.firstpass.jsonl import read_nbest
-    from asrprune.lm.checkpoint import is_checkpoint, load_checkpoint
-    from asrprune.lm.engines import EngineOptions, choose_engine
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.lm.engines.pytorch.padded import open_padded
+    from asrprune.lm.engines.table import EngineOptions, choose_engine
+    from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
+    from asrprune.lm.model.transformer import count_nonzero, count_parameters
     from asrprune.lm.open import open_lm
-    from asrprune.lm.padded import open_padded
     from asrprune.lm.protocol import LanguageModel
-    from asrprune.lm.provenance import provenance
-    from asrprune.lm.scoring import TOKEN_BUDGET, ScoringOptions
-    from asrprune.lm.transformer import count_nonzero, count_parameters
-    from asrprune.rescore.agreement import compare_scores
-    from asrprune.rescore.bench import BenchOptions, bench, spread
-    from asrprune.rescore.machine import describe_machine, describe_run, peak_rss_bytes
+    from asrprune.lm.scoring.sentences import TOKEN_BUDGET, ScoringOptions
+    from asrprune.provenance import provenance
+    from asrprune.rescore.bench.agreement import compare_scores
+    from asrprune.rescore.bench.bench import BenchOptions, bench, spread
+    from asrprune.rescore.bench.machine import describe_machine, describe_run, peak_rss_bytes
     from asrprune.rescore.weights_file import read_any_weights
 
     weights = None if args.weights is None else read_any_weights(args.weights)

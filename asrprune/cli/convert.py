@@ -11,12 +11,12 @@ from typing import Any, Optional
 
 from asrprune.cli.format_flags import add_format_flags, format_options
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice import Lattice
-from asrprune.core.lattice_union import union_of_nbest
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.union import union_of_nbest
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.firstpass.formats import FORMATS, Format, Item, lattice_nbest, read_items
+from asrprune.firstpass.formats.table import FORMATS, Format, Item, lattice_nbest, read_items
 from asrprune.firstpass.references import REFERENCES, Reference, read_references, with_reference
 
 EXAMPLE = """\

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asrprune.rescore.features import ScoredList
-    from asrprune.rescore.rescoring import Rescored, RescoringSummary
+    from asrprune.rescore.nbest.rescore import Rescored, RescoringSummary
+    from asrprune.rescore.nbest.scored_list import ScoredList
     from asrprune.rescore.weights_file import WeightsFile
 
 
@@ -61,11 +61,11 @@ def rescore_on_the_way(
     Raises InputError for an LM weight that is not positive.
     """
     from asrprune.errors import InputError
-    from asrprune.lm.early import open_early
-    from asrprune.lm.engines import EngineOptions
+    from asrprune.lm.engines.table import EngineOptions
     from asrprune.lm.open import open_lm
-    from asrprune.lm.scoring import TransformerScorer
-    from asrprune.rescore.early import CascadeSummary, rescore_cascade, rescore_early
+    from asrprune.lm.scoring.early import open_early
+    from asrprune.lm.scoring.sentences import TransformerScorer
+    from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescore_early
     from asrprune.rescore.weights_file import read_any_weights
 
     options = EngineOptions(args.early_threads)

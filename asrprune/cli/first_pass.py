@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrprune.firstpass.decoders import DECODERS
-from asrprune.firstpass.pocketsphinx import FirstPassConfig
+from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+from asrprune.firstpass.decoders.table import DECODERS
 
 EXAMPLE = """\
 example:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from asrprune.firstpass.formats import FORMATS, OPTIONS
+from asrprune.firstpass.formats.table import FORMATS, OPTIONS
 
 
 def add_format_flags(parser: argparse.ArgumentParser, writes: bool) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
-    from asrprune.core.lattice import Lattice
-    from asrprune.rescore.lattice_modes import LatticeMode
+    from asrprune.core.lattice.lattice import Lattice
+    from asrprune.rescore.lattices.modes import LatticeMode
     from asrprune.rescore.weights_file import WeightsFile
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,8 @@ _NO_LIMIT = "none"
 def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     from asrprune.cli.format_flags import add_format_flags
-    from asrprune.firstpass.formats import FORMATS
-    from asrprune.rescore.lattice_modes import LATTICE_MODES
+    from asrprune.firstpass.formats.table import FORMATS
+    from asrprune.rescore.lattices.modes import LATTICE_MODES
 
     group = parser.add_argument_group("lattices (instead of --nbest and --scores)")
     group.add_argument("--lattice", metavar="PATH", help="lattices: a file or a folder")
@@ -61,7 +61,7 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _mode_flags() -> dict[str, tuple[list[str], str]]:
     """Field of a mode's options -> (modes that have it with their defaults, help)."""
-    from asrprune.rescore.lattice_modes import LATTICE_MODES
+    from asrprune.rescore.lattices.modes import LATTICE_MODES
 
     helps = {
         "paths": "hypotheses that are scored",
@@ -137,9 +137,9 @@ def rescore_lattice_files(
     Raises InputError naming the utterance where a lattice cannot be read or rescored.
     """
     from asrprune.errors import InputError
-    from asrprune.firstpass.formats import FORMATS
+    from asrprune.firstpass.formats.table import FORMATS
     from asrprune.rescore.decisions import DECISIONS
-    from asrprune.rescore.lattice_modes import LATTICE_MODES, rescore_lattices
+    from asrprune.rescore.lattices.modes import LATTICE_MODES, rescore_lattices
     from asrprune.rescore.weights_file import read_first_pass
 
     mode = LATTICE_MODES[args.mode or "beam"]
@@ -184,7 +184,7 @@ def rescore_lattice_files(
 def _read(args: argparse.Namespace) -> Iterator[Any]:
     from asrprune.cli.format_flags import format_options
     from asrprune.errors import InputError
-    from asrprune.firstpass.formats import FORMATS, read_items
+    from asrprune.firstpass.formats.table import FORMATS, read_items
 
     reading = FORMATS[args.format].read_options
     stated = format_options(args)
@@ -204,7 +204,7 @@ def _read(args: argparse.Namespace) -> Iterator[Any]:
 
 def _write_options(args: argparse.Namespace) -> dict[str, Any]:
     from asrprune.cli.format_flags import format_options
-    from asrprune.firstpass.formats import FORMATS
+    from asrprune.firstpass.formats.table import FORMATS
 
     wanted = FORMATS[args.to].write_options
     return {name: value for name, value in format_options(args).items() if name in wanted}
@@ -212,10 +212,10 @@ def _write_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     """The LMs, as the mode asks them."""
-    from asrprune.lm.engines import EngineOptions, choose_engine
+    from asrprune.lm.engines.table import EngineOptions, choose_engine
     from asrprune.lm.open import open_lm, open_prefix_lm
-    from asrprune.lm.scoring import ScoringOptions
-    from asrprune.lm.word_scores import word_scorer
+    from asrprune.lm.scoring.sentences import ScoringOptions
+    from asrprune.lm.scoring.words import word_scorer
 
     engine = EngineOptions(args.threads, args.device)
     if mode.prefixes:

@@ -15,16 +15,16 @@ EXAMPLE = "example: asrprune list criteria"
 AXES = {
     "criteria": ("asrprune.prune.criteria", "CRITERIA"),
     "methods": ("asrprune.prune.methods", "METHODS"),
-    "schedules": ("asrprune.prune.schedules", "SCHEDULES"),
-    "factorisations": ("asrprune.prune.factorisation", "FACTORISATIONS"),
+    "schedules": ("asrprune.prune.run.schedules", "SCHEDULES"),
+    "factorisations": ("asrprune.prune.surgery.factorisation", "FACTORISATIONS"),
     "repairs": ("asrprune.prune.methods.repair", "REPAIRS"),
-    "formats": ("asrprune.firstpass.formats", "FORMATS"),
-    "decoders": ("asrprune.firstpass.decoders", "DECODERS"),
-    "lattice-modes": ("asrprune.rescore.lattice_modes", "LATTICE_MODES"),
+    "formats": ("asrprune.firstpass.formats.table", "FORMATS"),
+    "decoders": ("asrprune.firstpass.decoders.table", "DECODERS"),
+    "lattice-modes": ("asrprune.rescore.lattices.modes", "LATTICE_MODES"),
     "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
-    "engines": ("asrprune.lm.engines", "ENGINES"),
+    "engines": ("asrprune.lm.engines.table", "ENGINES"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
-    "optimisers": ("asrprune.lm.optimizers", "OPTIMISERS"),
+    "optimisers": ("asrprune.lm.training.optimizers", "OPTIMISERS"),
 }
 """Axis -> (module, name of its table)."""
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune lmscore``."""
-    from asrprune.lm.scoring import OVER_LONG, ScoringOptions
+    from asrprune.lm.scoring.sentences import OVER_LONG, ScoringOptions
 
     defaults = ScoringOptions()
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that runs an LM."""
-    from asrprune.lm.engines import ENGINES, EngineOptions
-    from asrprune.lm.scoring import TOKEN_BUDGET
+    from asrprune.lm.engines.table import ENGINES, EngineOptions
+    from asrprune.lm.scoring.sentences import TOKEN_BUDGET
 
     options = EngineOptions()
     parser.add_argument(
@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> None:
     import time
 
     from asrprune.files import sha256, write_json
-    from asrprune.firstpass.jsonl import read_nbest
-    from asrprune.lm.engines import EngineOptions, choose_engine
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.lm.engines.table import EngineOptions, choose_engine
     from asrprune.lm.open import lm_digest, open_lm
-    from asrprune.lm.provenance import provenance
-    from asrprune.lm.scoring import ScoringOptions
-    from asrprune.rescore.lm_scoring import check_nbest_file, score_nbest
-    from asrprune.rescore.scores import make_header
+    from asrprune.lm.scoring.sentences import ScoringOptions
+    from asrprune.provenance import provenance
+    from asrprune.rescore.lmscore import check_nbest_file, score_nbest
+    from asrprune.rescore.scores_file import make_header
 
     check_nbest_file(args.nbest)
     args.engine, why = choose_engine(args.engine, args.device)
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _figures(args: argparse.Namespace, lm: Any, timing: Any, load_s: float) -> dict[str, Any]:
-    from asrprune.rescore.machine import describe_machine, describe_run, peak_rss_bytes
+    from asrprune.rescore.bench.machine import describe_machine, describe_run, peak_rss_bytes
 
     return {
         "lm": lm.name,

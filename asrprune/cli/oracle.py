@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli.format_flags import add_format_flags, format_options
-from asrprune.firstpass.formats import FORMATS, read_items
-from asrprune.score.bootstrap import REPLICATIONS, SEED
-from asrprune.score.wer import MODES
+from asrprune.firstpass.formats.table import FORMATS, read_items
+from asrprune.wer.bootstrap import REPLICATIONS, SEED
+from asrprune.wer.wer import MODES
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
-    from asrprune.score.oracle import OracleResult
+    from asrprune.wer.oracle import OracleResult
 
 EXAMPLE = """\
 examples:
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read the lists, print the table, write the JSON."""
     from asrprune.files import write_json
-    from asrprune.score.kaldi_text import read_kaldi_text
-    from asrprune.score.oracle import oracle_errors
+    from asrprune.wer.kaldi_text import read_kaldi_text
+    from asrprune.wer.oracle import oracle_errors
 
     name = args.nbest or args.lattice
     refs = read_kaldi_text(args.ref) if args.ref else None
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable[NBest]:
     """The lists; of a lattice only its oracle path. Raises ValueError for flags without a use."""
-    from asrprune.firstpass.jsonl import read_nbest
-    from asrprune.score.oracle import lattice_lists
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.wer.oracle import lattice_lists
 
     options = format_options(args)
     if args.lattice is None:
@@ -89,7 +89,7 @@ def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable
 
 def _rows(result: OracleResult, replications: int, seed: int) -> list[dict[str, Any]]:
     from asrprune.core.counts import ErrorCounts
-    from asrprune.score.bootstrap import bootstrap_wer
+    from asrprune.wer.bootstrap import bootstrap_wer
 
     rows = []
     for depth in result.depths:

@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> None:
     """Print one line, and write the JSON file if asked."""
     from asrprune.errors import InputError
     from asrprune.files import write_json
-    from asrprune.lm.checkpoint import is_checkpoint, load_checkpoint
-    from asrprune.lm.distributed import choose_device
+    from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
     from asrprune.lm.ngram import NgramLM
     from asrprune.lm.perplexity import ngram_perplexity, transformer_perplexity
-    from asrprune.lm.provenance import provenance
+    from asrprune.lm.training.distributed import choose_device
+    from asrprune.provenance import provenance
     from asrprune.text.tokenizer import Tokenizer
 
     lines = _normalised(args.text, args.normalise)

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asrprune.prune.plan import Plan
+    from asrprune.prune.run.plan import Plan
 
 EXAMPLE = (
     "example: asrprune prune --lm exp/lm --data data --criterion kfac --method low-rank "
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from asrprune.prune.criteria import CRITERIA
     from asrprune.prune.methods import METHODS
-    from asrprune.prune.plan import Plan
-    from asrprune.prune.schedules import SCHEDULES
+    from asrprune.prune.run.plan import Plan
+    from asrprune.prune.run.schedules import SCHEDULES
 
     default = Plan()
     unset = argparse.SUPPRESS
@@ -105,14 +105,14 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from asrprune.errors import InputError
-    from asrprune.lm.checkpoint import load_checkpoint
-    from asrprune.lm.engines import resolve_device
+    from asrprune.lm.engines.table import resolve_device
+    from asrprune.lm.model.checkpoint import load_checkpoint
     from asrprune.lm.open import lm_digest
-    from asrprune.lm.provenance import provenance
-    from asrprune.prune.family import family_table
-    from asrprune.prune.loop import prune_family
-    from asrprune.prune.plan import Plan, plan_from_dict, read_plan
-    from asrprune.prune.scorer import PruningData
+    from asrprune.provenance import provenance
+    from asrprune.prune.run.family import family_table
+    from asrprune.prune.run.loop import prune_family
+    from asrprune.prune.run.plan import Plan, plan_from_dict, read_plan
+    from asrprune.prune.run.scorer import PruningData
     from asrprune.text.corpus import open_corpus
 
     if args.threads is not None:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from asrprune.files import read_json, write_json, write_text
-    from asrprune.lm.provenance import provenance
+    from asrprune.provenance import provenance
     from asrprune.report.gather import describe_first_pass, gather_rows
     from asrprune.report.page import html_page
     from asrprune.report.tables import markdown_table

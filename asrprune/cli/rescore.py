@@ -99,10 +99,10 @@ def check_decision(args: argparse.Namespace, weights: WeightsFile) -> None:
 def _rescore_lattices(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.core.hypothesis import NBest
     from asrprune.files import write_json
-    from asrprune.firstpass.jsonl import write_nbest
-    from asrprune.lm.provenance import provenance
+    from asrprune.firstpass.formats.jsonl import write_nbest
+    from asrprune.provenance import provenance
     from asrprune.rescore.weights_file import set_hashes
-    from asrprune.score.kaldi_text import write_kaldi_text
+    from asrprune.wer.kaldi_text import write_kaldi_text
 
     weights.check_lms(args.lm or [], args.weights)
     texts, lists, figures = rescore_lattice_files(args, weights)
@@ -131,13 +131,13 @@ def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
 
 def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.files import write_json
-    from asrprune.firstpass.jsonl import read_nbest, write_nbest
-    from asrprune.lm.provenance import provenance
-    from asrprune.rescore.features import scored_lists
-    from asrprune.rescore.rescoring import RescoringSummary, rescore
-    from asrprune.rescore.scores import read_scores
+    from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
+    from asrprune.provenance import provenance
+    from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
+    from asrprune.rescore.nbest.scored_list import scored_lists
+    from asrprune.rescore.scores_file import read_scores
     from asrprune.rescore.weights_file import set_hashes
-    from asrprune.score.kaldi_text import write_kaldi_text
+    from asrprune.wer.kaldi_text import write_kaldi_text
 
     scores = [read_scores(path) for path in args.scores]
     weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)

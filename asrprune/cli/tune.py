@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune tune``."""
-    from asrprune.rescore.tune import TuneOptions
+    from asrprune.rescore.tuning.tune import TuneOptions
 
     defaults = TuneOptions()
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists of dev")
@@ -58,12 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, join, tune, write."""
     from asrprune.core.weights import ScoreWeights
-    from asrprune.firstpass.jsonl import read_nbest
-    from asrprune.lm.provenance import provenance
-    from asrprune.rescore.features import scored_lists
-    from asrprune.rescore.posterior_scale import tune_posterior_scale
-    from asrprune.rescore.scores import read_scores
-    from asrprune.rescore.tune import TuneOptions, tune
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.provenance import provenance
+    from asrprune.rescore.nbest.scored_list import scored_lists
+    from asrprune.rescore.scores_file import read_scores
+    from asrprune.rescore.tuning.posterior_scale import tune_posterior_scale
+    from asrprune.rescore.tuning.tune import TuneOptions, tune
     from asrprune.rescore.weights_file import (
         WeightsFile,
         read_first_pass,
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _references(args: argparse.Namespace, lists: list[NBest]) -> dict[str, str]:
     from asrprune.errors import InputError
-    from asrprune.score.kaldi_text import read_kaldi_text
+    from asrprune.wer.kaldi_text import read_kaldi_text
 
     if args.ref:
         return read_kaldi_text(args.ref)

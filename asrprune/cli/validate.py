@@ -7,10 +7,10 @@ import json
 from collections import Counter
 
 from asrprune.cli.format_flags import add_format_flags, format_options
-from asrprune.core.lattice import Lattice
+from asrprune.core.lattice.lattice import Lattice
 from asrprune.errors import InputError
 from asrprune.files import write_text
-from asrprune.firstpass.formats import FORMATS, read_items
+from asrprune.firstpass.formats.table import FORMATS, read_items
 
 EXAMPLE = """\
 example:

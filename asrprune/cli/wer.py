@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.errors import InputError
-from asrprune.score.bootstrap import REPLICATIONS, SEED
-from asrprune.score.wer import MODES
+from asrprune.wer.bootstrap import REPLICATIONS, SEED
+from asrprune.wer.wer import MODES
 
 if TYPE_CHECKING:
-    from asrprune.score.bootstrap import BootstrapWer, PairedComparison
-    from asrprune.score.wer import Scoring
+    from asrprune.wer.bootstrap import BootstrapWer, PairedComparison
+    from asrprune.wer.wer import Scoring
 
 EXAMPLE = "example: asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt"
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Score, print, and write what was asked for."""
     from asrprune.files import write_json
-    from asrprune.score.bootstrap import bootstrap_wer, compare_scorings
+    from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
 
     if [args.ref, args.hyp, args.compare].count("-") > 1:
         raise ValueError("more than one of --ref, --hyp, --compare is -; expected at most one")
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> tuple[Scoring, Optional[Scoring]]:
-    from asrprune.score.kaldi_text import read_kaldi_text
-    from asrprune.score.wer import score_texts
+    from asrprune.wer.kaldi_text import read_kaldi_text
+    from asrprune.wer.wer import score_texts
 
     refs = read_kaldi_text(args.ref)
 
@@ -100,9 +100,9 @@ def _score(args: argparse.Namespace) -> tuple[Scoring, Optional[Scoring]]:
 
 
 def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:
-    from asrprune.score.icefall_layout import write_icefall_layout
-    from asrprune.score.kaldi_layout import write_kaldi_layout
-    from asrprune.score.trn import write_trn_pair
+    from asrprune.wer.icefall_layout import write_icefall_layout
+    from asrprune.wer.kaldi_layout import write_kaldi_layout
+    from asrprune.wer.trn import write_trn_pair
 
     write_kaldi_layout(args.out, scoring, bootci_lines)
     write_icefall_layout(args.out, {args.settings: scoring}, args.set_name)

@@ -13,8 +13,8 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
-from asrprune.firstpass import strict_json
-from asrprune.firstpass.costs import log_score
+from asrprune.firstpass.reading import strict_json
+from asrprune.firstpass.reading.numbers import log_score
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Optional
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256
-from asrprune.lm.cached import KEPT_TYPES
-from asrprune.lm.cached_prefixes import CachedPrefixes, PrefixOptions
-from asrprune.lm.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
-from asrprune.lm.engines import ENGINES, EngineOptions
+from asrprune.lm.engines.pytorch.nodes import KEPT_TYPES
+from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
+from asrprune.lm.engines.table import ENGINES, EngineOptions
+from asrprune.lm.model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
 from asrprune.lm.prefixes import NgramPrefixes, PrefixLM
 from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring import ScoringOptions, TransformerScorer
-from asrprune.lm.word_scores import WordEncoder
+from asrprune.lm.scoring.sentences import ScoringOptions, TransformerScorer
+from asrprune.lm.scoring.words import WordEncoder
 
 NGRAM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".klm")
 

@@ -15,10 +15,10 @@ from torch.nn import functional
 from asrprune.core.counts import PerplexitySum
 from asrprune.errors import InputError
 from asrprune.files import PathLike
-from asrprune.lm.batches import IGNORED, Batch, sorted_batches
-from asrprune.lm.loss import LOGITS_AT_ONCE
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.ngram import NgramLM
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.training.batches import IGNORED, Batch, sorted_batches
+from asrprune.lm.training.loss import LOGITS_AT_ONCE
 from asrprune.text.corpus import TokenStream
 from asrprune.text.tokenizer import Tokenizer
 

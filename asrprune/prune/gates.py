@@ -8,7 +8,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from asrprune.lm.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.layers import AnyLinear, DenseLinear
 
 
 @dataclass(frozen=True)

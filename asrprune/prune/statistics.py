@@ -10,9 +10,9 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from asrprune.lm.batches import IGNORED, Batch
-from asrprune.lm.loss import next_token_loss
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import IGNORED, Batch
+from asrprune.lm.training.loss import next_token_loss
 from asrprune.prune.gates import Gate
 
 GRADIENT_STATISTICS = frozenset(

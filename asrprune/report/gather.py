@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from asrprune.core.report import SystemRow
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json
-from asrprune.score.bootstrap import bootstrap_wer, compare_scorings
-from asrprune.score.kaldi_text import read_kaldi_text
-from asrprune.score.wer import Scoring, score_texts
+from asrprune.report.rows import SystemRow
+from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
+from asrprune.wer.kaldi_text import read_kaldi_text
+from asrprune.wer.wer import Scoring, score_texts
 
 
 def gather_rows(

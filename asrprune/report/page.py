@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from asrprune.core.report import SystemRow
 from asrprune.report.plots import PLOTS, pareto_svg
+from asrprune.report.rows import SystemRow
 from asrprune.report.tables import html_table
 
 _STYLE = """

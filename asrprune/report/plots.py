@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
-from asrprune.core.report import SystemRow, pareto_front
 from asrprune.errors import MissingPackage
+from asrprune.report.rows import SystemRow, pareto_front
 
 Value = Callable[[SystemRow], Optional[float]]
 

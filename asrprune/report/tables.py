@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Optional
 
-from asrprune.core.report import SystemRow
+from asrprune.report.rows import SystemRow
 
 
 def _number(value: Optional[float], digits: int) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.mbr import lattice_mbr
-from asrprune.rescore.scored_lattice import ScoredLattice
+from asrprune.core.lattice.mbr import lattice_mbr
+from asrprune.rescore.lattices.scored_lattice import ScoredLattice
 
 Floats = NDArray[np.float64]
 Decision = Callable[[ScoredLattice, float], str]

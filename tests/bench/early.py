@@ -17,18 +17,18 @@ from collections.abc import Callable
 
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.jsonl import read_nbest
-from asrprune.lm.early import EARLY_ENGINES, EarlyOptions, open_early
-from asrprune.lm.engines import EngineOptions
+from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.lm.engines.table import EngineOptions
 from asrprune.lm.open import open_lm
-from asrprune.lm.scoring import TransformerScorer
-from asrprune.rescore.bench import spread
-from asrprune.rescore.early import CascadeSummary, rescore_cascade, rescore_early
-from asrprune.rescore.features import scored_lists
-from asrprune.rescore.rescoring import RescoringSummary, rescore
-from asrprune.rescore.scores import Scores, UtteranceScores
+from asrprune.lm.scoring.early import EARLY_ENGINES, EarlyOptions, open_early
+from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.rescore.bench.bench import spread
+from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescore_early
+from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
+from asrprune.rescore.nbest.scored_list import scored_lists
+from asrprune.rescore.scores_file import Scores, UtteranceScores
 from asrprune.rescore.weights_file import read_any_weights
-from asrprune.score.wer import count_errors
+from asrprune.wer.wer import count_errors
 
 
 def parse() -> argparse.Namespace:

@@ -20,15 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from asrprune.files import read_json, write_json
-from asrprune.lm.checkpoint import load_checkpoint
-from asrprune.lm.engines import resolve_device
+from asrprune.lm.engines.table import resolve_device
+from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.open import lm_digest
-from asrprune.lm.provenance import provenance
-from asrprune.prune.family import Family, Member
-from asrprune.prune.loop import prune_family
-from asrprune.prune.plan import Plan, Recovery
-from asrprune.prune.recovery import perplexity_per_token
-from asrprune.prune.scorer import PruningData
+from asrprune.provenance import provenance
+from asrprune.prune.run.family import Family, Member
+from asrprune.prune.run.loop import prune_family
+from asrprune.prune.run.plan import Plan, Recovery
+from asrprune.prune.run.recovery import perplexity_per_token
+from asrprune.prune.run.scorer import PruningData
 from asrprune.text.corpus import open_corpus
 
 

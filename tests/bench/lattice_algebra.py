@@ -19,12 +19,12 @@ import numpy as np
 import pynini
 
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice import EPSILON, Floats, Lattice, arc_totals
-from asrprune.core.lattice_paths import best_path, k_best, prune_lattice
-from asrprune.core.lattice_posteriors import forward_backward
+from asrprune.core.lattice.lattice import EPSILON, Floats, Lattice, arc_totals
+from asrprune.core.lattice.paths import best_path, k_best, prune_lattice
+from asrprune.core.lattice.posteriors import forward_backward
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import read_items
-from asrprune.rescore.bench import spread
+from asrprune.firstpass.formats.table import read_items
+from asrprune.rescore.bench.bench import spread
 
 
 def parse() -> argparse.Namespace:

@@ -28,29 +28,29 @@ import numpy as np
 
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice import Lattice
-from asrprune.core.lattice_oracle import oracle_words
-from asrprune.core.lattice_paths import k_best, prune_lattice
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.oracle import oracle_words
+from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.files import write_json
-from asrprune.firstpass.formats import read_items
-from asrprune.lm.engines import EngineOptions
+from asrprune.firstpass.formats.table import read_items
+from asrprune.lm.engines.table import EngineOptions
 from asrprune.lm.open import open_lm, open_prefix_lm
-from asrprune.lm.provenance import provenance
-from asrprune.lm.scoring import ScoringOptions
-from asrprune.lm.word_scores import word_scorer
-from asrprune.rescore.beam_mode import BeamOptions
+from asrprune.lm.scoring.sentences import ScoringOptions
+from asrprune.lm.scoring.words import word_scorer
+from asrprune.provenance import provenance
 from asrprune.rescore.decisions import DECISIONS
-from asrprune.rescore.features import ScoredList, scored_lists
-from asrprune.rescore.lattice_modes import LATTICE_MODES, rescore_lattices
-from asrprune.rescore.path_modes import CoverOptions, NbestOptions
-from asrprune.rescore.posterior_scale import SCALES
-from asrprune.rescore.scored_lattice import ScoredLattice
-from asrprune.rescore.scores import Scores, UtteranceScores
-from asrprune.rescore.tune import TuneOptions, tune
-from asrprune.score.bootstrap import bootstrap_wer, compare_paired
-from asrprune.score.kaldi_text import read_kaldi_text
-from asrprune.score.wer import count_errors
+from asrprune.rescore.lattices.beam_mode import BeamOptions
+from asrprune.rescore.lattices.modes import LATTICE_MODES, rescore_lattices
+from asrprune.rescore.lattices.path_modes import CoverOptions, NbestOptions
+from asrprune.rescore.lattices.scored_lattice import ScoredLattice
+from asrprune.rescore.nbest.scored_list import ScoredList, scored_lists
+from asrprune.rescore.scores_file import Scores, UtteranceScores
+from asrprune.rescore.tuning.posterior_scale import SCALES
+from asrprune.rescore.tuning.tune import TuneOptions, tune
+from asrprune.wer.bootstrap import bootstrap_wer, compare_paired
+from asrprune.wer.kaldi_text import read_kaldi_text
+from asrprune.wer.wer import count_errors
 
 log = logging.getLogger(__name__)
 Refs = Mapping[str, str]
@@ -161,8 +161,8 @@ def merged(lists: Sequence[Sequence[NBest]]) -> list[NBest]:
 def prepare(args: argparse.Namespace) -> list[Lattice]:
     """The lattices by utterance id, with LM scores of the first pass."""
     if args.pocketsphinx:
-        from asrprune.firstpass.pocketsphinx import FirstPassConfig, PocketSphinx
-        from asrprune.firstpass.slf import write_slf
+        from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+        from asrprune.firstpass.formats.slf import write_slf
 
         folder = Path(args.out) / "lattices"
         decoder = PocketSphinx(FirstPassConfig())

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from subjects import Subject, add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
-from asrprune.lm.checkpoint import Checkpoint
-from asrprune.lm.shape import BLOCK_LINEARS, LinearShape
-from asrprune.lm.transformer import TransformerLM, count_parameters
+from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.model.shapes import BLOCK_LINEARS, LinearShape
+from asrprune.lm.model.transformer import TransformerLM, count_parameters
 
 
 def low_rank(dense: Subject, sparsity: float) -> Subject:

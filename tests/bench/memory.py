@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
-from asrprune.lm.engines import ENGINES, EngineOptions
-from asrprune.lm.scoring import TOKEN_BUDGET, ScoringOptions, TransformerScorer
-from asrprune.rescore.machine import peak_rss_bytes
+from asrprune.lm.engines.table import ENGINES, EngineOptions
+from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
+from asrprune.lm.scoring.sentences import TOKEN_BUDGET, ScoringOptions, TransformerScorer
+from asrprune.rescore.bench.machine import peak_rss_bytes
 
 
 def parse() -> argparse.Namespace:
@@ -60,10 +60,10 @@ def score(args: argparse.Namespace) -> None:
     """One row of the table, as JSON: in a process of its own."""
     import torch
 
-    from asrprune.lm.cached import CachedModel
-    from asrprune.lm.early import EarlyScorer
-    from asrprune.lm.shape import ModelShape
-    from asrprune.lm.transformer import TransformerLM
+    from asrprune.lm.engines.pytorch.nodes import CachedModel
+    from asrprune.lm.model.shapes import ModelShape
+    from asrprune.lm.model.transformer import TransformerLM
+    from asrprune.lm.scoring.early import EarlyScorer
 
     utterances, hyps = map(int, args.one.split("x"))
     if args.lm:

@@ -30,19 +30,19 @@ from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
 from asrprune.files import read_json, write_json
-from asrprune.firstpass.jsonl import read_nbest
-from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
-from asrprune.lm.engines import EngineOptions, resolve_device
+from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.lm.engines.table import EngineOptions, resolve_device
+from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
 from asrprune.lm.open import lm_digest, open_lm
-from asrprune.lm.provenance import provenance
+from asrprune.provenance import provenance
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.family import Family, Member, read_family
-from asrprune.prune.loop import prune_family
 from asrprune.prune.methods import METHODS
-from asrprune.prune.plan import Plan, Recovery, plan_from_dict
-from asrprune.prune.schedules import SCHEDULES
-from asrprune.prune.scorer import PruningData
-from asrprune.rescore.bench import BenchOptions, bench, spread
+from asrprune.prune.run.family import Family, Member, read_family
+from asrprune.prune.run.loop import prune_family
+from asrprune.prune.run.plan import Plan, Recovery, plan_from_dict
+from asrprune.prune.run.schedules import SCHEDULES
+from asrprune.prune.run.scorer import PruningData
+from asrprune.rescore.bench.bench import BenchOptions, bench, spread
 from asrprune.text.corpus import TokenStream, open_corpus
 
 HALF_AT_MOST = ("2:4", "4:8")

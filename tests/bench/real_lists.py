@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.firstpass.jsonl import write_nbest
+from asrprune.firstpass.formats.jsonl import write_nbest
 
 
 def read_shared(path: Path) -> Iterator[NBest]:

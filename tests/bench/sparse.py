@@ -17,11 +17,11 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from asrprune.lm.engines import EngineOptions, TorchEngine
-from asrprune.lm.scoring import TransformerScorer
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.sparse import SparseLinear, load_kernel, pack_matrix, sparsified
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.engines.sparse.matrices import SparseLinear, load_kernel, pack_matrix, sparsified
+from asrprune.lm.engines.table import EngineOptions, TorchEngine
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.scoring.sentences import TransformerScorer
 
 
 def parse() -> argparse.Namespace:

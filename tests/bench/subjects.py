@@ -18,14 +18,14 @@ import torch
 from real_lists import read_shared
 
 from asrprune.core.hypothesis import NBest
-from asrprune.firstpass.jsonl import read_nbest
-from asrprune.lm.checkpoint import Checkpoint, load_checkpoint
-from asrprune.lm.engines import ENGINES, EngineOptions
-from asrprune.lm.padded import PaddedScorer
-from asrprune.lm.scoring import TransformerScorer
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.rescore.bench import spread
+from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.lm.engines.pytorch.padded import PaddedScorer
+from asrprune.lm.engines.table import ENGINES, EngineOptions
+from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.rescore.bench.bench import spread
 from asrprune.text.tokenizer import Tokenizer
 
 EncodeBatch = Callable[[Sequence[str]], list[list[int]]]

@@ -24,12 +24,12 @@ from subjects import open_subject, read_lists, speed_up, take_turns
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.hypothesis import NBest
 from asrprune.core.weights import ScoreWeights
-from asrprune.rescore.bench import spread
-from asrprune.rescore.features import ScoredList, scored_lists, totals
-from asrprune.rescore.scores import Scores, UtteranceScores
-from asrprune.rescore.tune import TuneOptions, tune
-from asrprune.score.bootstrap import compare_paired
-from asrprune.score.wer import count_errors
+from asrprune.rescore.bench.bench import spread
+from asrprune.rescore.nbest.scored_list import ScoredList, scored_lists, totals
+from asrprune.rescore.scores_file import Scores, UtteranceScores
+from asrprune.rescore.tuning.tune import TuneOptions, tune
+from asrprune.wer.bootstrap import compare_paired
+from asrprune.wer.wer import count_errors
 
 LMScores = Sequence[NDArray[np.float64]]
 

@@ -16,7 +16,7 @@ import statistics
 import numpy as np
 from subjects import add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
-from asrprune.rescore.agreement import compare_scores
+from asrprune.rescore.bench.agreement import compare_scores
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.firstpass.jsonl import write_nbest
+from asrprune.firstpass.formats.jsonl import write_nbest
 
 ARPA = (
     "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"

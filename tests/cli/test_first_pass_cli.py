@@ -9,10 +9,10 @@ import pytest
 
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.core.lattice import from_arcs
+from asrprune.core.lattice.lattice import from_arcs
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.jsonl import read_nbest, write_nbest
-from asrprune.firstpass.slf import write_slf
+from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
+from asrprune.firstpass.formats.slf import write_slf
 
 
 @pytest.fixture

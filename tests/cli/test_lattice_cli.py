@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from asrprune.cli.main import main
-from asrprune.core.lattice import from_arcs
-from asrprune.core.lattice_paths import best_path, k_best
+from asrprune.core.lattice.lattice import from_arcs
+from asrprune.core.lattice.paths import best_path, k_best
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import FORMATS, read_items
-from asrprune.firstpass.jsonl import read_nbest
-from asrprune.firstpass.slf import write_slf_files
+from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.firstpass.formats.slf import write_slf_files
+from asrprune.firstpass.formats.table import FORMATS, read_items
 from asrprune.lm.open import open_lm
-from asrprune.rescore.lattice_modes import LATTICE_MODES
-from asrprune.score.kaldi_text import read_kaldi_text
+from asrprune.rescore.lattices.modes import LATTICE_MODES
+from asrprune.wer.kaldi_text import read_kaldi_text
 from tests.small_lm import save_small_lm
 
 FIRST_PASS = ScoreWeights(0.5, 2.0, (), -0.25)

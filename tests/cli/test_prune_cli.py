@@ -13,12 +13,12 @@ import torch
 
 from asrprune.cli.main import main
 from asrprune.files import sha256
-from asrprune.lm.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune import loop
-from asrprune.prune.family import read_family
-from asrprune.prune.plot import plot_if_possible
+from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.run import loop
+from asrprune.prune.run.family import read_family
+from asrprune.prune.run.plot import plot_if_possible
 
 V = 32
 

@@ -10,15 +10,15 @@ import pytest
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.firstpass.jsonl import read_nbest, write_nbest
-from asrprune.lm.checkpoint import save_checkpoint
-from asrprune.lm.int8_packed import load_kernel as int8_kernel
+from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
+from asrprune.lm.engines.int8.packed import load_kernel as int8_kernel
+from asrprune.lm.model.checkpoint import save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import lm_digest, open_lm
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.rescore.lm_scoring import score_nbest
-from asrprune.rescore.scores import make_header, read_scores
-from asrprune.score.kaldi_text import read_kaldi_text
+from asrprune.rescore.lmscore import score_nbest
+from asrprune.rescore.scores_file import make_header, read_scores
+from asrprune.wer.kaldi_text import read_kaldi_text
 from tests.small_lm import SENTENCES, save_small_lm
 
 

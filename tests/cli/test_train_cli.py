@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from asrprune.cli.main import main
-from asrprune.lm.checkpoint import load_checkpoint
+from asrprune.lm.model.checkpoint import load_checkpoint
 
 SETTINGS = [
     "model.d_model=16",

@@ -13,18 +13,19 @@ PACKAGE = Path(asrprune.__file__).parent
 LEVEL = {
     "errors": 0,
     "files": 1,
+    "provenance": 1,
     "core": 2,
-    "score": 3,
+    "wer": 3,
     "text": 3,
     "firstpass": 3,
     "lm": 4,
     "prune": 5,
     "rescore": 5,
-    "export": 5,
+    "exchange": 5,
     "report": 5,
     "cli": 6,
 }
-NO_TORCH = ("core", "score", "firstpass", "errors", "files")
+NO_TORCH = ("core", "wer", "firstpass", "errors", "files", "provenance")
 
 
 def _arrows() -> list[tuple[str, str, str]]:

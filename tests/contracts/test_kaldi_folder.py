@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrprune.core.lattice import Lattice
-from asrprune.core.lattice_paths import best_path
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.paths import best_path
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import FORMATS, read_items
-from asrprune.score.kaldi_layout import write_kaldi_sweep
-from asrprune.score.wer import Scoring, score_texts
+from asrprune.firstpass.formats.table import FORMATS, read_items
+from asrprune.wer.kaldi_layout import write_kaldi_sweep
+from asrprune.wer.wer import Scoring, score_texts
 
 REFS = {"s-1": "the cat", "s-2": "a cat"}
 WORDS = "<eps> 0\nthe 1\na 2\ncat 3\ncap 4\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from asrprune.core.lattice import Lattice, from_arcs
-from asrprune.core.lattice_paths import best_path
+from asrprune.core.lattice.lattice import Lattice, from_arcs
+from asrprune.core.lattice.paths import best_path
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import FORMATS, read_items
+from asrprune.firstpass.formats.table import FORMATS, read_items
 
 LN = math.log(1.0001)
 # acoustic scores are whole numbers of pocketsphinx's log base; word on the arc, LM score

@@ -15,7 +15,7 @@ import pytest
 from asrprune.cli.main import COMMANDS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS
-from asrprune.prune.schedules import SCHEDULES
+from asrprune.prune.run.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

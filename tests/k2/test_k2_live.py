@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.core.lattice import Lattice, from_arcs
-from asrprune.core.lattice_paths import best_path, k_best
+from asrprune.core.lattice.lattice import Lattice, from_arcs
+from asrprune.core.lattice.paths import best_path, k_best
 from asrprune.core.weights import ScoreWeights
-from asrprune.firstpass.formats import FORMATS
-from asrprune.firstpass.k2_lattice import read_k2_lattices, write_k2_lattices
-from asrprune.firstpass.k2_live import (
+from asrprune.firstpass.formats.k2_lattice import read_k2_lattices, write_k2_lattices
+from asrprune.firstpass.formats.k2_live import (
     lattice_from_k2,
     lattice_to_k2,
     lattices_from_k2,
@@ -24,6 +23,7 @@ from asrprune.firstpass.k2_live import (
     nbests_from_k2,
     nbests_to_k2,
 )
+from asrprune.firstpass.formats.table import FORMATS
 
 k2 = pytest.importorskip(
     "k2", reason="k2 is not installed here; tests/run.sh --with-k2 runs this file against k2 1.23.4"

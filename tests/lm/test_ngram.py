@@ -118,7 +118,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> None:
     from asrprune.lm.prefixes import SENTENCE_END, NgramPrefixes
-    from asrprune.lm.word_scores import word_scorer
+    from asrprune.lm.scoring.words import word_scorer
 
     lm = NgramLM(arpa)
     for text in LOG10_SUMS:

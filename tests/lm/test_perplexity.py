@@ -13,11 +13,11 @@ import torch
 from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.lm import perplexity as perplexity_module
-from asrprune.lm.batches import make_batch
-from asrprune.lm.checkpoint import save_checkpoint
+from asrprune.lm.model.checkpoint import save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.perplexity import sentence_nll, stream_nll, transformer_perplexity
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.training.batches import make_batch
 from asrprune.text.corpus import TokenStream
 from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parts(folder: Path) -> tuple[TransformerLM, Tokenizer]:
-    from asrprune.lm.checkpoint import load_checkpoint
+    from asrprune.lm.model.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(folder)
     return loaded.model, Tokenizer(loaded.tokenizer_path)

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrprune.lm.cached_prefixes import CachedPrefixes, PrefixOptions
-from asrprune.lm.engines import EngineOptions, TorchEngine
+from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
+from asrprune.lm.engines.table import EngineOptions, TorchEngine
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.prefixes import SENTENCE_END
-from asrprune.lm.scoring import TransformerScorer, UnscorableError
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.lm.word_scores import WordEncoder, word_scorer
+from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
+from asrprune.lm.scoring.words import WordEncoder, word_scorer
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")

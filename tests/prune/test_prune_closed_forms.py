@@ -11,12 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from asrprune.lm.batches import IGNORED, Batch, BatchStream, make_batch
-from asrprune.lm.layers import DenseLinear, PivotedLinear
-from asrprune.lm.loss import next_token_loss
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.compaction import (
+from asrprune.lm.model.layers import DenseLinear, PivotedLinear
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import IGNORED, Batch, BatchStream, make_batch
+from asrprune.lm.training.loss import next_token_loss
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.methods.low_rank import rank_choices
+from asrprune.prune.methods.method import FORMS, Options
+from asrprune.prune.methods.repair import obs
+from asrprune.prune.run.distillation import distilling
+from asrprune.prune.run.plan import Plan, Recovery
+from asrprune.prune.run.recovery import Movement, recover
+from asrprune.prune.run.scorer import DataScorer, PruningData
+from asrprune.prune.selection import Chain, choose_levels, lowest
+from asrprune.prune.statistics import STATISTICS, MatrixStatistics, collect
+from asrprune.prune.surgery.compaction import (
     keep_heads,
     keep_inputs,
     keep_neurons,
@@ -25,19 +36,8 @@ from asrprune.prune.compaction import (
     pivoted_linear,
     replace_linear,
 )
-from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.distillation import distilling
-from asrprune.prune.embedding import factor_embedding
-from asrprune.prune.factorisation import FACTORISATIONS, damped, plain_svd
-from asrprune.prune.gates import Gate, tile_sum
-from asrprune.prune.methods.low_rank import rank_choices
-from asrprune.prune.methods.method import FORMS, Options
-from asrprune.prune.methods.repair import obs
-from asrprune.prune.plan import Plan, Recovery
-from asrprune.prune.recovery import Movement, recover
-from asrprune.prune.scorer import DataScorer, PruningData
-from asrprune.prune.selection import Chain, choose_levels, lowest
-from asrprune.prune.statistics import STATISTICS, MatrixStatistics, collect
+from asrprune.prune.surgery.embedding import factor_embedding
+from asrprune.prune.surgery.factorisation import FACTORISATIONS, damped, plain_svd
 from asrprune.text.corpus import TokenStream
 
 V = 25
@@ -455,7 +455,7 @@ def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
     whole.backward()
     expected = model.embedding.weight.grad.clone()
     model.zero_grad()
-    monkeypatch.setattr("asrprune.prune.distillation.LOGITS_AT_ONCE", 3 * V)
+    monkeypatch.setattr("asrprune.prune.run.distillation.LOGITS_AT_ONCE", 3 * V)
     chunked = loss(model, batch)
     chunked.backward()
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)

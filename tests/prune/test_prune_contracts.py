@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from asrprune.lm.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.lm.layers import AnyLinear, DenseLinear
-from asrprune.lm.shape import ModelShape
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune import loop
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.loop import prune_family
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import (
     Masks,
@@ -26,9 +24,11 @@ from asrprune.prune.methods.method import (
     stored_parameters,
 )
 from asrprune.prune.methods.repair import REPAIRS
-from asrprune.prune.plan import Plan
-from asrprune.prune.schedules import SCHEDULES, budget_until, one_run
-from asrprune.prune.scorer import DataScorer, PruningData
+from asrprune.prune.run import loop
+from asrprune.prune.run.loop import prune_family
+from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.schedules import SCHEDULES, budget_until, one_run
+from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.text.corpus import TokenStream
 
 V = 30

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from asrprune.lm.layers import TiedEmbedding
-from asrprune.lm.shape import BlockShape, LinearShape, ModelShape
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.layers import TiedEmbedding
+from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.methods.width import _cut, _scores
-from asrprune.prune.plan import Plan
-from asrprune.prune.residual import Cut, fold_norms, ones_apart, rewrite
-from asrprune.prune.scorer import DataScorer, PruningData
+from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.scorer import DataScorer, PruningData
+from asrprune.prune.surgery.residual import Cut, fold_norms, ones_apart, rewrite
 from asrprune.text.corpus import TokenStream
 
 V, D = 30, 16

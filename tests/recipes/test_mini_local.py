@@ -22,7 +22,7 @@ import synthesise  # noqa: E402
 import train_ngram  # noqa: E402
 
 from asrprune.errors import InputError  # noqa: E402
-from asrprune.prune.plan import Plan, read_plan  # noqa: E402
+from asrprune.prune.run.plan import Plan, read_plan  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

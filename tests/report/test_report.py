@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import asrprune.core.report
+import asrprune.report.rows
 from asrprune.cli.main import main
-from asrprune.core.report import SystemRow
 from asrprune.report.plots import PLOTS, pareto_svg
+from asrprune.report.rows import SystemRow
 from asrprune.report.tables import markdown_table
 
 REF = {"u1": "a b c d", "u2": "e f", "u3": ""}
@@ -145,7 +145,7 @@ def test_too_few_points_give_no_plot() -> None:
 
 
 def test_pareto_front_example() -> None:
-    assert doctest.testmod(asrprune.core.report).failed == 0
+    assert doctest.testmod(asrprune.report.rows).failed == 0
 
 
 def test_the_first_pass_is_drawn_as_a_line_with_its_name() -> None:

@@ -9,7 +9,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods.method import Masks, Options, prunable_parameters, unreachable
 from asrprune.prune.selection import Chain, choose_levels
 

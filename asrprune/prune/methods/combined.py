@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods.choices import refuse_masks, shrink
 from asrprune.prune.methods.low_rank import rank_choices
 from asrprune.prune.methods.method import Masks, Options, Scorer

@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
-from asrprune.lm.transformer import Block, TransformerLM
-from asrprune.prune.compaction import keep_heads, keep_neurons
+from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
+from asrprune.lm.model.transformer import Block, TransformerLM
 from asrprune.prune.gates import Gate
 from asrprune.prune.methods.choices import Choice, refuse_masks, shrink
 from asrprune.prune.methods.method import Masks, Options, Scorer
 from asrprune.prune.methods.structured import group_gates
 from asrprune.prune.selection import Chain
+from asrprune.prune.surgery.compaction import keep_heads, keep_neurons
 
 
 def depth(model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks) -> None:

@@ -9,10 +9,8 @@ from functools import partial
 from torch import Tensor
 
 from asrprune.core.tables import lookup
-from asrprune.lm.layers import AnyLinear, DenseLinear, LowRankLinear, PivotedLinear
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.compaction import low_rank_linear, pivoted_linear, replace_linear
-from asrprune.prune.factorisation import FACTORISATIONS
+from asrprune.lm.model.layers import AnyLinear, DenseLinear, LowRankLinear, PivotedLinear
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
 from asrprune.prune.methods.choices import (
     Choice,
@@ -25,6 +23,8 @@ from asrprune.prune.methods.choices import (
 from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, stored_parameters
 from asrprune.prune.selection import Chain
 from asrprune.prune.statistics import MatrixStatistics
+from asrprune.prune.surgery.compaction import low_rank_linear, pivoted_linear, replace_linear
+from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
 Place = tuple[int, str]
 """Block index and matrix name."""

@@ -8,9 +8,9 @@ from typing import Callable, Protocol
 
 from torch import Tensor
 
-from asrprune.lm.layers import AnyLinear
-from asrprune.lm.shape import BLOCK_LINEARS
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.layers import AnyLinear
+from asrprune.lm.model.shapes import BLOCK_LINEARS
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
 from asrprune.prune.statistics import MatrixStatistics
 
@@ -43,7 +43,7 @@ class Options:
     already factored one are made again from its product at every step; method width takes ``svd``
     for its components of the weights alone. ``form``: what low rank
     stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``embedding_rank`` factors
-    the tied embedding before the first step (0: it stays as it is; see prune/embedding.py); it is
+    the tied embedding before the first step (0: it stays as it is; see prune/surgery/embedding.py); it is
     no part of the sparsity. ``repair`` (of the mask
     methods) says what the weights that stay do about those that go. ``depth_unit``: method depth
     removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.

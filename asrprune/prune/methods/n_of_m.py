@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods.method import Masks, Options, Scorer, unreachable
 from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.methods.unstructured import element_gates

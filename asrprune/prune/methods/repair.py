@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from asrprune.core.tables import lookup
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.factorisation import damped
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
 from asrprune.prune.methods.method import Masks, Scorer
+from asrprune.prune.surgery.factorisation import damped
 
 ENTRIES_AT_ONCE = 1 << 24
 """Numbers in the systems of equations that exist at one time."""

@@ -6,10 +6,9 @@ from functools import partial
 
 from torch import Tensor
 
-from asrprune.lm.layers import AnyLinear, DenseLinear
-from asrprune.lm.shape import ATTENTION_LINEARS, FFN_LINEARS
-from asrprune.lm.transformer import Block, TransformerLM
-from asrprune.prune.compaction import keep_heads, keep_neurons
+from asrprune.lm.model.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
+from asrprune.lm.model.transformer import Block, TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
 from asrprune.prune.methods.choices import (
     Choice,
@@ -20,6 +19,7 @@ from asrprune.prune.methods.choices import (
     unit_chain,
 )
 from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key
+from asrprune.prune.surgery.compaction import keep_heads, keep_neurons
 
 
 def structured(

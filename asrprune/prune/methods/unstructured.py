@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from asrprune.lm.layers import DenseLinear
-from asrprune.lm.transformer import TransformerLM
+from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
 from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, unreachable
 from asrprune.prune.methods.repair import put_masks

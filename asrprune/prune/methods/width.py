@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from asrprune.lm.layers import AnyLinear, DenseLinear
-from asrprune.lm.transformer import TransformerLM
-from asrprune.prune.factorisation import damped
+from asrprune.lm.model.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
 from asrprune.prune.methods.choices import best, refuse_masks
 from asrprune.prune.methods.low_rank import opened
@@ -22,7 +21,8 @@ from asrprune.prune.methods.method import (
     prunable_parameters,
     unreachable,
 )
-from asrprune.prune.residual import (
+from asrprune.prune.surgery.factorisation import damped
+from asrprune.prune.surgery.residual import (
     NORMS,
     READERS,
     WRITERS,

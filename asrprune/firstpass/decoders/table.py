@@ -1,0 +1,11 @@
+"""First-pass decoders that can be run from here, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asrprune.firstpass.decoders.decode import decode_cuts
+
+DECODERS: dict[str, Callable[..., dict[str, Any]]] = {"pocketsphinx": decode_cuts}
+"""decoder -> ``decode(cuts, out, config, nj, command_line)``, see ``decode_cuts``."""

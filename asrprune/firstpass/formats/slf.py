@@ -1,0 +1,341 @@
+"""HTK standard lattice format (SLF): one lattice a file, words on nodes or on links."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from asrprune.core.lattice.lattice import Lattice, check_paths, from_arcs, topological_order
+from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.reading.words import plain_word
+
+_FIELD = re.compile(r'\s*([^\s=]+)\s*=\s*("(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|\S*)')
+_LONG_NAMES = {
+    "NODES": "N",
+    "LINKS": "L",
+    "UTTERANCE": "U",
+    "VERSION": "V",
+    "SUBLAT": "S",
+    "START": "S",
+    "END": "E",
+    "WORD": "W",
+    "acoustic": "a",
+    "language": "l",
+}
+_SUFFIXES = (".slf", ".lat", ".htk")
+
+_Fields = dict[str, str]
+
+
+@dataclass
+class _File:
+    """What the lines of one file say, before states and arcs are made of it."""
+
+    path: PathLike
+    header: _Fields = field(default_factory=dict)
+    nodes: dict[int, tuple[int, _Fields]] = field(default_factory=dict)
+    links: dict[int, tuple[int, _Fields]] = field(default_factory=dict)
+    line: int = 0
+
+    def error(self, found: str, expected: str, line: Optional[int] = None) -> InputError:
+        name = self.header.get("U")
+        return InputError(
+            self.path, line, f"utterance {name}: {found}" if name else found, expected
+        )
+
+    def number(self, fields: _Fields, key: str, line: int) -> float:
+        try:
+            value = float(fields[key])
+        except ValueError:
+            raise self.error(f"{key}={fields[key]}", "a number", line) from None
+        if math.isnan(value) or value == math.inf:
+            raise self.error(f"{key}={fields[key]}", "a finite number or -inf", line)
+        return value
+
+    def index(self, fields: _Fields, key: str, line: int) -> int:
+        if key not in fields:
+            raise self.error(f"no {key}= in this line", f"{key}=number", line)
+        if not fields[key].isdigit():
+            raise self.error(f"{key}={fields[key]}", "a whole number", line)
+        return int(fields[key])
+
+
+def read_slf(path: PathLike) -> Lattice:
+    """The lattice of one SLF file (``.gz`` and ``-`` accepted).
+
+    A word on a node belongs to the links that enter it; fillers, ``!NULL``, ``<s>`` and ``</s>``
+    become epsilon, ``was(2)`` becomes ``was``. ``a=`` and ``l=`` are converted to natural logs
+    by ``base=``. A pronunciation score ``r=`` is added to the acoustic score, scaled so that the
+    path total is HTK's. ``weights`` of the lattice hold the file's acscale, lmscale and
+    wdpenalty when it states any of them. The utterance id is ``UTTERANCE=``, or the file name.
+
+    Raises InputError with the line for sub-lattices, wrong counts, links to unknown nodes, words
+    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles.
+    Source: HTKBook, section on SLF files.
+    """
+    return _to_lattice(_parse(path))
+
+
+def read_slf_files(path: PathLike) -> Iterator[Lattice]:
+    """The lattices of one SLF file, or of all SLF files of a folder in order of their names.
+
+    Raises InputError as ``read_slf`` does, for a folder without SLF files (``.slf``, ``.lat``,
+    ``.htk``, also ``.gz``), and for an utterance that comes twice.
+    """
+    if not Path(path).is_dir():
+        yield read_slf(path)
+        return
+    files = sorted(entry for entry in Path(path).iterdir() if _stem(entry.name) is not None)
+    if not files:
+        raise InputError(path, None, "no SLF file in this folder", "*.slf, *.lat, *.htk or *.gz")
+    seen: dict[str, Path] = {}
+    for file in files:
+        lattice = read_slf(file)
+        if lattice.utt in seen:
+            found = f"utterance {lattice.utt} again (first in {seen[lattice.utt].name})"
+            raise InputError(file, None, found, "each utterance once")
+        seen[lattice.utt] = file
+        yield lattice
+
+
+def write_slf(path: PathLike, lattice: Lattice) -> None:
+    """Write one lattice with words on links, natural logs and scores at full precision.
+
+    Raises ValueError for a word that a reader would not take as itself (``[NOISE]``, ``a(2)``)
+    and on a cycle.
+    """
+    for word in lattice.words[1:]:
+        if plain_word(word) != word:
+            raise ValueError(f"lattice {lattice.utt}: {word!r} cannot be a word in SLF")
+    topological_order(lattice)
+    with write_text(path) as stream:
+        stream.write(f"VERSION=1.1\nUTTERANCE={_quoted(lattice.utt)}\n")
+        if lattice.weights is not None:
+            stream.write(
+                f"acscale={lattice.weights.acoustic!r}\tlmscale={lattice.weights.first_lm!r}\t"
+                f"wdpenalty={lattice.weights.word_bonus!r}\n"
+            )
+        stream.write(f"start={lattice.start}\tend={lattice.final}\n")
+        stream.write(f"N={lattice.n_states}\tL={lattice.n_arcs}\n")
+        for state in range(lattice.n_states):
+            time = "" if lattice.times is None else f"\tt={float(lattice.times[state]):.6g}"
+            stream.write(f"I={state}{time}\n")
+        labels = [_quoted(word) if word else "!NULL" for word in lattice.words]
+        sources, targets = lattice.src.tolist(), lattice.dst.tolist()
+        acoustic, word_ids = lattice.acoustic.tolist(), lattice.word.tolist()
+        lm = None if lattice.lm is None else lattice.lm.tolist()
+        for arc in range(lattice.n_arcs):
+            tail = "" if lm is None else f"\tl={lm[arc]!r}"
+            stream.write(
+                f"J={arc}\tS={sources[arc]}\tE={targets[arc]}\tW={labels[word_ids[arc]]}"
+                f"\tv=0\ta={acoustic[arc]!r}{tail}\n"
+            )
+
+
+def write_slf_files(path: PathLike, lattices: Iterable[Lattice]) -> None:
+    """Write ``<utt>.slf.gz`` for every lattice into the folder ``path``.
+
+    Raises ValueError for an utterance id that cannot be a file name or comes twice.
+    """
+    seen: set[str] = set()
+    for lattice in lattices:
+        if "/" in lattice.utt or lattice.utt in seen:
+            raise ValueError(f"utterance id {lattice.utt!r} comes twice or holds a slash")
+        seen.add(lattice.utt)
+        write_slf(Path(path) / f"{lattice.utt}.slf.gz", lattice)
+
+
+def _parse(path: PathLike) -> _File:
+    file = _File(path)
+    for number, line in read_lines(path):
+        file.line = number
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        fields = _fields(file, number, text)
+        kind = next(iter(fields))
+        if kind == "I":
+            _add(file, file.nodes, "I", number, fields)
+        elif kind == "J":
+            _add(file, file.links, "J", number, fields)
+        elif file.nodes or file.links:
+            raise file.error(f"header field {kind}= after the nodes", "I= or J=", number)
+        else:
+            file.header.update(fields)
+    if not file.header and not file.nodes:
+        raise InputError(path, None, "no lattice", "an HTK SLF file")
+    if "S" in file.header:
+        raise file.error("a sub-lattice (SUBLAT=)", "a file with one whole lattice")
+    for key, entries, what in (("N", file.nodes, "nodes"), ("L", file.links, "links")):
+        stated = file.index(file.header, key, 1) if key in file.header else None
+        if stated != len(entries):
+            said = "without a count" if stated is None else f"of {stated} stated by {key}="
+            raise file.error(f"{len(entries)} {what} {said}", "a whole file", file.line)
+    return file
+
+
+def _fields(file: _File, number: int, text: str) -> _Fields:
+    fields: _Fields = {}
+    at = 0
+    while at < len(text):
+        match = _FIELD.match(text, at)
+        if match is None:
+            raise file.error(f"{text[at:].strip()[:40]!r}", "name=value fields", number)
+        name, value = match.group(1), match.group(2)
+        if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
+            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+        fields[_LONG_NAMES.get(name, name)] = value
+        at = match.end()
+    return fields
+
+
+def _add(
+    file: _File, table: dict[int, tuple[int, _Fields]], key: str, number: int, fields: _Fields
+) -> None:
+    index = file.index(fields, key, number)
+    if index in table:
+        raise file.error(f"{key}={index} again", "each number once", number)
+    table[index] = (number, fields)
+
+
+def _to_lattice(file: _File) -> Lattice:
+    utt = file.header.get("U") or _stem(Path(file.path).name) or Path(file.path).name
+    if utt.split() != [utt]:
+        raise file.error(f"utterance id {utt!r}", "an id without white space")
+    states = {node: state for state, node in enumerate(sorted(file.nodes))}
+    to_ln = _log_converter(file)
+    weights, pronunciation = _weights(file, to_ln)
+    labels = {node: plain_word(fields.get("W", "")) for node, (_, fields) in file.nodes.items()}
+    arcs: list[tuple[int, int, str, float, Optional[float]]] = []
+    n_known = 0
+    on_links = any("W" in fields for _, fields in file.links.values())
+    for number, fields in file.links.values():
+        ends = [file.index(fields, key, number) for key in "SE"]
+        for node in ends:
+            if node not in states:
+                raise file.error(f"a link to node {node}", f"one of {len(states)} nodes", number)
+        if on_links and "W" not in fields and "W" not in file.nodes[ends[1]][1]:
+            raise file.error("a link without W=, which other links have", "W=", number)
+        if fields.get("W") == "":
+            raise file.error("W= without a word", "a word or !NULL", number)
+        word = plain_word(fields["W"]) if "W" in fields else labels[ends[1]]
+        if word and word.split() != [word]:
+            raise file.error(f"word {word!r}", "a word without white space", number)
+        if "a" not in fields and word:
+            raise file.error(f"word {word!r} without a=", "an acoustic score", number)
+        acoustic = to_ln(file.number(fields, "a", number)) if "a" in fields else 0.0
+        if "r" in fields:
+            acoustic += pronunciation * to_ln(file.number(fields, "r", number))
+        lm = to_ln(file.number(fields, "l", number)) if "l" in fields else None
+        n_known += lm is not None
+        arcs.append((states[ends[0]], states[ends[1]], word, acoustic, lm))
+    if n_known:
+        arcs = [_with_lm(file, number, arc) for (number, _), arc in zip(file.links.values(), arcs)]
+    first, last = _ends(file, arcs, states)
+    times = _times(file)
+    n_states = len(states)
+    if labels[sorted(file.nodes)[first]] and all("W" not in f for _, f in file.links.values()):
+        # a word on the start node is entered by no link: it gets an arc of its own
+        lm = 0.0 if n_known else None
+        arcs.append((n_states, first, labels[sorted(file.nodes)[first]], 0.0, lm))
+        times = None if times is None else [*times, times[first]]
+        first, n_states = n_states, n_states + 1
+    try:
+        lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=weights)
+        check_paths(lattice)
+    except ValueError as problem:
+        raise file.error(str(problem), "an acyclic lattice") from None
+    return lattice
+
+
+def _with_lm(
+    file: _File, number: int, arc: tuple[int, int, str, float, Optional[float]]
+) -> tuple[int, int, str, float, Optional[float]]:
+    if arc[4] is None and arc[2]:
+        raise file.error(f"word {arc[2]!r} without l=", "l= on all words or on none", number)
+    return (*arc[:4], 0.0 if arc[4] is None else arc[4])
+
+
+class _LogConverter:
+    """Turns a score in the file's ``base=`` (default e; 0: plain numbers) into a natural log."""
+
+    def __init__(self, base: float) -> None:
+        self.base = base
+
+    def __call__(self, value: float) -> float:
+        if self.base == 0.0:
+            return math.log(value) if value > 0.0 else -math.inf
+        return value * math.log(self.base)
+
+
+def _log_converter(file: _File) -> _LogConverter:
+    base = file.number(file.header, "base", 1) if "base" in file.header else math.e
+    if base < 0.0 or base == 1.0:
+        raise file.error(f"base={base}", "0 or a positive number other than 1")
+    return _LogConverter(base)
+
+
+def _weights(file: _File, to_ln: _LogConverter) -> tuple[Optional[ScoreWeights], float]:
+    """The scales of the header, if it states one, and the factor of ``r=`` in acoustic units."""
+    stated = {
+        key: file.number(file.header, key, 1)
+        for key in ("acscale", "lmscale", "wdpenalty", "prscale")
+        if key in file.header
+    }
+    acoustic = stated.get("acscale", 1.0)
+    pronunciation = stated.pop("prscale", 1.0) / acoustic if acoustic else 0.0
+    if not stated:
+        return None, pronunciation
+    penalty = stated.get("wdpenalty", 0.0)
+    bonus = penalty if to_ln.base == 0.0 else to_ln(penalty)
+    return ScoreWeights(acoustic, stated.get("lmscale", 1.0), (), bonus), pronunciation
+
+
+def _ends(
+    file: _File,
+    arcs: list[tuple[int, int, str, float, Optional[float]]],
+    states: dict[int, int],
+) -> tuple[int, int]:
+    """The start and the final state: as the header says, else those without links in or out."""
+    found = []
+    for key, side in (("start", 1), ("end", 0)):
+        if key in file.header:
+            node = file.index(file.header, key, 1)
+            if node not in states:
+                raise file.error(f"{key}={node}", f"one of {len(states)} nodes")
+            found.append(states[node])
+            continue
+        linked = {arc[side] for arc in arcs}
+        free = [node for node, state in states.items() if state not in linked]
+        if len(free) != 1:
+            raise file.error(f"{len(free)} nodes that could be the {key}", f"one, or {key}=")
+        found.append(states[free[0]])
+    return found[0], found[1]
+
+
+def _times(file: _File) -> Optional[list[float]]:
+    entries = [file.nodes[node] for node in sorted(file.nodes)]
+    if not all("t" in fields for _, fields in entries):
+        return None
+    return [file.number(fields, "t", number) for number, fields in entries]
+
+
+def _stem(name: str) -> Optional[str]:
+    """The file name without an SLF suffix and ``.gz``; None when it has no SLF suffix."""
+    plain = name[: -len(".gz")] if name.endswith(".gz") else name
+    for suffix in _SUFFIXES:
+        if plain.endswith(suffix) and len(plain) > len(suffix):
+            return plain[: -len(suffix)]
+    return None
+
+
+def _quoted(value: str) -> str:
+    if value[0] in "\"'" or "\\" in value:
+        return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    return value

@@ -1,0 +1,368 @@
+"""The Transformer LM as an ONNX graph, written from its weights: no tracing, any pruned shape.
+
+Inputs are those of a TrieBatch: ``tokens``, ``positions``, ``last`` [C, Q], ``keys`` [C, S],
+``nodes`` [N], ``sources`` and ``targets`` [P], all int64. The output ``log_probs`` [P] float32 is
+ln p(target | path to the node); the tree mask, the log-softmax and the gathering are part of the
+graph. In fp32 it holds standard operators only (opset 20).
+
+With ``ranges`` every weight matrix is stored in 8 bits: symmetric with one scale a column, its
+input unsigned with one range for the whole tensor that was measured before (static). The codes of a
+matrix are signed and small enough that no two of them overflow 16 bits (onnx_saturation.py).
+A row's result then depends on that row alone. The products of attention, layer norms, softmax and
+sums stay in fp32. The matrices are multiplied by ONNX Runtime's own MatMulIntegerToFloat: from the
+standard form (QDQ around a MatMul, then a bias) it makes a Gemm in fp32 before it looks for
+integers, which was measured to be no faster than fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asrprune.errors import MissingPackage
+from asrprune.lm.model.layers import AnyLinear, DenseLinear, LowRankLinear
+from asrprune.lm.model.transformer import Attention, Block, TransformerLM
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUTS = {
+    "tokens": ("C", "Q"),
+    "positions": ("C", "Q"),
+    "last": ("C", "Q"),
+    "keys": ("C", "S"),
+    "nodes": ("N",),
+    "sources": ("P",),
+    "targets": ("P",),
+}
+"""Name of each input -> names of its axes."""
+
+OUTPUT = "log_probs"
+TAP = "tap:"
+OPSET, IR_VERSION = 20, 10
+ORT_DOMAIN = "com.microsoft"
+
+VOCAB_CHUNK = 8192
+"""Columns of the output layer at a time: memory is nodes x chunk, whatever the vocabulary."""
+
+_MASKED = -1e9  # far below any attention logit, and finite
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and largest value of a tensor that 8 bits stand for; 0 is made exact."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        """Distance of two neighbouring values."""
+        return max(max(self.high, 0.0) - min(self.low, 0.0), 1e-8) / 255
+
+    @property
+    def zero_point(self) -> int:
+        """The code of 0."""
+        return min(max(round(-min(self.low, 0.0) / self.scale), 0), 255)
+
+
+def build_graph(
+    model: TransformerLM,
+    ranges: Optional[Mapping[str, Range]] = None,
+    tap: bool = False,
+    vocab_chunk: int = VOCAB_CHUNK,
+    signed: bool = True,
+) -> onnx.ModelProto:
+    """The model as ONNX: fp32 without ``ranges``, static int8 with the range of every input.
+
+    ``tap`` adds the inputs of the weight matrices to the outputs, each once, named TAP + its key
+    in ``ranges``: the name of the first matrix that it is multiplied with. Codes that are not
+    ``signed`` are the same ones plus 128, and slower on every x86. Raises MissingPackage without
+    the package onnx, KeyError for a missing range.
+    """
+    with torch.no_grad():
+        return _Writer(ranges, vocab_chunk, signed).write(model, tap)
+
+
+class _Writer:
+    """Collects nodes and weights; every method returns the name of the tensor it made."""
+
+    def __init__(
+        self, ranges: Optional[Mapping[str, Range]], vocab_chunk: int, signed: bool
+    ) -> None:
+        try:
+            import onnx
+        except ImportError:
+            raise MissingPackage("onnx", "export") from None
+        self._onnx = onnx
+        self._ranges = ranges
+        self._chunk = vocab_chunk
+        self._signed = signed
+        self._nodes: list[Any] = []
+        self._weights: dict[str, Any] = {}
+        self._quantised: dict[str, tuple[str, str, str]] = {}
+        self._inputs: dict[str, str] = {}  # a tensor that matrices are multiplied with -> its key
+
+    def write(self, model: TransformerLM, tap: bool) -> onnx.ModelProto:
+        helper, types = self._onnx.helper, self._onnx.TensorProto
+        x = self._embed(model)  # [C*Q, D]
+        mask = self._tree_mask()  # [C, 1, Q, S]
+        for index, block in enumerate(model.blocks):
+            assert isinstance(block, Block)
+            x = self._block(f"blocks.{index}", block, x, mask)
+        needed = self._op("Gather", x, "nodes", axis=0)  # [N, D]
+        self._output_layer(model, self._norm("norm", model.norm, needed))
+        outputs = [helper.make_tensor_value_info(OUTPUT, types.FLOAT, ["P"])]
+        if tap:
+            for x, name in self._inputs.items():
+                self._nodes.append(helper.make_node("Identity", [x], [TAP + name]))
+                outputs.append(helper.make_tensor_value_info(TAP + name, types.FLOAT, None))
+        inputs = [
+            helper.make_tensor_value_info(name, types.INT64, list(axes))
+            for name, axes in INPUTS.items()
+        ]
+        graph = helper.make_graph(
+            self._nodes, "asrprune", inputs, outputs, list(self._weights.values())
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if self._ranges is not None:
+            opsets.append(helper.make_opsetid(ORT_DOMAIN, 1))
+        made: onnx.ModelProto = helper.make_model(
+            graph, opset_imports=opsets, producer_name="asrprune"
+        )
+        made.ir_version = IR_VERSION
+        return made
+
+    def _op(self, kind: str, *inputs: str, name: Optional[str] = None, **attributes: Any) -> str:
+        name = name or f"{kind}_{len(self._nodes)}"
+        node = self._onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes)
+        self._nodes.append(node)
+        return name
+
+    def _weight(self, name: str, value: NDArray[Any]) -> str:
+        if name not in self._weights:
+            value = np.ascontiguousarray(value)
+            self._weights[name] = self._onnx.numpy_helper.from_array(value, name)
+        return name
+
+    def _ints(self, *values: int) -> str:
+        return self._weight(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def _float(self, value: float) -> str:
+        return self._weight(f"float_{value!r}", np.array(value, np.float32))
+
+    def _embed(self, model: TransformerLM) -> str:
+        """Token and position vectors, added: [C*Q, D]."""
+        tokens = self._op("Reshape", "tokens", self._ints(-1))
+        positions = self._op("Reshape", "positions", self._ints(-1))
+        table = _numpy(model.embedding.weight)
+        if self._ranges is None:
+            x = self._op("Gather", self._weight("embedding", table), tokens, axis=0)
+        else:
+            codes, scales = _quantise_columns(table.T)
+            rows = self._op("Gather", self._weight("embedding.int8", codes.T), tokens, axis=0)
+            scale = self._weight("embedding.scale", scales[:, None])
+            scale = self._op("Gather", scale, tokens, axis=0)
+            x = self._op("Mul", self._op("Cast", rows, to=1), scale)
+        if model.embedding.projection is not None:
+            x = self._matmul("embedding.projection", x, _numpy(model.embedding.projection))
+        where = self._weight("positions.weight", _numpy(model.positions))
+        return self._op("Add", x, self._op("Gather", where, positions, axis=0))
+
+    def _tree_mask(self) -> str:
+        """0 where a query may attend to a key, else far below 0: [C, 1, Q, S]."""
+        flat = self._op("Reshape", "last", self._ints(-1))
+        zero, one = (self._weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
+        size = self._op("Squeeze", self._op("Shape", flat), self._ints(0))
+        query = self._op("Range", zero, size, one)
+        query = self._op("Reshape", query, self._op("Shape", "last"))
+        query = self._op("Unsqueeze", query, self._ints(2))  # [C, Q, 1]
+        key = self._op("Unsqueeze", "keys", self._ints(1))  # [C, 1, S]
+        last = self._op("Unsqueeze", self._op("Gather", flat, "keys", axis=0), self._ints(1))
+        before = self._op("LessOrEqual", key, query)
+        below = self._op("LessOrEqual", query, last)
+        allowed = self._op("And", before, below)
+        allowed = self._op("And", allowed, self._op("LessOrEqual", zero, key))
+        allowed = self._op("Unsqueeze", allowed, self._ints(1))
+        return self._op("Where", allowed, self._float(0.0), self._float(_MASKED))
+
+    def _norm(self, name: str, norm: torch.nn.LayerNorm, x: str) -> str:
+        weight = self._weight(f"{name}.weight", _numpy(norm.weight))
+        bias = self._weight(f"{name}.bias", _numpy(norm.bias))
+        return self._op("LayerNormalization", x, weight, bias, epsilon=norm.eps, axis=-1)
+
+    def _block(self, name: str, block: Block, x: str, mask: str) -> str:
+        attended = self._attention(name, block, x, mask)
+        x = self._op("Add", x, attended)
+        if block.ffn.up.out_features == 0:
+            return self._op("Add", x, self._bias(f"{name}.ffn.down", block.ffn.down))
+        inner = self._norm(f"{name}.norm_ffn", block.norm_ffn, x)
+        inner = self._linear(f"{name}.ffn.up", block.ffn.up, inner)
+        inner = self._op("Gelu", inner, approximate="tanh")
+        return self._op("Add", x, self._linear(f"{name}.ffn.down", block.ffn.down, inner))
+
+    def _attention(self, name: str, block: Block, x: str, mask: str) -> str:
+        attn = block.attn
+        if attn.heads == 0:
+            return self._bias(f"{name}.attn.o", attn.o)
+        inner = self._norm(f"{name}.norm_attn", block.norm_attn, x)
+        query, key, value = (
+            self._linear(f"{name}.attn.{part}", getattr(attn, part), inner) for part in "qkv"
+        )
+        query = self._heads(query, "tokens", attn)  # [C, Q, H, K]
+        key, value = (
+            self._heads(self._op("Gather", part, "keys", axis=0), "keys", attn)
+            for part in (key, value)
+        )  # [C, S, H, K]
+        query = self._op("Mul", query, self._float(float(attn.head_dim) ** -0.5))
+        query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
+        key = self._op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
+        key = self._op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
+        value = self._op("Transpose", value, perm=[0, 2, 1, 3])
+        logits = self._op("Add", self._op("MatMul", query, key), mask)  # [C, H, Q, S]
+        context = self._op("MatMul", self._op("Softmax", logits, axis=-1), value)
+        context = self._op("Transpose", context, perm=[0, 2, 1, 3])
+        context = self._op("Reshape", context, self._ints(-1, attn.heads * attn.head_dim))
+        return self._linear(f"{name}.attn.o", attn.o, context)
+
+    def _heads(self, x: str, places: str, attn: Attention) -> str:
+        """``x`` with a row for each of ``places``, as [.., .., H, K]."""
+        shape = self._op("Shape", places)
+        shape = self._op("Concat", shape, self._ints(attn.heads, attn.head_dim), axis=0)
+        return self._op("Reshape", x, shape)
+
+    def _bias(self, name: str, linear: AnyLinear) -> str:
+        return self._weight(f"{name}.bias", _numpy(linear.bias))
+
+    def _linear(self, name: str, linear: AnyLinear, x: str) -> str:
+        bias = _numpy(linear.bias)
+        if isinstance(linear, DenseLinear):
+            return self._matmul(name, x, _numpy(linear.weight).T, bias)
+        if linear.rank == 0:
+            zero = self._op("ReduceSum", x, self._ints(-1), keepdims=1)
+            zero = self._op("Mul", zero, self._float(0.0))
+            return self._op("Add", zero, self._bias(name, linear))
+        inner = self._matmul(f"{name}.B", x, _numpy(linear.B).T)
+        if isinstance(linear, LowRankLinear):
+            return self._matmul(f"{name}.A", inner, _numpy(linear.A).T, bias)
+        rest = self._matmul(f"{name}.C", inner, _numpy(linear.C).T)
+        every = self._op("Concat", inner, rest, axis=-1)  # [rows, out]
+        order = self._weight(f"{name}.order", linear.order.cpu().numpy())
+        every = self._op("Gather", every, order, axis=-1)
+        return self._op("Add", every, self._bias(name, linear))
+
+    def _matmul(
+        self, name: str, x: str, matrix: Floats, bias: Optional[Floats] = None, tap: str = ""
+    ) -> str:
+        """x [rows, in] times ``matrix`` [in, out], plus ``bias`` [out]."""
+        key = self._inputs.setdefault(x, tap or name)
+        added = [] if bias is None else [self._weight(f"{name}.bias", bias)]
+        if self._ranges is None:
+            weight = self._weight(f"{name}.weight", matrix)
+            if added:
+                return self._op("Gemm", x, weight, *added)
+            return self._op("MatMul", x, weight)
+        rounded, scale, zero = self._rounded(x, self._ranges[key])
+        codes, scales = _quantise_columns(matrix)
+        code_of_zero = ""
+        if not self._signed:
+            codes = (codes.astype(np.int16) + 128).astype(np.uint8)
+            code_of_zero = self._weight("code_of_zero", np.array(128, np.uint8))
+        return self._op(
+            "MatMulIntegerToFloat",
+            rounded,
+            self._weight(f"{name}.int8", codes),
+            scale,
+            self._weight(f"{name}.scale", scales),
+            zero,
+            code_of_zero,
+            *added,
+            domain=ORT_DOMAIN,
+        )
+
+    def _rounded(self, x: str, span: Range) -> tuple[str, str, str]:
+        """``x`` in 8 bits, its scale and its zero point; once for all matrices that use it."""
+        if x not in self._quantised:
+            scale = self._weight(f"{x}.scale", np.array(span.scale, np.float32))
+            zero = self._weight(f"{x}.zero", np.array(span.zero_point, np.uint8))
+            self._quantised[x] = (self._op("QuantizeLinear", x, scale, zero), scale, zero)
+        return self._quantised[x]
+
+    def _output_layer(self, model: TransformerLM, hidden: str) -> str:
+        """The wanted log-probabilities; the vocabulary is taken a chunk at a time."""
+        if model.embedding.projection is not None:
+            matrix = _numpy(model.embedding.projection).T
+            hidden = self._matmul("output.projection", hidden, matrix)
+        table = _numpy(model.embedding.weight).T  # [D, V]
+        size = table.shape[1]
+        if size <= self._chunk:
+            logits = self._matmul("output", hidden, table)  # [N, V]
+            log_probs = self._op("LogSoftmax", logits, axis=-1)
+            return self._op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
+        normalisers, wanted = [], []
+        for start in range(0, size, self._chunk):
+            part = table[:, start : start + self._chunk]
+            logits = self._matmul(f"output.{start}", hidden, part, tap="output")
+            normalisers.append(self._normaliser(logits))
+            wanted.append(self._wanted(logits, start, part.shape[1]))
+        every = self._op("Concat", *normalisers, axis=1)  # [N, chunks]
+        normaliser = self._op("ReduceLogSumExp", every, self._ints(1), keepdims=0)  # [N]
+        normaliser = self._op("Gather", normaliser, "sources", axis=0)
+        return self._op("Sub", self._op("Sum", *wanted), normaliser, name=OUTPUT)
+
+    def _normaliser(self, logits: str) -> str:
+        """ln sum exp of each row, [N, 1]: what LogSoftmax takes from the first column.
+
+        ONNX Runtime's ReduceLogSumExp is 4 to 8 times as slow at 4,000 to 8,000 columns.
+        """
+        after = self._op("LogSoftmax", logits, axis=-1)
+        first = (self._op("Gather", part, self._ints(0), axis=1) for part in (logits, after))
+        return self._op("Sub", *first)
+
+    def _pairs(self, columns: str) -> str:
+        source = self._op("Unsqueeze", "sources", self._ints(1))
+        return self._op("Concat", source, self._op("Unsqueeze", columns, self._ints(1)), axis=1)
+
+    def _wanted(self, logits: str, start: int, size: int) -> str:
+        """The logits of the targets in this chunk, 0 for the others: [P]."""
+        low, high = (
+            self._weight(f"int_{i}", np.array(i, np.int64)) for i in (start, start + size - 1)
+        )
+        inside = self._op("Clip", "targets", low, high)
+        found = self._op("GatherND", logits, self._pairs(self._op("Sub", inside, low)))
+        here = self._op("Equal", inside, "targets")
+        return self._op("Where", here, found, self._float(0.0))
+
+
+def _numpy(value: torch.Tensor) -> Floats:
+    array: Floats = value.detach().cpu().float().numpy()
+    return array
+
+
+def _quantise_columns(matrix: Floats) -> tuple[NDArray[Any], Floats]:
+    """Codes -127..127 and one scale a column: matrix ~ codes * scales. A zero column stays zero.
+
+    The codes of rows 2i and 2i + 1 with the same sign add up to 128 at most: see
+    onnx_saturation.py. That makes the steps of a trained matrix about 1.3 times as wide, not twice,
+    since the largest weights of a column seldom stand side by side.
+    """
+    rows, columns = matrix.shape
+    pairs = np.zeros((rows + rows % 2, columns), np.float32)
+    pairs[:rows] = matrix
+    pairs = pairs.reshape(-1, 2, columns)
+    up, down = np.maximum(pairs, 0).sum(axis=1), np.minimum(pairs, 0).sum(axis=1)
+    scales = np.maximum(up, -down).max(axis=0, initial=0.0) / 127
+    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+    return np.round(matrix / scales).astype(np.int8), scales
+
+
+def quantised_names(model: onnx.ModelProto) -> Sequence[str]:
+    """Names of the matrices of ``model`` that are stored in 8 bits."""
+    return [w.name.removesuffix(".int8") for w in model.graph.initializer if ".int8" in w.name]

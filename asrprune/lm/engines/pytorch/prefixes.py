@@ -1,0 +1,224 @@
+"""Prefixes of a Transformer with kept keys and values, in bounded memory.
+
+A prefix is the node of its last token in a tree of tokens. Asking for words behind a prefix runs
+the nodes that were never run: the prefix's own last token and the inner tokens of the words. Their
+keys, values and output features stay in a store with a fixed number of slots. When it is full,
+nodes that the batch at hand does not need give up their slots, and are run again if they are asked
+for later: memory is bounded, and what is computed does not depend on the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore, Row
+from asrprune.lm.engines.table import EngineOptions, cpu_threads
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.prefixes import SENTENCE_END
+from asrprune.lm.scoring.words import WordEncoder
+
+
+@dataclass(frozen=True)
+class PrefixOptions:
+    """``cache_bytes``: most memory for keys, values and features. ``token_budget``: most new nodes
+    in one forward pass; ``row_width``: most of them of one utterance."""
+
+    cache_bytes: int = 256 * 2**20
+    token_budget: int = 1024
+    row_width: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("cache_bytes", "token_budget", "row_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
+
+
+class CachedPrefixes:
+    """A PrefixLM of a Transformer.
+
+    A prefix with more tokens than the model has positions cannot be made: words that would lead
+    to one have -inf. ``tokens`` counts nodes run, those run again included; ``again`` the latter.
+    Raises ValueError when ``cache_bytes`` cannot hold one path of the longest length.
+    """
+
+    def __init__(
+        self,
+        model: TransformerLM,
+        encode: WordEncoder,
+        dtype: torch.dtype = torch.float32,
+        engine: EngineOptions | None = None,
+        options: PrefixOptions | None = None,
+        name: str = "transformer",
+        bos: int = 1,
+        eos: int = 2,
+    ) -> None:
+        self._options = options or PrefixOptions()
+        self._encode = encode
+        self._threads = (engine or EngineOptions()).threads
+        self._limit = model.shape.max_positions - 1
+        self._store = KeyValueStore(model, dtype, engine, self._options.cache_bytes)
+        if self._store.slots <= self._limit:
+            needed = self._store.slot_bytes * (self._limit + 1)
+            raise ValueError(
+                f"cache_bytes is {self._options.cache_bytes}; expected at least {needed}, "
+                f"one path of {self._limit + 1} tokens"
+            )
+        self._name = name
+        self._bos, self._eos = bos, eos
+        self._nodes: dict[int, _Node] = {}
+        self._made = 0
+        self.tokens = 0
+        self.again = 0
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def root(self, group: int) -> int:
+        return self._add(_Node(self._bos, -1, 0, group))
+
+    def child(self, prefix: int, word: str) -> int:
+        for token in self._encode(word):
+            prefix = self._follow(prefix, token)
+        return prefix
+
+    def score(self, pairs: Sequence[tuple[int, str]]) -> NDArray[np.float64]:
+        self._encode.learn(word for _, word in pairs if word != SENTENCE_END)
+        result = np.zeros(len(pairs))
+        wanted: dict[int, dict[int, list[int]]] = {}  # node -> token -> pairs
+        for number, (prefix, word) in enumerate(pairs):
+            ids = (self._eos,) if word == SENTENCE_END else self._encode(word)
+            if word != SENTENCE_END and self._nodes[prefix].depth + len(ids) > self._limit:
+                result[number] = -np.inf
+                continue
+            for place, token in enumerate(ids):
+                wanted.setdefault(prefix, {}).setdefault(token, []).append(number)
+                if place < len(ids) - 1:
+                    prefix = self._follow(prefix, token)
+        with cpu_threads(self._threads):
+            for piece in self._pieces(sorted(wanted)):
+                self._run(piece)
+                self._collect(piece, wanted, result)
+        return result
+
+    def keep(self, prefixes: Iterable[int]) -> None:
+        kept: set[int] = set()
+        for prefix in prefixes:
+            while prefix >= 0 and prefix not in kept:
+                kept.add(prefix)
+                prefix = self._nodes[prefix].parent
+        for number, node in self._nodes.items():
+            if number not in kept:
+                self._store.release(number)
+                if node.parent in kept:
+                    del self._nodes[node.parent].children[node.token]
+        self._nodes = {number: self._nodes[number] for number in sorted(kept)}
+
+    def _add(self, node: _Node) -> int:
+        self._made += 1
+        self._nodes[self._made] = node
+        return self._made
+
+    def _follow(self, number: int, token: int) -> int:
+        node = self._nodes[number]
+        if token not in node.children:
+            node.children[token] = self._add(_Node(token, number, node.depth + 1, node.group))
+        return node.children[token]
+
+    def _path(self, number: int) -> list[int]:
+        """The node and its ancestors, root first."""
+        path = []
+        while number >= 0:
+            path.append(number)
+            number = self._nodes[number].parent
+        return path[::-1]
+
+    def _pieces(self, wanted: Sequence[int]) -> Iterator[_Piece]:
+        """``wanted`` nodes (ascending: parents first) in parts that fit the store and a batch."""
+        piece = _Piece()
+        for number in wanted:
+            path = self._path(number)
+            if piece.wanted and not self._fits(piece, path):
+                yield piece
+                piece = _Piece()
+            piece.wanted.append(number)
+            new = [one for one in path if one not in piece.closure]
+            piece.closure.update(new)
+            piece.todo.update(one for one in new if one not in self._store)
+            row = self._nodes[number].group
+            todo = sum(one not in self._store for one in new)
+            piece.widths[row] = piece.widths.get(row, 0) + todo
+        if piece.wanted:
+            yield piece
+
+    def _fits(self, piece: _Piece, path: Sequence[int]) -> bool:
+        new = [one for one in path if one not in piece.closure]
+        todo = sum(one not in self._store for one in new)
+        row = piece.widths.get(self._nodes[path[0]].group, 0)
+        return (
+            len(piece.closure) + len(new) <= self._store.slots
+            and len(piece.todo) + todo <= self._options.token_budget
+            and row + todo <= self._options.row_width
+        )
+
+    def _run(self, piece: _Piece) -> None:
+        """Compute what the piece needs and the store does not have."""
+        todo = sorted(piece.todo)
+        if not todo:
+            return
+        self._store.make_room(len(todo), piece.closure)
+        groups: dict[int, Row] = {}
+        for number in sorted(piece.closure):
+            row = groups.setdefault(self._nodes[number].group, Row([], [], [], [], []))
+            if number in piece.todo:
+                node = self._nodes[number]
+                row.nodes.append(number)
+                row.tokens.append(node.token)
+                row.depths.append(node.depth)
+                row.paths.append(self._path(number))
+                self.again += node.ran
+                node.ran = True
+            else:
+                row.past.append(number)
+        self.tokens += len(todo)
+        self._store.compute([row for row in groups.values() if row.nodes])
+
+    def _collect(
+        self,
+        piece: _Piece,
+        wanted: dict[int, dict[int, list[int]]],
+        result: NDArray[np.float64],
+    ) -> None:
+        triples = [
+            (node, token, pairs) for node in piece.wanted for token, pairs in wanted[node].items()
+        ]
+        values = self._store.log_probs([one[0] for one in triples], [one[1] for one in triples])
+        for (_, _, pairs), value in zip(triples, values.tolist()):
+            for pair in pairs:
+                result[pair] += value
+
+
+class _Node:
+    """A token behind its parent's path; ``ran``: it has been computed at some time."""
+
+    __slots__ = ("children", "depth", "group", "parent", "ran", "token")
+
+    def __init__(self, token: int, parent: int, depth: int, group: int) -> None:
+        self.token, self.parent, self.depth, self.group = token, parent, depth, group
+        self.children: dict[int, int] = {}
+        self.ran = False
+
+
+class _Piece:
+    """Nodes that are asked for, all that they need (``closure``), and what of it is to be run."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+        self.closure: set[int] = set()
+        self.todo: set[int] = set()
+        self.widths: dict[int, int] = {}

@@ -1,0 +1,171 @@
+"""A model on disk: a folder with ``config.json``, ``model.safetensors`` and the tokeniser.
+
+It rebuilds without flags. A matrix with many zeros is stored as a bit mask and its non-zero
+values, whenever that is smaller; reading it back gives the same numbers bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
+_MASK, _VALUES = ".sparse_mask", ".sparse_values"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model with what its folder says about it.
+
+    ``provenance`` tells how the model came to be (command, commit, seed, versions, parent);
+    ``history`` lists its pruning steps, oldest first.
+    """
+
+    model: TransformerLM
+    tokenizer_path: Path
+    tokenizer_sha256: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, Any], ...] = ()
+    path: Optional[Path] = None
+
+    def size_bytes(self) -> int:
+        """Bytes of the saved weights file; 0 for a model that is not on disk."""
+        return 0 if self.path is None else (self.path / WEIGHTS).stat().st_size
+
+
+def save_checkpoint(
+    out: PathLike,
+    model: TransformerLM,
+    tokenizer: PathLike,
+    provenance: Mapping[str, Any],
+    history: tuple[Mapping[str, Any], ...] = (),
+) -> Path:
+    """Write the folder ``out``, whole or not at all, and return its path."""
+    with write_folder(out) as folder:
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        save_file(_pack(state), folder / WEIGHTS)
+        write_json(
+            folder / CONFIG,
+            {
+                "format": "asrprune-lm",
+                "version": FORMAT_VERSION,
+                "architecture": "gpt2",
+                "shape": model.shape.to_dict(),
+                "parameters": count_parameters(model),
+                "nonzero_parameters": count_nonzero(model),
+                "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+                "tokenizer_sha256": sha256(folder / TOKENIZER),
+                "provenance": dict(provenance),
+                "history": [dict(step) for step in history],
+            },
+        )
+    return Path(out)
+
+
+def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
+    """The model in folder ``path``, in evaluation mode on ``device``.
+
+    Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
+    shape, or a tokeniser that is not the one that the model was trained with.
+    """
+    folder = Path(path)
+    if not (folder / CONFIG).is_file():
+        found = "no config.json" if folder.is_dir() else "no such folder"
+        raise InputError(folder, None, found, "a checkpoint folder of asrprune")
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get("format") != "asrprune-lm":
+        raise InputError(folder / CONFIG, None, "not a checkpoint", '"format": "asrprune-lm"')
+    if config.get("version") != FORMAT_VERSION:
+        found = f"version {config.get('version')}"
+        raise InputError(folder / CONFIG, None, found, f"version {FORMAT_VERSION}")
+    try:
+        shape = ModelShape.from_dict(config["shape"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise InputError(folder / CONFIG, None, f"bad shape ({problem!r})", "a shape") from None
+    digest = sha256(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else "no file"
+    if digest != config["tokenizer_sha256"]:
+        found = f"tokenizer hash {digest[:12]}"
+        raise InputError(
+            folder / TOKENIZER, None, found, f"{config['tokenizer_sha256'][:12]}, as in training"
+        )
+    model = TransformerLM(shape)
+    _load_weights(model, folder / WEIGHTS)
+    return Checkpoint(
+        model=model.to(device).eval(),
+        tokenizer_path=folder / TOKENIZER,
+        tokenizer_sha256=digest,
+        provenance=config["provenance"],
+        history=tuple(config["history"]),
+        path=folder,
+    )
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether ``path`` is a folder that holds a checkpoint's config."""
+    return os.path.isfile(os.path.join(path, CONFIG))
+
+
+def _load_weights(model: TransformerLM, path: Path) -> None:
+    try:
+        state = _unpack(load_file(path))
+        model.load_state_dict(state)
+    except FileNotFoundError:
+        raise InputError(path, None, "no such file", "the model's weights") from None
+    except (SafetensorError, RuntimeError, KeyError) as problem:
+        found = f"weights that do not load ({problem})"
+        raise InputError(path, None, found, "tensors of the shape in config.json") from None
+
+
+def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as stored: those with enough zeros become a bit mask and their other values.
+
+    The zero test is on bits, so that -0.0 survives.
+    """
+    packed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        value = value.contiguous()
+        size = value.element_size()
+        bits = value.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[size]).flatten()
+        kept = bits != 0
+        if value.numel() // 8 + int(kept.sum()) * size < 0.95 * value.numel() * size:
+            mask = torch.from_numpy(np.packbits(kept.numpy()))
+            packed[name + _MASK] = mask
+            packed[name + _VALUES] = value.flatten()[kept]
+            packed[name + ".sparse_shape"] = torch.tensor(value.shape, dtype=torch.int64)
+        else:
+            packed[name] = value.clone()
+    return packed
+
+
+def _unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name, value in packed.items():
+        if name.endswith(_MASK):
+            base = name.removesuffix(_MASK)
+            shape = packed[base + ".sparse_shape"].tolist()
+            values = packed[base + _VALUES]
+            count = int(np.prod(shape))
+            kept = torch.from_numpy(np.unpackbits(value.numpy(), count=count)).bool()
+            whole = torch.zeros(count, dtype=values.dtype)
+            whole[kept] = values
+            state[base] = whole.view(shape)
+        elif not name.endswith((_VALUES, ".sparse_shape")):
+            state[name] = value
+    return state

@@ -1,0 +1,212 @@
+"""The optimisation loop that training from scratch and fine-tuning between pruning steps share."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import BatchStream
+from asrprune.lm.training.distributed import ProcessGroup
+from asrprune.lm.training.loss import LossFunction, next_token_loss
+from asrprune.lm.training.optimizers import Optimizer, OptimizerConfig, make_optimizer
+from asrprune.lm.training.precision import choose_precision
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training ends after ``max_steps`` steps or ``max_tokens`` predicted tokens, if that is first.
+
+    Tokens count over all processes, padding left out. Time is no budget: it would make results
+    depend on the machine.
+    """
+
+    max_steps: Optional[int] = None
+    max_tokens: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_tokens is None:
+            raise ValueError("neither max_steps nor max_tokens is given; expected one of them")
+        for name in ("max_steps", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; expected 0 or more")
+
+    def progress(self, steps: int, tokens: int) -> float:
+        """The part of the budget that is used, 1.0 or more when it is used up."""
+        parts = [
+            done / limit if limit else 1.0
+            for done, limit in ((steps, self.max_steps), (tokens, self.max_tokens))
+            if limit is not None
+        ]
+        return max(parts)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did; ``loss`` is the mean per predicted token, in nats.
+
+    ``step`` counts from 1, ``tokens`` those of this step over all processes. ``gradient_norm`` is
+    measured before clipping.
+    """
+
+    step: int
+    loss: float
+    tokens: int
+    gradient_norm: float
+    lr_factor: float
+
+
+class TrainingLoop:
+    """A model, its batches and its optimiser, advanced one step at a time.
+
+    ``accumulation`` batches make a step. Dropout noise is drawn from (``seed``, batch number): a
+    resumed run, or one with other numbers of processes and accumulated batches of the same
+    product, draws the same noise for the same batch.
+    """
+
+    def __init__(
+        self,
+        model: TransformerLM,
+        batches: BatchStream,
+        optimizer: OptimizerConfig,
+        budget: Budget,
+        accumulation: int = 1,
+        precision: str = "fp32",
+        seed: int = 1,
+        loss: LossFunction = next_token_loss,
+        group: Optional[ProcessGroup] = None,
+    ) -> None:
+        if accumulation < 1:
+            raise ValueError(f"accumulation is {accumulation}; expected 1 or more")
+        self.model = model
+        self.batches = batches
+        self.budget = budget
+        self.steps = 0
+        self.tokens = 0
+        self._config = optimizer
+        self._optimizer: Optimizer = make_optimizer(model, optimizer)
+        self._accumulation = accumulation
+        self._seed = seed
+        self._loss = loss
+        self._device = next(model.parameters()).device
+        self._group = ProcessGroup(device=self._device) if group is None else group
+        self.precision = choose_precision(precision, self._device)
+
+    @property
+    def progress(self) -> float:
+        """The part of the budget that is used."""
+        return self.budget.progress(self.steps, self.tokens)
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is used up."""
+        return self.progress >= 1.0
+
+    def step(self) -> Step:
+        """Make one step. The model is left in training mode.
+
+        Raises ValueError when the loss or the gradient is not finite.
+        """
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        factor = self._config.lr_factor(self.steps, self.progress)
+        loss_sum, n_targets = self._add_up_gradients()
+        norm = self._finish_gradients(n_targets)
+        if not (math.isfinite(loss_sum) and math.isfinite(norm)):
+            raise ValueError(
+                f"loss {loss_sum / n_targets:g} and gradient norm {norm:g} in step "
+                f"{self.steps + 1}; expected finite numbers: lower optimizer.lr or muon_lr"
+            )
+        self._optimizer.step(factor)
+        self.steps += 1
+        self.tokens += n_targets
+        return Step(self.steps, loss_sum / n_targets, n_targets, norm, factor)
+
+    def _add_up_gradients(self) -> tuple[float, int]:
+        """Gradients of the summed loss over all batches and processes; the sum and its tokens."""
+        loss_sum, n_targets = 0.0, 0
+        for _ in range(self._accumulation):
+            batch = self.batches.next_batch()
+            n_targets += batch.n_targets
+            _seed_noise(self._seed, batch.number)
+            with self._autocast():
+                loss = self._loss(self.model, batch.to(self._device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss_sum += float(loss.detach())
+        self._group.add_gradients(self.model.parameters())
+        all_loss, all_targets = self._group.add(loss_sum, n_targets)
+        return all_loss, int(all_targets)
+
+    def _finish_gradients(self, n_targets: int) -> float:
+        """Turn the sum's gradients into the mean's and clip them; the norm before clipping."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        for gradient in gradients:
+            gradient.div_(n_targets)
+        limit = self._config.clip if self._config.clip > 0 else math.inf
+        return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def state(self) -> dict[str, Any]:
+        """All that a resume needs: model, optimiser, position. Tensors are not copied."""
+        return {
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "batches": self.batches.state(),
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where the loop that gave ``state`` stood; made with the same arguments."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.batches.load_state(state["batches"])
+        self.steps, self.tokens = state["steps"], state["tokens"]
+
+
+def fine_tune(
+    model: TransformerLM,
+    batches: BatchStream,
+    optimizer: OptimizerConfig,
+    budget: Budget,
+    *,
+    accumulation: int = 1,
+    precision: str = "fp32",
+    seed: int = 1,
+    loss: LossFunction = next_token_loss,
+    group: Optional[ProcessGroup] = None,
+    after_step: Optional[Callable[[Step], None]] = None,
+) -> TrainingLoop:
+    """Train ``model`` in place until the budget is used up, and return the finished loop.
+
+    The optimiser starts afresh with its own warm-up and decay; ``batches`` go on from where they
+    stand, so that a following call sees new data and ``batches.state()`` tells where. ``loss`` may
+    hold a teacher. ``after_step`` is called after each update, to keep masks on, log or save. The
+    model is returned in evaluation mode.
+    """
+    loop = TrainingLoop(
+        model, batches, optimizer, budget, accumulation, precision, seed, loss, group
+    )
+    while not loop.done:
+        made = loop.step()
+        if after_step is not None:
+            after_step(made)
+    model.eval()
+    return loop
+
+
+def _seed_noise(seed: int, batch_number: int) -> None:
+    entropy = np.random.SeedSequence([seed, batch_number])
+    torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))

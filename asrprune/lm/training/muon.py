@@ -1,0 +1,101 @@
+"""Muon: gradient descent in which every matrix's update is made orthogonal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from asrprune.lm.training.precision import choose_precision
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients a, b, c of a step ``X <- a X + (b S + c S^2) X``, ``S = X X^T``."""
+STEPS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """``W <- (1 - lr wd) W - lr 0.2 sqrt(max(out, in)) O``, O the orthogonalised momentum.
+
+    The momentum is Nesterov's of an exponential mean of the gradients. The factor makes the size
+    of an update per weight that of AdamW's, whatever the matrix's shape, so that rates carry over
+    when pruning changes shapes. ``precision`` is that of the orthogonalisation: bf16 where the
+    hardware multiplies it, fp32 elsewhere. torch.optim.Muon, which this equals in bf16, has bf16
+    only, and a CPU that must emulate it takes 60 times as long for it. Matrices of one shape are
+    orthogonalised together.
+
+    Source: Jordan et al., Muon (2024); the factor is from Liu et al., arXiv:2502.16982, 2.2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        precision: str = "auto",
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self._precision = precision
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim != 2:
+                    raise ValueError(f"a parameter of shape {list(parameter.shape)}; expected 2-D")
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
+        """Update the matrices that have a gradient; the closure's loss if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for matrices in self._by_shape(group["params"]):
+                updates = torch.stack([self._momentum(one, group) for one in matrices])
+                rows, columns = matrices[0].shape
+                size = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+                for matrix, update in zip(matrices, self._orthogonal(updates)):
+                    matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    matrix.add_(update, alpha=-size)
+        return loss
+
+    @staticmethod
+    def _by_shape(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+        groups: dict[tuple[Any, ...], list[nn.Parameter]] = {}
+        for one in parameters:
+            if one.grad is not None:
+                groups.setdefault((*one.shape, one.device), []).append(one)
+        return list(groups.values())
+
+    def _momentum(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        gradient = parameter.grad
+        assert gradient is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        mean: Tensor = state["momentum_buffer"]
+        mean.lerp_(gradient, 1.0 - group["momentum"])
+        return gradient.lerp(mean, group["momentum"])
+
+    def _orthogonal(self, updates: Tensor) -> Tensor:
+        precision = choose_precision(self._precision, updates.device)
+        return orthogonalised(
+            updates.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        ).to(updates.dtype)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Every matrix [n, out, in] with its singular values brought near 1 (to about 0.7..1.2).
+
+    Computed in the format of ``matrices``. A matrix of zeros stays one.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]  # no singular value above 1
+    for _ in range(STEPS):
+        gram = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.transpose(1, 2) if tall else x

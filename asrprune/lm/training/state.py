@@ -1,0 +1,122 @@
+"""The folder ``OUT.training`` beside a training run's ``OUT``: what a killed run goes on from.
+
+``OUT`` itself appears only when training has ended, whole, so its presence means that it is done.
+The folder holds ``run.json`` (what makes the run what it is), ``state.pt`` (model, optimiser,
+position), ``best/`` (the best checkpoint so far), ``train.jsonl`` (the log, a JSON object a line)
+and ``tensorboard/``. After the end ``state.pt`` and ``best/`` are gone, and ``last/`` holds the
+last step's model if another one was better.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from asrprune.core.config import first_difference
+from asrprune.files import (
+    PathLike,
+    read_json,
+    read_lines,
+    write_binary,
+    write_json,
+    write_text,
+)
+from asrprune.lm.model.checkpoint import CONFIG, is_checkpoint
+
+RUN, STATE, LOG, BEST, LAST = "run.json", "state.pt", "train.jsonl", "best", "last"
+
+log = logging.getLogger(__name__)
+
+
+class TrainingFolder:
+    """``OUT.training`` of one run. ``identity`` (plain JSON) tells one run from another."""
+
+    def __init__(self, out: PathLike, identity: Mapping[str, Any]) -> None:
+        self.out = Path(out)
+        self.path = self.out.with_name(self.out.name + ".training")
+        self.identity = identity
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint so far."""
+        return self.path / BEST
+
+    @property
+    def last(self) -> Path:
+        """The last step's checkpoint of a finished run."""
+        return self.path / LAST
+
+    def is_finished(self) -> bool:
+        """Whether ``OUT`` is the result of this very run.
+
+        Raises ValueError when ``OUT`` holds something else: it is never replaced.
+        """
+        if not self.out.exists():
+            return False
+        if is_checkpoint(self.out):
+            made_by = read_json(self.out / CONFIG)["provenance"].get("training", {})
+            self._refuse_change(self.out, made_by.get("run", {}))
+            return True
+        raise ValueError(f"{self.out} exists and is no checkpoint; choose another --out")
+
+    def load(self) -> Optional[dict[str, Any]]:
+        """The saved state of this run, None if there is none yet.
+
+        Raises ValueError when the folder belongs to a run with another configuration or data.
+        """
+        if (self.path / RUN).is_file():
+            self._refuse_change(self.path, read_json(self.path / RUN))
+        if not (self.path / STATE).is_file():
+            return None
+        state: dict[str, Any] = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
+        return state
+
+    def start(self, step: int) -> None:
+        """Note the run's identity, and cut the log back to ``step`` (0: a fresh log)."""
+        write_json(self.path / RUN, self.identity)
+        lines = []
+        if step > 0 and (self.path / LOG).is_file():
+            lines = [line for _, line in read_lines(self.path / LOG) if line.endswith("}")]
+        with write_text(self.path / LOG) as stream:
+            stream.writelines(f"{line}\n" for line in lines if json.loads(line)["step"] <= step)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the saved state."""
+        with write_binary(self.path / STATE) as stream:
+            torch.save(dict(state), stream)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the log."""
+        with open(self.path / LOG, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    def finish(self) -> None:
+        """Remove what only a resume needs."""
+        (self.path / STATE).unlink(missing_ok=True)
+        shutil.rmtree(self.best, ignore_errors=True)
+
+    def _refuse_change(self, where: Path, other: Mapping[str, Any]) -> None:
+        if not other:
+            raise ValueError(f"{where} holds a model of another run; choose another --out")
+        key = first_difference(self.identity, other)
+        if not key:
+            return
+        raise ValueError(
+            f"{where} belongs to another run: {key} is {_at(other, key)} there, "
+            f"{_at(self.identity, key)} now; remove it or choose another --out"
+        )
+
+
+def _at(values: Mapping[str, Any], key: str) -> str:
+    value: Any = values
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return "not given"
+        value = value[part]
+    return json.dumps(value)

@@ -1,0 +1,380 @@
+"""Training a Transformer LM: from a corpus and a configuration to a checkpoint folder.
+
+A run is a function of (data, configuration, initial checkpoint): it stops after a number of steps
+or tokens, never after a time. Killed and started again with the same command it goes on from its
+last saved state, and on the same machine ends with the same model.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from asrprune.core.config import to_json
+from asrprune.errors import InputError, MissingPackage
+from asrprune.files import PathLike, sha256
+from asrprune.lm.model.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM, count_parameters
+from asrprune.lm.perplexity import stream_nll
+from asrprune.lm.training.batches import BatchStream, usable_sentences
+from asrprune.lm.training.distributed import ProcessGroup
+from asrprune.lm.training.loop import Budget, Step, TrainingLoop
+from asrprune.lm.training.optimizers import OptimizerConfig
+from asrprune.lm.training.precision import PRECISIONS
+from asrprune.lm.training.state import TrainingFolder
+from asrprune.provenance import provenance
+from asrprune.text.corpus import Corpus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size of a new model; ``ffn`` null means 4 * d_model.
+
+    Sentences of ``max_positions`` tokens or more are skipped in training (counted and logged).
+    """
+
+    d_model: int = 256
+    n_layers: int = 4
+    n_heads: int = 4
+    ffn: Optional[int] = None
+    max_positions: int = 256
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A run. ``tokens_per_batch`` counts padding; a step takes ``accumulation`` batches from every
+    process. Without ``max_steps`` and ``max_tokens`` the budget is one pass over the data.
+
+    The model is validated every ``valid_steps`` steps and at the end, the state is saved every
+    ``save_steps`` steps, a line is logged every ``log_steps`` steps.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tokens_per_batch: int = 4096
+    accumulation: int = 1
+    max_steps: Optional[int] = None
+    max_tokens: Optional[int] = None
+    precision: str = "auto"
+    seed: int = 1
+    valid_steps: int = 250
+    save_steps: int = 250
+    log_steps: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("tokens_per_batch", "accumulation", "valid_steps", "save_steps", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("max_steps", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2^32")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+
+
+class Validation:
+    """The validation set, and the best model on it so far (by nats per token)."""
+
+    def __init__(self, data: Corpus, max_positions: int, group: ProcessGroup) -> None:
+        self.best_step = 0
+        self.best_nats = math.inf
+        self._group = group
+        self._stream = data.stream("valid")
+        kept = usable_sentences(self._stream, max_positions)
+        if len(kept) == 0:
+            raise InputError(data.path, None, "no valid sentence that fits", "a longer model")
+        self._mine = kept[group.rank :: group.world]
+        whole = len(kept) == self._stream.n_sentences
+        counts = data.data["sets"]["valid"]
+        self._n_words = counts["words"] + counts["sentences"] if whole else None
+
+    def measure(self, model: TransformerLM, step: int) -> dict[str, Any]:
+        """A record for the log; ``best`` tells whether this is the best so far.
+
+        The perplexity per word (``</s>`` counted) is left out if sentences had to be skipped.
+        """
+        nll = stream_nll(model, self._stream, self._mine)
+        n_tokens = int((self._stream.lengths[self._mine] + 1).sum(dtype=np.int64))
+        total, tokens = self._group.add(float(nll.sum()), n_tokens)
+        if not math.isfinite(total):
+            raise ValueError(f"validation loss is {total} in step {step}; lower the learning rate")
+        record = {"step": step, "valid_ppl_token": math.exp(total / tokens)}
+        if self._n_words is not None:
+            record["valid_ppl_word"] = math.exp(total / self._n_words)
+        record["best"] = total / tokens < self.best_nats
+        if record["best"]:
+            self.best_step, self.best_nats = step, total / tokens
+        return record
+
+
+def train(
+    data: Corpus,
+    config: TrainingConfig,
+    out: PathLike,
+    init: Optional[Checkpoint] = None,
+    group: Optional[ProcessGroup] = None,
+    command_line: Sequence[str] = (),
+    tensorboard: bool = False,
+) -> Path:
+    """Train, write the best model on the validation set to ``out``, and return that path.
+
+    Without a validation set the last model is written. ``init`` starts from another model, whose
+    shape it keeps. State and log are kept in ``OUT.training`` (``lm/training/state.py``). A finished
+    run is left as it is.
+
+    Raises ValueError when ``out`` or its state belongs to a run with another configuration, when
+    the loss stops being finite, or for impossible sizes; InputError for bad data.
+    """
+    group = ProcessGroup() if group is None else group
+    folder = TrainingFolder(out, _identity(data, config, init))
+    if folder.is_finished():
+        log.info("%s: finished already, nothing to do", out)
+        return folder.out
+    model = _make_model(data, config, init).to(group.device)
+    loop = _make_loop(model, data, config, group)
+    validation = None
+    if data.has("valid"):
+        validation = Validation(data, model.shape.max_positions, group)
+    run = _Run(loop, validation, folder, config, data, group, command_line, tensorboard)
+    run.resume()
+    with run.progress_bar() as bar:
+        while not loop.done:
+            run.after(loop.step())
+            bar(loop)
+    return run.finish()
+
+
+class _Run:
+    """What happens around the steps: log, validation, saved state."""
+
+    def __init__(
+        self,
+        loop: TrainingLoop,
+        validation: Optional[Validation],
+        folder: TrainingFolder,
+        config: TrainingConfig,
+        data: Corpus,
+        group: ProcessGroup,
+        command_line: Sequence[str],
+        tensorboard: bool,
+    ) -> None:
+        self._loop = loop
+        self._validation = validation
+        self._folder = folder
+        self._config = config
+        self._data = data
+        self._group = group
+        self._command_line = command_line
+        self._writer = None
+        if tensorboard and group.is_first:
+            self._writer = _summary_writer(folder.path / "tensorboard")
+        self._started = self._window_started = time.monotonic()
+        self._window = [0.0, 0.0]  # summed loss and tokens since the last log line
+
+    def resume(self) -> None:
+        """Go on from the saved state, if there is one."""
+        state = self._folder.load()
+        if state is not None:
+            self._loop.load_state(state["loop"])
+            self._window = list(state["window"])
+            if self._validation is not None:
+                self._validation.best_step = state["best_step"]
+                self._validation.best_nats = state["best_nats"]
+        self._group.wait()
+        if not self._group.is_first:
+            return
+        self._folder.start(self._loop.steps)
+        log.info(
+            "%d parameters, %s; %s step %d; log and state in %s",
+            count_parameters(self._loop.model),
+            self._loop.precision,
+            "starting at" if state is None else "resuming after",
+            self._loop.steps,
+            self._folder.path,
+        )
+
+    def after(self, step: Step) -> None:
+        """Log, validate and save after one step, each when it is due."""
+        config, last = self._config, self._loop.done
+        self._window[0] += step.loss * step.tokens
+        self._window[1] += step.tokens
+        if step.step % config.log_steps == 0 or last:
+            self._log_window(step)
+        if self._validation is not None and (step.step % config.valid_steps == 0 or last):
+            record = self._validation.measure(self._loop.model, step.step)
+            self._record(record)
+            if record["best"] and self._group.is_first:
+                self._save_model(self._folder.best)
+        if (step.step % config.save_steps == 0 or last) and self._group.is_first:
+            self._save_state()
+
+    def finish(self) -> Path:
+        """Write ``OUT`` and clean up."""
+        if self._group.is_first:
+            model, best_step = self._loop.model, self._loop.steps
+            if self._validation is not None and self._validation.best_step != self._loop.steps:
+                self._save_model(self._folder.last)
+                best_step = self._validation.best_step
+                model = load_checkpoint(self._folder.best).model
+            self._save_model(self._folder.out, model, best_step)
+            self._folder.finish()
+            if self._writer is not None:
+                self._writer.close()
+            log.info("wrote %s (step %d of %d)", self._folder.out, best_step, self._loop.steps)
+        self._group.wait()
+        return self._folder.out
+
+    @contextmanager
+    def progress_bar(self) -> Iterator[Any]:
+        """A function that shows how far the loop is; on a terminal only."""
+        from tqdm import tqdm
+
+        quiet = None if self._group.is_first else True
+        with tqdm(
+            total=100.0, unit="%", disable=quiet, bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
+        ) as bar:
+
+            def show(loop: TrainingLoop) -> None:
+                bar.update(min(100.0, 100.0 * loop.progress) - bar.n)
+
+            show(self._loop)
+            yield show
+
+    def _log_window(self, step: Step) -> None:
+        now = time.monotonic()
+        loss, tokens = self._window[0] / self._window[1], self._window[1]
+        self._record(
+            {
+                "step": step.step,
+                "tokens": self._loop.tokens,
+                "loss": loss,
+                "lr_factor": step.lr_factor,
+                "gradient_norm": step.gradient_norm,
+                "tokens_per_s": tokens / max(now - self._window_started, 1e-9),
+                "wall_s": now - self._started,
+            }
+        )
+        self._window, self._window_started = [0.0, 0.0], now
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if not self._group.is_first:
+            return
+        self._folder.append(record)
+        shown = {key: f"{value:.5g}" for key, value in record.items() if key != "step"}
+        log.info("step %d: %s", record["step"], ", ".join(f"{k} {v}" for k, v in shown.items()))
+        if self._writer is not None:
+            for key, value in record.items():
+                self._writer.add_scalar(key, value, record["step"])
+
+    def _save_state(self) -> None:
+        validation = self._validation
+        self._folder.save(
+            {
+                "loop": self._loop.state(),
+                "window": self._window,
+                "best_step": 0 if validation is None else validation.best_step,
+                "best_nats": math.inf if validation is None else validation.best_nats,
+            }
+        )
+
+    def _save_model(
+        self, path: Path, model: Optional[TransformerLM] = None, step: Optional[int] = None
+    ) -> None:
+        training = {
+            "run": dict(self._folder.identity),
+            "step": self._loop.steps if step is None else step,
+            "steps": self._loop.steps,
+            "tokens": self._loop.tokens,
+            "skipped_sentences": self._loop.batches.n_skipped,
+            "processes": self._group.world,
+            "precision": self._loop.precision,
+            "normaliser": self._data.normaliser,
+        }
+        if self._validation is not None:
+            training["valid_ppl_token"] = math.exp(self._validation.best_nats)
+        save_checkpoint(
+            path,
+            self._loop.model if model is None else model,
+            self._data.tokenizer_path,
+            provenance(self._command_line, seed=self._config.seed, training=training),
+        )
+
+
+def _identity(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> dict[str, Any]:
+    """What decides the resulting model."""
+    initial = None if init is None or init.path is None else sha256(init.path / WEIGHTS)
+    return {"config": to_json(config), "data": data.digest, "init": initial}
+
+
+def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> TransformerLM:
+    if init is None:
+        size = config.model
+        torch.manual_seed(config.seed)
+        return TransformerLM(
+            ModelShape.uniform(
+                data.vocab_size,
+                size.d_model,
+                size.n_layers,
+                size.n_heads,
+                size.ffn,
+                size.max_positions,
+                size.dropout,
+            )
+        )
+    if config.model != ModelConfig():
+        raise ValueError("an initial checkpoint has its own shape; expected no model.* settings")
+    if init.tokenizer_sha256 != data.data["tokenizer_sha256"]:
+        raise InputError(
+            data.tokenizer_path, None, "another tokenizer than the initial model's", "the same"
+        )
+    return init.model
+
+
+def _make_loop(
+    model: TransformerLM, data: Corpus, config: TrainingConfig, group: ProcessGroup
+) -> TrainingLoop:
+    batches = BatchStream(
+        data.stream("train"),
+        config.tokens_per_batch,
+        config.seed,
+        model.shape.max_positions,
+        group.rank,
+        group.world,
+    )
+    max_tokens = config.max_tokens
+    if config.max_steps is None and max_tokens is None:
+        max_tokens = batches.epoch_targets
+    return TrainingLoop(
+        model,
+        batches,
+        config.optimizer,
+        Budget(config.max_steps, max_tokens),
+        config.accumulation,
+        config.precision,
+        config.seed,
+        group=group,
+    )
+
+
+def _summary_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingPackage("tensorboard", "tensorboard") from None
+    return SummaryWriter(str(folder))

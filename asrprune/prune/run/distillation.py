@@ -1,0 +1,69 @@
+"""Distillation: the pruned model learns its dense parent's whole distribution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import IGNORED, Batch
+from asrprune.lm.training.loss import LossFunction
+
+LOGITS_AT_ONCE = 1 << 24
+"""Logits of each model that exist at one time; beyond it a chunk's are made again for its
+gradient, so that memory does not grow with the batch."""
+
+
+def distilling(teacher: TransformerLM, temperature: float, weight: float) -> LossFunction:
+    """A loss: the sum over scored positions of ``(1 - w) CE + w t^2 KL(teacher || student)``.
+
+    w = ``weight``, t = ``temperature``. CE is the next-token cross-entropy in nats, KL that
+    between both models' distributions softened by t.
+
+    Source: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: the factor t^2 keeps the
+    gradients' size independent of t.
+
+    Raises ValueError for a temperature that is not positive or a weight outside 0..1.
+    """
+    if not temperature > 0.0:
+        raise ValueError(f"temperature is {temperature}; expected > 0")
+    if not 0.0 <= weight <= 1.0:
+        raise ValueError(f"distillation weight is {weight}; expected 0..1")
+
+    def loss(student: TransformerLM, batch: Batch) -> Tensor:
+        scored = batch.targets != IGNORED
+        wanted = batch.targets[scored]  # [N]
+        with torch.no_grad():
+            guide = teacher(batch.tokens)[0][scored]  # [N, D of the teacher]
+        hidden = student(batch.tokens)[0][scored]  # [N, D]
+
+        def part(inner: Tensor, start: int) -> Tensor:
+            stop = start + len(inner)
+            logits = student.logits(inner).float()  # [n, V]
+            with torch.no_grad():
+                softened = teacher.logits(guide[start:stop]).float() / temperature
+            divergence = functional.kl_div(
+                functional.log_softmax(logits / temperature, -1),
+                functional.log_softmax(softened, -1),
+                reduction="sum",
+                log_target=True,
+            )
+            data_loss = functional.cross_entropy(logits, wanted[start:stop], reduction="sum")
+            return (1.0 - weight) * data_loss + weight * temperature**2 * divergence
+
+        rows = max(1, LOGITS_AT_ONCE // student.embedding.weight.shape[0])
+        remake = len(wanted) > rows and torch.is_grad_enabled()
+        total: Tensor = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(wanted), rows):
+            inner = hidden[start : start + rows]
+            if remake:
+                total = total + checkpoint(
+                    part, inner, start, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                total = total + part(inner, start)
+        return total
+
+    return loss

@@ -1,0 +1,190 @@
+"""What a pruning run made: models of many sizes, each with what was asked and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_json, write_json
+from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.layers import DenseLinear, PivotedLinear
+from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.prune.methods.method import matrix_key, stored_parameters
+
+FAMILY = "family.json"
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One matrix: parameters of the dense ancestor and now (zeros do not count), and its form."""
+
+    matrix: str
+    reference: int
+    kept: int
+    form: str
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction removed; 0 for a matrix that never had a parameter."""
+        return 1.0 - self.kept / self.reference if self.reference else 0.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One saved model. ``asked`` and ``measured``: fraction of prunable parameters removed.
+
+    ``measured``, ``parameters``, ``nonzero_parameters`` and ``bytes`` come from the saved file.
+    ``faster`` is whether matrices became smaller; otherwise there are only zeros in them.
+    Perplexities are per token of the valid set, None without one. ``tokens``, ``steps`` and
+    ``wall_s`` were spent on fine-tuning from the parent to here, along the whole run.
+    """
+
+    asked: float
+    measured: float
+    folder: str
+    parameters: int
+    nonzero_parameters: int
+    bytes: int
+    faster: bool
+    perplexity_pruned: Optional[float]
+    perplexity: Optional[float]
+    tokens: int
+    steps: int
+    wall_s: float
+    matrices: tuple[MatrixRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """All sizes of a run, smallest sparsity first, with the parent's figures beside them."""
+
+    plan: Mapping[str, Any]
+    parent: Mapping[str, Any]
+    members: tuple[Member, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_member(self, member: Member) -> Family:
+        """The family with the member added, in the place of one of the same asked sparsity."""
+        others = [old for old in self.members if old.asked != member.asked]
+        members = tuple(sorted([*others, member], key=lambda one: one.asked))
+        return Family(self.plan, self.parent, members, self.provenance)
+
+
+def write_family(folder: PathLike, family: Family) -> None:
+    """Write ``family.json`` into the folder."""
+    write_json(Path(folder) / FAMILY, {"format": "asrprune-family", "version": 1, **asdict(family)})
+
+
+def read_family(folder: PathLike) -> Family:
+    """The family in ``folder``. Raises InputError when there is none or it is damaged."""
+    path = Path(folder) / FAMILY
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != "asrprune-family":
+        raise InputError(path, None, "not a family", '"format": "asrprune-family"')
+    try:
+        members = tuple(
+            Member(**{**one, "matrices": tuple(MatrixRow(**row) for row in one["matrices"])})
+            for one in value["members"]
+        )
+        return Family(value["plan"], value["parent"], members, value["provenance"])
+    except (KeyError, TypeError) as problem:
+        raise InputError(path, None, f"a bad entry ({problem!r})", "a family") from None
+
+
+def folder_name(sparsity: float) -> str:
+    """The name of a member's folder.
+
+    >>> folder_name(0.3), folder_name(0.975)
+    ('sparsity-0.30', 'sparsity-0.975')
+    """
+    short = f"{sparsity:.2f}"
+    return f"sparsity-{short if float(short) == sparsity else repr(sparsity)}"
+
+
+def matrix_rows(
+    model: TransformerLM, reference: Mapping[str, int], masked: bool
+) -> tuple[MatrixRow, ...]:
+    """What is left of every matrix of ``reference`` (matrix key -> parameters before).
+
+    Stored parameters count; in a ``masked`` model only those that are not zero.
+    """
+    rows = []
+    for index, name, linear in model.linears():
+        key = matrix_key(index, name)
+        if key not in reference:
+            continue
+        kept = stored_parameters(linear)
+        if isinstance(linear, DenseLinear):
+            form = f"{linear.out_features} x {linear.in_features}"
+            if masked:
+                kept = int(linear.weight.count_nonzero())
+                form += ", sparse"
+        else:
+            form = f"{linear.out_features} x {linear.rank} x {linear.in_features}"
+            form += ", pivoted" * isinstance(linear, PivotedLinear)
+        rows.append(MatrixRow(key, reference[key], kept, form))
+    return tuple(rows)
+
+
+def measured(rows: Sequence[MatrixRow]) -> float:
+    """Fraction of the reference's parameters that is gone, over all rows."""
+    reference = sum(row.reference for row in rows)
+    return 1.0 - sum(row.kept for row in rows) / reference if reference else 0.0
+
+
+def measure_member(folder: PathLike, reference: Mapping[str, int], masked: bool) -> dict[str, Any]:
+    """Sizes of a saved model, from its file: the measured fields of Member."""
+    saved = load_checkpoint(folder)
+    rows = matrix_rows(saved.model, reference, masked)
+    return {
+        "measured": measured(rows),
+        "parameters": count_parameters(saved.model),
+        "nonzero_parameters": count_nonzero(saved.model),
+        "bytes": saved.size_bytes(),
+        "matrices": rows,
+    }
+
+
+def matrix_table(member: Member) -> str:
+    """A text table of what was removed from each matrix, the total last."""
+    lines = [f"{'matrix':<14} {'before':>9} {'after':>9} {'removed':>8}  form"]
+    for row in member.matrices:
+        lines.append(
+            f"{row.matrix:<14} {row.reference:>9} {row.kept:>9} {row.sparsity:>7.1%}  {row.form}"
+        )
+    before = sum(row.reference for row in member.matrices)
+    after = sum(row.kept for row in member.matrices)
+    lines.append(
+        f"{'all':<14} {before:>9} {after:>9} {member.measured:>7.1%}  asked {member.asked:.1%}"
+    )
+    return "\n".join(lines)
+
+
+def family_table(family: Family) -> str:
+    """A text table with one line per size, the parent first."""
+    lines = ["sparsity measured   params  nonzero       MB     ppl  tokens  speed"]
+    parent = family.parent
+    lines.append(
+        f"{'parent':>8} {'':>8} {_millions(parent['parameters'])} "
+        f"{_millions(parent['nonzero_parameters'])} {parent['bytes'] / 1e6:>8.2f} "
+        f"{_number(parent['perplexity'])} {'':>7}"
+    )
+    for member in family.members:
+        speed = "smaller matrices" if member.faster else "sparse, not faster"
+        lines.append(
+            f"{member.asked:>8.3f} {member.measured:>8.3f} {_millions(member.parameters)} "
+            f"{_millions(member.nonzero_parameters)} {member.bytes / 1e6:>8.2f} "
+            f"{_number(member.perplexity)} {member.tokens:>7}  {speed}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:>7.3f}M"
+
+
+def _number(value: Optional[float]) -> str:
+    return f"{'-':>7}" if value is None else f"{value:>7.2f}"

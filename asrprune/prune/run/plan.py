@@ -1,0 +1,162 @@
+"""What a pruning run is to do: a frozen plan that is also a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asrprune.core.tables import lookup
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_json
+from asrprune.lm.training.optimizers import OptimizerConfig
+from asrprune.lm.training.precision import PRECISIONS
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.methods import METHODS, Options
+from asrprune.prune.methods.repair import REPAIRS
+from asrprune.prune.run.schedules import SCHEDULES
+from asrprune.prune.surgery.factorisation import FACTORISATIONS
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
+    loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
+    divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
+    rate warms up over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its
+    schedule.
+    ``precision``: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
+    """
+
+    batch_tokens: int = 4096
+    distill: bool = True
+    temperature: float = 1.0
+    distill_weight: float = 0.5
+    precision: str = "auto"
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(lr=1e-3, muon_lr=5e-3, warmup_steps=50)
+    )
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens is {self.batch_tokens}; expected >= 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if not self.temperature > 0.0:
+            raise ValueError(f"temperature is {self.temperature}; expected > 0")
+        if not 0.0 <= self.distill_weight <= 1.0:
+            raise ValueError(f"distill_weight is {self.distill_weight}; expected 0..1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``plan = criterion x method x schedule x recovery x target sizes``.
+
+    ``sparsities``: fractions of prunable parameters removed, one saved model each. Prunable are
+    the weights of the blocks' matrices (``options.matrices``); biases, norms, positions and the
+    embedding are not. ``steps``: pruning steps of a schedule from the parent to the last size.
+
+    ``fine_tune_tokens`` is the budget of one run down to the smallest size: one-shot spends it on
+    each size (each a run of its own); the other schedules reach all sizes in one run and spend it
+    once, the share ``hold`` of it at the saved sizes and the rest evenly over all steps. Of the
+    former each size gets ``growth`` times what the next larger one got: small models need more.
+    ``statistics_tokens`` are read for the criterion at every step, and do not count.
+    """
+
+    criterion: str = "kfac"
+    method: str = "structured"
+    schedule: str = "cubic"
+    sparsities: tuple[float, ...] = (0.5,)
+    steps: int = 8
+    fine_tune_tokens: int = 0
+    hold: float = 0.5
+    growth: float = 1.0
+    statistics_tokens: int = 50_000
+    seed: int = 1
+    options: Options = field(default_factory=Options)
+    recovery: Recovery = field(default_factory=Recovery)
+
+    def __post_init__(self) -> None:
+        lookup(CRITERIA, self.criterion, "criterion")
+        lookup(METHODS, self.method, "method")
+        lookup(SCHEDULES, self.schedule, "schedule")
+        if METHODS[self.method].fresh and self.schedule != "one-shot":
+            raise ValueError(
+                f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
+                "with random weights at every pruning step"
+            )
+        lookup(REPAIRS, self.options.repair, "repair")
+        if self.options.repair != "none" and not METHODS[self.method].masks:
+            raise ValueError(
+                f"options.repair is {self.options.repair}; expected none, as method {self.method} "
+                "makes no zeros"
+            )
+        lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
+        if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
+            raise ValueError(f"sparsities {list(self.sparsities)}; expected one or more, distinct")
+        for sparsity in self.sparsities:
+            if not 0.0 <= sparsity <= 1.0:
+                raise ValueError(f"sparsity is {sparsity}; expected 0 <= sparsity <= 1")
+        for name, least in (("steps", 1), ("fine_tune_tokens", 0), ("statistics_tokens", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected >= {least}")
+        if not 0.0 <= self.hold <= 1.0:
+            raise ValueError(f"hold is {self.hold}; expected 0..1")
+        if not 0.0 < self.growth <= 100.0:
+            raise ValueError(f"growth is {self.growth}; expected > 0 and at most 100")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; ``plan_from_dict`` is the inverse."""
+        value = dataclasses.asdict(self)
+        value["sparsities"] = list(self.sparsities)
+        value["options"]["matrices"] = list(self.options.matrices)
+        return value
+
+
+def plan_from_dict(value: Mapping[str, Any], default: Plan) -> Plan:
+    """``default`` with what ``value`` states; nested objects need to state only what differs.
+
+    Raises ValueError for an unknown key or a value of the wrong type or range.
+    """
+    plan: Plan = _replaced(default, value, "plan")
+    return plan
+
+
+def read_plan(path: PathLike, default: Plan) -> Plan:
+    """The plan in a JSON file. Raises InputError naming the file for anything wrong in it."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(path, None, f"a {type(value).__name__}", "an object with a plan's keys")
+    try:
+        return plan_from_dict(value, default)
+    except ValueError as problem:
+        found, _, expected = str(problem).partition(";")
+        raise InputError(path, None, found, expected.strip() or "a plan") from None
+
+
+def _replaced(instance: Any, value: Mapping[str, Any], where: str) -> Any:
+    known = {item.name: getattr(instance, item.name) for item in dataclasses.fields(instance)}
+    changes: dict[str, Any] = {}
+    for key, new in value.items():
+        old = lookup(known, key, f"key of {where}")
+        if dataclasses.is_dataclass(old):
+            if not isinstance(new, Mapping):
+                raise ValueError(f"{where}: {key} is {new!r}; expected an object")
+            changes[key] = _replaced(old, new, key)
+        else:
+            changes[key] = _typed(new, old, f"{where}: {key}")
+    return dataclasses.replace(instance, **changes)
+
+
+def _typed(new: Any, old: Any, where: str) -> Any:
+    """``new`` as the type of ``old``; whole numbers pass for fractions, nothing else converts."""
+    if isinstance(old, tuple):
+        if not isinstance(new, (list, tuple)) or not new:
+            raise ValueError(f"{where} is {new!r}; expected a list")
+        return tuple(_typed(item, old[0], where) for item in new)
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    if type(new) is not type(old):
+        raise ValueError(f"{where} is {new!r}; expected a {type(old).__name__}")
+    return new

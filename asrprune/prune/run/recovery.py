@@ -1,0 +1,159 @@
+"""Recovery: fine-tuning after pruning, and the perplexity that judges it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+from torch import Tensor
+
+from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.perplexity import stream_nll
+from asrprune.lm.training.batches import BatchStream, usable_sentences
+from asrprune.lm.training.loop import Budget, Step, fine_tune
+from asrprune.lm.training.loss import LossFunction, next_token_loss
+from asrprune.prune.methods.method import Masks, matrix_key
+from asrprune.prune.methods.unstructured import apply_masks
+from asrprune.prune.run.distillation import distilling
+from asrprune.prune.run.plan import Recovery
+from asrprune.text.corpus import TokenStream
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What fine-tuning used: predicted tokens, optimiser steps, seconds. Adds up."""
+
+    tokens: int = 0
+    steps: int = 0
+    wall_s: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.tokens + other.tokens, self.steps + other.steps, self.wall_s + other.wall_s
+        )
+
+
+@dataclass(frozen=True)
+class Movement:
+    """The mean of ``-w g`` per token of a parameter in fine-tuning, and its weights after it."""
+
+    mean: Tensor
+    weight: Tensor
+
+
+def recover(
+    model: TransformerLM,
+    batches: BatchStream,
+    tokens: int,
+    recovery: Recovery,
+    masks: Masks,
+    teacher: Optional[TransformerLM] = None,
+    seed: int = 1,
+    movement: Optional[dict[str, Movement]] = None,
+) -> Spent:
+    """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
+
+    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix.
+    The learning rate warms up and decays within this call; the model is left in evaluation mode.
+    Raises ValueError when the loss is not finite.
+    """
+    from tqdm import tqdm
+
+    if tokens <= 0:
+        return Spent()
+    started = time.monotonic()
+    steps = math.ceil(tokens / recovery.batch_tokens)
+    warmup = min(recovery.optimizer.warmup_steps, steps // 10)
+    loss: LossFunction = next_token_loss
+    if teacher is not None:
+        loss = distilling(teacher, recovery.temperature, recovery.distill_weight)
+    sums: dict[str, Tensor] = {}
+    watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
+    with _held_gradients(model, masks), watch, tqdm(total=tokens, unit="tok", disable=None) as bar:
+
+        def after_step(step: Step) -> None:
+            apply_masks(model, masks)  # optimisers with momentum move what has no gradient
+            bar.update(step.tokens)
+
+        done = fine_tune(
+            model,
+            batches,
+            replace(recovery.optimizer, warmup_steps=warmup),
+            Budget(max_tokens=tokens),
+            precision=recovery.precision,
+            seed=seed,
+            loss=loss,
+            after_step=after_step,
+        )
+    model.zero_grad(set_to_none=True)
+    if movement is not None:
+        for name, parameter in _matrix_parameters(model).items():
+            if name in sums:
+                movement[name] = Movement(sums[name] / done.tokens, parameter.detach().clone())
+    return Spent(done.tokens, done.steps, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _held_gradients(model: TransformerLM, masks: Masks) -> Iterator[None]:
+    """Gradients of what is masked are zero, so that neither clipping nor Muon sees them."""
+    handles = []
+    for index, name, linear in model.linears():
+        mask = masks.get(matrix_key(index, name))
+        if isinstance(linear, DenseLinear) and mask is not None:
+            handles.append(linear.weight.register_hook(mask.mul))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _added_movement(model: TransformerLM, sums: dict[str, Tensor]) -> Iterator[None]:
+    """Adds ``-w dL/dw`` of every backward pass to ``sums``, L the loss summed over tokens."""
+
+    def adding(name: str, parameter: Tensor) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            product = parameter.detach() * gradient
+            sums[name] = -product if name not in sums else sums[name].sub_(product)
+
+        return add
+
+    handles = [
+        parameter.register_hook(adding(name, parameter))  # type: ignore[no-untyped-call]
+        for name, parameter in _matrix_parameters(model).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _matrix_parameters(model: TransformerLM) -> dict[str, Tensor]:
+    """The parameters of all matrices of the blocks but biases, by ``Gate.place``."""
+    return {
+        f"{matrix_key(index, name)}.{part}": parameter
+        for index, name, linear in model.linears()
+        for part, parameter in linear.named_parameters()
+        if part != "bias"
+    }
+
+
+def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens: int) -> float:
+    """``exp`` of the mean -ln P per token, ``</s>`` counted, over all sentences that fit.
+
+    nan for a stream without such sentences. The sum is kept in float64.
+    """
+    indices = usable_sentences(stream, model.positions.shape[0])
+    count = int(stream.lengths[indices].sum()) + len(indices)
+    if not count:
+        return math.nan
+    total = stream_nll(model, stream, indices, batch_tokens).sum()
+    return float(np.exp(total / count))

@@ -1,0 +1,82 @@
+"""A criterion with its data: the scores that methods ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import Batch, BatchStream
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.gates import Gate
+from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.recovery import Movement
+from asrprune.prune.statistics import MatrixStatistics, collect
+from asrprune.text.corpus import TokenStream
+
+
+@dataclass(frozen=True)
+class PruningData:
+    """Token streams of the text that the LM was trained on; ``valid`` is for perplexities."""
+
+    train: TokenStream
+    valid: Optional[TokenStream] = None
+
+
+class DataScorer:
+    """A criterion with its data: what methods ask (the Scorer protocol)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: PruningData,
+        step: int,
+        movement: Optional[Mapping[str, Movement]] = None,
+    ) -> None:
+        self._plan = plan
+        self._data = data
+        self._step = step
+        self._movement = {} if movement is None else movement
+
+    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
+        """Scores [tile rows, tile columns] of every gate; the same call gives the same scores."""
+        criterion = CRITERIA[self._plan.criterion]
+        found = self.statistics(model, gates, criterion.needs)
+        if "movement" in criterion.needs:
+            for gate, one in zip(gates, found):
+                past = self._movement.get(gate.place)
+                if past is not None and torch.equal(past.weight, gate.matrix):
+                    one.movement = past.mean
+        generator = torch.Generator().manual_seed(self._plan.seed)
+        with torch.no_grad():
+            scores = [criterion.score(*pair, generator) for pair in zip(gates, found)]
+        return _raised(scores, gates) if criterion.signed else scores
+
+    def statistics(
+        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
+    ) -> list[MatrixStatistics]:
+        """Statistics over the plan's statistics tokens, of other sentences at every step."""
+        limit = self._plan.statistics_tokens
+        return collect(model, gates, self.batches(model), needs, limit)
+
+    def batches(self, model: TransformerLM) -> Iterator[Batch]:
+        """Training sentences that fit the model, drawn for this step, on its device: one epoch."""
+        positions = model.positions.shape[0]
+        budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
+        seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches
+        stream = BatchStream(self._data.train, budget, seed, positions)
+        while stream.epoch == 0:
+            yield stream.next_batch().to(model.positions.device)
+
+
+def _raised(scores: Sequence[Tensor], gates: Sequence[Gate]) -> list[Tensor]:
+    """The scores plus one constant per parameter saved, such that the lowest one is 0."""
+    lowest = [score.min() / gate.cost for score, gate in zip(scores, gates) if score.numel()]
+    if not lowest:
+        return list(scores)
+    floor = min(lowest)
+    return [(score - floor * gate.cost).clamp(min=0.0) for score, gate in zip(scores, gates)]

@@ -1,0 +1,78 @@
+"""Where a run stands between two pruning steps, on disk: what a killed run goes on from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from asrprune.files import PathLike, read_json, write_folder, write_json
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.methods.method import Masks
+from asrprune.prune.run.recovery import Movement, Spent
+
+STATE = "state"
+"""Folder in the output folder, gone when the run is done."""
+
+
+@dataclass
+class RunState:
+    """A run between two pruning steps."""
+
+    model: TransformerLM
+    masks: Masks
+    history: list[Mapping[str, Any]]
+    steps_done: int = 0
+    spent: Spent = field(default_factory=Spent)
+    batches: Mapping[str, int] = field(default_factory=dict)
+    movement: dict[str, Movement] = field(default_factory=dict)
+
+
+def save_state(out: Path, run: int, state: RunState, tokenizer: PathLike) -> None:
+    """Write the state of run number ``run`` of a family, whole or not at all."""
+    with write_folder(out / STATE) as folder:
+        save_checkpoint(folder / "model", state.model, tokenizer, {}, tuple(state.history))
+        torch.save(state.masks, folder / "masks.pt")
+        movement = {name: (one.mean, one.weight) for name, one in state.movement.items()}
+        torch.save(movement, folder / "movement.pt")
+        write_json(
+            folder / "state.json",
+            {
+                "run": run,
+                "steps_done": state.steps_done,
+                "spent": vars(state.spent),
+                "batches": dict(state.batches),
+            },
+        )
+
+
+def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
+    """The saved state of run number ``run``; None when there is none of it."""
+    folder = out / STATE
+    if not folder.is_dir():
+        return None
+    value = read_json(folder / "state.json")
+    if value["run"] != run:
+        return None
+    saved = load_checkpoint(folder / "model", str(device))
+    masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
+    movement = torch.load(folder / "movement.pt", map_location=device, weights_only=True)
+    return RunState(
+        saved.model,
+        masks,
+        list(saved.history),
+        value["steps_done"],
+        Spent(**value["spent"]),
+        value["batches"],
+        {name: Movement(*pair) for name, pair in movement.items()},
+    )
+
+
+def drop_state(out: Path) -> None:
+    """Remove the state of a run that is done."""
+    shutil.rmtree(out / STATE, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""The tied embedding as a product of two factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from asrprune.lm.model.layers import TiedEmbedding
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import IGNORED, Batch
+from asrprune.prune.statistics import MatrixStatistics
+from asrprune.prune.surgery.factorisation import activation_aware, balance
+
+
+def factor_embedding(
+    model: TransformerLM, rank: int, batches: Iterable[Batch], max_tokens: int
+) -> TiedEmbedding:
+    """The embedding [V, D] as ``[V, rank] x [rank, D]``, for input and output alike.
+
+    Least squares over the logits that the data asks for: of all products of this rank it loses
+    least of ``sum_v p(v) E (h . d_v)^2``, where d_v is the change of token v's vector, h the
+    final hidden state and p(v) the share of v among the tokens, each counted once more than seen.
+    Both are measured on the first ``max_tokens`` tokens (whole batches) of ``batches``.
+
+    Raises ValueError when that saves nothing or ``batches`` holds no token.
+    """
+    whole = model.embedding.weight.detach()
+    stored = whole.numel()
+    if model.embedding.projection is not None:
+        stored += model.embedding.projection.numel()
+        whole = whole @ model.embedding.projection.detach()
+    vocab_size, width = whole.shape
+    if not 1 <= rank * (vocab_size + width) < stored:
+        most = (stored - 1) // (vocab_size + width)
+        raise ValueError(f"embedding_rank is {rank}; expected 1 <= embedding_rank <= {most}")
+    gram, counts = _measured(model, batches, max_tokens)
+    root = (counts + 1.0).div(counts.sum() + vocab_size).sqrt()[:, None]  # [V, 1]
+    vectors, projection = activation_aware(whole.double() * root, MatrixStatistics(gram=gram))
+    factors = balance((vectors / root)[:, :rank], projection[:rank])
+    made = TiedEmbedding(vocab_size, width, rank).to(whole.device)
+    assert made.projection is not None
+    with torch.no_grad():
+        made.weight.copy_(factors[0])
+        made.projection.copy_(factors[1])
+    return made
+
+
+def _measured(
+    model: TransformerLM, batches: Iterable[Batch], max_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Second moment of the final hidden state [D, D], and how often each token occurred [V]."""
+    width, vocab_size = model.positions.shape[1], model.embedding.weight.shape[0]
+    gram = torch.zeros(width, width, dtype=torch.float64, device=model.positions.device)
+    counts = torch.zeros(vocab_size, dtype=torch.float64, device=model.positions.device)
+    training = model.training
+    model.eval()
+    seen = 0
+    for batch in batches:
+        scored = batch.targets != IGNORED
+        with torch.no_grad():
+            hidden = model(batch.tokens)[0][scored].double()  # [N, D]
+        gram += hidden.T @ hidden
+        counts += torch.bincount(batch.targets[scored], minlength=vocab_size)
+        seen += len(hidden)
+        if seen >= max_tokens:
+            break
+    model.train(training)
+    if not seen:
+        raise ValueError("no token to measure the embedding on; expected at least one")
+    return gram / seen, counts

@@ -1,0 +1,113 @@
+"""Measuring the speed of LM scoring: warm-up, alternated repeats, medians."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Optional, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.core.hypothesis import NBest
+from asrprune.core.timing import Timing
+from asrprune.errors import InputError
+from asrprune.files import PathLike
+from asrprune.lm.engines.pytorch.padded import PaddedScorer
+from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.scoring.sentences import ScoringStats, TransformerScorer, UnscorableError
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """``warmup`` runs are not counted; ``repeats`` are, and their median is reported."""
+
+    repeats: int = 5
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1 or self.warmup < 0:
+            raise ValueError(f"repeats {self.repeats}, warmup {self.warmup}; expected >= 1, >= 0")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """``runs_s``: wall seconds of each counted run; ``timing``: their median with the audio and
+    tokens of one run; ``scores``: one array [H] a list, of the last run."""
+
+    name: str
+    runs_s: tuple[float, ...]
+    timing: Timing
+    scores: list[NDArray[np.float64]]
+
+
+def spread(lists: Sequence[NBest], limit: Optional[int]) -> list[NBest]:
+    """``limit`` lists at equal distances, in order; all of them when there are no more, or None.
+
+    Raises ValueError for a limit below 1.
+    """
+    if limit is None or limit >= len(lists):
+        return list(lists)
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; expected >= 1")
+    return [lists[index * len(lists) // limit] for index in range(limit)]
+
+
+def bench(
+    lists: Sequence[NBest],
+    systems: Mapping[str, LanguageModel],
+    options: BenchOptions,
+    path: PathLike = "n-best",
+) -> list[BenchResult]:
+    """The time of scoring all lists, tokenisation included, model loading excluded.
+
+    The systems take turns within every repeat, so that a slow spell of the machine meets them all.
+    ``path`` names the n-best file in errors. Raises InputError naming the utterance for a
+    hypothesis that cannot be scored: there is no time of what was left out.
+    """
+    texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
+    audio = [nbest.audio_s for nbest in lists]
+    audio_s: Optional[float] = None
+    if None not in audio:
+        audio_s = sum(value for value in audio if value is not None)
+    runs: dict[str, list[float]] = {name: [] for name in systems}
+    counts: dict[str, ScoringStats] = {}
+    scores: dict[str, list[NDArray[np.float64]]] = {}
+    for repeat in range(-options.warmup, options.repeats):
+        for name, lm in systems.items():
+            gc.collect()
+            before = _stats(lm)
+            start = time.perf_counter()
+            try:
+                scores[name] = lm.score_lists(texts)
+            except UnscorableError as problem:
+                number, index = problem.index
+                found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
+                raise InputError(path, None, found, "hypotheses that the LM can score") from None
+            wall_s = time.perf_counter() - start
+            after = _stats(lm)
+            counts[name] = ScoringStats(
+                tokens=after.tokens - before.tokens,
+                unique_tokens=after.unique_tokens - before.unique_tokens,
+            )
+            if repeat >= 0:
+                runs[name].append(wall_s)
+    return [
+        BenchResult(
+            name,
+            tuple(runs[name]),
+            Timing(median(runs[name]), audio_s, counts[name].tokens, counts[name].unique_tokens),
+            scores[name],
+        )
+        for name in systems
+    ]
+
+
+def _stats(lm: Union[LanguageModel, TransformerScorer, PaddedScorer]) -> ScoringStats:
+    """What the model has done so far; zeros for a model that does not count."""
+    if isinstance(lm, (TransformerScorer, PaddedScorer)):
+        return lm.stats
+    return ScoringStats()

@@ -1,0 +1,56 @@
+"""What a measurement was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.scoring.sentences import TransformerScorer
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, usable cores, memory and operating system of this machine."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_bytes": pages,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def describe_run(lm: LanguageModel, engine: str, threads: Optional[int]) -> dict[str, Any]:
+    """Engine, its own choices (``note``), device and CPU threads that ``lm`` was run with; n-gram
+    models have no engine."""
+    import torch
+
+    if not isinstance(lm, TransformerScorer):
+        return {"engine": None, "note": "", "device": "cpu", "threads": 1}
+    used = torch.get_num_threads() if threads is None else threads
+    return {
+        "engine": engine,
+        "note": lm.engine.note,
+        "device": lm.engine.device,
+        "threads": used,
+    }
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

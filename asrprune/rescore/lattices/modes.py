@@ -1,0 +1,85 @@
+"""The modes of lattice rescoring: from lattices to lattices with rescoring LMs on their arcs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
+from asrprune.rescore.lattices.beam_mode import BeamOptions, rescore_beam
+from asrprune.rescore.lattices.path_modes import (
+    CoverOptions,
+    ExactOptions,
+    NbestOptions,
+    rescore_cover,
+    rescore_exact,
+    rescore_nbest,
+)
+from asrprune.rescore.lattices.scored_lattice import ScoredLattice
+
+
+@dataclass(frozen=True)
+class LatticeMode:
+    """``run(lattices, lms, weights, options)`` with ``options`` of the class given; ``prefixes``:
+    it takes PrefixLM objects, else WordScorer objects."""
+
+    run: Callable[[Sequence[Lattice], Any, ScoreWeights, Any], list[ScoredLattice]]
+    options: type[Any]
+    prefixes: bool
+    description: str
+
+
+LATTICE_MODES: Mapping[str, LatticeMode] = {
+    "nbest": LatticeMode(
+        rescore_nbest, NbestOptions, False, "the best hypotheses, with exact LM scores"
+    ),
+    "cover": LatticeMode(
+        rescore_cover, CoverOptions, False, "hypotheses that cover all arcs; LM scores of arcs"
+    ),
+    "beam": LatticeMode(
+        rescore_beam, BeamOptions, True, "expansion by history, merged after n words"
+    ),
+    "exact": LatticeMode(
+        rescore_exact, ExactOptions, False, "all hypotheses of small lattices, else refused"
+    ),
+}
+"""name -> mode."""
+
+
+def rescore_lattices(
+    lattices: Iterable[Lattice],
+    mode: LatticeMode,
+    lms: Sequence[Any],
+    weights: ScoreWeights,
+    options: Any,
+    path: str = "lattices",
+    block: int = 16,
+) -> Iterator[ScoredLattice]:
+    """The rescored lattices in order, streaming; ``block`` of them share forward passes.
+
+    ``path`` names the lattices in errors. Raises InputError naming the utterance where the mode
+    cannot score a lattice, ValueError for another number of LMs than of LM weights.
+    """
+    if len(lms) != len(weights.lm):
+        raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
+    stream = iter(lattices)
+    while here := list(islice(stream, block)):
+        try:
+            results = mode.run(here, lms, weights, options)
+        except ValueError as problem:
+            found = _named(problem, here)
+            raise InputError(path, None, found, "lattices that can be rescored") from None
+        yield from results
+
+
+def _named(problem: ValueError, lattices: Sequence[Lattice]) -> str:
+    """The text of an error with the utterance, which an LM knows by its number only."""
+    from asrprune.lm.scoring.sentences import UnscorableError
+
+    if isinstance(problem, UnscorableError):
+        return f"utterance {lattices[problem.index[0]].utt}: {problem}"
+    return str(problem)

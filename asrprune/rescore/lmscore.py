@@ -1,0 +1,193 @@
+"""Scoring n-best lists with an LM, block by block, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from tqdm import tqdm
+
+from asrprune.core.hypothesis import NBest
+from asrprune.core.timing import Timing
+from asrprune.errors import InputError
+from asrprune.files import PathLike
+from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
+from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_line, write_scores
+
+BLOCK_HYPOTHESES = 5000
+"""A block, the unit of resuming, ends with the utterance that reaches so many hypotheses."""
+
+log = logging.getLogger(__name__)
+
+
+def score_nbest(
+    nbest_path: PathLike,
+    lists: Iterable[NBest],
+    lm: LanguageModel,
+    out: PathLike,
+    header: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    block_hypotheses: int = BLOCK_HYPOTHESES,
+) -> Timing:
+    """Write the scores file ``out`` and return the time that scoring took, loading apart.
+
+    Finished blocks are kept in ``OUT.partial``. A later call with equal ``settings`` (everything
+    that decides the scores: hashes of model and lists, engine, policy) takes them over, their time
+    included; other settings start anew. Raises InputError naming the utterance for a hypothesis
+    that cannot be scored, or a list that changed under the partial file.
+    """
+    partial = _Partial(Path(f"{os.fspath(out)}.partial"), settings)
+    for block in _blocks(_not_done(nbest_path, lists, partial), block_hypotheses):
+        partial.append(*_score_block(nbest_path, block, lm))
+    write_scores(out, header, partial.utterances())
+    partial.remove()
+    return partial.timing
+
+
+def check_nbest_file(path: PathLike) -> None:
+    """Raise before any slow work when ``path`` is no n-best file that can be read again.
+
+    Raises InputError for a bad first line or list, ValueError for standard input, which cannot be
+    hashed and read once more when a killed run goes on.
+    """
+    if os.fspath(path) == "-":
+        raise ValueError("n-best lists from standard input cannot be resumed; expected a file")
+    for _ in islice(read_nbest(path), 1):
+        pass
+
+
+def _score_block(
+    nbest_path: PathLike, block: list[NBest], lm: LanguageModel
+) -> tuple[list[UtteranceScores], Timing]:
+    before = lm.stats if isinstance(lm, TransformerScorer) else None
+    start = time.perf_counter()
+    try:
+        scores = lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in block])
+    except UnscorableError as problem:
+        number, index = problem.index
+        found = f"utterance {block[number].utt}: hypothesis {index + 1} {problem.problem}"
+        raise InputError(nbest_path, None, found, "hypotheses that the LM can score") from None
+    wall_s = time.perf_counter() - start
+    audio = [nbest.audio_s for nbest in block]
+    audio_s = None if None in audio else sum(value for value in audio if value is not None)
+    timing = Timing(wall_s, audio_s)
+    if before is not None and isinstance(lm, TransformerScorer):
+        tokens = lm.stats.tokens - before.tokens
+        unique = lm.stats.unique_tokens - before.unique_tokens
+        timing = Timing(wall_s, audio_s, tokens, unique)
+    impossible = sum(int(np.isneginf(values).sum()) for values in scores)
+    if impossible:
+        log.warning("%d hypotheses that the LM cannot score got -inf", impossible)
+    done = [UtteranceScores(one.utt, one.digest, values) for one, values in zip(block, scores)]
+    return done, timing
+
+
+def _not_done(nbest_path: PathLike, lists: Iterable[NBest], partial: _Partial) -> Iterator[NBest]:
+    """The lists after those that the partial file already holds."""
+    done = partial.resume()
+    if done:
+        log.info("%s: going on after %d utterances", partial.path, partial.count)
+    lists = iter(lists)
+    for utt, digest in done:
+        nbest = next(lists, None)
+        if nbest is None or (nbest.utt, nbest.digest) != (utt, digest):
+            found = f"utterance {utt} of {partial.path} is not there in the same place"
+            raise InputError(nbest_path, None, found, "the lists of the interrupted run")
+    yield from tqdm(lists, desc="scored", unit="utt", initial=partial.count, disable=None)
+
+
+def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:
+    block: list[NBest] = []
+    size = 0
+    for nbest in lists:
+        block.append(nbest)
+        size += len(nbest.hyps)
+        if size >= hypotheses:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+class _Partial:
+    """``OUT.partial``: a line of settings, then blocks: their utterances and a line of timing.
+
+    What follows the last line of timing (a block cut short by a kill) does not count.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.timing = Timing()
+        self.count = 0
+        self._first = json.dumps({"settings": dict(settings)}, sort_keys=True)
+
+    def resume(self) -> list[tuple[str, str]]:
+        """(utterance, hash) of everything finished so far; the file ends after it."""
+        done: list[tuple[str, str]] = []
+        kept: Optional[int] = None
+        if self.path.is_file():
+            kept = self._read_blocks(done)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if kept is None:
+            with open(self.path, "w", encoding="utf-8") as stream:
+                stream.write(self._first + "\n")
+        else:
+            os.truncate(self.path, kept)
+        self.count = len(done)
+        return done
+
+    def _read_blocks(self, done: list[tuple[str, str]]) -> Optional[int]:
+        """Fill ``done``; returns the bytes to keep, None when nothing can be taken over."""
+        block: list[tuple[str, str]] = []
+        with open(self.path, "rb") as stream:
+            if stream.readline() != (self._first + "\n").encode():
+                log.warning("%s comes from other settings: starting anew", self.path)
+                return None
+            kept = position = stream.tell()
+            for number, raw in enumerate(stream, start=2):
+                if not raw.endswith(b"\n"):
+                    break
+                position += len(raw)
+                line = raw.decode("utf-8")
+                if line.startswith('{"timing"'):
+                    self.timing += Timing(**json.loads(line)["timing"])
+                    done += block
+                    block = []
+                    kept = position
+                else:
+                    one = parse_line(self.path, number, line)
+                    block.append((one.utt, one.digest))
+        return kept
+
+    def append(self, utterances: list[UtteranceScores], timing: Timing) -> None:
+        """Add a finished block, on disk when this returns."""
+        lines = [format_line(one) for one in utterances]
+        lines.append(json.dumps({"timing": asdict(timing)}))
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.timing += timing
+        self.count += len(utterances)
+
+    def utterances(self) -> Iterator[UtteranceScores]:
+        """Everything finished, streaming, in the order of the lists."""
+        with open(self.path, encoding="utf-8") as stream:
+            next(stream)
+            for number, line in enumerate(stream, start=2):
+                if not line.startswith('{"timing"'):
+                    yield parse_line(self.path, number, line)
+
+    def remove(self) -> None:
+        """Delete the file: the result is written."""
+        self.path.unlink()

@@ -1,0 +1,220 @@
+"""Confidence interval of a WER and of the difference of two, by resampling utterances.
+
+Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance
+evaluation", ICASSP 2004; the printed lines are those of Kaldi's ``compute-wer-bootci``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from asrprune.core.counts import ErrorCounts
+from asrprune.wer.wer import Scoring
+
+REPLICATIONS = 10_000
+SEED = 0
+_BLOCK_DRAWS = 1 << 20  # utterances drawn at a time: 12 MB
+
+Counts = npt.NDArray[np.int64]
+Rates = npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A 95 % confidence interval, in percent of WER."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BootstrapWer:
+    """How sure a WER is.
+
+    ``wer_percent`` is the WER of the set itself, ``mean_percent`` the mean over the replications.
+    ``normal``: mean ± 1.96 standard deviations of the replications, as Kaldi gives it;
+    ``percentile``: between the 2.5 % and the 97.5 % quantile of the replications.
+    """
+
+    wer_percent: float
+    mean_percent: float
+    normal: Interval
+    percentile: Interval
+    utterances: int
+    replications: int
+    seed: int
+
+    def kaldi_line(self, name: str) -> str:
+        """The line of ``compute-wer-bootci`` for set ``name`` ("Set1"), with its line end."""
+        return (
+            f"{name}: %WER {self.mean_percent:.2f} 95% Conf Interval "
+            f"[ {self.normal.low:.2f}, {self.normal.high:.2f} ]\n"
+        )
+
+    def percentile_line(self, name: str) -> str:
+        """The WER of the set itself with its percentile interval, with its line end."""
+        return (
+            f"{name}: %WER {self.wer_percent:.2f} 95% percentile interval "
+            f"[ {self.percentile.low:.2f}, {self.percentile.high:.2f} ]\n"
+        )
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two systems on the same utterances, resampled together.
+
+    ``difference_percent`` = WER of the second minus WER of the first: below 0, the second is
+    better; ``interval`` is its 95 % percentile interval.
+    ``improvement_probability`` is the share of replications where the second has strictly fewer
+    errors (as in Kaldi: a tie is no improvement).
+    ``p_value`` is two-sided, for "there is no difference": twice the smaller of (1 + replications
+    where the second is no worse) and (1 + replications where it is no better), over
+    1 + replications, and at most 1. So it is never 0, is 1 for equal systems, and below 0.05 just
+    when ``interval`` leaves out 0 (up to quantile interpolation).
+    """
+
+    first: BootstrapWer
+    second: BootstrapWer
+    difference_percent: float
+    interval: Interval
+    improvement_probability: float
+    p_value: float
+
+    def kaldi_lines(self) -> str:
+        """The three lines of ``compute-wer-bootci`` for two systems."""
+        return (
+            self.first.kaldi_line("Set1")
+            + self.second.kaldi_line("Set2")
+            + "Probability of Set2 improving Set1: "
+            + f"{100.0 * self.improvement_probability:.2f}\n"
+        )
+
+    def difference_line(self) -> str:
+        """The difference with its interval and the p value, with its line end."""
+        return (
+            f"Set2 - Set1: %WER {self.difference_percent:+.2f} 95% percentile interval "
+            f"[ {self.interval.low:+.2f}, {self.interval.high:+.2f} ], "
+            f"two-sided p {self.p_value:.4f}\n"
+        )
+
+
+def bootstrap_wer(
+    counts: Sequence[ErrorCounts], replications: int = REPLICATIONS, seed: int = SEED
+) -> BootstrapWer:
+    """The confidence interval of the WER over ``counts``, one entry an utterance.
+
+    A replication draws as many utterances as there are, with replacement; one without a single
+    reference word has no WER and is drawn again. The same seed gives the same answer.
+    Raises ValueError without reference words and for fewer than 2 replications.
+    """
+    columns = _columns(counts)
+    sums = _resample(columns, replications, seed)
+    return _interval_of(columns, sums, seed)
+
+
+def compare_paired(
+    first: Mapping[str, ErrorCounts],
+    second: Mapping[str, ErrorCounts],
+    replications: int = REPLICATIONS,
+    seed: int = SEED,
+) -> PairedComparison:
+    """The comparison of two systems whose counts are keyed by utterance id.
+
+    Raises ValueError when the two do not hold the same utterances with as many reference words,
+    without reference words, and for fewer than 2 replications.
+    """
+    if first.keys() != second.keys():
+        odd = sorted(first.keys() ^ second.keys())[0]
+        raise ValueError(f"utterance {odd} is in one of the two systems only")
+    for utt, counts in first.items():
+        if counts.words != second[utt].words:
+            raise ValueError(
+                f"utterance {utt} has {counts.words} reference words in the first system and "
+                f"{second[utt].words} in the second"
+            )
+    columns = _columns(list(first.values()), [second[utt] for utt in first])
+    sums = _resample(columns, replications, seed)
+    errors_1, errors_2, words = sums
+    rates: Rates = 100.0 * (errors_2 - errors_1) / words
+    no_worse = int(np.count_nonzero(errors_2 <= errors_1))
+    no_better = int(np.count_nonzero(errors_2 >= errors_1))
+    total_1, total_2, total_words = columns.sum(axis=1)
+    return PairedComparison(
+        first=_interval_of(columns[[0, 2]], sums[[0, 2]], seed),
+        second=_interval_of(columns[[1, 2]], sums[[1, 2]], seed),
+        difference_percent=float(100.0 * (total_2 - total_1) / total_words),
+        interval=_percentile_interval(rates),
+        improvement_probability=float(np.mean(errors_2 < errors_1)),
+        p_value=min(1.0, 2.0 * (1 + min(no_worse, no_better)) / (1 + replications)),
+    )
+
+
+def compare_scorings(
+    first: Scoring, second: Scoring, replications: int = REPLICATIONS, seed: int = SEED
+) -> PairedComparison:
+    """The comparison of two scorings over the utterances that both hold (as in Kaldi).
+
+    Utterances drop out in mode ``present`` only. Raises as ``compare_paired`` does.
+    """
+    counts_1 = {one.utt: one.counts for one in first.utterances}
+    counts_2 = {one.utt: one.counts for one in second.utterances}
+    return compare_paired(
+        {utt: counts for utt, counts in counts_1.items() if utt in counts_2},
+        {utt: counts for utt, counts in counts_2.items() if utt in counts_1},
+        replications,
+        seed,
+    )
+
+
+def _columns(*systems: Sequence[ErrorCounts]) -> Counts:
+    """Errors of each system, then reference words: [systems + 1, utterances]."""
+    rows = [[one.errors for one in counts] for counts in systems]
+    rows.append([one.words for one in systems[0]])
+    columns: Counts = np.array(rows, dtype=np.int64)
+    if columns[-1].sum() == 0:
+        raise ValueError(f"{columns.shape[1]} utterances with 0 reference words; need at least 1")
+    return columns
+
+
+def _resample(columns: Counts, replications: int, seed: int) -> Counts:
+    """Sums of ``columns`` over drawn utterances: [systems + 1, replications]."""
+    if replications < 2:
+        raise ValueError(f"replications is {replications}; expected at least 2")
+    generator = np.random.default_rng(seed)
+    size = columns.shape[1]
+    sums: Counts = np.zeros((columns.shape[0], replications), dtype=np.int64)
+    todo = np.arange(replications)
+    block = max(1, _BLOCK_DRAWS // size)
+    while todo.size:
+        for start in range(0, todo.size, block):
+            where = todo[start : start + block]
+            drawn = generator.integers(size, size=(where.size, size), dtype=np.int32)  # [b, utt]
+            for row, values in zip(sums, columns):
+                row[where] = values[drawn].sum(axis=1)  # [b]
+        todo = np.flatnonzero(sums[-1] == 0)
+    return sums
+
+
+def _interval_of(columns: Counts, sums: Counts, seed: int) -> BootstrapWer:
+    """The interval of one system from its (errors, words) rows."""
+    rates: Rates = 100.0 * sums[0] / sums[1]
+    mean, spread = float(rates.mean()), float(1.96 * rates.std())
+    errors, words = columns.sum(axis=1)
+    return BootstrapWer(
+        wer_percent=float(100.0 * errors / words),
+        mean_percent=mean,
+        normal=Interval(mean - spread, mean + spread),
+        percentile=_percentile_interval(rates),
+        utterances=columns.shape[1],
+        replications=sums.shape[1],
+        seed=seed,
+    )
+
+
+def _percentile_interval(rates: npt.NDArray[Any]) -> Interval:
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return Interval(float(low), float(high))

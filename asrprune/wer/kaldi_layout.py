@@ -1,0 +1,119 @@
+"""Scoring files where Kaldi's ``steps/scoring/score_kaldi_wer.sh`` leaves them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from asrprune.files import PathLike, write_text
+from asrprune.wer.kaldi_text import write_kaldi_text
+from asrprune.wer.wer import Scoring, UtteranceErrors
+
+NO_WORD = "***"
+"""Stands where an alignment has no word; a word spelled so cannot be told from it."""
+
+_OPS_WIDTH = 16  # wer_ops_details.pl pads words to the longest one, but no further
+
+
+def write_kaldi_layout(folder: PathLike, scoring: Scoring, bootci_lines: str) -> None:
+    """Write ``wer`` and ``scoring_kaldi/`` into ``folder``, each file whole or not at all.
+
+    ``scoring_kaldi`` holds ``best_wer``, ``test_filt.txt`` (the references scored) and
+    ``wer_details/{per_utt,ops,wer_bootci}``; ``bootci_lines`` goes into the last one.
+    """
+    root = Path(folder)
+    details = root / "scoring_kaldi" / "wer_details"
+    lines = scoring.kaldi_lines()
+    _write(root / "wer", lines)
+    first_line = lines.splitlines()[0]
+    _write(root / "scoring_kaldi" / "best_wer", f"{first_line} {root / 'wer'}\n")
+    refs = {one.utt: one.ref for one in scoring.utterances}
+    write_kaldi_text(root / "scoring_kaldi" / "test_filt.txt", refs)
+    with write_text(details / "per_utt") as stream:
+        for one in scoring.utterances:
+            stream.writelines(per_utt_lines(one))
+    with write_text(details / "ops") as stream:
+        stream.writelines(ops_lines(scoring))
+    _write(details / "wer_bootci", bootci_lines)
+
+
+def write_kaldi_sweep(folder: PathLike, scorings: Mapping[tuple[int, float], Scoring]) -> None:
+    """Write ``wer_LMWT_WIP`` for every scoring and ``scoring_kaldi/best_wer`` into ``folder``.
+
+    Keys are Kaldi's LM weight (the inverse of the acoustic scale) and word insertion penalty.
+    ``scoring_kaldi/best_wer`` names the file of the lowest WER, ties by LMWT, then penalty, as
+    ``utils/best_wer.sh`` keeps the first. Raises ValueError when there is no scoring.
+    """
+    if not scorings:
+        raise ValueError("no scoring; expected one for each LM weight and word penalty")
+    root = Path(folder)
+    lines = {}
+    for (lmwt, penalty), scoring in sorted(scorings.items()):
+        name = root / f"wer_{lmwt}_{float(penalty)}"
+        text = scoring.kaldi_lines()
+        _write(name, text)
+        lines[scoring.counts.wer_percent, lmwt, penalty] = f"{text.splitlines()[0]} {name}\n"
+    _write(root / "scoring_kaldi" / "best_wer", lines[min(lines)])
+
+
+def per_utt_lines(one: UtteranceErrors) -> Iterator[str]:
+    """The ``ref``, ``hyp``, ``op`` and ``#csid`` lines of an utterance, columns centred.
+
+    Source: the output of Kaldi's ``wer_per_utt_details.pl --special-symbol '***'``.
+    """
+    refs, hyps, ops = [], [], []
+    for ref_word, hyp_word in one.alignment:
+        if ref_word is None:
+            op = "I"
+        elif hyp_word is None:
+            op = "D"
+        else:
+            op = "C" if ref_word == hyp_word else "S"
+        ref, hyp = ref_word or NO_WORD, hyp_word or NO_WORD
+        width = max(len(ref), len(hyp))
+        refs.append(_centred(ref, width))
+        hyps.append(_centred(hyp, width))
+        ops.append(_centred(op, width))
+    yield f"{one.utt} ref  {'  '.join(refs)}\n"
+    yield f"{one.utt} hyp  {'  '.join(hyps)}\n"
+    yield f"{one.utt} op   {'  '.join(ops)}\n"
+    counts = one.counts
+    csid = (counts.correct, counts.substitutions, counts.insertions, counts.deletions)
+    yield f"{one.utt} #csid {' '.join(map(str, csid))}\n"
+
+
+def ops_lines(scoring: Scoring) -> Iterator[str]:
+    """How often each (ref, hyp) word pair was aligned: by operation, then most frequent first.
+
+    Source: the output of Kaldi's ``wer_ops_details.pl``, sorted as the scoring script sorts it.
+    """
+    pairs = Counter(
+        (ref or NO_WORD, hyp or NO_WORD) for one in scoring.utterances for ref, hyp in one.alignment
+    )
+    rows = sorted(
+        ((_operation(ref, hyp), -count, ref, hyp) for (ref, hyp), count in pairs.items()),
+    )
+    word_width = min(_OPS_WIDTH, max((len(word) for pair in pairs for word in pair), default=0))
+    count_width = len(str(max(pairs.values(), default=0)))
+    for operation, negative, ref, hyp in rows:
+        columns = (f"{ref:>{word_width}}", f"{hyp:>{word_width}}", f"{-negative:>{count_width}}")
+        yield f"{operation:<14}{'    '.join(columns)}\n"
+
+
+def _operation(ref: str, hyp: str) -> str:
+    if ref == hyp:
+        return "correct"
+    if ref == NO_WORD:
+        return "insertion"
+    return "deletion" if hyp == NO_WORD else "substitution"
+
+
+def _centred(word: str, width: int) -> str:
+    right = (width - len(word)) // 2
+    return " " * (width - len(word) - right) + word + " " * right
+
+
+def _write(path: Path, text: str) -> None:
+    with write_text(path) as stream:
+        stream.write(text)

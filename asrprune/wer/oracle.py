@@ -1,0 +1,151 @@
+"""Oracle WER: the fewest errors that any hypothesis of an n-best list or lattice makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from asrprune.core.counts import ErrorCounts
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.oracle import oracle_words
+from asrprune.errors import InputError
+from asrprune.wer.wer import count_errors, match_ids
+
+DEPTHS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class UtteranceOracle:
+    """The best hypothesis of one list.
+
+    ``best[i]`` are its errors among the first ``OracleResult.depths[i]`` hypotheses (all
+    reference words deleted for an empty list); ``rank`` counts from 1, the earliest of equals,
+    and is None for an empty list.
+    """
+
+    utt: str
+    hypotheses: int
+    best: tuple[ErrorCounts, ...]
+    rank: Optional[int]
+
+
+@dataclass(frozen=True)
+class OracleResult:
+    """Oracle errors at several depths; the last depth is the longest list, so it sees everything.
+
+    ``missing`` are references without a list, ``unknown`` lists without a reference.
+    """
+
+    depths: tuple[int, ...]
+    utterances: tuple[UtteranceOracle, ...]
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    def counts_at(self, depth: int) -> tuple[ErrorCounts, ...]:
+        """The errors of each utterance at one of ``depths``, in the order of ``utterances``."""
+        where = self.depths.index(depth)
+        return tuple(one.best[where] for one in self.utterances)
+
+    @property
+    def mean_hypotheses(self) -> float:
+        """How many hypotheses a list holds on average."""
+        return sum(one.hypotheses for one in self.utterances) / len(self.utterances)
+
+    @property
+    def mean_rank(self) -> Optional[float]:
+        """The average rank of the best hypothesis over non-empty lists; None if all are empty."""
+        ranks = [one.rank for one in self.utterances if one.rank is not None]
+        return sum(ranks) / len(ranks) if ranks else None
+
+    @property
+    def empty_lists(self) -> int:
+        """How many lists hold no hypothesis."""
+        return sum(one.hypotheses == 0 for one in self.utterances)
+
+
+def oracle_errors(
+    lists: Iterable[NBest],
+    refs: Optional[Mapping[str, str]] = None,
+    mode: str = "strict",
+    depths: Sequence[int] = DEPTHS,
+    *,
+    ref_name: str = "reference",
+    nbest_name: str = "n-best",
+) -> OracleResult:
+    """Oracle errors of ``lists`` against ``refs`` (id -> words), or against ``NBest.ref``.
+
+    ``refs``, where given, is the only reference used. The lists are read once and not kept.
+    Modes as in ``score_texts``: ``strict`` wants one list for each reference; ``present`` leaves
+    out references without a list; ``all`` scores those as an empty list.
+    Raises InputError for an utterance that comes twice, one without a reference (in mode
+    ``strict``, or when it has no ``NBest.ref``), and when no reference word is left to score.
+    """
+    if any(depth < 1 for depth in depths):
+        raise ValueError(f"depths are {tuple(depths)}; expected numbers >= 1")
+    errors: dict[str, tuple[list[ErrorCounts], str]] = {}
+    seen: dict[str, None] = {}
+    for nbest in lists:
+        if nbest.utt in seen:
+            found = f"utterance {nbest.utt} again"
+            raise InputError(nbest_name, None, found, "each utterance once")
+        seen[nbest.utt] = None
+        ref = nbest.ref if refs is None else refs.get(nbest.utt)
+        if refs is None and ref is None:
+            found = f"utterance {nbest.utt} without a reference"
+            raise InputError(nbest_name, None, found, "one in the list, or a reference file")
+        if ref is not None:
+            errors[nbest.utt] = (_errors_of(nbest, ref), ref)
+    wanted = {utt: ref for utt, (_, ref) in errors.items()} if refs is None else refs
+    missing, unknown = match_ids(wanted, seen, mode, ref_name=ref_name, hyp_name=nbest_name)
+    if mode == "all":
+        errors.update({utt: ([], wanted[utt]) for utt in missing})
+    if not any(ref.split() for _, ref in errors.values()):
+        found = f"no reference words in the {len(errors)} utterances to score"
+        raise InputError(ref_name, None, found, "at least one word")
+    kept = _useful(depths, max(len(counts) for counts, _ in errors.values()))
+    utterances = tuple(
+        _oracle_of(utt, *errors[utt], depths=kept) for utt in wanted if utt in errors
+    )
+    return OracleResult(kept, utterances, missing, unknown)
+
+
+def lattice_lists(
+    lattices: Iterable[Lattice], refs: Mapping[str, str], path: str = "lattices"
+) -> Iterator[NBest]:
+    """For every lattice a list with one hypothesis, its oracle path: what ``oracle_errors`` takes.
+
+    Without a reference the path is any; such an utterance counts as without a reference there.
+    Raises InputError naming the utterance for a lattice without a path.
+    """
+    for lattice in lattices:
+        try:
+            words = oracle_words(lattice, refs.get(lattice.utt, "").split())
+        except ValueError as problem:
+            raise InputError(path, None, str(problem), "a lattice with a path") from None
+        yield NBest(lattice.utt, (Hypothesis(" ".join(words)),), lattice.audio_s)
+
+
+def _errors_of(nbest: NBest, ref: str) -> list[ErrorCounts]:
+    known: dict[str, ErrorCounts] = {}  # decoders repeat texts that differ in pronunciation only
+    for hyp in nbest.hyps:
+        if hyp.text not in known:
+            known[hyp.text] = count_errors(ref, hyp.text)
+    return [known[hyp.text] for hyp in nbest.hyps]
+
+
+def _useful(depths: Sequence[int], longest: int) -> tuple[int, ...]:
+    """The depths that differ: those shorter than the longest list, and that list's length."""
+    return (*sorted({depth for depth in depths if depth < longest}), max(longest, 1))
+
+
+def _oracle_of(
+    utt: str, errors: list[ErrorCounts], ref: str, depths: tuple[int, ...]
+) -> UtteranceOracle:
+    if not errors:
+        deleted = ErrorCounts(deletions=len(ref.split()))
+        return UtteranceOracle(utt, 0, (deleted,) * len(depths), None)
+    best = tuple(min(errors[:depth], key=lambda counts: counts.errors) for depth in depths)
+    rank = 1 + min(range(len(errors)), key=lambda place: errors[place].errors)
+    return UtteranceOracle(utt, len(errors), best, rank)

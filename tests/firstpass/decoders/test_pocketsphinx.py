@@ -1,0 +1,179 @@
+"""Real decoding: scores restate the decoder, order and processes change nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
+from asrprune.firstpass.formats.jsonl import read_nbest
+
+SENTENCES = {
+    "flite-3": "the cat sat on the mat",
+    "flite-1": "we went down to the river to look for a small boat",
+    "flite-2": "no",
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("flite") is None, reason="flite makes the audio"),
+]
+pytest.importorskip("pocketsphinx")
+pytest.importorskip("lhotse")
+sf = pytest.importorskip("soundfile")
+
+
+def _cut_line(utt: str, path: Path, n_samples: int, text: str) -> str:
+    seconds = n_samples / 16000
+    supervision = {"id": utt, "recording_id": utt, "start": 0.0, "duration": seconds, "text": text}
+    source = {"type": "file", "channels": [0], "source": str(path)}
+    recording = {
+        "id": utt,
+        "sources": [source],
+        "sampling_rate": 16000,
+        "num_samples": n_samples,
+        "duration": seconds,
+        "channel_ids": [0],
+    }
+    return json.dumps(
+        {
+            "id": f"cut-{utt}",
+            "start": 0.0,
+            "duration": seconds,
+            "channel": 0,
+            "supervisions": [{**supervision, "channel": 0}],
+            "recording": recording,
+            "type": "MonoCut",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audio")
+    lines = []
+    for utt, text in SENTENCES.items():
+        wav = folder / f"{utt}.wav"
+        subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(wav)], check=True)
+        lines.append(_cut_line(utt, wav, sf.info(str(wav)).frames, text))
+    sf.write(str(folder / "silence.wav"), np.zeros(480, dtype=np.int16), 16000)
+    lines.append(_cut_line("silence", folder / "silence.wav", 480, ""))
+    (folder / "cuts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "cuts.jsonl"
+
+
+@pytest.fixture(scope="module")
+def decoded(cuts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from asrprune.firstpass.decoders.decode import decode_cuts
+    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+
+    out = tmp_path_factory.mktemp("out") / "nj1"
+    decode_cuts(cuts, out, FirstPassConfig(nbest=20))
+    return out
+
+
+def _lines(out: Path) -> list[str]:
+    return gzip.decompress((out / "nbest.jsonl.gz").read_bytes()).decode().splitlines()[1:]
+
+
+def test_lists_are_sorted_by_the_stored_weights_and_start_as_the_decoder(decoded: Path) -> None:
+    summary = json.loads((decoded / "first_pass.json").read_text())
+    weights = ScoreWeights(**summary["weights"])
+    lists = {nbest.utt: nbest for nbest in read_nbest(decoded / "nbest.jsonl.gz")}
+    assert list(lists) == [*SENTENCES, "silence"]
+    for utt, text in SENTENCES.items():
+        hyps = lists[utt].hyps
+        totals = [weights.total(h.acoustic, h.lm, (), len(h.words)) for h in hyps]
+        assert totals == sorted(totals, reverse=True)
+        assert len({h.text for h in hyps}) == len(hyps)
+        assert lists[utt].ref == text
+    assert len(lists["flite-1"].hyps) == 20
+    assert "the cat sat on the mat" in [h.text for h in lists["flite-3"].hyps]
+    assert summary["decoder_1best_not_listed"] == []
+    assert summary["decoder_1best_not_first"] == []
+    hyp = [line.split(maxsplit=1) for line in (decoded / "hyp").read_text().splitlines()]
+    assert [line[0] for line in hyp] == list(lists)
+    assert hyp[0][1] == lists["flite-3"].hyps[0].text
+
+
+def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -> None:
+    summary = json.loads((decoded / "first_pass.json").read_text())
+    last = list(read_nbest(decoded / "nbest.jsonl.gz"))[-1]
+    assert summary["no_hypothesis"] == ["silence"]
+    assert [hyp.text for hyp in last.hyps] == [""]
+    assert last.hyps[0].acoustic is None
+
+
+def test_the_total_is_the_score_of_the_decoder(decoded: Path, cuts: Path) -> None:
+    """Up to its rounding and the final node's acoustic score, which its lattice file lacks."""
+    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+
+    decoder = PocketSphinx(FirstPassConfig(nbest=1))
+    samples, _ = sf.read(str(cuts.parent / "flite-1.wav"), dtype="int16")
+    top = decoder.decode("u", samples).nbest.hyps[0]
+    score = math.log(decoder._decoder.hyp().score) * 1024
+    ours = decoder.weights.total(top.acoustic, top.lm, (), len(top.words))
+    assert score == pytest.approx(ours, abs=40.0)
+    assert abs(ours) > 400.0
+
+
+def test_lattices_hold_the_n_best_with_the_same_scores(decoded: Path) -> None:
+    from asrprune.core.lattice.paths import k_best
+    from asrprune.firstpass.formats.slf import read_slf
+
+    nbest = next(n for n in read_nbest(decoded / "nbest.jsonl.gz") if n.utt == "flite-1")
+    lattice = read_slf(decoded / "lattices" / "flite-1.slf.gz")
+    assert lattice.weights is not None
+    for ours, stored in zip(k_best(lattice, 5, lattice.weights), nbest.hyps):
+        assert ours.text == stored.text
+        assert (ours.acoustic, ours.lm) == pytest.approx((stored.acoustic, stored.lm))
+
+
+def test_order_and_processes_change_nothing(cuts: Path, decoded: Path, tmp_path: Path) -> None:
+    from asrprune.firstpass.decoders.decode import decode_cuts
+    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+
+    backwards = tmp_path / "backwards.jsonl"
+    backwards.write_text("\n".join(reversed(cuts.read_text().splitlines())) + "\n")
+    decode_cuts(backwards, tmp_path / "nj2", FirstPassConfig(nbest=20), nj=2)
+    assert sorted(_lines(tmp_path / "nj2")) == sorted(_lines(decoded))
+
+
+def test_an_interrupted_run_goes_on_and_changed_settings_start_afresh(
+    cuts: Path, decoded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from asrprune.firstpass.decoders.decode import decode_cuts
+    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+
+    caplog.set_level("INFO")
+    broken, out = tmp_path / "cuts.jsonl", tmp_path / "out"
+    shutil.copy(cuts, broken)
+    hidden = cuts.parent / "hidden.wav"
+    (cuts.parent / "flite-2.wav").rename(hidden)
+    try:
+        with pytest.raises(InputError, match=r"cuts\.jsonl:3: utterance flite-2: audio"):
+            decode_cuts(broken, out, FirstPassConfig(nbest=20))
+    finally:
+        hidden.rename(cuts.parent / "flite-2.wav")
+    assert not (out / "first_pass.json").exists()
+    with open(out / ".unfinished" / "done.jsonl", "a", encoding="utf-8") as stream:
+        stream.write('{"utt": "flite-2", "li')  # killed while it wrote
+    summary = decode_cuts(broken, out, FirstPassConfig(nbest=20))
+    assert summary["run"]["utterances"] == 2
+    assert _lines(out) == _lines(decoded)
+    before = (out / "nbest.jsonl.gz").read_bytes()
+    decode_cuts(broken, out, FirstPassConfig(nbest=20))
+    assert "already decoded" in caplog.text
+    assert (out / "nbest.jsonl.gz").read_bytes() == before
+    summary = decode_cuts(broken, out, FirstPassConfig(nbest=2))
+    assert "decoded with other config" in caplog.text
+    assert summary["run"]["utterances"] == 4
+    assert max(len(nbest.hyps) for nbest in read_nbest(out / "nbest.jsonl.gz")) == 2

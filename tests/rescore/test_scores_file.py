@@ -1,0 +1,79 @@
+"""Scores files: they come back as written and stay with their hypotheses."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.errors import InputError
+from asrprune.rescore.scores_file import UtteranceScores, make_header, read_scores, write_scores
+
+LIST = NBest("u1", (Hypothesis("a b"), Hypothesis("")))
+
+
+def write(path, *values, digest=LIST.digest):
+    one = UtteranceScores("u1", digest, np.array(values))
+    write_scores(path, make_header("small", seed=1), [one])
+    return path
+
+
+@pytest.mark.parametrize("name", ["scores", "scores.gz"])
+def test_read_gives_what_was_written(tmp_path, name):
+    values = [-1.0 / 3.0, -math.inf]
+    scores = read_scores(write(tmp_path / name, *values))
+    assert scores.lm == "small"
+    assert scores.header["seed"] == 1
+    assert scores.of(LIST).tolist() == values
+
+
+def test_scores_of_other_hypotheses_are_refused(tmp_path):
+    path = write(tmp_path / "scores", -1.0, -2.0)
+    changed = NBest("u1", (Hypothesis("a b"), Hypothesis("c")))
+    with pytest.raises(InputError, match="utterance u1: scores of other hypotheses"):
+        read_scores(path).of(changed)
+    with pytest.raises(InputError, match="no scores of utterance u2"):
+        read_scores(path).of(NBest("u2", LIST.hyps))
+    short = write(tmp_path / "short", -1.0)
+    with pytest.raises(InputError, match="utterance u1: scores of other hypotheses"):
+        read_scores(short).of(LIST)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_impossible_scores_are_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match="utterance u1: score"):
+        write(tmp_path / "scores", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+HEADER = json.dumps(make_header("lm"))
+GOOD = '{"utt": "u1", "hash": "h", "scores": [-1.0]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", 1, "an empty file"),
+        ("hello\n", 1, "bad JSON"),
+        ("[]\n", 1, "JSON list"),
+        ('{"format": "asrprune-nbest"}\n', 1, "format 'asrprune-nbest'"),
+        (HEADER.replace('"version": 1', '"version": 2'), 1, "version 2"),
+        (HEADER.replace('"e"', '"10"'), 1, "log base 10"),
+        (f"{HEADER}\n{GOOD}\n{GOOD}\n", 3, "utterance u1 again"),
+        (f"{HEADER}\n{GOOD[:-5]}\n", 2, "bad JSON"),
+        (f"{HEADER}\n\n", 2, "bad JSON"),
+        (f"{HEADER}\n{GOOD.replace('-1.0', 'null')}\n", 2, "utterance u1: score 1 is None"),
+        (f"{HEADER}\n{GOOD.replace('-1.0', 'NaN')}\n", 2, "utterance u1: score 1 is nan"),
+        (f"{HEADER}\n{GOOD.replace('-1.0', 'true')}\n", 2, "utterance u1: score 1 is True"),
+        (f'{HEADER}\n{{"utt": "u1"}}\n', 2, "without utt, hash and scores"),
+    ],
+)
+def test_bad_files_are_named_with_their_line(tmp_path, text, line, message):
+    path = tmp_path / "scores"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as info:
+        read_scores(path)
+    assert info.value.line == line
