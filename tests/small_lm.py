@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.text.tokenizer import TokenizerConfig, train_tokenizer
+from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
 
 SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")
 
@@ -28,6 +29,23 @@ def drawn_model(shape: ModelShape, seed: int = 0) -> TransformerLM:
 def encode_numbers(texts: Sequence[str]) -> list[list[int]]:
     """Sentences of token ids."""
     return [[int(word) for word in text.split()] for text in texts]
+
+
+@dataclass(frozen=True)
+class DrawnTokenizer:
+    """A Tokenizer of a function: by default of sentences that are token ids already."""
+
+    encode: Callable[[Sequence[str]], list[list[int]]] = encode_numbers
+    begin: int = 1
+    end: int = 2
+    unknown: int = 0
+    vocab_size: int = 1 << 16
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.encode(texts)
+
+    def count_unknown(self, text: str) -> int:
+        return 0
 
 
 def save_small_lm(folder: Path) -> Path:

@@ -56,13 +56,13 @@ def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
     from asrprune.files import write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.lm.engines.pytorch.padded import open_padded
-    from asrprune.lm.engines.table import EngineOptions, choose_engine
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
     from asrprune.lm.model.transformer import count_nonzero, count_parameters
-    from asrprune.lm.open import open_lm
+    from asrprune.lm.open import open_lm, open_padded
     from asrprune.lm.protocol import LanguageModel
-    from asrprune.lm.scoring.sentences import TOKEN_BUDGET, ScoringOptions
+    from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
     from asrprune.provenance import provenance
     from asrprune.rescore.bench.agreement import compare_scores
     from asrprune.rescore.bench.bench import BenchOptions, bench, spread
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     log.info("engine %s (%s)", args.engine, why)
     scoring = ScoringOptions(token_budget=args.token_budget)
     lm = open_lm(args.lm, args.engine, options, scoring)
-    figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.engine, args.threads)}
+    figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.threads)}
     if is_checkpoint(args.lm):
         checkpoint = load_checkpoint(args.lm)
         figures["parameters"] = count_parameters(checkpoint.model)

@@ -61,10 +61,8 @@ def rescore_on_the_way(
     Raises InputError for an LM weight that is not positive.
     """
     from asrprune.errors import InputError
-    from asrprune.lm.engines.table import EngineOptions
-    from asrprune.lm.open import open_lm
-    from asrprune.lm.scoring.early import open_early
-    from asrprune.lm.scoring.sentences import TransformerScorer
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.open import open_early, open_lm
     from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescore_early
     from asrprune.rescore.weights_file import read_any_weights
 
@@ -91,5 +89,4 @@ def rescore_on_the_way(
         cascade,
         args.nbest,
     )
-    stats = asdict(large.stats) if isinstance(large, TransformerScorer) else {}
-    figures["cascade"] = {"margin": args.cascade_margin, **asdict(cascade), **stats}
+    figures["cascade"] = {"margin": args.cascade_margin, **asdict(cascade), **asdict(large.stats)}

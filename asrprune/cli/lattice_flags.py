@@ -212,14 +212,14 @@ def _write_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     """The LMs, as the mode asks them."""
-    from asrprune.lm.engines.table import EngineOptions, choose_engine
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.open import open_lm, open_prefix_lm
-    from asrprune.lm.scoring.sentences import ScoringOptions
-    from asrprune.lm.scoring.words import word_scorer
+    from asrprune.lm.scoring.forests import ScoringOptions
 
     engine = EngineOptions(args.threads, args.device)
     if mode.prefixes:
         return [open_prefix_lm(path, args.engine, engine) for path in args.lm or ()]
     name, _ = choose_engine(args.engine, args.device)
     options = ScoringOptions(over_long="minus-inf")
-    return [word_scorer(open_lm(path, name, engine, options)) for path in args.lm or ()]
+    return [open_lm(path, name, engine, options).words() for path in args.lm or ()]

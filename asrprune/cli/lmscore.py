@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune lmscore``."""
-    from asrprune.lm.scoring.sentences import OVER_LONG, ScoringOptions
+    from asrprune.lm.scoring.forests import OVER_LONG, ScoringOptions
 
     defaults = ScoringOptions()
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that runs an LM."""
-    from asrprune.lm.engines.table import ENGINES, EngineOptions
-    from asrprune.lm.scoring.sentences import TOKEN_BUDGET
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import ENGINES
+    from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
     options = EngineOptions()
     parser.add_argument(
@@ -63,9 +64,10 @@ def run(args: argparse.Namespace) -> None:
 
     from asrprune.files import sha256, write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.lm.engines.table import EngineOptions, choose_engine
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.open import lm_digest, open_lm
-    from asrprune.lm.scoring.sentences import ScoringOptions
+    from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
     from asrprune.rescore.lmscore import check_nbest_file, score_nbest
     from asrprune.rescore.scores_file import make_header
@@ -102,7 +104,7 @@ def _figures(args: argparse.Namespace, lm: Any, timing: Any, load_s: float) -> d
 
     return {
         "lm": lm.name,
-        **describe_run(lm, args.engine, args.threads),
+        **describe_run(lm, args.threads),
         "wall_s": timing.wall_s,
         "audio_s": timing.audio_s,
         "rtf": timing.rtf,

@@ -36,20 +36,19 @@ def run(args: argparse.Namespace) -> None:
     """Print one line, and write the JSON file if asked."""
     from asrprune.errors import InputError
     from asrprune.files import write_json
-    from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
+    from asrprune.lm.device import resolve_device
+    from asrprune.lm.model.checkpoint import load_checkpoint
     from asrprune.lm.ngram import NgramLM
+    from asrprune.lm.open import is_ngram
     from asrprune.lm.perplexity import ngram_perplexity, transformer_perplexity
-    from asrprune.lm.training.distributed import choose_device
     from asrprune.provenance import provenance
-    from asrprune.text.tokenizer import Tokenizer
 
     lines = _normalised(args.text, args.normalise)
-    if args.lm.endswith((".arpa", ".arpa.gz", ".bin", ".klm")) and not is_checkpoint(args.lm):
+    if is_ngram(args.lm):
         result = ngram_perplexity(NgramLM(args.lm), lines)
     else:
-        checkpoint = load_checkpoint(args.lm, str(choose_device(args.device)))
-        tokenizer = Tokenizer(checkpoint.tokenizer_path)
-        result = transformer_perplexity(checkpoint.model, tokenizer, lines, args.text)
+        checkpoint = load_checkpoint(args.lm, str(resolve_device(args.device)))
+        result = transformer_perplexity(checkpoint.model, checkpoint.tokenizer(), lines, args.text)
     if result.total.sentences == 0:
         raise InputError(args.text, None, "no sentence", "text, a sentence a line")
     print(result.summary())

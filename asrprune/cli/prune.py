@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from asrprune.errors import InputError
-    from asrprune.lm.engines.table import resolve_device
+    from asrprune.lm.device import resolve_device
     from asrprune.lm.model.checkpoint import load_checkpoint
     from asrprune.lm.open import lm_digest
     from asrprune.provenance import provenance

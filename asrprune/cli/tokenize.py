@@ -6,7 +6,7 @@ import argparse
 import logging
 
 from asrprune.text.normalise import NORMALISERS
-from asrprune.text.tokenizer import MODEL_TYPES, TokenizerConfig
+from asrprune.text.sentencepiece import MODEL_TYPES, TokenizerConfig
 
 EXAMPLE = """example:
   asrprune tokenize --text train.txt.gz --valid valid.txt --vocab-size 2000 --out data"""

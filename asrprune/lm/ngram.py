@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike
+from asrprune.lm.protocol import Runtime, ScoringStats, Words
 
 LN_10 = math.log(10.0)
 """ARPA files and KenLM speak log10; one multiplication turns it into the natural log."""
@@ -41,6 +43,12 @@ class NgramLM:
         if oov_log_prob is not None and self.has_unknown:
             raise ValueError(f"oov_log_prob is {oov_log_prob}, but {self.path} has its own <unk>")
         self._oov_log_prob = oov_log_prob
+        self.stats = ScoringStats()
+
+    @property
+    def runtime(self) -> Runtime:
+        """KenLM has no choice of engine."""
+        return Runtime()
 
     @property
     def name(self) -> str:
@@ -83,10 +91,69 @@ class NgramLM:
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
-        return [
+        start = time.perf_counter()
+        scores = [
             np.array([self.word_log_probs(sentence)[0].sum() for sentence in sentences], np.float64)
             for sentences in lists
         ]
+        sentences = sum(map(len, lists))
+        tokens = sum(len(sentence.split()) for one in lists for sentence in one) + sentences
+        wall_s = time.perf_counter() - start
+        self.stats += ScoringStats(sentences, tokens, tokens, tokens, 0, wall_s)
+        return scores
+
+    def words(self) -> NgramWordScorer:
+        """The same model, asked for the score of every word."""
+        return NgramWordScorer(self)
+
+
+class NgramWordScorer:
+    """An n-gram model, asked word by word."""
+
+    def __init__(self, lm: NgramLM) -> None:
+        self._lm = lm
+        self.tokens = 0
+
+    @property
+    def name(self) -> str:
+        return self._lm.name
+
+    def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[NDArray[np.float64]]]:
+        """As WordScorer says; ``tokens`` counts no shared prefixes, since nothing is shared."""
+        self.tokens += sum(len(hyp) + 1 for hyps in lists for hyp in hyps)
+        return [[self._lm.word_log_probs(" ".join(hyp))[0] for hyp in hyps] for hyps in lists]
+
+
+class NgramPrefixes:
+    """A PrefixLM of an n-gram model: KenLM's states."""
+
+    def __init__(self, lm: NgramLM) -> None:
+        self._lm = lm
+        self._states: dict[int, Any] = {}
+        self._made = 0
+        self.tokens = 0
+
+    @property
+    def name(self) -> str:
+        return self._lm.name
+
+    def root(self, group: int) -> int:
+        return self._add(self._lm.begin())
+
+    def child(self, prefix: int, word: str) -> int:
+        return self._add(self._lm.step(self._states[prefix], word)[1])
+
+    def score(self, pairs: Sequence[tuple[int, str]]) -> NDArray[np.float64]:
+        self.tokens += len(pairs)
+        return np.array([self._lm.step(self._states[prefix], word)[0] for prefix, word in pairs])
+
+    def keep(self, prefixes: Iterable[int]) -> None:
+        self._states = {prefix: self._states[prefix] for prefix in set(prefixes)}
+
+    def _add(self, state: Any) -> int:
+        self._made += 1
+        self._states[self._made] = state
+        return self._made
 
 
 def _kenlm() -> Any:

@@ -9,16 +9,23 @@ from typing import Optional
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256
-from asrprune.lm.engines.pytorch.nodes import KEPT_TYPES
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
-from asrprune.lm.engines.table import ENGINES, EngineOptions
+from asrprune.lm.engines.table import EARLY, ENGINES, KEEPING, EngineRow, open_engine
 from asrprune.lm.model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
-from asrprune.lm.prefixes import NgramPrefixes, PrefixLM
-from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring.sentences import ScoringOptions, TransformerScorer
-from asrprune.lm.scoring.words import WordEncoder
+from asrprune.lm.ngram import NgramLM, NgramPrefixes
+from asrprune.lm.protocol import LanguageModel, PrefixLM
+from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
+from asrprune.lm.scoring.forests import ScoringOptions
+from asrprune.lm.scoring.sentences import TransformerScorer
 
 NGRAM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".klm")
+
+
+def is_ngram(path: PathLike) -> bool:
+    """Whether ``path`` names an n-gram model, by its ending; it need not be there."""
+    return not os.path.isdir(path) and os.fspath(path).endswith(NGRAM_SUFFIXES)
 
 
 def open_lm(
@@ -32,28 +39,21 @@ def open_lm(
     ``engine`` is one of ENGINES; it and the options concern checkpoints only. Raises InputError
     for a path that is neither, ValueError for an unknown engine or device.
     """
-    name = os.fspath(path)
     if is_checkpoint(path) or os.path.isdir(path):
-        make = lookup(ENGINES, engine, "engine")
+        lookup(ENGINES, engine, "engine")
         checkpoint = load_checkpoint(path)
-        from asrprune.text.tokenizer import Tokenizer
-
-        tokenizer = Tokenizer(checkpoint.tokenizer_path)
-        shape = checkpoint.model.shape
+        tokenizer = checkpoint.tokenizer()
+        model = checkpoint.model
         return TransformerScorer(
-            make(checkpoint, engine_options or EngineOptions()),
-            tokenizer.encode_batch,
-            shape.max_positions,
-            options=scoring_options,
-            name=os.path.basename(os.path.normpath(name)),
+            open_engine(engine, model, engine_options, tokenizer),
+            tokenizer,
+            model.shape.max_positions,
+            scoring_options,
+            _base_name(path),
+            engine,
         )
-    if name.endswith(NGRAM_SUFFIXES):
-        if not os.path.isfile(path):
-            raise InputError(path, None, "no such file", "an n-gram model")
-        from asrprune.lm.ngram import NgramLM
-
-        model: LanguageModel = NgramLM(path)
-        return model
+    if is_ngram(path):
+        return NgramLM(path)
     found = (
         "neither a checkpoint folder nor an n-gram file" if os.path.exists(path) else "no such path"
     )
@@ -69,22 +69,56 @@ def open_prefix_lm(
 ) -> PrefixLM:
     """The language model at ``path`` for a search that asks word by word.
 
-    ``engine`` is one of KEPT_TYPES, those that keep keys and values. Raises InputError as
+    ``engine`` is one of KEEPING, those that keep keys and values. Raises InputError as
     ``open_lm`` does, ValueError for another engine.
     """
     if not (is_checkpoint(path) or os.path.isdir(path)):
-        from asrprune.lm.ngram import NgramLM
-
         lm = open_lm(path)
         assert isinstance(lm, NgramLM)  # it is no checkpoint
         return NgramPrefixes(lm)
-    from asrprune.text.tokenizer import Tokenizer
-
-    dtype = lookup(KEPT_TYPES, engine, "engine with kept keys and values")
+    dtype = _among(KEEPING, engine, "engine with kept keys and values").kept
+    assert dtype is not None  # KEEPING says so
     checkpoint = load_checkpoint(path)
-    encode = WordEncoder(Tokenizer(checkpoint.tokenizer_path).encode_batch)
-    name = os.path.basename(os.path.normpath(os.fspath(path)))
-    return CachedPrefixes(checkpoint.model, encode, dtype, engine_options, options, name)
+    return CachedPrefixes(
+        checkpoint.model, checkpoint.tokenizer(), dtype, engine_options, options, _base_name(path)
+    )
+
+
+def open_early(
+    path: PathLike,
+    engine: str = "torch",
+    engine_options: Optional[EngineOptions] = None,
+    options: Optional[EarlyOptions] = None,
+) -> EarlyScorer:
+    """The scorer of the checkpoint in folder ``path``; ``engine`` is one of EARLY.
+
+    Raises InputError for what is no checkpoint, ValueError for an engine that keeps no keys and
+    values here.
+    """
+    row = _among(EARLY, engine, "engine for early termination")
+    assert row.nodes is not None  # EARLY says so
+    checkpoint = load_checkpoint(path)
+    tokenizer, limit = checkpoint.tokenizer(), checkpoint.model.shape.max_positions
+    options = EarlyOptions(slack=row.slack) if options is None else options
+    engine_options = engine_options or EngineOptions()
+    made = open_engine(engine, checkpoint.model, engine_options, tokenizer)
+    whole = TransformerScorer(made, tokenizer, limit, ScoringOptions(options.token_budget))
+    nodes = row.nodes(checkpoint.model, made, engine_options)
+    return EarlyScorer(nodes, tokenizer, limit, whole.score_lists, options)
+
+
+def open_padded(path: PathLike, options: EngineOptions, token_budget: int) -> PaddedScorer:
+    """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""
+    checkpoint = load_checkpoint(path)
+    return PaddedScorer(checkpoint.model, checkpoint.tokenizer(), options, token_budget)
+
+
+def _among(names: tuple[str, ...], engine: str, what: str) -> EngineRow:
+    return lookup({name: ENGINES[name] for name in names}, engine, what)
+
+
+def _base_name(path: PathLike) -> str:
+    return os.path.basename(os.path.normpath(os.fspath(path)))
 
 
 def lm_digest(path: PathLike) -> str:

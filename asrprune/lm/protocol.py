@@ -2,11 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Optional, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Words = Sequence[str]
+
+SENTENCE_END = "</s>"
+
+
+@dataclass(frozen=True)
+class ScoringStats:
+    """What scoring did; adds up. ``tokens``: predicted tokens of all hypotheses, ``</s>`` counted.
+    ``unique_tokens``: the same after merging equal prefixes. ``computed``: places of all forward
+    passes, with padding and repeated paths. ``wall_s`` counts everything from text to scores.
+    """
+
+    sentences: int = 0
+    tokens: int = 0
+    unique_tokens: int = 0
+    computed: int = 0
+    over_long: int = 0
+    wall_s: float = 0.0
+
+    def __add__(self, other: ScoringStats) -> ScoringStats:
+        return ScoringStats(
+            self.sentences + other.sentences,
+            self.tokens + other.tokens,
+            self.unique_tokens + other.unique_tokens,
+            self.computed + other.computed,
+            self.over_long + other.over_long,
+            self.wall_s + other.wall_s,
+        )
+
+
+class UnscorableError(ValueError):
+    """A hypothesis got no usable score; ``index`` is (number of its list, number in the list)."""
+
+    def __init__(self, index: tuple[int, int], sentence: str, problem: str) -> None:
+        self.index = index
+        self.problem = problem
+        start = sentence if len(sentence) <= 60 else sentence[:60] + "..."
+        super().__init__(f"{start!r} {problem}")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What computes an LM's scores: ``engine``, one of ENGINES (None: a model without one),
+    ``device``, "cpu" or "cuda:0 (name of the GPU)", and ``note``, what the engine chose by itself
+    ("" where it had no choice)."""
+
+    engine: Optional[str] = None
+    device: str = "cpu"
+    note: str = ""
 
 
 @runtime_checkable
@@ -20,10 +72,65 @@ class LanguageModel(Protocol):
     def name(self) -> str:
         """Short description for tables and logs."""
 
-    def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the scores."""
+
+    @property
+    def stats(self) -> ScoringStats:
+        """What all calls so far have done."""
+
+    def score_lists(self, lists: Sequence[Sequence[str]]) -> list[Floats]:
         """One float64 array per list, one score per sentence of it, in the same order.
 
         A list holds the hypotheses of one utterance: they share prefixes, and a model may use
         that. A sentence's score does not depend on what else is scored with it (beyond 1e-4 nats
         in fp32). "" is the empty sentence: ln P(</s> | <s>). -inf stays -inf; NaN is an error.
         """
+
+    def words(self) -> WordScorer:
+        """The same model, asked for the score of every word."""
+
+
+class WordScorer(Protocol):
+    """Scores hypotheses word by word.
+
+    ``tokens`` counts the forward positions (or n-grams) that all calls so far have computed.
+    """
+
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """Short description for tables and logs."""
+
+    def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[Floats]]:
+        """[words + 1] float64 for every hypothesis of every list: ln P of each word given those
+        before it, then of ``</s>``; their sum is the sentence's score. -inf for all of them where
+        the model cannot score the hypothesis. Raises UnscorableError for NaN or +inf."""
+
+
+class PrefixLM(Protocol):
+    """A language model over prefixes, each known by a number that ``root`` or ``child`` gave.
+
+    ``tokens`` counts the forward positions (or n-grams) that all calls so far have computed.
+    """
+
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """Short description for tables and logs."""
+
+    def root(self, group: int) -> int:
+        """The empty prefix (``<s>``) of the utterance ``group``; its prefixes stay together."""
+
+    def child(self, prefix: int, word: str) -> int:
+        """``prefix`` with one word more; only words whose score was finite."""
+
+    def score(self, pairs: Sequence[tuple[int, str]]) -> NDArray[np.float64]:
+        """ln P(word | prefix) of every pair, [P]; the word may be SENTENCE_END. -inf where the
+        model cannot score it. Many pairs at once are cheaper than one by one."""
+
+    def keep(self, prefixes: Iterable[int]) -> None:
+        """Forget all prefixes but these."""

@@ -20,8 +20,7 @@ from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.firstpass.formats.jsonl import read_nbest
-from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
+from asrprune.lm.protocol import LanguageModel, UnscorableError
 from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_line, write_scores
 
 BLOCK_HYPOTHESES = 5000
@@ -69,7 +68,7 @@ def check_nbest_file(path: PathLike) -> None:
 def _score_block(
     nbest_path: PathLike, block: list[NBest], lm: LanguageModel
 ) -> tuple[list[UtteranceScores], Timing]:
-    before = lm.stats if isinstance(lm, TransformerScorer) else None
+    before = lm.stats
     start = time.perf_counter()
     try:
         scores = lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in block])
@@ -80,11 +79,9 @@ def _score_block(
     wall_s = time.perf_counter() - start
     audio = [nbest.audio_s for nbest in block]
     audio_s = None if None in audio else sum(value for value in audio if value is not None)
-    timing = Timing(wall_s, audio_s)
-    if before is not None and isinstance(lm, TransformerScorer):
-        tokens = lm.stats.tokens - before.tokens
-        unique = lm.stats.unique_tokens - before.unique_tokens
-        timing = Timing(wall_s, audio_s, tokens, unique)
+    tokens = lm.stats.tokens - before.tokens
+    unique = lm.stats.unique_tokens - before.unique_tokens
+    timing = Timing(wall_s, audio_s, tokens, unique)
     impossible = sum(int(np.isneginf(values).sum()) for values in scores)
     if impossible:
         log.warning("%d hypotheses that the LM cannot score got -inf", impossible)

@@ -26,7 +26,7 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
 from asrprune.text import corpus
 from asrprune.text.normalise import NORMALISERS, Normaliser
-from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
 
 _LINES_AT_ONCE = 10_000
 
@@ -57,7 +57,7 @@ def pack_corpus(
     with write_folder(out) as folder, _spooled(names, Path(out).parent) as places:
         train_files = [(os.fspath(path), places[os.fspath(path)]) for path in train]
         if tokenizer is not None:
-            shutil.copyfile(Tokenizer(tokenizer).path, folder / corpus.TOKENIZER)
+            shutil.copyfile(SentencePieceTokenizer(tokenizer).path, folder / corpus.TOKENIZER)
         else:
             lines = (s for name, place in train_files for s in _read(name, place, normal_form))
             sentences = filter(None, lines)
@@ -66,7 +66,7 @@ def pack_corpus(
                 raise _no_sentence(train_files, "train")
             model = train_tokenizer(itertools.chain([first], sentences), config)
             (folder / corpus.TOKENIZER).write_bytes(model)
-        pieces = Tokenizer(folder / corpus.TOKENIZER)
+        pieces = SentencePieceTokenizer(folder / corpus.TOKENIZER)
         sets = {"train": _pack_set(folder, "train", train_files, normal_form, pieces)}
         if valid is not None:
             valid_files = [(os.fspath(valid), places[os.fspath(valid)])]
@@ -114,7 +114,7 @@ def _pack_set(
     set_name: str,
     files: Sequence[tuple[str, str]],
     normal_form: Normaliser,
-    tokenizer: Tokenizer,
+    tokenizer: SentencePieceTokenizer,
 ) -> dict[str, Any]:
     """Write the two files of one set; its counts and sources."""
     counts: Counter[str] = Counter()
@@ -161,7 +161,7 @@ def _blocks(lines: Iterator[str], counts: Counter[str]) -> Iterator[list[str]]:
 
 def _append(
     block: list[str],
-    tokenizer: Tokenizer,
+    tokenizer: SentencePieceTokenizer,
     dtype: str,
     tokens: BinaryIO,
     offsets: BinaryIO,

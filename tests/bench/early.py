@@ -18,9 +18,10 @@ from collections.abc import Callable
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats.jsonl import read_nbest
-from asrprune.lm.engines.table import EngineOptions
-from asrprune.lm.open import open_lm
-from asrprune.lm.scoring.early import EARLY_ENGINES, EarlyOptions, open_early
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.table import EARLY
+from asrprune.lm.open import open_early, open_lm
+from asrprune.lm.scoring.early import EarlyOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.bench import spread
 from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescore_early
@@ -40,7 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--small-weights", help="tuned for the small LM")
     parser.add_argument("--margins", default="0,5,10,20,40", help="of the cascade, in its total")
     parser.add_argument("--waves", default="4:4,8:2", help="band:complete, ...")
-    parser.add_argument("--engine", default="torch", choices=EARLY_ENGINES)
+    parser.add_argument("--engine", default="torch", choices=EARLY)
     parser.add_argument("--limit", type=int, help="only so many utterances")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

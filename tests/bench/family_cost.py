@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asrprune.files import read_json, write_json
-from asrprune.lm.engines.table import resolve_device
+from asrprune.lm.device import resolve_device
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.open import lm_digest
 from asrprune.provenance import provenance

@@ -34,9 +34,9 @@ from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.files import write_json
 from asrprune.firstpass.formats.table import read_items
-from asrprune.lm.engines.table import EngineOptions
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.open import open_lm, open_prefix_lm
-from asrprune.lm.scoring.sentences import ScoringOptions
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.words import word_scorer
 from asrprune.provenance import provenance
 from asrprune.rescore.decisions import DECISIONS

@@ -17,14 +17,16 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-from asrprune.lm.engines.table import ENGINES, EngineOptions
-from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
-from asrprune.lm.scoring.sentences import TOKEN_BUDGET, ScoringOptions, TransformerScorer
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.table import open_engine
+from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
+from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.machine import peak_rss_bytes
+from tests.small_lm import DrawnTokenizer
 
 
 def parse() -> argparse.Namespace:
@@ -82,13 +84,16 @@ def score(args: argparse.Namespace) -> None:
 
     options = EngineOptions(args.threads, "cpu")
     lm = TransformerScorer(
-        ENGINES[args.engine](Checkpoint(model, Path(), ""), options),
-        encode_batch,
+        open_engine(args.engine, model, options),
+        DrawnTokenizer(encode_batch),
         limit,
         options=ScoringOptions(args.token_budget),
     )
     early = EarlyScorer(
-        CachedModel(model, torch.float32, options), encode_batch, limit, lm.score_lists
+        CachedModel(model, torch.float32, options),
+        DrawnTokenizer(encode_batch),
+        limit,
+        lm.score_lists,
     )
     random = np.random.default_rng(0)
     lm.score_lists([["3 4"]])

@@ -24,7 +24,7 @@ import torch
 from subjects import Subject, add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.scoring.sentences import TOKEN_BUDGET
+from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
 BOS, EOS = 1, 2
 Score = Callable[[list[list[int]]], np.ndarray]

@@ -31,7 +31,8 @@ from typing import Any, Optional
 from asrprune.core.hypothesis import NBest
 from asrprune.files import read_json, write_json
 from asrprune.firstpass.formats.jsonl import read_nbest
-from asrprune.lm.engines.table import EngineOptions, resolve_device
+from asrprune.lm.device import resolve_device
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
 from asrprune.lm.open import lm_digest, open_lm
 from asrprune.provenance import provenance

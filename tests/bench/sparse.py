@@ -17,8 +17,9 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.sparse.matrices import SparseLinear, load_kernel, pack_matrix, sparsified
-from asrprune.lm.engines.table import EngineOptions, TorchEngine
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer

@@ -22,7 +22,7 @@ PARTS = ("import", "open", "first", "whole")
 ONE = """
 import json, sys, time
 start = time.perf_counter()
-from asrprune.lm.engines.table import EngineOptions
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.open import open_lm
 imported = time.perf_counter()
 lm = open_lm(sys.argv[1], sys.argv[2], EngineOptions(1, "cpu"))

@@ -19,14 +19,15 @@ from real_lists import read_shared
 
 from asrprune.core.hypothesis import NBest
 from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
-from asrprune.lm.engines.table import ENGINES, EngineOptions
+from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.bench import spread
-from asrprune.text.tokenizer import Tokenizer
+from asrprune.text.sentencepiece import SentencePieceTokenizer
 
 EncodeBatch = Callable[[Sequence[str]], list[list[int]]]
 
@@ -59,7 +60,7 @@ class Subject:
 
     def scorer(self, engine: str, threads: int) -> TransformerScorer:
         """Scoring over tries with one of ENGINES."""
-        made = ENGINES[engine](self.checkpoint, EngineOptions(threads, "cpu"))
+        made = open_engine(engine, self.model, EngineOptions(threads, "cpu"))
         return TransformerScorer(made, self.encode_batch, self.model.shape.max_positions)
 
     def padded(self, threads: int) -> PaddedScorer:
@@ -69,7 +70,7 @@ class Subject:
 def open_subject(path: str | None, layers: int = 6, width: int = 512, vocab: int = 5000) -> Subject:
     if path is not None:
         checkpoint = load_checkpoint(path)
-        return Subject(checkpoint, Tokenizer(checkpoint.tokenizer_path).encode_batch)
+        return Subject(checkpoint, SentencePieceTokenizer(checkpoint.tokenizer_path).encode_batch)
     torch.manual_seed(0)
     shape = ModelShape.uniform(vocab, width, layers, max(1, width // 64))
     ids: dict[str, int] = {}

@@ -124,6 +124,10 @@ class Dying:
     def __init__(self, lm, calls):
         self.lm, self.calls = lm, calls
 
+    @property
+    def stats(self):
+        return self.lm.stats
+
     def score_lists(self, lists):
         if self.calls == 0:
             raise Killed

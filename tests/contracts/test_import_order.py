@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import asrprune
 
 PACKAGE = Path(asrprune.__file__).parent
@@ -25,30 +27,61 @@ LEVEL = {
     "report": 5,
     "cli": 6,
 }
+INSIDE = {
+    "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "hypothesis": 0, "weights": 0}
+    | {"lattice": 1},
+    "firstpass": {"reading": 0, "references": 1, "formats": 2, "decoders": 3},
+    "lm": {"trie": 0, "protocol": 0, "device": 0, "model": 1, "training": 2, "ngram": 2}
+    | {"engines": 3, "scoring": 4, "perplexity": 4, "open": 5},
+    "lm.engines": {"engine": 0, "native": 0, "pytorch": 1, "onnx_runtime": 2, "int8": 2}
+    | {"sparse": 2, "table": 3},
+    "prune": {"gates": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2}
+    | {"surgery": 3, "methods": 4, "run": 5},
+    "rescore": {"scores_file": 0, "weights_file": 0, "lattices": 0, "decisions": 1}
+    | {"lmscore": 2, "nbest": 2, "tuning": 3, "bench": 3},
+}
+"""Folder -> the same for what stands in it, where that has parts that build on each other."""
+LONGEST_MODULE = 450
 NO_TORCH = ("core", "wer", "firstpass", "errors", "files", "provenance")
 
 
-def _arrows() -> list[tuple[str, str, str]]:
-    """(file, folder it stands in, folder it imports) for every import of our own package."""
+def _arrows(depth: int = 0) -> list[tuple[str, str, str]]:
+    """(place, who imports, what it imports) for every import of our own package, as dotted names
+    of ``depth`` + 1 parts at most, without ``asrprune.``."""
+    modules = {_module(path) for path in PACKAGE.rglob("*.py")}
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] in ("__init__", "__main__"):
+        source = _module(path)
+        if source in ("", "__main__"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path}:{node.lineno}: relative import"
-                names = [node.module or ""]
-                if node.module == "asrprune":
-                    names = [f"asrprune.{alias.name}" for alias in node.names]
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [name if _own(name) in modules else node.module or "" for name in names]
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:
                 continue
             for name in names:
                 if name.startswith("asrprune.") and name != "asrprune.__version__":
-                    found.append((f"{path}:{node.lineno}", parts[0], name.split(".")[1]))
+                    found.append(
+                        (f"{path}:{node.lineno}", _cut(source, depth), _cut(_own(name), depth))
+                    )
     return found
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _own(name: str) -> str:
+    return name.removeprefix("asrprune.")
+
+
+def _cut(name: str, depth: int) -> str:
+    return ".".join(name.split(".")[: depth + 1])
 
 
 def test_the_walk_sees_imports() -> None:
@@ -62,6 +95,42 @@ def test_imports_point_to_earlier_folders_only() -> None:
         if source != target and LEVEL[source] <= LEVEL[target]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("folder", INSIDE)
+def test_inside_a_folder_imports_point_one_way(folder: str) -> None:
+    level, depth = INSIDE[folder], folder.count(".") + 1
+    found = [arrow for arrow in _arrows(depth) if arrow[1].startswith(f"{folder}.")]
+    assert found, f"no import inside {folder}"
+    wrong = []
+    for place, source, target in found:
+        one, other = source.split(".")[depth], target.split(".")[depth : depth + 1]
+        if target.startswith(f"{folder}.") and other and [one] != other:
+            if level[one] <= level[other[0]]:
+                wrong.append(f"{place}: {one} imports {other[0]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_is_long() -> None:
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in PACKAGE.rglob("*.py")}
+    assert not {path: count for path, count in lines.items() if count > LONGEST_MODULE}
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for _, source, target in _arrows(9):
+        arrows.setdefault(source, set()).add(target)
+    done: set[str] = set()
+
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for target in sorted(arrows.get(module, ())):
+                follow(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(arrows):
+        follow(module, ())
 
 
 def test_light_folders_import_no_torch() -> None:

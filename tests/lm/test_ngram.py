@@ -117,12 +117,12 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> None:
-    from asrprune.lm.prefixes import SENTENCE_END, NgramPrefixes
-    from asrprune.lm.scoring.words import word_scorer
+    from asrprune.lm.ngram import NgramPrefixes
+    from asrprune.lm.protocol import SENTENCE_END
 
     lm = NgramLM(arpa)
     for text in LOG10_SUMS:
-        (words,) = word_scorer(lm).score_words([[text.split()]])
+        (words,) = lm.words().score_words([[text.split()]])
         prefixes = NgramPrefixes(lm)
         state = prefixes.root(0)
         for word, value in zip([*text.split(), SENTENCE_END], words[0]):
@@ -133,7 +133,7 @@ def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> No
 
 
 def test_prefixes_replace_the_score_of_unknown_words_too(without_unknown: Path) -> None:
-    from asrprune.lm.prefixes import NgramPrefixes
+    from asrprune.lm.ngram import NgramPrefixes
 
     prefixes = NgramPrefixes(NgramLM(without_unknown, oov_log_prob=-7.5))
     assert prefixes.score([(prefixes.root(0), "x")]).tolist() == [-7.5]

@@ -16,10 +16,12 @@ from asrprune.lm import perplexity as perplexity_module
 from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.perplexity import sentence_nll, stream_nll, transformer_perplexity
+from asrprune.lm.perplexity import transformer_perplexity
+from asrprune.lm.training import nll as nll_module
 from asrprune.lm.training.batches import make_batch
+from asrprune.lm.training.nll import sentence_nll, stream_nll
 from asrprune.text.corpus import TokenStream
-from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
 
 LINES = ["in the beginning", "god", "and the earth was", "the light in the heaven"]
 
@@ -36,11 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(out / "lm", model, out / "pieces", {})
 
 
-def parts(folder: Path) -> tuple[TransformerLM, Tokenizer]:
+def parts(folder: Path) -> tuple[TransformerLM, SentencePieceTokenizer]:
     from asrprune.lm.model.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(folder)
-    return loaded.model, Tokenizer(loaded.tokenizer_path)
+    return loaded.model, SentencePieceTokenizer(loaded.tokenizer_path)
 
 
 def by_hand(model: TransformerLM, ids: list[int]) -> float:
@@ -57,7 +59,7 @@ def by_hand(model: TransformerLM, ids: list[int]) -> float:
 
 @pytest.mark.parametrize("logits_at_once", [1 << 25, 30 * 3])
 def test_sums_by_hand(folder: Path, logits_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perplexity_module, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(nll_module, "LOGITS_AT_ONCE", logits_at_once)
     model, tokenizer = parts(folder)
     encoded = [*tokenizer.encode_batch(LINES), []]
     nll = sentence_nll(model, make_batch([np.array(ids, dtype=int) for ids in encoded]))

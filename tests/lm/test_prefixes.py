@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
-from asrprune.lm.engines.table import EngineOptions, TorchEngine
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.prefixes import SENTENCE_END
-from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
-from asrprune.lm.scoring.words import WordEncoder, word_scorer
+from asrprune.lm.protocol import SENTENCE_END, UnscorableError
+from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.text.word_encoder import WordEncoder
+from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
@@ -37,14 +39,16 @@ def model():
 
 @pytest.fixture(scope="module")
 def whole(model):
-    return TransformerScorer(TorchEngine(model, torch.float32, CPU), encode_batch, POSITIONS)
+    return TransformerScorer(
+        TorchEngine(model, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
 
 
 def prefixes(model, slots=1000, **options):
-    one = CachedPrefixes(model, WordEncoder(encode_batch), engine=CPU)
+    one = CachedPrefixes(model, DrawnTokenizer(encode_batch), engine=CPU)
     size = one._store.slot_bytes * slots
     made = PrefixOptions(cache_bytes=size, **options)
-    return CachedPrefixes(model, WordEncoder(encode_batch), engine=CPU, options=made)
+    return CachedPrefixes(model, DrawnTokenizer(encode_batch), engine=CPU, options=made)
 
 
 SENTENCES = st.lists(st.sampled_from(sorted(WORDS)), max_size=3)
@@ -53,7 +57,7 @@ SENTENCES = st.lists(st.sampled_from(sorted(WORDS)), max_size=3)
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(SENTENCES, max_size=6), max_size=3))
 def test_word_scores_add_up_to_the_sentence(whole, lists):
-    asked = word_scorer(whole)
+    asked = whole.words()
     sums = [[hyp.sum() for hyp in hyps] for hyps in asked.score_words(lists)]
     expected = whole.score_lists([[" ".join(hyp) for hyp in hyps] for hyps in lists])
     for one, other in zip(sums, expected):
@@ -81,7 +85,7 @@ def walk(lm, hyps):
 @settings(deadline=None, max_examples=30)
 @given(st.lists(SENTENCES, min_size=1, max_size=6), st.sampled_from([13, 20, 1000]))
 def test_prefix_scores_are_those_of_whole_sentences(model, whole, hyps, slots):
-    expected = word_scorer(whole).score_words([hyps])[0]
+    expected = whole.words().score_words([hyps])[0]
     for one, other in zip(walk(prefixes(model, slots, token_budget=14), hyps), expected):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -115,7 +119,7 @@ def test_what_is_too_long_is_minus_infinity(model, whole):
         state = lm.child(state, "abc")
     scores = lm.score([(state, "ab"), (state, "abc"), (state, SENTENCE_END)])
     assert np.isneginf(scores).tolist() == [False, True, False]
-    (values,) = word_scorer(whole).score_words([[["abc"] * 4, ["a"]]])
+    (values,) = whole.words().score_words([[["abc"] * 4, ["a"]]])
     assert np.isneginf(values[0]).all()
     assert np.isfinite(values[1]).all()
 
@@ -129,23 +133,25 @@ def test_a_broken_model_is_an_error(model):
     broken = TransformerLM(model.shape).eval()
     with torch.no_grad():
         broken.norm.weight.fill_(torch.nan)
-    scorer = TransformerScorer(TorchEngine(broken, torch.float32, CPU), encode_batch, POSITIONS)
+    scorer = TransformerScorer(
+        TorchEngine(broken, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
     with pytest.raises(UnscorableError, match="nan of a word"):
-        word_scorer(scorer).score_words([[["a"]]])
+        scorer.words().score_words([[["a"]]])
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.text("abcdeé '", max_size=12), max_size=4), st.sampled_from(["unigram", "bpe"]))
 def test_the_ids_of_a_sentence_are_those_of_its_words(tokenizers, texts, kind):
     tokenizer = tokenizers[kind]
-    encode = WordEncoder(tokenizer.encode_batch)
+    encode = WordEncoder(tokenizer)
     for words in (text.split() for text in texts):
         assert [t for word in words for t in encode(word)] == tokenizer.encode(" ".join(words))
 
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory):
-    from asrprune.text.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+    from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
 
     draw = np.random.default_rng(1)
     text = [
@@ -156,5 +162,5 @@ def tokenizers(tmp_path_factory):
     for kind in ("unigram", "bpe"):
         path = tmp_path_factory.mktemp(kind) / "tokenizer.model"
         path.write_bytes(train_tokenizer(text, TokenizerConfig(60, kind)))
-        made[kind] = Tokenizer(path)
+        made[kind] = SentencePieceTokenizer(path)
     return made

@@ -16,13 +16,9 @@ from asrprune.lm.model.layers import AnyLinear, DenseLinear
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.method import (
-    Masks,
-    kept_parameters,
-    prunable_parameters,
-    stored_parameters,
-)
+from asrprune.prune.methods.method import kept_parameters, prunable_parameters, stored_parameters
 from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.run import loop
 from asrprune.prune.run.loop import prune_family

@@ -15,7 +15,7 @@ from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.text.corpus import TokenStream, open_corpus, token_dtype
 from asrprune.text.pack import pack_corpus
-from asrprune.text.tokenizer import Tokenizer, TokenizerConfig
+from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig
 
 TEXT = ["In the beginning", "", "god created the heavens", "  --  ", "and the earth"] * 20
 KEPT = ["in the beginning", "god created the heavens", "and the earth"] * 20
@@ -31,7 +31,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_stream_gives_back_every_sentence(text: Path, tmp_path: Path) -> None:
     packed = pack_corpus([text], text, CONFIG, tmp_path / "data", "asr")
-    tokenizer = Tokenizer(packed.tokenizer_path)
+    tokenizer = SentencePieceTokenizer(packed.tokenizer_path)
     stream = packed.stream("train")
     read = [tokenizer.decode([int(i) for i in stream.sentence(n)]) for n in range(len(KEPT))]
     assert read == KEPT

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.text.tokenizer import (
+from asrprune.text.sentencepiece import (
     BOS,
     EOS,
     UNK,
+    SentencePieceTokenizer,
     SentenceSample,
-    Tokenizer,
     TokenizerConfig,
     train_tokenizer,
 )
@@ -28,13 +28,13 @@ def sentences(n: int = 500) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     path.write_bytes(train_tokenizer(sentences(), TokenizerConfig(40, "bpe")))
-    return Tokenizer(path)
+    return SentencePieceTokenizer(path)
 
 
-def test_round_trip_and_special_ids(tokenizer: Tokenizer) -> None:
+def test_round_trip_and_special_ids(tokenizer: SentencePieceTokenizer) -> None:
     ids = tokenizer.encode("let there be light")
     assert tokenizer.decode(ids) == "let there be light"
     assert not {UNK, BOS, EOS} & set(ids)
@@ -44,22 +44,26 @@ def test_round_trip_and_special_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode_batch(["let", ""]) == [tokenizer.encode("let"), []]
 
 
-def test_pieces_stay_inside_words(tokenizer: Tokenizer) -> None:
+def test_pieces_stay_inside_words(tokenizer: SentencePieceTokenizer) -> None:
     first, both = tokenizer.encode("let there"), tokenizer.encode("let there be")
     assert both[: len(first)] == first
     assert both[len(first) :] == tokenizer.encode("be")
 
 
-def test_unseen_words_are_spelled_and_unseen_characters_are_oov(tokenizer: Tokenizer) -> None:
+def test_unseen_words_are_spelled_and_unseen_characters_are_oov(
+    tokenizer: SentencePieceTokenizer,
+) -> None:
     assert tokenizer.count_unknown("tarred thee") == 0
     assert UNK in tokenizer.encode("let ßx be")
     assert tokenizer.count_unknown("let ßx be é") == 2
 
 
-def test_survives_pickling_without_its_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_survives_pickling_without_its_file(
+    tokenizer: SentencePieceTokenizer, tmp_path: Path
+) -> None:
     path = tmp_path / "moved.model"
     path.write_bytes(tokenizer.path.read_bytes())
-    packed = pickle.dumps(Tokenizer(path))
+    packed = pickle.dumps(SentencePieceTokenizer(path))
     path.unlink()
     copy = pickle.loads(packed)
     assert copy.encode("let there") == tokenizer.encode("let there")
@@ -75,7 +79,7 @@ def test_a_character_outside_the_sample_still_gets_a_piece(tmp_path: Path) -> No
     text = [*sentences(300), "zeal"]
     model = tmp_path / "t.model"
     model.write_bytes(train_tokenizer(text, TokenizerConfig(26, sample_sentences=20)))
-    assert Tokenizer(model).count_unknown("zeal") == 0
+    assert SentencePieceTokenizer(model).count_unknown("zeal") == 0
 
 
 def test_the_sample_is_uniform() -> None:
@@ -108,12 +112,12 @@ def test_bad_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.model"
     path.write_bytes(content)
     with pytest.raises(InputError):
-        Tokenizer(path)
+        SentencePieceTokenizer(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        Tokenizer(tmp_path / "t.model")
+        SentencePieceTokenizer(tmp_path / "t.model")
 
 
 def test_bad_config() -> None:

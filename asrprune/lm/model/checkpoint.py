@@ -23,6 +23,7 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.text.tokenizer import Tokenizer, open_tokenizer
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
@@ -43,6 +44,10 @@ class Checkpoint:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
     path: Optional[Path] = None
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokeniser that the model was trained with."""
+        return open_tokenizer(self.tokenizer_path)
 
     def size_bytes(self) -> int:
         """Bytes of the saved weights file; 0 for a model that is not on disk."""

@@ -61,6 +61,7 @@ class ModelShape:
     blocks: tuple[BlockShape, ...]
     dropout: float = 0.0
     embedding_rank: Optional[int] = None
+    architecture: str = "gpt2"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "d_model", "head_dim", "max_positions"):

@@ -19,25 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asrprune.core.tables import lookup
-from asrprune.files import PathLike
-from asrprune.lm.engines.pytorch.nodes import KEPT_TYPES, CachedModel, NodeModel
-from asrprune.lm.engines.table import ENGINES, EngineOptions
-from asrprune.lm.model.checkpoint import load_checkpoint
-from asrprune.lm.scoring.sentences import ScoringOptions, TransformerScorer, UnscorableError
+from asrprune.lm.engines.engine import Bools, Ints, NodeModel
+from asrprune.lm.protocol import Floats, UnscorableError
 from asrprune.lm.trie import Forest, build_forest
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-EARLY_ENGINES = (*KEPT_TYPES, "int8")
-"""Engines that can stop early: they keep keys and values between forward passes."""
-
-BF16_SLACK = 0.25
-"""Nats by which a sentence's score in bfloat16 may depend on its batch, amply."""
+from asrprune.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,7 @@ class EarlyOptions:
     padding counted; ``row_width``: most of them in a row. ``cache_bytes``: most memory for keys
     and values; a list whose trie needs more is scored in full by ``fallback``. ``slack``: by how
     many nats of the LM a bound must miss the best total; covers the rounding of log-probs, which
-    depends on the batch (BF16_SLACK is for bfloat16)."""
+    depends on the batch."""
 
     band: int = 8
     complete: int = 2
@@ -98,27 +84,23 @@ class EarlyStats:
 class EarlyScorer:
     """Scores lists with an LM as far as the best total demands.
 
-    ``encode_batch`` turns sentences into token ids without ``<s>`` and ``</s>``; ``fallback``
-    gives the scores of lists that are too large for the cache.
+    ``fallback`` gives the scores of lists that are too large for the cache.
     """
 
     def __init__(
         self,
         model: NodeModel,
-        encode_batch: Callable[[Sequence[str]], list[list[int]]],
+        tokenizer: Tokenizer,
         max_positions: int,
         fallback: Callable[[Sequence[Sequence[str]]], list[Floats]],
         options: EarlyOptions | None = None,
-        bos: int = 1,
-        eos: int = 2,
     ) -> None:
         self.options = options or EarlyOptions()
         self.stats = EarlyStats()
         self._model = model
-        self._encode_batch = encode_batch
+        self._tokenizer = tokenizer
         self._limit = max_positions - 1
         self._fallback = fallback
-        self._bos, self._eos = bos, eos
 
     def score_lists(
         self,
@@ -145,7 +127,7 @@ class EarlyScorer:
         results: list[PartialScores] = []
         for first, stop in _groups(encoded, limit):
             here = slice(first, stop)
-            forest = build_forest(encoded[here], self._bos)
+            forest = build_forest(encoded[here], self._tokenizer.begin)
             if len(forest) > limit:
                 results += self._whole(lists[here], forest)
                 continue
@@ -172,7 +154,7 @@ class EarlyScorer:
 
     def _encode(self, lists: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         flat = [sentence for sentences in lists for sentence in sentences]
-        ids = iter(self._encode_batch(flat) if flat else [])
+        ids = iter(self._tokenizer.encode_batch(flat) if flat else [])
         encoded = [[next(ids) for _ in sentences] for sentences in lists]
         for number, hyps in enumerate(encoded):
             for index, tokens in enumerate(hyps):
@@ -192,7 +174,7 @@ class EarlyScorer:
 
     def _search(self, forest: Forest, totals: _Totals, lists: int) -> list[PartialScores]:
         """Wave after wave until nothing that is not complete can win."""
-        state = _State(forest, self._eos)
+        state = _State(forest, self._tokenizer.end)
         self._model.start(forest)
         depth = 0
         while not np.isnan(state.bound).any():  # that is for the caller to report
@@ -341,43 +323,3 @@ def _distinct_prefixes(hyps: Sequence[Sequence[int]]) -> int:
         total += len(hyp) - shared
         before = hyp
     return total
-
-
-def open_early(
-    path: PathLike,
-    engine: str = "torch",
-    engine_options: EngineOptions | None = None,
-    options: EarlyOptions | None = None,
-) -> EarlyScorer:
-    """The scorer of the checkpoint in folder ``path``; ``engine`` is one of EARLY_ENGINES.
-
-    Raises InputError for what is no checkpoint, ValueError for an engine that keeps no keys and
-    values here.
-    """
-    from asrprune.text.tokenizer import Tokenizer
-
-    lookup(dict.fromkeys(EARLY_ENGINES), engine, "engine for early termination")
-    checkpoint = load_checkpoint(path)
-    encode_batch = Tokenizer(checkpoint.tokenizer_path).encode_batch
-    limit = checkpoint.model.shape.max_positions
-    if options is None:
-        options = EarlyOptions(slack=BF16_SLACK) if engine == "torch-bf16" else EarlyOptions()
-    engine_options = engine_options or EngineOptions()
-    made = ENGINES[engine](checkpoint, engine_options)
-    whole = TransformerScorer(
-        made,
-        encode_batch,
-        limit,
-        options=ScoringOptions(options.token_budget),
-    )
-    model: NodeModel
-    if engine == "int8":
-        from asrprune.lm.engines.int8.engine import Int8Engine
-        from asrprune.lm.engines.int8.nodes import CachedInt8
-
-        if not isinstance(made, Int8Engine):
-            raise ValueError("engine int8 stops early with its kernel only; expected torch here")
-        model = CachedInt8(made)
-    else:
-        model = CachedModel(checkpoint.model, KEPT_TYPES[engine], engine_options)
-    return EarlyScorer(model, encode_batch, limit, whole.score_lists, options)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asrprune.text.corpus import TokenStream
-from asrprune.text.tokenizer import BOS, EOS
+from asrprune.text.sentencepiece import BOS, EOS
 
 IGNORED = -100
 """Target on padding, as torch's cross entropy spells it."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
+from asrprune.lm.device import resolve_device
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
@@ -67,23 +69,10 @@ class ProcessGroup:
         return value
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is the GPU where there is one, else the CPU.
-
-    Raises ValueError for a GPU that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}, but torch sees no GPU; expected cpu")
-    return device
-
-
 @contextlib.contextmanager
 def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """The processes that torchrun started (its RANK, WORLD_SIZE, LOCAL_RANK), or this one alone."""
-    chosen = choose_device(device)
+    chosen = resolve_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ProcessGroup(device=chosen)

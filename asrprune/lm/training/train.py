@@ -25,10 +25,10 @@ from asrprune.files import PathLike, sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
-from asrprune.lm.perplexity import stream_nll
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop
+from asrprune.lm.training.nll import stream_nll
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import PRECISIONS
 from asrprune.lm.training.state import TrainingFolder
@@ -135,8 +135,8 @@ def train(
     """Train, write the best model on the validation set to ``out``, and return that path.
 
     Without a validation set the last model is written. ``init`` starts from another model, whose
-    shape it keeps. State and log are kept in ``OUT.training`` (``lm/training/state.py``). A finished
-    run is left as it is.
+    shape it keeps. State and log are kept in ``OUT.training`` (state.py). A finished run is
+    left as it is.
 
     Raises ValueError when ``out`` or its state belongs to a run with another configuration, when
     the loss stops being finite, or for impossible sizes; InputError for bad data.

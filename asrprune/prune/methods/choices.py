@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.methods.method import Masks, Options, prunable_parameters, unreachable
+from asrprune.prune.masks import Masks
+from asrprune.prune.methods.method import Options, prunable_parameters, unreachable
 from asrprune.prune.selection import Chain, choose_levels
 
 SLACK = 1 / 2000

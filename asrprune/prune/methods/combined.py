@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import refuse_masks, shrink
 from asrprune.prune.methods.low_rank import rank_choices
-from asrprune.prune.methods.method import Masks, Options, Scorer
+from asrprune.prune.methods.method import Options, Scorer
 from asrprune.prune.methods.structured import group_choices
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.model.transformer import Block, TransformerLM
 from asrprune.prune.gates import Gate
+from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import Choice, refuse_masks, shrink
-from asrprune.prune.methods.method import Masks, Options, Scorer
+from asrprune.prune.methods.method import Options, Scorer
 from asrprune.prune.methods.structured import group_gates
 from asrprune.prune.selection import Chain
 from asrprune.prune.surgery.compaction import keep_heads, keep_neurons

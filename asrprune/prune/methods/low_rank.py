@@ -12,6 +12,7 @@ from asrprune.core.tables import lookup
 from asrprune.lm.model.layers import AnyLinear, DenseLinear, LowRankLinear, PivotedLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
+from asrprune.prune.masks import Masks, matrix_key
 from asrprune.prune.methods.choices import (
     Choice,
     best,
@@ -20,7 +21,7 @@ from asrprune.prune.methods.choices import (
     shrink,
     unit_chain,
 )
-from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, stored_parameters
+from asrprune.prune.methods.method import Options, Scorer, stored_parameters
 from asrprune.prune.selection import Chain
 from asrprune.prune.statistics import MatrixStatistics
 from asrprune.prune.surgery.compaction import low_rank_linear, pivoted_linear, replace_linear

@@ -12,10 +12,8 @@ from asrprune.lm.model.layers import AnyLinear
 from asrprune.lm.model.shapes import BLOCK_LINEARS
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
+from asrprune.prune.masks import Masks, matrix_key
 from asrprune.prune.statistics import MatrixStatistics
-
-Masks = dict[str, Tensor]
-"""Matrix key (``"0.ffn.up"``) -> boolean tensor shaped as its weight, True = kept."""
 
 
 class Scorer(Protocol):
@@ -43,10 +41,10 @@ class Options:
     already factored one are made again from its product at every step; method width takes ``svd``
     for its components of the weights alone. ``form``: what low rank
     stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``embedding_rank`` factors
-    the tied embedding before the first step (0: it stays as it is; see prune/surgery/embedding.py); it is
-    no part of the sparsity. ``repair`` (of the mask
-    methods) says what the weights that stay do about those that go. ``depth_unit``: method depth
-    removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.
+    the tied embedding before the first step (0: it stays as it is; surgery/embedding.py); it is
+    no part of the sparsity. ``repair`` (of the mask methods) says what the weights that stay do
+    about those that go. ``depth_unit``: method depth removes each ``sublayer`` by itself, or
+    attention and FFN of a ``block`` together.
     """
 
     matrices: tuple[str, ...] = BLOCK_LINEARS
@@ -105,11 +103,6 @@ class Method:
     description: str
     masks: bool
     fresh: bool = False
-
-
-def matrix_key(index: int, name: str) -> str:
-    """Block 0's FFN input matrix is ``0.ffn.up``."""
-    return f"{index}.{name}"
 
 
 def stored_parameters(linear: AnyLinear) -> int:

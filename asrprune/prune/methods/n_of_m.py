@@ -7,7 +7,8 @@ import math
 import torch
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.methods.method import Masks, Options, Scorer, unreachable
+from asrprune.prune.masks import Masks
+from asrprune.prune.methods.method import Options, Scorer, unreachable
 from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.methods.unstructured import element_gates
 from asrprune.prune.selection import lowest

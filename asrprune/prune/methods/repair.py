@@ -11,7 +11,8 @@ from torch import Tensor
 from asrprune.core.tables import lookup
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
-from asrprune.prune.methods.method import Masks, Scorer
+from asrprune.prune.masks import Masks
+from asrprune.prune.methods.method import Scorer
 from asrprune.prune.surgery.factorisation import damped
 
 ENTRIES_AT_ONCE = 1 << 24

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from asrprune.lm.model.transformer import Block, TransformerLM
+from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import refuse_masks
-from asrprune.prune.methods.method import Masks, Options, Scorer, unreachable
+from asrprune.prune.methods.method import Options, Scorer, unreachable
 from asrprune.prune.methods.method import prunable_parameters as count
 from asrprune.prune.surgery.compaction import keep_heads, keep_neurons
 

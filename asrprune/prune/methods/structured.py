@@ -10,6 +10,7 @@ from asrprune.lm.model.layers import AnyLinear, DenseLinear
 from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.model.transformer import Block, TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
+from asrprune.prune.masks import Masks, matrix_key
 from asrprune.prune.methods.choices import (
     Choice,
     best,
@@ -18,7 +19,7 @@ from asrprune.prune.methods.choices import (
     shrink,
     unit_chain,
 )
-from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key
+from asrprune.prune.methods.method import Options, Scorer
 from asrprune.prune.surgery.compaction import keep_heads, keep_neurons
 
 

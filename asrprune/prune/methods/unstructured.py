@@ -10,7 +10,8 @@ from torch import Tensor
 from asrprune.lm.model.layers import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate
-from asrprune.prune.methods.method import Masks, Options, Scorer, matrix_key, unreachable
+from asrprune.prune.masks import Masks, matrix_key
+from asrprune.prune.methods.method import Options, Scorer, unreachable
 from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.selection import lowest
 
@@ -54,16 +55,6 @@ def element_gates(model: TransformerLM, options: Options, rows: int) -> list[Gat
             raise ValueError(f"matrix {key} is low rank; masks need dense matrices")
         gates.append(Gate(key, linear, "weight", rows, 1, cost=rows))
     return gates
-
-
-def apply_masks(model: TransformerLM, masks: Masks) -> None:
-    """Write zeros where the masks say removed."""
-    with torch.no_grad():
-        for index, name, linear in model.linears():
-            mask = masks.get(matrix_key(index, name))
-            if mask is not None:
-                assert isinstance(linear, DenseLinear)
-                linear.weight.masked_fill_(~mask, 0.0)
 
 
 def _mask_tiles(

@@ -11,16 +11,10 @@ from torch import Tensor
 from asrprune.lm.model.layers import AnyLinear, DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.gates import Gate, entry, whole
+from asrprune.prune.masks import Masks, matrix_key
 from asrprune.prune.methods.choices import best, refuse_masks
 from asrprune.prune.methods.low_rank import opened
-from asrprune.prune.methods.method import (
-    Masks,
-    Options,
-    Scorer,
-    matrix_key,
-    prunable_parameters,
-    unreachable,
-)
+from asrprune.prune.methods.method import Options, Scorer, prunable_parameters, unreachable
 from asrprune.prune.surgery.factorisation import damped
 from asrprune.prune.surgery.residual import (
     NORMS,

@@ -12,7 +12,8 @@ from asrprune.files import PathLike, read_json, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.layers import DenseLinear, PivotedLinear
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
-from asrprune.prune.methods.method import matrix_key, stored_parameters
+from asrprune.prune.masks import matrix_key
+from asrprune.prune.methods.method import stored_parameters
 
 FAMILY = "family.json"
 

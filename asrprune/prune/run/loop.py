@@ -20,8 +20,9 @@ from asrprune.lm.model.layers import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.training.batches import BatchStream
 from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.masks import Masks, matrix_key
 from asrprune.prune.methods import METHODS
-from asrprune.prune.methods.method import Masks, kept_parameters, matrix_key, prunable_parameters
+from asrprune.prune.methods.method import kept_parameters, prunable_parameters
 from asrprune.prune.run.family import (
     FAMILY,
     Family,

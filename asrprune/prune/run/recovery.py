@@ -14,12 +14,11 @@ from torch import Tensor
 
 from asrprune.lm.model.layers import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.perplexity import stream_nll
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.loop import Budget, Step, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
-from asrprune.prune.methods.method import Masks, matrix_key
-from asrprune.prune.methods.unstructured import apply_masks
+from asrprune.lm.training.nll import stream_nll
+from asrprune.prune.masks import Masks, apply_masks, matrix_key
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import Recovery
 from asrprune.text.corpus import TokenStream

@@ -13,7 +13,7 @@ import torch
 from asrprune.files import PathLike, read_json, write_folder, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.methods.method import Masks
+from asrprune.prune.masks import Masks
 from asrprune.prune.run.recovery import Movement, Spent
 
 STATE = "state"

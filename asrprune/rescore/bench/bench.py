@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Optional, Union
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
-from asrprune.lm.engines.pytorch.padded import PaddedScorer
-from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring.sentences import ScoringStats, TransformerScorer, UnscorableError
+from asrprune.lm.protocol import LanguageModel, ScoringStats, UnscorableError
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def bench(
     for repeat in range(-options.warmup, options.repeats):
         for name, lm in systems.items():
             gc.collect()
-            before = _stats(lm)
+            before = lm.stats
             start = time.perf_counter()
             try:
                 scores[name] = lm.score_lists(texts)
@@ -88,7 +86,7 @@ def bench(
                 found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
                 raise InputError(path, None, found, "hypotheses that the LM can score") from None
             wall_s = time.perf_counter() - start
-            after = _stats(lm)
+            after = lm.stats
             counts[name] = ScoringStats(
                 tokens=after.tokens - before.tokens,
                 unique_tokens=after.unique_tokens - before.unique_tokens,
@@ -104,10 +102,3 @@ def bench(
         )
         for name in systems
     ]
-
-
-def _stats(lm: Union[LanguageModel, TransformerScorer, PaddedScorer]) -> ScoringStats:
-    """What the model has done so far; zeros for a model that does not count."""
-    if isinstance(lm, (TransformerScorer, PaddedScorer)):
-        return lm.stats
-    return ScoringStats()

@@ -6,11 +6,11 @@ import os
 import platform
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring.sentences import TransformerScorer
 
 
 def describe_machine() -> dict[str, Any]:
@@ -24,20 +24,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_run(lm: LanguageModel, engine: str, threads: Optional[int]) -> dict[str, Any]:
+def describe_run(lm: LanguageModel, threads: Optional[int]) -> dict[str, Any]:
     """Engine, its own choices (``note``), device and CPU threads that ``lm`` was run with; n-gram
-    models have no engine."""
+    models have no engine, and one thread."""
     import torch
 
-    if not isinstance(lm, TransformerScorer):
-        return {"engine": None, "note": "", "device": "cpu", "threads": 1}
+    runtime = lm.runtime
     used = torch.get_num_threads() if threads is None else threads
-    return {
-        "engine": engine,
-        "note": lm.engine.note,
-        "device": lm.engine.device,
-        "threads": used,
-    }
+    return {**asdict(runtime), "threads": 1 if runtime.engine is None else used}
 
 
 def peak_rss_bytes() -> int:

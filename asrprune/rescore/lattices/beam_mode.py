@@ -19,7 +19,7 @@ from asrprune.core.lattice.lattice import (
 )
 from asrprune.core.lattice.paths import best_after
 from asrprune.core.weights import ScoreWeights
-from asrprune.lm.prefixes import SENTENCE_END, PrefixLM
+from asrprune.lm.protocol import SENTENCE_END, PrefixLM
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights, weighted
 
 Floats = NDArray[np.float64]

@@ -78,7 +78,7 @@ def rescore_lattices(
 
 def _named(problem: ValueError, lattices: Sequence[Lattice]) -> str:
     """The text of an error with the utterance, which an LM knows by its number only."""
-    from asrprune.lm.scoring.sentences import UnscorableError
+    from asrprune.lm.protocol import UnscorableError
 
     if isinstance(problem, UnscorableError):
         return f"utterance {lattices[problem.index[0]].utt}: {problem}"

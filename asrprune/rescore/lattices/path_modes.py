@@ -16,7 +16,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights, weighted
 
 if TYPE_CHECKING:
-    from asrprune.lm.scoring.words import WordScorer  # imports torch, which the flags do not need
+    from asrprune.lm.protocol import WordScorer  # imports torch, which the flags do not need
 
 Floats = NDArray[np.float64]
 

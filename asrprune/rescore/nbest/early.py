@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.protocol import LanguageModel, UnscorableError
 from asrprune.lm.scoring.early import EarlyScorer
-from asrprune.lm.scoring.sentences import UnscorableError
 from asrprune.rescore.nbest.rescore import Rescored, RescoringSummary
 from asrprune.rescore.nbest.scored_list import Floats, ScoredList, totals
 

@@ -14,16 +14,18 @@ from hypothesis.extra import numpy as hnp
 
 from asrprune.lm import trie
 from asrprune.lm.engines import native
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.int8 import packed as int8_packed
 from asrprune.lm.engines.int8.codes import quantise_matrix, round_matrix, round_rows, rounded_model
 from asrprune.lm.engines.int8.engine import Int8Engine, open_int8
 from asrprune.lm.engines.int8.packed import kernel_product, load_kernel, products_are_exact
-from asrprune.lm.engines.table import ENGINES, EngineOptions, TorchEngine
-from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.engines.pytorch.engine import TorchEngine
+from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
-from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
+from asrprune.lm.protocol import UnscorableError
+from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.lm.trie import TrieBatch
-from tests.small_lm import drawn_model, encode_numbers
+from tests.small_lm import DrawnTokenizer, drawn_model
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
@@ -34,7 +36,7 @@ needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no C++ compiler here")
 
 
 def scorer(engine):
-    return TransformerScorer(engine, encode_numbers, POSITIONS)
+    return TransformerScorer(engine, DrawnTokenizer(), POSITIONS)
 
 
 MATRICES = hnp.arrays(
@@ -68,7 +70,7 @@ def test_weights_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.blocks[0].ffn.up.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        ENGINES["int8"](Checkpoint(model, None, ""), CPU)
+        open_engine("int8", model, CPU)
 
 
 @pytest.mark.parametrize("place", ["positions", "norm"])
@@ -79,7 +81,7 @@ def test_values_that_are_no_numbers_show_in_the_score(place):
             model.blocks[0].norm_ffn.weight[0] = float("inf")
         else:
             model.positions[1, 0] = float("nan")
-    lm = scorer(ENGINES["int8"](Checkpoint(model, None, ""), CPU))
+    lm = scorer(open_engine("int8", model, CPU))
     with pytest.raises(UnscorableError, match="has the score nan"):
         lm.score_lists([["3 4"]])
 
@@ -178,7 +180,7 @@ def test_it_is_near_float32_and_is_not_float32():
     model = drawn_model(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
     lists = [["3 4 5 6", "7 8", ""], ["40 41 42 43 44 45"]]
     exact = np.concatenate(scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists))
-    engine = ENGINES["int8"](Checkpoint(model, None, ""), CPU)
+    engine = open_engine("int8", model, CPU)
     assert engine.note == ""
     found = np.concatenate(scorer(engine).score_lists(lists))
     assert np.abs(found - exact).max() < 0.5
@@ -223,7 +225,7 @@ def test_without_a_compiler_torch_computes_and_one_line_says_so(monkeypatch, cap
     monkeypatch.setattr(int8_packed, "load_library", lambda *_: None)
     load_kernel.cache_clear()
     try:
-        engine = ENGINES["int8"](Checkpoint(model, None, ""), CPU)
+        engine = open_engine("int8", model, CPU)
     finally:
         load_kernel.cache_clear()
     assert engine.note == "no kernel: torch, no faster"
@@ -247,4 +249,4 @@ def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch, caplog):
 def test_a_gpu_is_refused():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(ValueError, match="device is 'cuda'"):
-        ENGINES["int8"](Checkpoint(model, None, ""), EngineOptions(device="cuda"))
+        open_engine("int8", model, EngineOptions(device="cuda"))

@@ -14,25 +14,27 @@ from hypothesis.extra import numpy as hnp
 from asrprune.errors import InputError, MissingPackage
 from asrprune.lm import trie
 from asrprune.lm.engines import table as engines
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime import calibration as onnx_calibration
 from asrprune.lm.engines.onnx_runtime import graph as onnx_graph
 from asrprune.lm.engines.onnx_runtime import saturation as onnx_saturation
 from asrprune.lm.engines.onnx_runtime.calibration import best_range, drawn_sentences, measure_ranges
 from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
 from asrprune.lm.engines.onnx_runtime.graph import Range, build_graph, quantised_names
-from asrprune.lm.engines.table import ENGINES, EngineOptions, TorchEngine, choose_engine
-from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.engines.pytorch.engine import TorchEngine
+from asrprune.lm.engines.table import choose_engine, open_engine
 from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.lm.trie import TrieBatch
-from tests.small_lm import drawn_model, encode_numbers
+from asrprune.text.sentencepiece import BOS, EOS
+from tests.small_lm import DrawnTokenizer, drawn_model
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
 
 
 def scorer(engine):
-    return TransformerScorer(engine, encode_numbers, POSITIONS)
+    return TransformerScorer(engine, DrawnTokenizer(), POSITIONS)
 
 
 LINEARS = st.dictionaries(
@@ -73,7 +75,7 @@ def test_fp32_equals_torch(shape, lists, chunk, queries):
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]), queries=QUERIES)
 def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, queries):
     model = drawn_model(shape)
-    ranges = measure_ranges(model, [[3, 4, 5], [6, 6, 6, 6], []])
+    ranges = measure_ranges(model, [[3, 4, 5], [6, 6, 6, 6], []], BOS)
     lm = scorer(OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trie, "QUERIES", queries)
@@ -87,7 +89,7 @@ def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, querie
 @pytest.mark.parametrize("signed", [False, True])
 def test_int8_is_near_and_really_int8(signed):
     model = drawn_model(ModelShape.uniform(50, 32, 2, 2, max_positions=POSITIONS))
-    ranges = measure_ranges(model, drawn_sentences(model))
+    ranges = measure_ranges(model, drawn_sentences(model, BOS, EOS), BOS)
     graph = build_graph(model, ranges, signed=signed)
     matrices = {f"blocks.{i}.attn.{m}" for i in (0, 1) for m in "qkvo"}
     matrices |= {f"blocks.{i}.{m}" for i in (0, 1) for m in ("ffn.up", "ffn.down")}
@@ -152,8 +154,8 @@ def test_int8_products_do_not_saturate():
         for _, _, linear in model.linears():
             linear.weight.copy_(linear.weight.abs().clamp(0.2, 0.3))
     sentences = [["3 4 5 6", "7 8", ""]]
-    lm = scorer(ENGINES["onnx-int8"](Checkpoint(model, None, ""), CPU))
-    ranges = measure_ranges(model, drawn_sentences(model))
+    lm = scorer(open_engine("onnx-int8", model, CPU))
+    ranges = measure_ranges(model, drawn_sentences(model, BOS, EOS), BOS)
     graph = build_graph(model, ranges, signed=False)
     unsigned = scorer(OnnxEngine(graph.SerializeToString(), 1))
     np.testing.assert_allclose(
@@ -164,7 +166,7 @@ def test_int8_products_do_not_saturate():
 @pytest.mark.parametrize("chunk", [4, 8192])
 def test_an_int8_model_is_still_a_distribution(chunk):
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
-    ranges = measure_ranges(model, [[3, 4]])
+    ranges = measure_ranges(model, [[3, 4]], BOS)
     engine = OnnxEngine(build_graph(model, ranges, vocab_chunk=chunk).SerializeToString(), 1)
     one, every = np.ones((1, 1), np.int64), np.arange(9)
     zero = np.zeros_like(one)
@@ -177,7 +179,7 @@ def test_zero_rows_and_columns_stay_zero():
     with torch.no_grad():
         for _, _, linear in model.linears():
             linear.weight.zero_()
-    ranges = measure_ranges(model, [[3, 4]])
+    ranges = measure_ranges(model, [[3, 4]], BOS)
     lm = scorer(OnnxEngine(build_graph(model, ranges).SerializeToString(), 1))
     exact = scorer(TorchEngine(model, torch.float32, CPU))
     np.testing.assert_allclose(
@@ -204,13 +206,13 @@ def test_a_rare_outlier_is_clipped():
 
 def test_drawn_sentences_are_equal_and_fit():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
-    drawn = drawn_sentences(model)
-    assert drawn == drawn_sentences(model)
-    assert drawn != drawn_sentences(model, seed=1)
+    drawn = drawn_sentences(model, BOS, EOS)
+    assert drawn == drawn_sentences(model, BOS, EOS)
+    assert drawn != drawn_sentences(model, BOS, EOS, seed=1)
     assert max(map(len, drawn)) < POSITIONS
     assert all(2 not in ids for ids in drawn)
     with pytest.raises(ValueError, match="no sentences"):
-        measure_ranges(model, [])
+        measure_ranges(model, [], BOS)
 
 
 def test_a_token_is_drawn_at_its_share_of_the_distribution():
@@ -230,16 +232,16 @@ def test_drawn_sentences_follow_the_model():
             parameter.zero_()
         model.norm.bias.fill_(1.0)
         model.embedding.weight[[0, 1, 4]] = -100.0
-    lengths = [len(ids) for seed in range(8) for ids in drawn_sentences(model, seed)]
+    lengths = [len(ids) for seed in range(8) for ids in drawn_sentences(model, BOS, EOS, seed)]
     assert np.mean(np.array(lengths) == 0) == pytest.approx(0.5, abs=0.1)
     assert np.mean(lengths) == pytest.approx(1.0, abs=0.25)
-    assert {ids for one in drawn_sentences(model) for ids in one} == {3}
+    assert {ids for one in drawn_sentences(model, BOS, EOS) for ids in one} == {3}
 
 
 def test_an_input_that_several_matrices_share_is_measured_once():
     forms = {f"attn.{part}": LinearShape("low_rank", 2) for part in "qkv"}
     shape = ModelShape(19, 8, 4, POSITIONS, (BlockShape(2, 16, forms),))
-    ranges = measure_ranges(drawn_model(shape), [[3, 4]])
+    ranges = measure_ranges(drawn_model(shape), [[3, 4]], BOS)
     shared = [name for name in ranges if name.endswith((".q.B", ".k.B", ".v.B"))]
     assert shared == ["blocks.0.attn.q.B"]
 
@@ -249,7 +251,7 @@ def test_weights_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.positions[0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"the input of blocks.0.attn.q goes from nan"):
-        ENGINES["onnx-int8"](Checkpoint(model, None, ""), CPU)
+        open_engine("onnx-int8", model, CPU)
 
 
 def test_text_to_calibrate_on(tmp_path, monkeypatch):
@@ -271,7 +273,7 @@ def test_text_to_calibrate_on(tmp_path, monkeypatch):
 def test_a_gpu_is_refused(name):
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(ValueError, match="device is 'cuda'"):
-        ENGINES[name](Checkpoint(model, None, ""), EngineOptions(device="cuda"))
+        open_engine(name, model, EngineOptions(device="cuda"))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -286,7 +288,7 @@ def test_a_missing_package_is_named(package, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(MissingPackage, match=rf"{package} is needed here.*asrprune\[export\]"):
-        ENGINES["onnx"](Checkpoint(model, None, ""), CPU)
+        open_engine("onnx", model, CPU)
 
 
 def test_auto_says_what_it_chose(monkeypatch):

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines import native
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.sparse import matrices as sparse
 from asrprune.lm.engines.sparse.matrices import (
     SparseLinear,
@@ -22,11 +25,11 @@ from asrprune.lm.engines.sparse.matrices import (
     pack_matrix,
     sparsified,
 )
-from asrprune.lm.engines.table import ENGINES, EngineOptions, TorchEngine, cpu_threads
-from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
+from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
@@ -143,8 +146,12 @@ def test_scores_are_the_reference_s(blocks, density, height, lists, threads):
                 linear.weight.copy_(masked(*linear.weight.shape, density, height, number))
     options = EngineOptions(threads=threads, device="cpu")
     packed, _ = sparsified(model, ALWAYS)
-    found = TransformerScorer(TorchEngine(packed, torch.float32, options), encode_batch, POSITIONS)
-    exact = TransformerScorer(TorchEngine(model, torch.float32, CPU), encode_batch, POSITIONS)
+    found = TransformerScorer(
+        TorchEngine(packed, torch.float32, options), DrawnTokenizer(encode_batch), POSITIONS
+    )
+    exact = TransformerScorer(
+        TorchEngine(model, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
     for one, other in zip(found.score_lists(lists), exact.score_lists(lists)):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
@@ -153,16 +160,16 @@ def test_scores_are_the_reference_s(blocks, density, height, lists, threads):
 def test_the_engine_says_what_it_chose_and_leaves_the_model_alone():
     torch.manual_seed(0)
     model = TransformerLM(ModelShape.uniform(19, 16, 2, 2, max_positions=POSITIONS)).eval()
-    assert ENGINES["sparse"](Checkpoint(model, None, ""), CPU).note == "0 of 12 matrices sparse"
+    assert open_engine("sparse", model, CPU).note == "0 of 12 matrices sparse"
     with torch.no_grad():
         model.blocks[0].ffn.up.weight.zero_()
         model.blocks[1].attn.q.weight[4:] = 0.0
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    engine = ENGINES["sparse"](Checkpoint(model, None, ""), CPU)
+    engine = open_engine("sparse", model, CPU)
     assert engine.note == "2 of 12 matrices sparse: 2 in 4x1"
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="device is 'cuda'"):
-        ENGINES["sparse"](Checkpoint(model, None, ""), EngineOptions(device="cuda"))
+        open_engine("sparse", model, EngineOptions(device="cuda"))
 
 
 @pytest.fixture
@@ -182,14 +189,16 @@ def test_without_a_compiler_torch_computes_and_one_line_says_so(monkeypatch, cap
     with torch.no_grad():
         model.blocks[0].ffn.up.weight.zero_()
     with caplog.at_level(logging.INFO):
-        engine = ENGINES["sparse"](Checkpoint(model, None, ""), CPU)
-        ENGINES["sparse"](Checkpoint(model, None, ""), CPU)
+        engine = open_engine("sparse", model, CPU)
+        open_engine("sparse", model, CPU)
     assert engine.note == "0 of 6 matrices sparse: no kernel"
     assert [record.message for record in caplog.records] == [
         "no sparse kernel, so torch multiplies by the zeros too: "
         "no C++ compiler (c++, g++, clang++, or set CXX)"
     ]
     lists = [["3 4 5", ""]]
-    exact = TransformerScorer(TorchEngine(model, torch.float32, CPU), encode_batch, POSITIONS)
-    found = TransformerScorer(engine, encode_batch, POSITIONS)
+    exact = TransformerScorer(
+        TorchEngine(model, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
+    found = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
     np.testing.assert_array_equal(found.score_lists(lists)[0], exact.score_lists(lists)[0])

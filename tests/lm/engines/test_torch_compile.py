@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.compiled import with_two_rows
-from asrprune.lm.engines.table import ENGINES, EngineOptions, TorchEngine, choose_engine
-from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.engines.pytorch.engine import TorchEngine
+from asrprune.lm.engines.table import choose_engine, open_engine
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.lm.trie import BatchPlan, build_forest, cut
+from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 12
 CPU = EngineOptions(threads=1, device="cpu")
@@ -42,7 +44,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def compiled(model):
-    return ENGINES["torch-compile"](Checkpoint(model, None, ""), CPU)
+    return open_engine("torch-compile", model, CPU)
 
 
 @pytest.mark.slow  # compiles for half a minute
@@ -58,9 +60,11 @@ def compiled(model):
     ],
 )
 def test_scores_are_the_reference_s_and_nothing_is_compiled_again(model, compiled, lists):
-    exact = TransformerScorer(TorchEngine(model, torch.float32, CPU), encode_batch, POSITIONS)
-    found = TransformerScorer(compiled, encode_batch, POSITIONS)
-    assert found.engine.device == "cpu"
+    exact = TransformerScorer(
+        TorchEngine(model, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
+    found = TransformerScorer(compiled, DrawnTokenizer(encode_batch), POSITIONS)
+    assert found.runtime.device == "cpu"
     with torch._dynamo.config.patch(error_on_recompile=True):
         scores = found.score_lists(lists)
     for one, other in zip(scores, exact.score_lists(lists)):
@@ -93,10 +97,10 @@ def test_what_cannot_be_compiled_is_refused_in_one_line(model, monkeypatch, star
     monkeypatch.setattr(torch, "compile", compile_nothing, raising=False)
     reason = f"torch cannot compile the model: {start.strip()} ?No working C.. compiler$"
     with pytest.raises(ValueError, match=reason):
-        ENGINES["torch-compile"](Checkpoint(model, None, ""), CPU)
+        open_engine("torch-compile", model, CPU)
     monkeypatch.delattr(torch, "compile")
     with pytest.raises(ValueError, match="needs torch 2; found torch"):
-        ENGINES["torch-compile"](Checkpoint(model, None, ""), CPU)
+        open_engine("torch-compile", model, CPU)
 
 
 def test_auto_never_chooses_it():

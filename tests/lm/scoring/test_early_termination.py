@@ -8,17 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.int8 import engine as int8
 from asrprune.lm.engines.int8.engine import Int8Engine
 from asrprune.lm.engines.int8.nodes import CachedInt8
 from asrprune.lm.engines.int8.packed import load_kernel
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.nodes import CachedModel
-from asrprune.lm.engines.table import EngineOptions, TorchEngine
+from asrprune.lm.engines.table import EARLY
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.scoring.early import EARLY_ENGINES, EarlyOptions, EarlyScorer, open_early
-from asrprune.lm.scoring.sentences import TransformerScorer, UnscorableError
-from tests.small_lm import save_small_lm
+from asrprune.lm.open import open_early
+from asrprune.lm.protocol import UnscorableError
+from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
+from asrprune.lm.scoring.sentences import TransformerScorer
+from tests.small_lm import DrawnTokenizer, save_small_lm
 
 POSITIONS = 14
 CPU = EngineOptions(threads=1, device="cpu")
@@ -42,13 +46,17 @@ MODEL = make_model()
 
 
 def full_scorer():
-    return TransformerScorer(TorchEngine(MODEL, torch.float32, CPU), encode_batch, POSITIONS)
+    return TransformerScorer(
+        TorchEngine(MODEL, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
 
 
 def early(model=None, **options):
     model = CachedModel(MODEL if model is None else model, torch.float32, CPU)
     whole = full_scorer().score_lists
-    return EarlyScorer(model, encode_batch, POSITIONS, whole, EarlyOptions(**options))
+    return EarlyScorer(
+        model, DrawnTokenizer(encode_batch), POSITIONS, whole, EarlyOptions(**options)
+    )
 
 
 SENTENCES = st.lists(st.integers(3, 5), max_size=POSITIONS - 1).map(
@@ -136,10 +144,10 @@ def test_the_int8_kernel_scores_in_waves_what_it_scores_at_once(
     texts, others = split(lists)
     model = make_model(shape)
     engine = Int8Engine(load_kernel(), model, passes)
-    full = TransformerScorer(engine, encode_batch, POSITIONS)
+    full = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
     kept = CachedInt8(engine)
     options = EarlyOptions(band=band, complete=complete, token_budget=budget)
-    scorer = EarlyScorer(kept, encode_batch, POSITIONS, full.score_lists, options)
+    scorer = EarlyScorer(kept, DrawnTokenizer(encode_batch), POSITIONS, full.score_lists, options)
     parts = scorer.score_lists(texts, others, weight)
     for other, scores, part in zip(others, full.score_lists(texts), parts):
         np.testing.assert_array_equal(part.lm[part.complete], scores[part.complete])
@@ -158,7 +166,7 @@ def test_int8_stops_early_with_its_kernel_only(monkeypatch, tmp_path):
         open_early(lm, "int8", CPU)
 
 
-@pytest.mark.parametrize("engine", EARLY_ENGINES)
+@pytest.mark.parametrize("engine", EARLY)
 def test_every_engine_that_stops_early_opens(engine, tmp_path):
     if engine == "int8" and load_kernel() is None:
         pytest.skip("no C++ compiler here")
@@ -246,7 +254,7 @@ def test_models_with_blocks_without_heads():
     model = TransformerLM(shape).eval()
     texts = [["3 4 5", "3 5 5 5", "4", ""]]
     engine = TorchEngine(model, torch.float32, CPU)
-    full = TransformerScorer(engine, encode_batch, POSITIONS).score_lists(texts)[0]
+    full = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS).score_lists(texts)[0]
     (part,) = early(model, complete=4).score_lists(texts, [np.zeros(4)], 1.0)
     np.testing.assert_allclose(part.lm, full, atol=1e-4)
 

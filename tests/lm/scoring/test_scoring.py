@@ -11,24 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune.lm import trie
+from asrprune.lm.device import cpu_threads, resolve_device
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
-from asrprune.lm.engines.table import (
-    ENGINES,
-    EngineOptions,
-    TorchEngine,
-    cpu_threads,
-    resolve_device,
-)
+from asrprune.lm.engines.table import ENGINES, open_engine
 from asrprune.lm.model.logprob import log_sum_exp, pair_log_probs
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.scoring.sentences import (
-    TOKEN_BUDGET,
-    ScoringOptions,
-    ScoringStats,
-    TransformerScorer,
-    UnscorableError,
-)
+from asrprune.lm.protocol import ScoringStats, UnscorableError
+from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
+from asrprune.lm.scoring.sentences import TransformerScorer
+from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 16
 CPU = EngineOptions(threads=1, device="cpu")
@@ -52,7 +46,7 @@ def model():
 def scorer(model, budget=2048, over_long="error", dtype=torch.float32):
     engine = TorchEngine(model, dtype, CPU)
     options = ScoringOptions(budget, over_long)
-    return TransformerScorer(engine, encode_batch, POSITIONS, options=options)
+    return TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS, options=options)
 
 
 def one_by_one(model, text):
@@ -109,7 +103,9 @@ class SeveralAtOnce:
 @given(lists=LISTS, budget=st.integers(POSITIONS, 200), passes=st.integers(1, 5))
 def test_passes_at_once_share_the_budget_and_change_nothing(model, lists, budget, passes):
     engine = SeveralAtOnce(model, passes)
-    lm = TransformerScorer(engine, encode_batch, POSITIONS, options=ScoringOptions(budget))
+    lm = TransformerScorer(
+        engine, DrawnTokenizer(encode_batch), POSITIONS, options=ScoringOptions(budget)
+    )
     found = lm.score_lists(lists)
     assert engine.most <= budget
     for one, other in zip(found, scorer(model, budget).score_lists(lists)):
@@ -121,7 +117,7 @@ def test_all_passes_have_work(model):
     texts = [" ".join(map(str, random.integers(3, 9, 8))) for _ in range(40)]
     for passes in (2, 3):
         engine = SeveralAtOnce(model, passes)
-        TransformerScorer(engine, encode_batch, POSITIONS).score_lists([texts])
+        TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS).score_lists([texts])
         assert engine.calls % passes == 0
 
 
@@ -129,7 +125,7 @@ def test_many_threads_have_room_by_default(model):
     random = np.random.default_rng(0)
     texts = [" ".join(map(str, random.integers(3, 12, 12))) for _ in range(500)]
     engine = SeveralAtOnce(model, 8)
-    lm = TransformerScorer(engine, encode_batch, POSITIONS)
+    lm = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
     lm.score_lists([texts])
     assert lm.stats.unique_tokens > 2 * TOKEN_BUDGET
     assert 8 <= engine.calls <= 9
@@ -140,7 +136,7 @@ def test_an_error_in_one_of_several_passes_is_raised(model):
         def log_probs(self, batch):
             raise MemoryError("no memory for a pass")
 
-    lm = TransformerScorer(Failing(model, 3), encode_batch, POSITIONS)
+    lm = TransformerScorer(Failing(model, 3), DrawnTokenizer(encode_batch), POSITIONS)
     with pytest.raises(MemoryError, match="no memory for a pass"):
         lm.score_lists([["3 4", "5"]])
 
@@ -165,7 +161,7 @@ def test_batches_and_order_do_not_matter(model):
 def test_the_padded_baseline_agrees(model):
     lists = [["3 4 5", "3 4", ""], [], ["6"]]
     trie = scorer(model).score_lists(lists)
-    padded_scorer = PaddedScorer(model, encode_batch, CPU, token_budget=8)
+    padded_scorer = PaddedScorer(model, DrawnTokenizer(encode_batch), CPU, token_budget=8)
     padded = padded_scorer.score_lists(lists)
     for one, other in zip(trie, padded):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
@@ -198,17 +194,16 @@ def test_an_over_long_hypothesis_is_an_error_or_never_wins(model):
 
 @pytest.mark.parametrize("name", QUICK_ENGINES)
 def test_no_engine_scores_an_over_long_hypothesis(model, name):
-    from asrprune.lm.model.checkpoint import Checkpoint
 
-    engine = ENGINES[name](Checkpoint(model, None, ""), CPU)
+    engine = open_engine(name, model, CPU)
     longest = " ".join(["3"] * (POSITIONS - 1))
     lists = [["3", longest + " 3", longest], [longest + " 4"]]
-    lm = TransformerScorer(engine, encode_batch, POSITIONS)
+    lm = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
     with pytest.raises(UnscorableError, match="has 16 tokens; the model takes at most 15") as info:
         lm.score_lists(lists)
     assert info.value.index == (0, 1)
     options = ScoringOptions(over_long="minus-inf")
-    lm = TransformerScorer(engine, encode_batch, POSITIONS, options=options)
+    lm = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS, options=options)
     first, second = lm.score_lists(lists)
     assert first[1] == second[0] == -np.inf
     assert np.isfinite(first[[0, 2]]).all()
@@ -218,7 +213,9 @@ def test_no_engine_scores_an_over_long_hypothesis(model, name):
 def test_the_padded_baseline_refuses_an_over_long_hypothesis(model):
     longest = " ".join(["3"] * POSITIONS)
     with pytest.raises(UnscorableError, match="has 16 tokens; the model takes at most 15") as info:
-        PaddedScorer(model, encode_batch, CPU).score_lists([["3"], [], ["4", longest]])
+        PaddedScorer(model, DrawnTokenizer(encode_batch), CPU).score_lists(
+            [["3"], [], ["4", longest]]
+        )
     assert info.value.index == (2, 1)
 
 
@@ -230,7 +227,7 @@ def test_a_score_that_is_no_number_stops(model):
         def log_probs(self, batch):
             return np.full(len(batch.targets), np.nan)
 
-    lm = TransformerScorer(Broken(), encode_batch, POSITIONS)
+    lm = TransformerScorer(Broken(), DrawnTokenizer(encode_batch), POSITIONS)
     with pytest.raises(UnscorableError, match="'4' has the score nan"):
         lm.score_lists([[], ["4"]])
 
@@ -245,9 +242,9 @@ def test_every_engine_scores(model, name):
     from asrprune.lm.model.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(model, None, "")
-    engine = ENGINES[name](checkpoint, CPU)
+    engine = open_engine(name, checkpoint.model, CPU)
     assert engine.device == "cpu"
-    lm = TransformerScorer(engine, encode_batch, POSITIONS)
+    lm = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
     lists = [["3 4 5", "3 4", ""]]
     tolerance = 1e-4 if name == "torch" else 0.5
     expected = [one_by_one(model, text) for text in lists[0]]

@@ -20,7 +20,7 @@ from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.train import ModelConfig, TrainingConfig, train
 from asrprune.text.corpus import Corpus
 from asrprune.text.pack import pack_corpus
-from asrprune.text.tokenizer import TokenizerConfig
+from asrprune.text.sentencepiece import TokenizerConfig
 
 CONFIG = TrainingConfig(
     ModelConfig(d_model=16, n_layers=1, n_heads=2, max_positions=64, dropout=0.1),

@@ -9,8 +9,9 @@ import torch
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.nodes import CachedModel
-from asrprune.lm.engines.table import EngineOptions, TorchEngine
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
@@ -19,6 +20,7 @@ from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescor
 from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
 from asrprune.rescore.nbest.scored_list import scored_lists
 from asrprune.rescore.scores_file import Scores, UtteranceScores
+from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 16
 CPU = EngineOptions(threads=1, device="cpu")
@@ -41,13 +43,15 @@ MODEL = make_model(3)
 
 
 def full():
-    return TransformerScorer(TorchEngine(MODEL, torch.float32, CPU), encode_batch, POSITIONS)
+    return TransformerScorer(
+        TorchEngine(MODEL, torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
+    )
 
 
 def early():
     model = CachedModel(MODEL, torch.float32, CPU)
     options = EarlyOptions(band=2, complete=1)
-    return EarlyScorer(model, encode_batch, POSITIONS, full().score_lists, options)
+    return EarlyScorer(model, DrawnTokenizer(encode_batch), POSITIONS, full().score_lists, options)
 
 
 def make_lists(count=40, hyps=25):
@@ -96,7 +100,7 @@ def test_chooses_as_with_a_scores_file(weight, bonus):
 def test_other_lms_count_beside_it():
     lists = make_lists(8)
     other = TransformerScorer(
-        TorchEngine(make_model(9), torch.float32, CPU), encode_batch, POSITIONS
+        TorchEngine(make_model(9), torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
     )
     weights = ScoreWeights(1.0, 0.0, (1.5, 0.7), 0.1)
     first = scores_of(lists, other)
@@ -119,7 +123,7 @@ def test_needs_a_weight_and_scorable_hypotheses():
 
 def cascade_of(lists, margin, small_weight=1.0):
     small = TransformerScorer(
-        TorchEngine(make_model(9), torch.float32, CPU), encode_batch, POSITIONS
+        TorchEngine(make_model(9), torch.float32, CPU), DrawnTokenizer(encode_batch), POSITIONS
     )
     summary, cascade = RescoringSummary(), CascadeSummary()
     weights = ScoreWeights(1.0, 0.5, (small_weight,))

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asrprune.lm.device import default_threads
+from asrprune.lm.engines.engine import Engine, EngineOptions
 from asrprune.lm.engines.int8.codes import rounded_model
 from asrprune.lm.engines.int8.packed import PackedModel, load_kernel
-from asrprune.lm.engines.table import Engine, EngineOptions, TorchEngine, default_threads
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.trie import TrieBatch
 

@@ -10,8 +10,8 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.lm.engines.engine import Bools, Ints, NodeBatch
 from asrprune.lm.engines.int8.engine import Int8Engine
-from asrprune.lm.engines.pytorch.nodes import Bools, Ints, NodeBatch
 from asrprune.lm.trie import Forest
 
 

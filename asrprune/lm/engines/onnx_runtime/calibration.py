@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
-from asrprune.lm.engines.onnx_runtime.engine import open_session
+from asrprune.lm.device import cpu_threads
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.graph import TAP, Floats, Range, build_graph
+from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
+from asrprune.lm.engines.onnx_runtime.session import open_session
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.corpus import open_corpus
-from asrprune.text.tokenizer import BOS, EOS, Tokenizer
+from asrprune.text.tokenizer import Tokenizer
 
 SENTENCES = 256
 """How many sentences are used at most."""
@@ -32,14 +35,39 @@ _BINS = 2048
 _SHRINK = np.linspace(1.0, 0.1, 19)
 
 
+def int8_graph(
+    model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+) -> bytes:
+    """The model as a serialised int8 graph for this machine, calibrated as ``options`` say.
+
+    ``tokenizer`` reads the calibration text, and without one it is drawn from the model. Raises
+    ValueError for a text without a tokeniser, MissingPackage without onnx and onnxruntime.
+    """
+    begin, end = (1, 2) if tokenizer is None else (tokenizer.begin, tokenizer.end)
+    with cpu_threads(options.threads):
+        if options.calibration is None:
+            sentences = drawn_sentences(model, begin, end)
+        elif tokenizer is None:
+            raise ValueError("a calibration text needs the LM's tokeniser")
+        else:
+            limit = model.shape.max_positions
+            sentences = read_sentences(options.calibration, tokenizer, limit)
+        ranges = measure_ranges(model, sentences, begin, options.threads)
+    return bytes(build_graph(model, ranges, signed=signed_is_exact()).SerializeToString())
+
+
 def measure_ranges(
-    model: TransformerLM, sentences: Sequence[Sequence[int]], threads: Optional[int] = None
+    model: TransformerLM,
+    sentences: Sequence[Sequence[int]],
+    begin: int,
+    threads: Optional[int] = None,
 ) -> dict[str, Range]:
     """The range of the input of the weight matrices: the one of least squared rounding error.
 
-    ``sentences`` are token ids without ``<s>`` and ``</s>``. They are gone through twice, for the
-    smallest and largest values and for a histogram between them; candidates shrink either end, so
-    that rare outliers are clipped where that costs less than coarser steps for everything else.
+    ``sentences`` are token ids without ``<s>``, which is ``begin``, and ``</s>``. They are gone
+    through twice, for the smallest and largest values and for a histogram between them; candidates
+    shrink either end, so that rare outliers are clipped where that costs less than coarser steps
+    for everything else.
     ``threads``: CPU threads, None leaves the runtime's own choice.
 
     Raises ValueError when there is no sentence, or when an input is infinite or no number.
@@ -48,14 +76,14 @@ def measure_ranges(
         raise ValueError("no sentences to calibrate on; expected at least one")
     session = open_session(build_graph(model, tap=True).SerializeToString(), threads)
     ends: dict[str, tuple[float, float]] = {}
-    for name, values in _activations(session, sentences):
+    for name, values in _activations(session, sentences, begin):
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if not np.isfinite([low, high]).all():
             raise ValueError(f"the input of {name} goes from {low} to {high}; expected numbers")
         before = ends.get(name, (0.0, 0.0))
         ends[name] = min(before[0], low), max(before[1], high)
     counts = {name: np.zeros(_BINS, np.int64) for name in ends}
-    for name, values in _activations(session, sentences):
+    for name, values in _activations(session, sentences, begin):
         counts[name] += np.histogram(values, _BINS, _widened(*ends[name]))[0]
     return {name: best_range(counts[name], *_widened(*ends[name])) for name in ends}
 
@@ -87,8 +115,8 @@ def best_range(counts: NDArray[np.int64], low: float, high: float) -> Range:
     return best
 
 
-def drawn_sentences(model: TransformerLM, seed: int = 0) -> list[list[int]]:
-    """Sentences drawn token by token from the model, without ``<s>`` and ``</s>``.
+def drawn_sentences(model: TransformerLM, begin: int, end: int, seed: int = 0) -> list[list[int]]:
+    """Sentences drawn token by token from the model, without ``begin`` and ``end``.
 
     One that has not ended after some tens of tokens is cut. Each has random numbers of its own, so
     that it stays the same when others end, which are computed no further. Equal for equal seeds on
@@ -98,14 +126,14 @@ def drawn_sentences(model: TransformerLM, seed: int = 0) -> list[list[int]]:
     chances = np.random.default_rng(seed).random((longest, _DRAWN))
     sentences: list[list[int]] = [[] for _ in range(_DRAWN)]
     open_ones = np.arange(_DRAWN)
-    token = torch.full((_DRAWN, 1), BOS)
+    token = torch.full((_DRAWN, 1), begin)
     past = None
     with torch.inference_mode():
         for place in range(longest):
             seen = torch.ones(1, 1, 1, place + 1, dtype=torch.bool)
             hidden, past = model(token, torch.full_like(token, place), seen, past)
             token = _drawn(model.logits(hidden[:, -1]), chances[place, open_ones])  # [B, 1]
-            goes_on = token[:, 0] != EOS
+            goes_on = token[:, 0] != end
             if not goes_on.all():
                 open_ones, token = open_ones[goes_on.numpy()], token[goes_on]
                 past = [(key[goes_on], value[goes_on]) for key, value in past]
@@ -159,7 +187,9 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - 1e-6, high + 1e-6)
 
 
-def _activations(session: Any, sentences: Sequence[Sequence[int]]) -> Iterator[tuple[str, Floats]]:
+def _activations(
+    session: Any, sentences: Sequence[Sequence[int]], begin: int
+) -> Iterator[tuple[str, Floats]]:
     """The inputs of the weight matrices at all places that are no padding, batch by batch."""
     import onnxruntime
 
@@ -172,7 +202,7 @@ def _activations(session: Any, sentences: Sequence[Sequence[int]]) -> Iterator[t
         length = len(rows[-1]) + 1
         tokens = np.zeros((len(rows), length), np.int64)
         for number, ids in enumerate(rows):
-            tokens[number, : len(ids) + 1] = [BOS, *ids]
+            tokens[number, : len(ids) + 1] = [begin, *ids]
         widths = np.array([len(ids) + 1 for ids in rows])
         places = np.arange(len(rows) * length).reshape(len(rows), length)
         columns = places % length

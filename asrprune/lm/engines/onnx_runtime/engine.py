@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.errors import MissingPackage
-from asrprune.lm.engines.onnx_runtime.graph import OUTPUT
-from asrprune.lm.engines.table import default_threads
+from asrprune.lm.device import default_threads
+from asrprune.lm.engines.onnx_runtime.graph import OUTPUT, build_graph
+from asrprune.lm.engines.onnx_runtime.session import open_session
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.trie import TrieBatch
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 
 class OnnxEngine:
@@ -40,20 +38,6 @@ class OnnxEngine:
         return result
 
 
-def open_session(graph: bytes, threads: Optional[int] = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU. Raises MissingPackage without the package onnxruntime.
-
-    Waiting threads sleep instead of spinning, so that they take no core from others.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackage("onnxruntime", "export") from None
-    options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # every batch has its own shape
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+def float_graph(model: TransformerLM) -> bytes:
+    """The model as a serialised float32 graph. Raises MissingPackage without onnx."""
+    return bytes(build_graph(model).SerializeToString())

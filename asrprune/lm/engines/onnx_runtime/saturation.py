@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.errors import MissingPackage
-from asrprune.lm.engines.onnx_runtime.engine import open_session
 from asrprune.lm.engines.onnx_runtime.graph import IR_VERSION, OPSET
+from asrprune.lm.engines.onnx_runtime.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

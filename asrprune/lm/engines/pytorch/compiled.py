@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrprune.lm.engines.table import EngineOptions, TorchEngine
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.trie import QUERIES, TrieBatch
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrprune.lm.engines.table import EngineOptions, resolve_device
+from asrprune.lm.device import resolve_device
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import log_sum_exp, pair_logits
 from asrprune.lm.model.transformer import KeyValues, TransformerLM
 

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrprune.lm.engines.table import EngineOptions, cpu_threads, resolve_device
+from asrprune.lm.device import cpu_threads, resolve_device
+from asrprune.lm.engines.engine import Bools, Chunk, EngineOptions, Ints, NodeBatch
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import KeyValues, TransformerLM
 from asrprune.lm.trie import Forest
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 _NOWHERE = np.iinfo(np.int64).max  # as a node: an ancestor of none
-
-
-KEPT_TYPES: Mapping[str, torch.dtype] = {"torch": torch.float32, "torch-bf16": torch.bfloat16}
-"""Engines of torch that keep keys and values between forward passes, and their number format."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Nodes of one trie that are computed at once, ascending, and the stored ancestors that they
-    attend to (every proper ancestor is in one of the two)."""
-
-    nodes: Ints
-    past: Ints
-
-
-@dataclass(frozen=True)
-class NodeBatch:
-    """Nodes that are computed in one forward pass: ``nodes``, those of all chunks laid end to end,
-    in ``places`` with padding. Chunks are for models that compute in rows."""
-
-    nodes: Ints
-    places: int
-    chunks: tuple[Chunk, ...] = ()
-
-
-class NodeModel(Protocol):
-    """Computes nodes of a forest, in any order in which parents come no later than their children,
-    and keeps what it needs to go on."""
-
-    @property
-    def node_bytes(self) -> int:
-        """Memory that the keys and values of one node take."""
-
-    def start(self, forest: Forest) -> None:
-        """Forget everything; the next nodes are of ``forest``."""
-
-    def batches(
-        self, nodes: Ints, computed: Bools, token_budget: int, row_width: int
-    ) -> Iterator[NodeBatch]:
-        """``nodes`` (ascending) in batches of at most ``token_budget`` places; each is to be
-        computed, and ``computed`` [nodes of the forest] to say so, before the next is taken."""
-
-    def compute(self, batch: NodeBatch, sources: Ints, targets: Ints) -> NDArray[np.float64]:
-        """ln p(target | path to the node) for every pair, [P]; ``sources`` [P], ascending, index
-        the batch's nodes."""
 
 
 class CachedModel:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrprune.files import PathLike
-from asrprune.lm.engines.table import EngineOptions, cpu_threads, resolve_device
-from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.device import cpu_threads, resolve_device
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.scoring.sentences import ScoringStats, UnscorableError
+from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer
+from asrprune.text.tokenizer import Tokenizer
 
 
 class PaddedScorer:
@@ -27,24 +27,30 @@ class PaddedScorer:
     def __init__(
         self,
         model: TransformerLM,
-        encode_batch: Callable[[Sequence[str]], list[list[int]]],
+        tokenizer: Tokenizer,
         options: EngineOptions | None = None,
         token_budget: int = 2048,
-        bos: int = 1,
-        eos: int = 2,
     ) -> None:
         options = options or EngineOptions()
         self._device = resolve_device(options.device)
         self._model = model.to(self._device).eval()
         self._threads = options.threads
-        self._encode_batch = encode_batch
+        self._tokenizer = tokenizer
         self._budget = token_budget
-        self._bos, self._eos = bos, eos
         self.stats = ScoringStats()
 
     @property
     def name(self) -> str:
         return "padded"
+
+    @property
+    def runtime(self) -> Runtime:
+        """torch in float32."""
+        return Runtime("torch", str(self._device), "padded batches")
+
+    def words(self) -> WordScorer:
+        """Raises ValueError: what is for comparison scores whole sentences only."""
+        raise ValueError("the padded baseline scores no single words")
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence.
@@ -53,7 +59,7 @@ class PaddedScorer:
         """
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
-        flat = self._encode_batch(texts) if texts else []
+        flat = self._tokenizer.encode_batch(texts) if texts else []
         self._check_lengths(lists, flat)
         order = sorted(range(len(flat)), key=lambda i: -len(flat[i]))
         scores = np.zeros(len(flat))
@@ -83,8 +89,8 @@ class PaddedScorer:
         tokens = torch.zeros(len(batch), longest, dtype=torch.int64)
         targets = torch.full((len(batch), longest), -1)
         for row, ids in enumerate(batch):
-            tokens[row, : len(ids) + 1] = torch.tensor([self._bos, *ids])
-            targets[row, : len(ids) + 1] = torch.tensor([*ids, self._eos])
+            tokens[row, : len(ids) + 1] = torch.tensor([self._tokenizer.begin, *ids])
+            targets[row, : len(ids) + 1] = torch.tensor([*ids, self._tokenizer.end])
         tokens, targets = tokens.to(self._device), targets.to(self._device)
         valid = targets >= 0  # [B, T]
         hidden, _ = self._model(tokens)
@@ -96,12 +102,3 @@ class PaddedScorer:
         sums[valid] = log_probs
         result: NDArray[np.float64] = sums.sum(dim=1).cpu().numpy()
         return result
-
-
-def open_padded(path: PathLike, options: EngineOptions, token_budget: int) -> PaddedScorer:
-    """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""
-    from asrprune.text.tokenizer import Tokenizer
-
-    checkpoint = load_checkpoint(path)
-    encode_batch = Tokenizer(checkpoint.tokenizer_path).encode_batch
-    return PaddedScorer(checkpoint.model, encode_batch, options, token_budget)

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asrprune.lm.device import cpu_threads
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore, Row
-from asrprune.lm.engines.table import EngineOptions, cpu_threads
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.prefixes import SENTENCE_END
-from asrprune.lm.scoring.words import WordEncoder
+from asrprune.lm.protocol import SENTENCE_END
+from asrprune.text.tokenizer import Tokenizer
+from asrprune.text.word_encoder import WordEncoder
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,14 @@ class CachedPrefixes:
     def __init__(
         self,
         model: TransformerLM,
-        encode: WordEncoder,
+        tokenizer: Tokenizer,
         dtype: torch.dtype = torch.float32,
         engine: EngineOptions | None = None,
         options: PrefixOptions | None = None,
         name: str = "transformer",
-        bos: int = 1,
-        eos: int = 2,
     ) -> None:
         self._options = options or PrefixOptions()
-        self._encode = encode
+        self._encode = WordEncoder(tokenizer)
         self._threads = (engine or EngineOptions()).threads
         self._limit = model.shape.max_positions - 1
         self._store = KeyValueStore(model, dtype, engine, self._options.cache_bytes)
@@ -69,7 +69,7 @@ class CachedPrefixes:
                 f"one path of {self._limit + 1} tokens"
             )
         self._name = name
-        self._bos, self._eos = bos, eos
+        self._begin, self._end = tokenizer.begin, tokenizer.end
         self._nodes: dict[int, _Node] = {}
         self._made = 0
         self.tokens = 0
@@ -80,7 +80,7 @@ class CachedPrefixes:
         return self._name
 
     def root(self, group: int) -> int:
-        return self._add(_Node(self._bos, -1, 0, group))
+        return self._add(_Node(self._begin, -1, 0, group))
 
     def child(self, prefix: int, word: str) -> int:
         for token in self._encode(word):
@@ -92,7 +92,7 @@ class CachedPrefixes:
         result = np.zeros(len(pairs))
         wanted: dict[int, dict[int, list[int]]] = {}  # node -> token -> pairs
         for number, (prefix, word) in enumerate(pairs):
-            ids = (self._eos,) if word == SENTENCE_END else self._encode(word)
+            ids = (self._end,) if word == SENTENCE_END else self._encode(word)
             if word != SENTENCE_END and self._nodes[prefix].depth + len(ids) > self._limit:
                 result[number] = -np.inf
                 continue

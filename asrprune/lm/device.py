@@ -1,0 +1,46 @@
+"""Which device and how many CPU threads torch computes with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Optional
+
+import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device called ``name``; "auto" is the GPU if there is one.
+
+    Raises ValueError for a name that torch does not know or a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, ..."
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} GPUs found")
+    return device
+
+
+def default_threads() -> int:
+    """CPU threads where nobody said how many: OMP_NUM_THREADS, or one a core."""
+    return int(torch.get_num_threads())
+
+
+@contextlib.contextmanager
+def cpu_threads(count: Optional[int]) -> Iterator[None]:
+    """Inside the block torch computes with ``count`` CPU threads; None leaves them alone."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,29 @@
+"""A session of ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from asrprune.errors import MissingPackage
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def open_session(graph: bytes, threads: Optional[int] = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU. Raises MissingPackage without the package onnxruntime.
+
+    Waiting threads sleep instead of spinning, so that they take no core from others.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackage("onnxruntime", "export") from None
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # every batch has its own shape
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
