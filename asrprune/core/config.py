@@ -46,6 +46,14 @@ def from_json(
     return _build(config_type, {**given, **changes}, "")
 
 
+def from_values(config_type: type[Config], values: Values) -> Config:
+    """The configuration of nested ``values``; keys that are not given keep their defaults.
+
+    Raises ValueError for an unknown key, a wrong type or an impossible value.
+    """
+    return _build(config_type, _flat(config_type, values, ""), "")
+
+
 def to_json(config: Any) -> dict[str, Any]:
     """Plain JSON values of every field, defaults written out; ``from_json`` is the inverse."""
     return dataclasses.asdict(config)
