@@ -73,7 +73,7 @@ def transformer_perplexity(
     ``<unk>`` piece. Raises InputError naming the line for a sentence that is longer than the model
     can take.
     """
-    limit = model.positions.shape[0] - 1
+    limit = model.max_positions - 1
     total, empty = PerplexitySum(), 0
     for block in _blocks(lines):
         kept = [(number, line) for number, line in block if line]

@@ -5,23 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.matrices import DenseLinear
+from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
-Masks = dict[str, Tensor]
-"""Matrix key (``"0.ffn.up"``) -> boolean tensor shaped as its weight, True = kept."""
-
-
-def matrix_key(index: int, name: str) -> str:
-    """Block 0's FFN input matrix is ``0.ffn.up``."""
-    return f"{index}.{name}"
+Masks = dict[Place, Tensor]
+"""Matrix -> boolean tensor shaped as its weight, True = kept."""
 
 
 def apply_masks(model: TransformerLM, masks: Masks) -> None:
     """Write zeros where the masks say removed."""
     with torch.no_grad():
-        for index, name, linear in model.linears():
-            mask = masks.get(matrix_key(index, name))
+        for place, linear in model.linears():
+            mask = masks.get(place)
             if mask is not None:
                 assert isinstance(linear, DenseLinear)
                 linear.weight.masked_fill_(~mask, 0.0)

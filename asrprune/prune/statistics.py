@@ -13,7 +13,7 @@ from torch import Tensor
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
 from asrprune.lm.training.loss import next_token_loss
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 
 GRADIENT_STATISTICS = frozenset(
     {"gradient", "gradient_squared", "tile_gradient_squared", "output_gram", "movement"}
@@ -23,9 +23,9 @@ STATISTICS = GRADIENT_STATISTICS | {"input_squared", "gram"}
 
 @dataclass
 class MatrixStatistics:
-    """Means over tokens for one gate; what was not asked for is None.
+    """Means over tokens for one group; what was not asked for is None.
 
-    With L the loss summed over the tokens of a batch, W the gate's matrix, x its input and
+    With L the loss summed over the tokens of a batch, W the group's matrix, x its input and
     g = dL/dy at its output, N tokens in all:
 
     - ``gradient`` [out, in]: sum over batches of dL/dW, over N: the gradient of the mean loss;
@@ -68,10 +68,10 @@ class MatrixStatistics:
 
 
 class _Watcher:
-    """Hooks of one gate; ``mask`` [B, T] says which tokens of the running batch count."""
+    """Hooks of one group; ``mask`` [B, T] says which tokens of the running batch count."""
 
-    def __init__(self, gate: Gate, needs: frozenset[str]) -> None:
-        self.gate = gate
+    def __init__(self, group: Group, needs: frozenset[str]) -> None:
+        self.group = group
         self.needs = needs
         self.sums = MatrixStatistics()
         self.mask: Optional[Tensor] = None
@@ -80,7 +80,7 @@ class _Watcher:
         assert self.mask is not None
         if self.needs & {"input_squared", "gram"}:
             with torch.no_grad():
-                x = self.gate.features(inputs[0])[self.mask]  # [N, in]
+                x = self.group.features(inputs[0])[self.mask]  # [N, in]
                 if "input_squared" in self.needs:
                     self.sums.add("input_squared", x.square().sum(0))
                 if "gram" in self.needs:
@@ -89,34 +89,34 @@ class _Watcher:
             mask = self.mask
 
             def keep(gradient: Tensor) -> None:
-                g = self.gate.output_gradient(gradient[mask].detach())  # [N, out]
+                g = self.group.output_gradient(gradient[mask].detach())  # [N, out]
                 self.sums.add("output_gram", g.T @ g)
 
             output.register_hook(keep)  # type: ignore[no-untyped-call]
 
     def after_backward(self) -> None:
-        gradient = self.gate.matrix.grad
+        gradient = self.group.matrix.grad
         if gradient is None:  # nothing of the loss depends on the matrix
-            gradient = torch.zeros_like(self.gate.matrix)
+            gradient = torch.zeros_like(self.group.matrix)
         if "gradient" in self.needs:
             self.sums.add("gradient", gradient)
         if "gradient_squared" in self.needs:
             self.sums.add("gradient_squared", gradient.square())
         if "movement" in self.needs:
-            self.sums.add("movement", -self.gate.matrix.detach() * gradient)
+            self.sums.add("movement", -self.group.matrix.detach() * gradient)
         if "tile_gradient_squared" in self.needs:
-            products = gradient * self.gate.matrix.detach()
-            self.sums.add("tile_gradient_squared", self.gate.tile_sum(products).square())
+            products = gradient * self.group.matrix.detach()
+            self.sums.add("tile_gradient_squared", self.group.tile_sum(products).square())
 
 
 def collect(
     model: TransformerLM,
-    gates: Sequence[Gate],
+    groups: Sequence[Group],
     batches: Iterable[Batch],
     needs: frozenset[str],
     max_tokens: int,
 ) -> list[MatrixStatistics]:
-    """Statistics of every gate over the first ``max_tokens`` tokens (whole batches) of ``batches``.
+    """Statistics of every group over the first ``max_tokens`` tokens (whole batches) of a stream.
 
     The model runs without dropout and is left as it was. With nothing needed no batch is read.
     Raises ValueError for an unknown statistic, or when ``batches`` holds no token.
@@ -124,8 +124,8 @@ def collect(
     unknown = needs - STATISTICS
     if unknown:
         raise ValueError(f"unknown statistics {sorted(unknown)}; known: {sorted(STATISTICS)}")
-    watchers = [_Watcher(gate, needs) for gate in gates]
-    if not needs or not gates:
+    watchers = [_Watcher(group, needs) for group in groups]
+    if not needs or not groups:
         return [watcher.sums for watcher in watchers]
     with_gradients = bool(needs & GRADIENT_STATISTICS)
     seen = 0
@@ -159,10 +159,10 @@ def _watched(
 ) -> Iterator[None]:
     """Hooks in place, dropout off, gradients for the watched matrices alone; undone at the end."""
     training = model.training
-    wanted = {id(watcher.gate.matrix) for watcher in watchers}
+    wanted = {id(watcher.group.matrix) for watcher in watchers}
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     handles = [
-        watcher.gate.linear.register_forward_hook(watcher.forward_hook) for watcher in watchers
+        watcher.group.linear.register_forward_hook(watcher.forward_hook) for watcher in watchers
     ]
     model.eval()
     try:

@@ -19,7 +19,8 @@ import torch
 from subjects import Subject, add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
 from asrprune.lm.model.checkpoint import Checkpoint
-from asrprune.lm.model.shapes import BLOCK_LINEARS, LinearShape
+from asrprune.lm.model.gpt2 import ANATOMY
+from asrprune.lm.model.shapes import LinearShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
 
 
@@ -28,7 +29,7 @@ def low_rank(dense: Subject, sparsity: float) -> Subject:
     shape = dense.model.shape
     block = shape.blocks[0]
     forms = {}
-    for name in BLOCK_LINEARS:
+    for name in ANATOMY.matrices:
         outputs, inputs = dense.model.blocks[0].linear(name).weight.shape
         rank = (1.0 - sparsity) * outputs * inputs / (outputs + inputs)
         forms[name] = LinearShape("low_rank", max(8, round(rank / 8) * 8))

@@ -98,7 +98,7 @@ def models(args: argparse.Namespace, sparsities: list[float]) -> None:
         for sparsity in sparsities:
             model = TransformerLM(shape)
             with torch.no_grad():
-                for _, _, linear in model.linears():
+                for _, linear in model.linears():
                     linear.weight *= masked(linear.weight.shape, sparsity, height)
             dense, sparse = scorer(model), scorer(sparsified(model)[0])
             row.append(

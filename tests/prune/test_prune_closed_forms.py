@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from asrprune.lm.model.layers import DenseLinear, PivotedLinear
-from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.gpt2 import ANATOMY
+from asrprune.lm.model.matrices import DenseLinear, LowRankLinear, PivotedLinear
+from asrprune.lm.model.shapes import ModelShape, Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch, BatchStream, make_batch
 from asrprune.lm.training.loss import next_token_loss
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.gates import Gate, tile_sum
+from asrprune.prune.groups import Group, tile_sum
 from asrprune.prune.methods.low_rank import rank_choices
 from asrprune.prune.methods.method import FORMS, Options
 from asrprune.prune.methods.repair import obs
@@ -27,17 +28,9 @@ from asrprune.prune.run.recovery import Movement, recover
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.selection import Chain, choose_levels, lowest
 from asrprune.prune.statistics import STATISTICS, MatrixStatistics, collect
-from asrprune.prune.surgery.compaction import (
-    keep_heads,
-    keep_inputs,
-    keep_neurons,
-    keep_outputs,
-    low_rank_linear,
-    pivoted_linear,
-    replace_linear,
-)
 from asrprune.prune.surgery.embedding import factor_embedding
 from asrprune.prune.surgery.factorisation import FACTORISATIONS, damped, plain_svd
+from asrprune.prune.surgery.units import keep_units
 from asrprune.text.corpus import TokenStream
 
 V = 25
@@ -66,16 +59,16 @@ def loss_of(model: TransformerLM) -> float:
     return total / sum(one.n_targets for one in batches())
 
 
-def gate_of(model: TransformerLM, name: str, rows: int = 1, columns: int = 1) -> Gate:
+def gate_of(model: TransformerLM, name: str, rows: int = 1, columns: int = 1) -> Group:
     linear = model.blocks[0].linear(name)
-    return Gate(f"0.{name}", linear, "weight", rows, columns, cost=rows * columns)
+    return Group(Place(0, name), linear, "weight", rows, columns, cost=rows * columns)
 
 
-def score(criterion: str, gate: Gate, found: MatrixStatistics) -> torch.Tensor:
+def score(criterion: str, gate: Group, found: MatrixStatistics) -> torch.Tensor:
     return CRITERIA[criterion].score(gate, found, torch.Generator().manual_seed(0))
 
 
-def all_statistics(model: TransformerLM, gate: Gate) -> MatrixStatistics:
+def all_statistics(model: TransformerLM, gate: Group) -> MatrixStatistics:
     return collect(model, [gate], batches(), STATISTICS, 10**9)[0]
 
 
@@ -131,7 +124,7 @@ def test_movement_is_added_up_over_the_steps_of_recovery() -> None:
     assert torch.allclose(found["1.ffn.up.weight"].mean, expected / spent.tokens)
     assert torch.equal(found["1.ffn.up.weight"].weight, weight)
     plan = Plan(criterion="movement", statistics_tokens=60)
-    gate = Gate("1.ffn.up", model.blocks[1].linear("ffn.up"), "weight", 1, 1, cost=1)
+    gate = Group(Place(1, "ffn.up"), model.blocks[1].linear("ffn.up"), "weight", 1, 1, cost=1)
     scored = DataScorer(plan, PruningData(data), 0, found).scores(model, [gate])[0]
     assert torch.allclose(scored, expected / spent.tokens - expected.min() / spent.tokens)
     assert scored.min() == 0
@@ -224,8 +217,8 @@ def test_magnitude_of_svd_components_is_the_squared_singular_value() -> None:
     model = tiny()
     weight = model.blocks[0].linear("ffn.up").weight.detach()
     a, b = plain_svd(weight)
-    linear = low_rank_linear(a, b, torch.zeros(64))
-    gate = Gate("0.ffn.up", linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
+    linear = LowRankLinear.from_factors(a, b, torch.zeros(64))
+    gate = Group(Place(0, "ffn.up"), linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
     scores = score("magnitude", gate, MatrixStatistics()).flatten()
     assert torch.allclose(scores.sqrt(), torch.linalg.svdvals(weight), rtol=1e-4)
 
@@ -235,16 +228,16 @@ def test_normalised_magnitude_does_not_see_the_scale_of_a_matrix(scale: float) -
     """Components of an SVD: s_i^2 over the mean square of a weight, which is sum s^2 / (out in)."""
     weight = scale * tiny().blocks[0].linear("ffn.up").weight.detach()
     a, b = plain_svd(weight)
-    linear = low_rank_linear(a, b, torch.zeros(64))
-    gate = Gate("0.ffn.up", linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
+    linear = LowRankLinear.from_factors(a, b, torch.zeros(64))
+    gate = Group(Place(0, "ffn.up"), linear, "A", 64, 1, 80, linear.B.detach().square().sum(1))
     scores = score("magnitude-normalised", gate, MatrixStatistics()).flatten()
     expected = torch.linalg.svdvals(weight).square() / weight.square().mean()
     assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_normalised_magnitude_of_zeros_is_zero() -> None:
-    linear = low_rank_linear(torch.zeros(4, 2), torch.zeros(2, 3), torch.zeros(4))
-    gate = Gate("0.ffn.up", linear, "A", 4, 1, 7)
+    linear = LowRankLinear.from_factors(torch.zeros(4, 2), torch.zeros(2, 3), torch.zeros(4))
+    gate = Group(Place(0, "ffn.up"), linear, "A", 4, 1, 7)
     assert score("magnitude-normalised", gate, MatrixStatistics()).tolist() == [[0.0, 0.0]]
 
 
@@ -291,9 +284,9 @@ def test_activation_score_of_its_components_is_the_eigenvalue() -> None:
     found = all_statistics(model, gate)
     a, b = FACTORISATIONS["activation-aware"][0](gate.matrix.detach(), found)
     factored = copy.deepcopy(model)
-    linear = low_rank_linear(a, b, gate.linear.bias)
-    replace_linear(factored, 0, "ffn.down", linear)
-    component = Gate("0.ffn.down", linear, "A", 16, 1, 80)
+    linear = LowRankLinear.from_factors(a, b, gate.linear.bias)
+    factored.put(Place(0, "ffn.down"), linear)
+    component = Group(Place(0, "ffn.down"), linear, "A", 16, 1, 80)
     scores = score("activation", component, all_statistics(factored, component)).flatten()
     weight = gate.matrix.detach()
     expected = torch.linalg.eigvalsh(weight @ found.need("gram") @ weight.T).flip(0)
@@ -349,7 +342,7 @@ def test_the_pivoted_form_is_the_product(out: int, inp: int, data: st.DataObject
     if data.draw(st.booleans()):
         a[0] = 0.0
     bias = torch.randn(out, generator=generator)
-    made = pivoted_linear(a, b, bias)
+    made = PivotedLinear.from_factors(a, b, bias)
     x = torch.randn(5, inp, generator=generator)
     torch.testing.assert_close(made(x), x @ (a @ b).T + bias, atol=2e-5, rtol=1e-4)
     sizes = [p.numel() for name, p in made.named_parameters() if name != "bias"]
@@ -367,10 +360,10 @@ def test_rows_and_columns_of_a_pivoted_matrix_can_leave(rank: int) -> None:
     generator = torch.Generator().manual_seed(1)
     a, b = torch.randn(12, rank, generator=generator), torch.randn(rank, 10, generator=generator)
     bias = torch.randn(12, generator=generator)
-    whole = pivoted_linear(a, b, bias)
+    whole = PivotedLinear.from_factors(a, b, bias)
     assert isinstance(whole, PivotedLinear)
     kept = torch.tensor([0, 4, 5, 6, 9])  # fewer than rank 7: then dense
-    fewer, narrower = keep_outputs(whole, kept), keep_inputs(whole, kept)
+    fewer, narrower = whole.keep_outputs(kept), whole.keep_inputs(kept)
     assert isinstance(fewer, PivotedLinear if rank < 5 else DenseLinear)
     x = torch.randn(6, 10, generator=generator)
     torch.testing.assert_close(fewer(x), whole(x)[:, kept], atol=2e-5, rtol=1e-4)
@@ -383,7 +376,7 @@ def test_pivots_keep_the_combinations_small_and_the_product_exact() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(40, 12, generator=generator) * torch.logspace(0, -5, 12)
     b = torch.randn(12, 30, generator=generator)
-    made = pivoted_linear(a, b, torch.zeros(40))
+    made = PivotedLinear.from_factors(a, b, torch.zeros(40))
     assert isinstance(made, PivotedLinear)
     assert made.C.abs().max() < 5.0
     assert (made.product() - a @ b).norm() < 1e-6 * (a @ b).norm()
@@ -431,8 +424,8 @@ def test_compaction_computes_what_zeros_compute() -> None:
         gone[neurons] = False
         masked.blocks[0].ffn.down.weight[:, gone] = 0
         masked.blocks[1].attn.o.weight[:, :8] = 0
-    keep_neurons(compact.blocks[0], neurons)
-    keep_heads(compact.blocks[1], heads)
+    keep_units(compact.layers()[0], ANATOMY.ffn, neurons)
+    keep_units(compact.layers()[1], ANATOMY.attention, heads)
     tokens = torch.tensor([[1, 4, 5, 6]])
     with torch.no_grad():
         one, two = masked.logits(masked(tokens)[0]), compact.logits(compact(tokens)[0])

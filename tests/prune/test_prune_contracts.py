@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.lm.model.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.matrices import DenseLinear, Matrix
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.method import kept_parameters, prunable_parameters, stored_parameters
+from asrprune.prune.methods.method import kept_parameters, prunable_parameters
 from asrprune.prune.methods.repair import REPAIRS
 from asrprune.prune.run import loop
 from asrprune.prune.run.loop import prune_family
@@ -63,7 +63,7 @@ def logits(model: TransformerLM) -> torch.Tensor:
 def tied(model: TransformerLM) -> TransformerLM:
     """All weights equal: every score ties with every other of its kind."""
     with torch.no_grad():
-        for _, _, linear in model.linears():
+        for _, linear in model.linears():
             linear.weight.fill_(0.25)
     return model
 
@@ -71,8 +71,8 @@ def tied(model: TransformerLM) -> TransformerLM:
 def silent(model: TransformerLM) -> TransformerLM:
     """One block whose matrices and biases are all zero."""
     with torch.no_grad():
-        for index, _, linear in model.linears():
-            if index == 0:
+        for place, linear in model.linears():
+            if place.block == 0:
                 linear.weight.zero_()
                 linear.bias.zero_()
     return model
@@ -128,9 +128,9 @@ def test_every_criterion_with_every_method(criterion: str, variant: str, case: s
     for before_shape, after_shape in zip(shapes, shapes[1:]):
         for one, two in zip(before_shape.blocks, after_shape.blocks):
             assert (two.heads, two.ffn) <= (one.heads, one.ffn)
-    for index, name, linear in model.linears():
+    for place, linear in model.linears():
         if masks:  # what the mask says is what the weights are
-            assert not linear.weight[~masks[f"{index}.{name}"]].any()
+            assert not linear.weight[~masks[place]].any()
     assert bool(masks) == METHODS[method].masks
 
 
@@ -176,10 +176,9 @@ def test_every_repair_keeps_masks_exact_and_nested(repair: str, method: str, cas
         if sparsity == 0.0:
             assert torch.equal(logits(model), dense)
         assert sum(int(mask.sum()) for mask in masks.values()) == keep
-        for index, name, linear in model.linears():
-            key = f"{index}.{name}"
-            assert not linear.weight[~masks[key]].any()
-            assert not (masks[key] & ~before.get(key, masks[key])).any()
+        for place, linear in model.linears():
+            assert not linear.weight[~masks[place]].any()
+            assert not (masks[place] & ~before.get(place, masks[place])).any()
         before = dict(masks)
     assert torch.isfinite(logits(model)).all()
 
@@ -189,9 +188,9 @@ def test_depth_computes_what_skipping_computes(unit: str) -> None:
     """Against the model in which the units of least score add their bias alone."""
     model = small_model()
     with torch.no_grad():
-        for index, name, linear in model.linears():
+        for place, linear in model.linears():
             linear.bias.normal_()
-            linear.weight.mul_(1.0 if (index, name) in ((0, "attn.o"), (1, "ffn.down")) else 9.0)
+            linear.weight.mul_(1.0 if place in ((0, "attn.o"), (1, "ffn.down")) else 9.0)
     dense = copy.deepcopy(model)
     total = sum(prunable_parameters(model, FREE.matrices).values())
     plan = Plan(criterion="magnitude", method="depth")
@@ -278,20 +277,20 @@ def test_every_criterion_method_and_schedule_makes_a_family(
             assert abs(member.measured - member.asked) <= off.get(method, 0.003), criterion
             saved = load_checkpoint(out / member.folder).model
             assert torch.isfinite(logits(saved)).all()
-            kept = {f"{i}.{name}": linear for i, name, linear in saved.linears()}
+            kept = dict(saved.linears())
             assert member.faster != METHODS[method].masks
             for key, linear in kept.items() if before and schedule != "one-shot" else ():
                 assert _nested(before[key], linear), (criterion, key)
             before = kept
 
 
-def _nested(large: AnyLinear, small: AnyLinear) -> bool:
+def _nested(large: Matrix, small: Matrix) -> bool:
     """Nothing is in the smaller matrix that was gone from the larger one."""
     if isinstance(large, DenseLinear) and isinstance(small, DenseLinear):
         if large.weight.shape == small.weight.shape:
             return not (small.weight[large.weight == 0]).any()
         return small.weight.numel() <= large.weight.numel()
-    return stored_parameters(small) <= stored_parameters(large)
+    return small.weights <= large.weights
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

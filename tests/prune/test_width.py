@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import TiedEmbedding
+from asrprune.lm.model.layers import TokenEmbedding
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods import METHODS, Options
@@ -53,7 +53,7 @@ def random_model(shape: ModelShape, equal_last_norm: bool = True) -> Transformer
     return model
 
 
-def _without_mean(embedding: TiedEmbedding) -> None:
+def _without_mean(embedding: TokenEmbedding) -> None:
     """The direction of equal channels is read by no norm; the logits are not to read it either."""
     table = embedding.weight if embedding.projection is None else embedding.projection
     table.sub_(table.mean(1, keepdim=True))
@@ -178,8 +178,8 @@ def test_the_best_directions_stay() -> None:
     directions = random_directions(D)
     silent = directions[:, [2, 5, 11]]
     with torch.no_grad():
-        for _, name, linear in model.linears():
-            if name in ("attn.o", "ffn.down"):
+        for place, linear in model.linears():
+            if place.name in ("attn.o", "ffn.down"):
                 linear.weight.sub_(silent @ (silent.T @ linear.weight))
             else:
                 linear.weight.sub_((linear.weight @ silent) @ silent.T)

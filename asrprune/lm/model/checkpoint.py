@@ -21,6 +21,7 @@ from torch import Tensor
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
+from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.text.tokenizer import Tokenizer, open_tokenizer
@@ -71,7 +72,7 @@ def save_checkpoint(
             {
                 "format": "asrprune-lm",
                 "version": FORMAT_VERSION,
-                "architecture": "gpt2",
+                "architecture": model.shape.architecture,
                 "shape": model.shape.to_dict(),
                 "parameters": count_parameters(model),
                 "nonzero_parameters": count_nonzero(model),
@@ -100,8 +101,13 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     if config.get("version") != FORMAT_VERSION:
         found = f"version {config.get('version')}"
         raise InputError(folder / CONFIG, None, found, f"version {FORMAT_VERSION}")
+    name = config.get("architecture", "gpt2")
+    if name not in ARCHITECTURES:
+        found = f"architecture {name!r}"
+        raise InputError(folder / CONFIG, None, found, f"one of {', '.join(ARCHITECTURES)}")
     try:
-        shape = ModelShape.from_dict(config["shape"])
+        shape = ModelShape.from_dict({"architecture": name, **config["shape"]})
+        check_shape(shape)
     except (KeyError, TypeError, ValueError) as problem:
         raise InputError(folder / CONFIG, None, f"bad shape ({problem!r})", "a shape") from None
     digest = sha256(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else "no file"

@@ -1,9 +1,7 @@
-"""Decoder-only Transformer LM: GPT-2's architecture with shapes that are free in every block.
+"""Decoder-only Transformer LM of any architecture, with shapes that are free in every block.
 
-Pre-layer-norm, learned positions, GELU (tanh form), biases, tied embedding: with all blocks alike
-it computes what ``transformers.GPT2LMHeadModel`` computes (a test copies the weights over).
-Letters in shape comments: B batch, T tokens, D model width, H heads, K width of a head, V
-vocabulary, S key positions.
+Letters in shape comments: B batch, T tokens, D model width, H heads, G key and value heads, K width
+of a head, V vocabulary, S key positions.
 """
 
 from __future__ import annotations
@@ -15,136 +13,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrprune.lm.model.layers import AnyLinear, DenseLinear, TiedEmbedding, make_linear
-from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, ModelShape
+from asrprune.lm.model.anatomy import Anatomy, Block
+from asrprune.lm.model.architecture import architecture_of, check_shape, details_of
+from asrprune.lm.model.attention import KeyValue
+from asrprune.lm.model.layers import TokenEmbedding
+from asrprune.lm.model.matrices import Matrix
+from asrprune.lm.model.shapes import ModelShape, Place
 
-KeyValues = list[tuple[Tensor, Tensor]]
-"""Keys and values of every block, each [B, H, S, K]."""
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; ``heads`` may be 0 (then only the output bias remains)."""
-
-    def __init__(self, d_model: int, head_dim: int, shape: BlockShape, dropout: float) -> None:
-        super().__init__()
-        self.heads = shape.heads
-        self.head_dim = head_dim
-        self.dropout = dropout
-        width = shape.heads * head_dim
-        self.q = make_linear(d_model, width, shape.linear("attn.q"))
-        self.k = make_linear(d_model, width, shape.linear("attn.k"))
-        self.v = make_linear(d_model, width, shape.linear("attn.v"))
-        self.o = make_linear(width, d_model, shape.linear("attn.o"))
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Optional[Tensor],
-        past: Optional[tuple[Tensor, Tensor]],
-        keys: Optional[Tensor] = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        query, key, value = (self._split(linear(x)) for linear in (self.q, self.k, self.v))
-        if keys is not None:
-            key, value = (_gathered(part, keys) for part in (key, value))
-        elif past is not None:
-            key = torch.cat([past[0], key], dim=2)  # [B, H, S, K]
-            value = torch.cat([past[1], value], dim=2)
-        context = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None,
-        )  # [B, H, T, K]
-        merged = context.transpose(1, 2).flatten(2)  # [B, T, H*K]
-        out: Tensor = self.o(merged)
-        return out, (key, value)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, self.head_dim).transpose(1, 2)  # [B, H, T, K]
-
-
-def _gathered(part: Tensor, keys: Tensor) -> Tensor:
-    """The places ``keys`` [B, S] (row * T + column) of all rows of ``part`` [B, H, T, K]."""
-    return part.transpose(1, 2).flatten(0, 1)[keys].transpose(1, 2)  # [B, H, S, K]
-
-
-class FeedForward(nn.Module):
-    """``down(gelu(up(x)))``; the width may be 0 (then only the output bias remains)."""
-
-    def __init__(self, d_model: int, shape: BlockShape) -> None:
-        super().__init__()
-        self.up = make_linear(d_model, shape.ffn, shape.linear("ffn.up"))
-        self.down = make_linear(shape.ffn, d_model, shape.linear("ffn.down"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(functional.gelu(self.up(x), approximate="tanh"))
-        return out
-
-
-class Block(nn.Module):
-    """``x + attn(norm(x))``, then ``x + ffn(norm(x))``."""
-
-    def __init__(self, d_model: int, head_dim: int, shape: BlockShape, dropout: float) -> None:
-        super().__init__()
-        self.norm_attn = nn.LayerNorm(d_model)
-        self.attn = Attention(d_model, head_dim, shape, dropout)
-        self.norm_ffn = nn.LayerNorm(d_model)
-        self.ffn = FeedForward(d_model, shape)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Optional[Tensor],
-        past: Optional[tuple[Tensor, Tensor]],
-        keys: Optional[Tensor] = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        attended, present = self.attn(self.norm_attn(x), mask, past, keys)
-        x = x + self.drop(attended)
-        return x + self.drop(self.ffn(self.norm_ffn(x))), present
-
-    def linear(self, name: str) -> AnyLinear:
-        """The matrix called ``name`` (one of BLOCK_LINEARS)."""
-        module: AnyLinear = self.get_submodule(name)  # type: ignore[assignment]
-        return module
-
-    @property
-    def shape(self) -> BlockShape:
-        """The shape that the block has now."""
-        forms = {name: self.linear(name).shape for name in BLOCK_LINEARS}
-        return BlockShape(
-            heads=self.attn.heads,
-            ffn=self.ffn.up.out_features,
-            linears={name: form for name, form in forms.items() if form.kind != "dense"},
-        )
+KeyValues = list[KeyValue]
+"""Keys and values of every block."""
 
 
 class TransformerLM(nn.Module):
-    """The language model. Input token 0 of a sentence is ``<s>``, at position 0."""
+    """The language model. Input token 0 of a sentence is ``<s>``, at position 0.
+
+    ``positions`` [max_positions, D] are learned vectors, None for rotary positions.
+    Raises ValueError for an architecture, matrix or setting that there is not.
+    """
+
+    positions: Optional[nn.Parameter]
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.embedding = TiedEmbedding(shape.vocab_size, shape.d_model, shape.embedding_rank)
-        self.positions = nn.Parameter(torch.empty(shape.max_positions, shape.d_model))
-        nn.init.normal_(self.positions, std=0.01)
+        check_shape(shape)
+        architecture, details = architecture_of(shape), details_of(shape)
+        self.embedding = TokenEmbedding(
+            shape.vocab_size, shape.d_model, shape.embedding_rank, shape.tied
+        )
+        self.register_parameter("positions", None)
+        if architecture.rotation is None:
+            self.positions = nn.Parameter(torch.empty(shape.max_positions, shape.d_model))
+            nn.init.normal_(self.positions, std=0.01)
         self.drop = nn.Dropout(shape.dropout)
         self.blocks = nn.ModuleList(
-            Block(shape.d_model, shape.head_dim, block, shape.dropout) for block in shape.blocks
+            architecture.block(shape, block, details) for block in shape.blocks
         )
-        self.norm = nn.LayerNorm(shape.d_model)
+        self.norm = architecture.norm(shape.d_model, details)
         self._made_as = shape
+        self._rotation = architecture.rotation
+        self._details = details
+        self.anatomy: Anatomy = architecture.anatomy
         self._scale_residual_outputs()
 
     def _scale_residual_outputs(self) -> None:
         """GPT-2's initialisation: outputs that add to the residual shrink with the depth."""
         scale = (2 * max(len(self.blocks), 1)) ** -0.5
         with torch.no_grad():
-            for _, name, linear in self.linears():
-                if name in ("attn.o", "ffn.down"):
-                    factor = linear.weight if isinstance(linear, DenseLinear) else linear.B
-                    factor.mul_(scale)
+            for place, matrix in self.linears():
+                if place.name in self.anatomy.writers:
+                    next(iter(matrix.parts.values())).mul_(scale)
 
     @property
     def shape(self) -> ModelShape:
@@ -152,23 +69,51 @@ class TransformerLM(nn.Module):
         made = self._made_as
         projection = self.embedding.projection
         return ModelShape(
-            vocab_size=self.embedding.weight.shape[0],
-            d_model=self.positions.shape[1],
+            vocab_size=self.embedding.vocab_size,
+            d_model=self.width,
             head_dim=made.head_dim,
-            max_positions=self.positions.shape[0],
-            blocks=tuple(block.shape for block in self._blocks()),
+            max_positions=self.max_positions,
+            blocks=tuple(block.shape for block in self.layers()),
             dropout=made.dropout,
             embedding_rank=None if projection is None else projection.shape[0],
+            architecture=made.architecture,
+            tied=self.embedding.tied,
+            details=made.details,
         )
 
-    def linears(self) -> Iterator[tuple[int, str, AnyLinear]]:
-        """``(block index, matrix name, matrix)`` for every matrix of every block."""
-        for index, block in enumerate(self._blocks()):
-            for name in BLOCK_LINEARS:
-                yield index, name, block.linear(name)
+    @property
+    def width(self) -> int:
+        """D, the width of the residual stream."""
+        return self.norm.weight.numel()  # type: ignore[operator, union-attr, no-any-return]
 
-    def _blocks(self) -> list[Block]:
+    @property
+    def max_positions(self) -> int:
+        """Most tokens of a sentence, ``<s>`` counted."""
+        return self._made_as.max_positions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the parameters."""
+        return self.embedding.weight.dtype
+
+    def layers(self) -> list[Block]:
+        """The blocks, first to last."""
         return list(self.blocks)  # type: ignore[arg-type]
+
+    def linears(self) -> Iterator[tuple[Place, Matrix]]:
+        """``(place, matrix)`` for every matrix of every block."""
+        for index, block in enumerate(self.layers()):
+            for name in self.anatomy.matrices:
+                yield Place(index, name), block.linear(name)
+
+    def put(self, place: Place, matrix: Matrix) -> None:
+        """Put ``matrix`` in the place of another."""
+        self.layers()[place.block].put(place.name, matrix)
 
     def forward(
         self,
@@ -192,17 +137,25 @@ class TransformerLM(nn.Module):
             raise ValueError("stored keys and values need an explicit mask")
         if keys is not None and (mask is None or past is not None):
             raise ValueError("keys of other rows need a mask, and no stored keys and values")
-        if positions is None:
-            if tokens.shape[1] > self.positions.shape[0]:
-                limit = self.positions.shape[0]
-                raise ValueError(f"{tokens.shape[1]} tokens; the model has {limit} positions")
-            where = self.positions[: tokens.shape[1]]  # [T, D]
+        if positions is None and tokens.shape[1] > self.max_positions:
+            limit = self.max_positions
+            raise ValueError(f"{tokens.shape[1]} tokens; the model has {limit} positions")
+        x, rotation = self.embedding(tokens), None  # [B, T, D]
+        if self._rotation is not None:
+            if positions is None:
+                positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            rotation = self._rotation(positions, self._made_as.head_dim, self._details)
         else:
-            where = functional.embedding(positions, self.positions)  # [B, T, D]
-        x = self.drop(self.embedding(tokens) + where)  # [B, T, D]
+            assert self.positions is not None
+            if positions is None:
+                x = x + self.positions[: tokens.shape[1]]
+            else:
+                x = x + functional.embedding(positions, self.positions)
+        x = self.drop(x)
         presents: KeyValues = []
         for index, block in enumerate(self.blocks):
-            x, present = block(x, mask, None if past is None else past[index], keys)
+            before = None if past is None else past[index]
+            x, present = block(x, mask, before, keys, rotation)
             presents.append(present)
         return self.norm(x), presents
 

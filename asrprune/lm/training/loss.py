@@ -27,7 +27,7 @@ def next_token_loss(model: TransformerLM, batch: Batch) -> Tensor:
     hidden, _ = model(batch.tokens)  # [B, T, D]
     scored = batch.targets != IGNORED
     hidden, wanted = hidden[scored], batch.targets[scored]  # [N, D], [N]
-    rows = max(1, LOGITS_AT_ONCE // model.embedding.weight.shape[0])
+    rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
     remake = len(wanted) > rows and torch.is_grad_enabled()
     total: Tensor = hidden.new_zeros((), dtype=torch.float32)
     for start in range(0, len(wanted), rows):

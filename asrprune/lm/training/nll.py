@@ -24,7 +24,7 @@ def sentence_nll(model: TransformerLM, batch: Batch) -> Tensor:
     time, log-softmax is float32 and the sum float64.
     """
     sums = torch.zeros(len(batch.tokens), dtype=torch.float64, device=batch.tokens.device)
-    rows = max(1, LOGITS_AT_ONCE // model.embedding.weight.shape[0])
+    rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
     with torch.no_grad():
         hidden, _ = model(batch.tokens)  # [B, T, D]
         sentence, place = (batch.targets != IGNORED).nonzero(as_tuple=True)  # [N], [N]

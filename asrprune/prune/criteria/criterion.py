@@ -8,11 +8,11 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
-Score = Callable[[Gate, MatrixStatistics, torch.Generator], Tensor]
-"""Scores [tile rows, tile columns] of a gate's tiles, all >= 0 unless signed. Higher = keep;
+Score = Callable[[Group, MatrixStatistics, torch.Generator], Tensor]
+"""Scores [tile rows, tile columns] of a group's tiles, all >= 0 unless signed. Higher = keep;
 scores of tiles add up, and may be compared between matrices after division by the parameters that
 they save."""
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
 
-def fisher(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def fisher(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """``1/2 sum of w^2 E[g^2]`` over each tile: nats per token, diagonal Fisher matrix.
 
     Source: optimal brain damage (LeCun, Denker and Solla 1989), eq. 5, with the empirical Fisher
     diagonal in place of the Hessian's.
     """
-    squares = gate.matrix.detach().square() * statistics.need("gradient_squared")
-    return 0.5 * gate.tile_sum(squares)
+    squares = group.matrix.detach().square() * statistics.need("gradient_squared")
+    return 0.5 * group.tile_sum(squares)
 
 
-def kfac(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def kfac(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """``1/2 tr(F D G D^T)`` of each tile D: nats per token, Kronecker-factored Fisher matrix.
 
     G = E[x x^T] is the input's and F = E[g g^T] the output gradient's second moment. It counts
@@ -29,12 +29,12 @@ def kfac(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -
     Source: Martens and Grosse 2015 (arXiv 1503.05671), eq. 1, inserted in the second-order
     expansion of the loss.
     """
-    matrix = gate.matrix.detach()
+    matrix = group.matrix.detach()
     height, width = matrix.shape
-    tile_rows, tile_columns = height // gate.rows, width // gate.columns
-    tiles = matrix.reshape(tile_rows, gate.rows, tile_columns, gate.columns)
-    outputs = _diagonal_blocks(statistics.need("output_gram"), gate.rows)  # [R, r, r]
-    inputs = _diagonal_blocks(statistics.need("gram"), gate.columns)  # [C, c, c]
+    tile_rows, tile_columns = height // group.rows, width // group.columns
+    tiles = matrix.reshape(tile_rows, group.rows, tile_columns, group.columns)
+    outputs = _diagonal_blocks(statistics.need("output_gram"), group.rows)  # [R, r, r]
+    inputs = _diagonal_blocks(statistics.need("gram"), group.columns)  # [C, c, c]
     weighted = torch.einsum("Rij,RjCa->RiCa", outputs, tiles)
     weighted = torch.einsum("RiCa,Cab->RiCb", weighted, inputs)
     return 0.5 * (weighted * tiles).sum(dim=(1, 3)).clamp(min=0.0)  # rounding may go below 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
 
-def magnitude(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def magnitude(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """Sum of w^2 over each tile; with feeding weights u_j of column j, of w_ij^2 ||u_j||^2.
 
     For one weight this ranks as |w| does. For component i of a product A B it is
@@ -19,22 +19,22 @@ def magnitude(gate: Gate, statistics: MatrixStatistics, generator: torch.Generat
 
     Source: Hanson and Pratt 1988; Han et al. 2015 (arXiv 1506.02626).
     """
-    squares = gate.matrix.detach().square()
-    if gate.feeding is not None:
-        squares = squares * gate.feeding
-    return gate.tile_sum(squares)
+    squares = group.matrix.detach().square()
+    if group.feeding is not None:
+        squares = squares * group.feeding
+    return group.tile_sum(squares)
 
 
-def magnitude_l1(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def magnitude_l1(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """Sum of |w| over each tile; with feeding weights u_j of column j, of |w_ij| ||u_j||."""
-    sizes = gate.matrix.detach().abs()
-    if gate.feeding is not None:
-        sizes = sizes * gate.feeding.sqrt()
-    return gate.tile_sum(sizes)
+    sizes = group.matrix.detach().abs()
+    if group.feeding is not None:
+        sizes = sizes * group.feeding.sqrt()
+    return group.tile_sum(sizes)
 
 
 def magnitude_normalised(
-    gate: Gate, statistics: MatrixStatistics, generator: torch.Generator
+    group: Group, statistics: MatrixStatistics, generator: torch.Generator
 ) -> Tensor:
     """The scores of ``magnitude`` over the mean square of a weight of the whole matrix.
 
@@ -42,6 +42,6 @@ def magnitude_normalised(
     emptied first. The mean square is that of the product for a product of factors whose
     components are orthogonal (an SVD). All zero for a matrix of zeros.
     """
-    scores = magnitude(gate, statistics, generator)
-    mean = scores.sum() / max(gate.linear.in_features * gate.linear.out_features, 1)
+    scores = magnitude(group, statistics, generator)
+    mean = scores.sum() / max(group.linear.in_features * group.linear.out_features, 1)
     return scores / mean if mean > 0 else scores

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
 
-def movement(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def movement(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """Sum over each tile of the mean of ``-w g`` over the fine-tuning since the last pruning step.
 
     g is the gradient of the fine-tuning loss per token: positive where a step of gradient descent
@@ -20,4 +20,4 @@ def movement(gate: Gate, statistics: MatrixStatistics, generator: torch.Generato
     Source: Sanh, Wolf and Rush 2020 (arXiv 2005.07683), eq. 5, which sums over all of training
     with weights that stay in the forward pass; here the sum starts again at every pruning step.
     """
-    return gate.tile_sum(statistics.need("movement"))
+    return group.tile_sum(statistics.need("movement"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
 
-def random(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def random(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """Uniform noise times the parameters that a tile saves: per parameter all tiles are alike."""
-    height, width = gate.matrix.shape
-    tiles = (height // gate.rows, width // gate.columns)
+    height, width = group.matrix.shape
+    tiles = (height // group.rows, width // group.columns)
     noise = torch.rand(tiles, generator=generator)
-    return (noise * gate.cost).to(gate.matrix.device)
+    return (noise * group.cost).to(group.matrix.device)

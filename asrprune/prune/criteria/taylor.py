@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.statistics import MatrixStatistics
 
 
-def taylor(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def taylor(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """``|sum of w g|`` over each tile, g the gradient of the mean loss: nats per token.
 
     The sum comes before the absolute value: effects of opposite sign inside a tile cancel, as
@@ -20,10 +20,12 @@ def taylor(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator)
     Source: Molchanov et al. 2017 (arXiv 1611.06440), eq. 8; Michel et al. 2019 (arXiv 1905.10650)
     for heads.
     """
-    return gate.tile_sum(gate.matrix.detach() * statistics.need("gradient")).abs()
+    return group.tile_sum(group.matrix.detach() * statistics.need("gradient")).abs()
 
 
-def taylor_squared(gate: Gate, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
+def taylor_squared(
+    group: Group, statistics: MatrixStatistics, generator: torch.Generator
+) -> Tensor:
     """``1/2 E[(sum of w g)^2]`` over each tile: nats per token.
 
     The squared first-order effect, token by token in expectation; by the Fisher identity also

@@ -57,8 +57,9 @@ def best(scores: Tensor, count: int) -> Tensor:
 
 
 def unit_chain(name: str, scores: Tensor, kept: Sequence[int], saved: Sequence[int]) -> Chain:
-    """Levels that keep the ``kept`` best units each (falling) and save ``saved`` parameters."""
-    lost = torch.cat([scores.new_zeros(1), scores.sort().values.cumsum(0)])  # [n + 1]
+    """Levels that keep ``kept`` units each (falling) and save ``saved`` parameters; ``scores`` [n]
+    are those of the units in the order in which they leave."""
+    lost = torch.cat([scores.new_zeros(1), scores.cumsum(0)])  # [n + 1]
     return Chain(name, tuple(saved), tuple(float(lost[len(scores) - count]) for count in kept))
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import refuse_masks, shrink
 from asrprune.prune.methods.low_rank import rank_choices
 from asrprune.prune.methods.method import Options, Scorer
-from asrprune.prune.methods.structured import group_choices
+from asrprune.prune.methods.structured import unit_choices
 
 
 def low_rank_attention_structured_ffn(
@@ -23,8 +22,8 @@ def low_rank_attention_structured_ffn(
     masked model or a size out of reach.
     """
     refuse_masks(masks)
-    attention = tuple(name for name in options.matrices if name in ATTENTION_LINEARS)
-    ffn = tuple(name for name in options.matrices if name in FFN_LINEARS)
+    attention = tuple(name for name in options.matrices if name in model.anatomy.attention.matrices)
+    ffn = tuple(name for name in options.matrices if name in model.anatomy.ffn.matrices)
     choices = rank_choices(model, scorer, replace(options, matrices=attention))
-    choices += group_choices(model, scorer, replace(options, matrices=ffn))
+    choices += unit_choices(model, scorer, replace(options, matrices=ffn))
     shrink(model, keep, choices, options)

@@ -8,46 +8,49 @@ from typing import Callable, Protocol
 
 from torch import Tensor
 
-from asrprune.lm.model.layers import AnyLinear
-from asrprune.lm.model.shapes import BLOCK_LINEARS
+from asrprune.lm.model.architecture import ALL_MATRICES
+from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.gates import Gate
-from asrprune.prune.masks import Masks, matrix_key
+from asrprune.prune.groups import Group
+from asrprune.prune.masks import Masks
 from asrprune.prune.statistics import MatrixStatistics
 
 
 class Scorer(Protocol):
     """What a method may ask about the model that it prunes."""
 
-    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
-        """The criterion's scores [tile rows, tile columns] of every gate; higher = keep."""
+    def scores(self, model: TransformerLM, groups: Sequence[Group]) -> list[Tensor]:
+        """The criterion's scores [tile rows, tile columns] of every group; higher = keep."""
 
     def statistics(
-        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
+        self, model: TransformerLM, groups: Sequence[Group], needs: frozenset[str]
     ) -> list[MatrixStatistics]:
-        """Statistics of every gate over the plan's statistics tokens."""
+        """Statistics of every group over the plan's statistics tokens."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What methods let the user choose.
 
-    ``matrices`` are pruned (names of BLOCK_LINEARS). ``scope`` of the mask methods: ``global``
-    ranks all weights together, ``matrix`` gives every matrix the same sparsity, ``row`` every
-    output of every matrix. ``multiple_of`` is what FFN widths and ranks are rounded to. What is
-    never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons of each block,
-    rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of each masked
-    matrix. ``factorisation`` makes the components of a matrix; with ``refactor`` those of an
-    already factored one are made again from its product at every step; method width takes ``svd``
-    for its components of the weights alone. ``form``: what low rank
-    stores, two ``factors`` or the ``pivoted`` form (see PivotedLinear). ``embedding_rank`` factors
-    the tied embedding before the first step (0: it stays as it is; surgery/embedding.py); it is
-    no part of the sparsity. ``repair`` (of the mask methods) says what the weights that stay do
-    about those that go. ``depth_unit``: method depth removes each ``sublayer`` by itself, or
-    attention and FFN of a ``block`` together.
+    ``matrices`` are pruned (names of ALL_MATRICES), those of them that the LM has. ``scope`` of the
+    mask methods: ``global`` ranks all weights together, ``matrix`` gives every matrix the same
+    sparsity, ``row`` every output of every matrix. ``multiple_of`` is what FFN widths and ranks are
+    rounded to. What is never removed unless set to 0: ``min_heads`` heads and ``min_width`` neurons
+    of each block, rank ``min_rank`` of each matrix, and below sparsity 1 the share ``min_share`` of
+    each masked matrix. ``head_unit``: query heads that share a key and value head leave as a
+    ``group``, which ``min_heads`` then counts, or as single ``query`` heads. ``depth_unit``: method
+    depth removes each ``sublayer`` by itself, or attention and FFN of a ``block`` together.
+
+    ``factorisation`` makes the components of a matrix; with ``refactor`` those of an already
+    factored one are made again from its product at every step; method width takes ``svd`` for its
+    components of the weights alone. ``form``: what low rank stores, two ``factors`` or the
+    ``pivoted`` form (interpolative decomposition, see PivotedLinear). ``embedding_rank`` factors
+    the tied embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no
+    part of the sparsity. ``repair`` (weight compensation, of the mask methods) says what the
+    weights that stay do about those that go.
     """
 
-    matrices: tuple[str, ...] = BLOCK_LINEARS
+    matrices: tuple[str, ...] = ALL_MATRICES
     scope: str = "global"
     multiple_of: int = 8
     min_heads: int = 1
@@ -60,15 +63,18 @@ class Options:
     embedding_rank: int = 0
     repair: str = "none"
     depth_unit: str = "sublayer"
+    head_unit: str = "group"
 
     def __post_init__(self) -> None:
         for name in self.matrices:
-            if name not in BLOCK_LINEARS:
-                raise ValueError(f"matrix {name!r}; known: {', '.join(BLOCK_LINEARS)}")
+            if name not in ALL_MATRICES:
+                raise ValueError(f"matrix {name!r}; known: {', '.join(ALL_MATRICES)}")
         if self.scope not in SCOPES:
             raise ValueError(f"scope {self.scope!r}; known: {', '.join(SCOPES)}")
         if self.depth_unit not in DEPTH_UNITS:
             raise ValueError(f"depth_unit {self.depth_unit!r}; known: {', '.join(DEPTH_UNITS)}")
+        if self.head_unit not in HEAD_UNITS:
+            raise ValueError(f"head_unit {self.head_unit!r}; known: {', '.join(HEAD_UNITS)}")
         if self.form not in FORMS:
             raise ValueError(f"form {self.form!r}; known: {', '.join(FORMS)}")
         if self.form == "pivoted" and not self.refactor:
@@ -85,6 +91,7 @@ class Options:
 SCOPES = ("global", "matrix", "row")
 FORMS = ("factors", "pivoted")
 DEPTH_UNITS = ("sublayer", "block")
+HEAD_UNITS = ("group", "query")
 
 
 Apply = Callable[[TransformerLM, int, Scorer, Options, Masks], None]
@@ -105,24 +112,20 @@ class Method:
     fresh: bool = False
 
 
-def stored_parameters(linear: AnyLinear) -> int:
-    """Parameters of a matrix as stored, without its bias."""
-    return sum(one.numel() for name, one in linear.named_parameters() if name != "bias")
+def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[Place, int]:
+    """Stored parameters of every matrix that a plan may prune, zeros counted."""
+    return {place: linear.weights for place, linear in model.linears() if place.name in matrices}
 
 
-def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[str, int]:
-    """Stored parameters of every matrix that a plan may prune, zeros counted, by matrix key."""
-    return {
-        matrix_key(index, name): stored_parameters(linear)
-        for index, name, linear in model.linears()
-        if name in matrices
-    }
-
-
-def kept_parameters(model: TransformerLM, matrices: Sequence[str], masks: Masks) -> dict[str, int]:
+def kept_parameters(
+    model: TransformerLM, matrices: Sequence[str], masks: Masks
+) -> dict[Place, int]:
     """The same without what is masked."""
     counts = prunable_parameters(model, matrices)
-    return {key: int(masks[key].sum()) if key in masks else count for key, count in counts.items()}
+    return {
+        place: int(masks[place].sum()) if place in masks else count
+        for place, count in counts.items()
+    }
 
 
 def unreachable(keep: int, least: int) -> ValueError:

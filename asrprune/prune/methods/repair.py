@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asrprune.core.tables import lookup
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods.method import Scorer
 from asrprune.prune.surgery.factorisation import damped
@@ -61,15 +61,15 @@ REPAIRS: dict[str, tuple[Repair, frozenset[str]]] = {
 
 
 def put_masks(
-    model: TransformerLM, gates: Sequence[Gate], masks: Masks, scorer: Scorer, name: str
+    model: TransformerLM, groups: Sequence[Group], masks: Masks, scorer: Scorer, name: str
 ) -> None:
-    """Write zeros where ``masks`` say so in the gates' matrices, and repair what stays.
+    """Write zeros where ``masks`` say so in the groups' matrices, and repair what stays.
 
     Input statistics are those of the model as it is before any of these zeros.
     """
     repair, needs = lookup(REPAIRS, name, "repair")
-    for gate, found in zip(gates, scorer.statistics(model, gates, needs)):
-        weight, kept = gate.matrix.detach(), masks[gate.key]
+    for group, found in zip(groups, scorer.statistics(model, groups, needs)):
+        weight, kept = group.matrix.detach(), masks[group.place]
         gram = found.need("gram") if "gram" in needs else weight.new_zeros(0, 0)
         with torch.no_grad():
-            gate.matrix.copy_(repair(weight, kept, gram))
+            group.matrix.copy_(repair(weight, kept, gram))

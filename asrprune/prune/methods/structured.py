@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import AnyLinear, DenseLinear
-from asrprune.lm.model.shapes import ATTENTION_LINEARS, FFN_LINEARS
-from asrprune.lm.model.transformer import Block, TransformerLM
-from asrprune.prune.gates import Gate, entry, whole
-from asrprune.prune.masks import Masks, matrix_key
-from asrprune.prune.methods.choices import (
-    Choice,
-    best,
-    kept_counts,
-    refuse_masks,
-    shrink,
-    unit_chain,
-)
+from asrprune.lm.model.anatomy import Anatomy, Block, Coupling
+from asrprune.lm.model.shapes import Place
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.groups import Group
+from asrprune.prune.masks import Masks
+from asrprune.prune.methods.choices import Choice, kept_counts, refuse_masks, shrink, unit_chain
 from asrprune.prune.methods.method import Options, Scorer
-from asrprune.prune.surgery.compaction import keep_heads, keep_neurons
+from asrprune.prune.surgery.units import head_owners, keep_units, unit_cost
 
 
 def structured(
@@ -28,83 +23,118 @@ def structured(
 ) -> None:
     """Remove the neurons and heads that lose least score per parameter saved, over all blocks.
 
-    FFN widths become multiples of ``multiple_of``. Neurons are pruned when both FFN matrices are
-    among ``options.matrices``, heads when all four of attention are. Raises ValueError when that
-    leaves nothing to prune, for a masked model, or for a size out of reach.
+    FFN widths become multiples of ``multiple_of``. Neurons are pruned when all FFN matrices are
+    among ``options.matrices``, heads when all of attention are. Where several query heads share a
+    key and value head they leave together, or one by one with ``head_unit`` query, the best of
+    each group excepted. Raises ValueError when that leaves nothing to prune, for a masked model,
+    or for a size out of reach.
     """
     refuse_masks(masks)
-    choices = group_choices(model, scorer, options)
+    choices = unit_choices(model, scorer, options)
     if not choices:
-        raise ValueError(
-            f"matrices {', '.join(options.matrices)} hold no whole group; expected both of "
-            f"{', '.join(FFN_LINEARS)} or all of {', '.join(ATTENTION_LINEARS)}"
-        )
+        raise no_whole_unit(model.anatomy, options)
     shrink(model, keep, choices, options)
 
 
-def group_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
+def no_whole_unit(anatomy: Anatomy, options: Options) -> ValueError:
+    """The error for matrices that hold no unit of which every part may leave."""
+    expected = " or all of ".join(
+        ", ".join(one.matrices) for one in (anatomy.ffn, anatomy.attention)
+    )
+    return ValueError(
+        f"matrices {', '.join(options.matrices)} hold no whole unit; expected all of {expected}"
+    )
+
+
+def unit_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the FFN and the attention of every block can shrink, one choice each."""
-    gates = group_gates(model, options)
+    found = unit_groups(model, options)
     choices = []
-    for gate, score in zip(gates, scorer.scores(model, gates)):
-        units = score.double().sum(0)
-        counts = _levels(gate, len(units), options)
-        saved = [(len(units) - count) * gate.cost for count in counts]
-        chain = unit_chain(gate.key, units, counts, saved)
-        choices.append(Choice(chain, partial(_keep_best, model, gate.key, units, counts)))
+    for (block, coupling, group), score in zip(found, scorer.scores(model, [g for *_, g in found])):
+        units = _units(block, coupling, score.double().sum(0), options)
+        counts = _levels(coupling, len(units.scores), units.least, options)
+        saved = [units.saved(count) for count in counts]
+        chain = unit_chain(str(group.place), units.scores[units.order], counts, saved)
+        choices.append(Choice(chain, partial(_keep, block, coupling, units, counts)))
     return choices
 
 
-def _keep_best(
-    model: TransformerLM, key: str, scores: Tensor, counts: list[int], level: int
-) -> None:
-    index, _, name = key.partition(".")
-    block = model.blocks[int(index)]
-    assert isinstance(block, Block)
-    kept = best(scores, counts[level])
-    if name == "ffn.down":
-        keep_neurons(block, kept)
-    else:
-        keep_heads(block, kept)
+def _keep(block: Block, coupling: Coupling, units: _Units, counts: list[int], level: int) -> None:
+    keep_units(block, coupling, units.kept(counts[level]))
 
 
-def group_gates(model: TransformerLM, options: Options) -> list[Gate]:
-    """Gates whose tile columns are the neurons and the heads of every block."""
-    gates = []
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        if set(FFN_LINEARS) <= set(options.matrices):
-            up, down = block.ffn.up, block.ffn.down
-            cost = _output_cost(up) + _input_cost(down)
-            gates.append(_gate(matrix_key(index, "ffn.down"), down, up, 1, cost))
-        if set(ATTENTION_LINEARS) <= set(options.matrices):
-            attention = block.attn
-            one = sum(_output_cost(linear) for linear in (attention.q, attention.k, attention.v))
-            cost = attention.head_dim * (one + _input_cost(attention.o))
-            key = matrix_key(index, "attn.o")
-            gates.append(_gate(key, attention.o, attention.v, attention.head_dim, cost))
-    return gates
+def unit_groups(model: TransformerLM, options: Options) -> list[tuple[Block, Coupling, Group]]:
+    """Groups whose tile columns are the neurons and the query heads of every block."""
+    groups = []
+    for index, block in enumerate(model.layers()):
+        for coupling in reversed(model.anatomy.couplings):  # FFN first
+            if not set(coupling.matrices) <= set(options.matrices):
+                continue
+            reader, source = block.linear(coupling.reader), block.linear(coupling.source)
+            part = reader.entry
+            height, columns = getattr(reader, part).shape[0], 1
+            feeding = source.product().detach().square().sum(1)
+            own, shared = unit_cost(block, coupling)
+            if coupling.heads:
+                columns = block.attn.head_dim
+                owners = head_owners(block).to(feeding.device)
+                feeding = feeding.view(-1, columns)[owners].flatten()
+                own += round(shared * block.attn.kv_heads / max(block.attn.heads, 1))
+            place = Place(index, coupling.reader)
+            group = Group(place, reader, part, max(height, 1), columns, max(own, 1), feeding)
+            groups.append((block, coupling, group))
+    return groups
 
 
-def _gate(key: str, out: AnyLinear, source: AnyLinear, columns: int, cost: int) -> Gate:
-    part = entry(out)
-    height = getattr(out, part).shape[0]
-    feeding = whole(source).square().sum(1)
-    return Gate(key, out, part, max(height, 1), columns, max(cost, 1), feeding)
+@dataclass(frozen=True)
+class _Units:
+    """What leaves at a time: ``owner`` [members] is the unit of each neuron or query head;
+    ``scores`` and ``costs`` [units] are what is lost and saved with a unit. ``least`` units stay;
+    of the others those with the least score per weight leave first."""
+
+    owner: Tensor
+    scores: Tensor
+    costs: Tensor
+    least: int
+
+    @property
+    def order(self) -> Tensor:
+        """Units in the order in which they leave; of equal ones the earlier first."""
+        return torch.argsort(self.scores / self.costs.clamp(min=1), stable=True)
+
+    def saved(self, count: int) -> int:
+        """Weights saved where ``count`` units stay."""
+        return int(self.costs[self.order[: len(self.order) - count]].sum())
+
+    def kept(self, count: int) -> Tensor:
+        """The members that stay, ascending."""
+        stays = torch.zeros(len(self.scores), dtype=torch.bool, device=self.scores.device)
+        stays[self.order[len(self.order) - count :]] = True
+        return stays[self.owner].nonzero().flatten()
 
 
-def _output_cost(linear: AnyLinear) -> int:
-    """Parameters that one output of a matrix holds."""
-    return linear.in_features if isinstance(linear, DenseLinear) else linear.rank
+def _units(block: Block, coupling: Coupling, scores: Tensor, options: Options) -> _Units:
+    """The units of a coupling, from the scores of its neurons or query heads."""
+    own, shared = unit_cost(block, coupling)
+    every = torch.arange(len(scores), device=scores.device)
+    costs = torch.full_like(every, own)
+    least = min(options.min_heads, len(scores)) if coupling.heads else 0
+    if not coupling.heads or block.attn.groups is None:
+        return _Units(every, scores, costs, least)
+    owners = head_owners(block).to(scores.device)
+    sizes = torch.tensor(block.attn.groups, dtype=torch.long, device=scores.device)
+    if options.head_unit == "group":
+        sums = torch.zeros(len(sizes), dtype=scores.dtype, device=scores.device)
+        sums.index_add_(0, owners, scores)
+        return _Units(owners, sums, sizes * own + shared, min(options.min_heads, len(sizes)))
+    held = scores.clone()
+    for group in range(len(sizes)):  # the best of each group leaves last, and that is not offered
+        held[torch.where(owners == group, scores, -torch.inf).argmax()] = torch.inf
+    return _Units(every, held, costs, max(len(sizes), least))
 
 
-def _input_cost(linear: AnyLinear) -> int:
-    """Parameters that one input of a matrix holds."""
-    return linear.out_features if isinstance(linear, DenseLinear) else linear.rank
-
-
-def _levels(gate: Gate, units: int, options: Options) -> list[int]:
+def _levels(coupling: Coupling, units: int, least: int, options: Options) -> list[int]:
     """How many units each level keeps, falling from what there is."""
-    if gate.columns > 1 or gate.key.endswith("attn.o"):
-        return list(range(units, min(options.min_heads, units) - 1, -1))
+    if coupling.heads:
+        return list(range(units, least - 1, -1))
     return kept_counts(units, units - 1, options.min_width, options.multiple_of)

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.gates import Gate
-from asrprune.prune.masks import Masks, matrix_key
+from asrprune.prune.groups import Group
+from asrprune.prune.masks import Masks
 from asrprune.prune.methods.method import Options, Scorer, unreachable
 from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.selection import lowest
@@ -41,30 +41,29 @@ def block_16x1(
     _mask_tiles(model, keep, scorer, options, masks, rows=16)
 
 
-def element_gates(model: TransformerLM, options: Options, rows: int) -> list[Gate]:
-    """One gate of ``rows`` x 1 tiles per dense matrix to prune.
+def element_groups(model: TransformerLM, options: Options, rows: int) -> list[Group]:
+    """One group of ``rows`` x 1 tiles per dense matrix to prune.
 
     Raises ValueError for a low-rank matrix: masks are for dense ones.
     """
-    gates = []
-    for index, name, linear in model.linears():
-        if name not in options.matrices:
+    groups = []
+    for place, linear in model.linears():
+        if place.name not in options.matrices:
             continue
-        key = matrix_key(index, name)
         if not isinstance(linear, DenseLinear):
-            raise ValueError(f"matrix {key} is low rank; masks need dense matrices")
-        gates.append(Gate(key, linear, "weight", rows, 1, cost=rows))
-    return gates
+            raise ValueError(f"matrix {place} is low rank; masks need dense matrices")
+        groups.append(Group(place, linear, "weight", rows, 1, cost=rows))
+    return groups
 
 
 def _mask_tiles(
     model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks, rows: int
 ) -> None:
-    gates = element_gates(model, options, rows)
-    scores = scorer.scores(model, gates)
+    groups = element_groups(model, options, rows)
+    scores = scorer.scores(model, groups)
     tiles = sum(score.numel() for score in scores)
     remove = tiles - round(keep / rows)
-    removed = [_removed(gate, masks) for gate in gates]
+    removed = [_removed(group, masks) for group in groups]
     scores = [score.masked_fill(gone, -math.inf) for score, gone in zip(scores, removed)]
     if options.scope == "global":
         chosen = _global(scores, removed, remove, options)
@@ -74,16 +73,16 @@ def _mask_tiles(
         picked = _each([row for score in scores for row in score], remove)
         flat = torch.split(torch.cat(picked), [score.numel() for score in scores])
         chosen = [part.view(score.shape) for part, score in zip(flat, scores)]
-    for gate, gone in zip(gates, chosen):
-        masks[gate.key] = ~gone.repeat_interleave(rows, dim=0)
-    put_masks(model, gates, masks, scorer, options.repair)
+    for group, gone in zip(groups, chosen):
+        masks[group.place] = ~gone.repeat_interleave(rows, dim=0)
+    put_masks(model, groups, masks, scorer, options.repair)
 
 
-def _removed(gate: Gate, masks: Masks) -> Tensor:
+def _removed(group: Group, masks: Masks) -> Tensor:
     """Tiles of which nothing is left."""
-    mask = masks.get(gate.key)
-    kept = torch.ones_like(gate.matrix, dtype=torch.bool) if mask is None else mask
-    return gate.tile_sum(kept.float()) == 0
+    mask = masks.get(group.place)
+    kept = torch.ones_like(group.matrix, dtype=torch.bool) if mask is None else mask
+    return group.tile_sum(kept.float()) == 0
 
 
 def _global(

@@ -53,7 +53,7 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
             data_loss = functional.cross_entropy(logits, wanted[start:stop], reduction="sum")
             return (1.0 - weight) * data_loss + weight * temperature**2 * divergence
 
-        rows = max(1, LOGITS_AT_ONCE // student.embedding.weight.shape[0])
+        rows = max(1, LOGITS_AT_ONCE // student.embedding.vocab_size)
         remake = len(wanted) > rows and torch.is_grad_enabled()
         total: Tensor = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(wanted), rows):

@@ -10,10 +10,9 @@ from typing import Any, Optional
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint
-from asrprune.lm.model.layers import DenseLinear, PivotedLinear
+from asrprune.lm.model.matrices import DenseLinear, FactoredLinear
+from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
-from asrprune.prune.masks import matrix_key
-from asrprune.prune.methods.method import stored_parameters
 
 FAMILY = "family.json"
 
@@ -106,27 +105,27 @@ def folder_name(sparsity: float) -> str:
 
 
 def matrix_rows(
-    model: TransformerLM, reference: Mapping[str, int], masked: bool
+    model: TransformerLM, reference: Mapping[Place, int], masked: bool
 ) -> tuple[MatrixRow, ...]:
-    """What is left of every matrix of ``reference`` (matrix key -> parameters before).
+    """What is left of every matrix of ``reference`` (matrix -> parameters before).
 
     Stored parameters count; in a ``masked`` model only those that are not zero.
     """
     rows = []
-    for index, name, linear in model.linears():
-        key = matrix_key(index, name)
-        if key not in reference:
+    for place, linear in model.linears():
+        if place not in reference:
             continue
-        kept = stored_parameters(linear)
-        if isinstance(linear, DenseLinear):
-            form = f"{linear.out_features} x {linear.in_features}"
-            if masked:
-                kept = int(linear.weight.count_nonzero())
-                form += ", sparse"
-        else:
-            form = f"{linear.out_features} x {linear.rank} x {linear.in_features}"
-            form += ", pivoted" * isinstance(linear, PivotedLinear)
-        rows.append(MatrixRow(key, reference[key], kept, form))
+        kept = linear.weights
+        sizes = [linear.out_features, linear.in_features]
+        form = ""
+        if isinstance(linear, FactoredLinear):
+            sizes.insert(1, linear.rank)
+            form = ", interpolative" * (linear.shape.kind == "pivoted")
+        elif masked and isinstance(linear, DenseLinear):
+            kept = int(linear.weight.count_nonzero())
+            form = ", sparse"
+        form = " x ".join(map(str, sizes)) + form
+        rows.append(MatrixRow(str(place), reference[place], kept, form))
     return tuple(rows)
 
 
@@ -136,7 +135,9 @@ def measured(rows: Sequence[MatrixRow]) -> float:
     return 1.0 - sum(row.kept for row in rows) / reference if reference else 0.0
 
 
-def measure_member(folder: PathLike, reference: Mapping[str, int], masked: bool) -> dict[str, Any]:
+def measure_member(
+    folder: PathLike, reference: Mapping[Place, int], masked: bool
+) -> dict[str, Any]:
     """Sizes of a saved model, from its file: the measured fields of Member."""
     saved = load_checkpoint(folder)
     rows = matrix_rows(saved.model, reference, masked)

@@ -12,13 +12,13 @@ from typing import Optional
 import numpy as np
 from torch import Tensor
 
-from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.loop import Budget, Step, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
-from asrprune.prune.masks import Masks, apply_masks, matrix_key
+from asrprune.prune.masks import Masks, apply_masks
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import Recovery
 from asrprune.text.corpus import TokenStream
@@ -102,8 +102,8 @@ def recover(
 def _held_gradients(model: TransformerLM, masks: Masks) -> Iterator[None]:
     """Gradients of what is masked are zero, so that neither clipping nor Muon sees them."""
     handles = []
-    for index, name, linear in model.linears():
-        mask = masks.get(matrix_key(index, name))
+    for place, linear in model.linears():
+        mask = masks.get(place)
         if isinstance(linear, DenseLinear) and mask is not None:
             handles.append(linear.weight.register_hook(mask.mul))  # type: ignore[no-untyped-call]
     try:
@@ -136,12 +136,11 @@ def _added_movement(model: TransformerLM, sums: dict[str, Tensor]) -> Iterator[N
 
 
 def _matrix_parameters(model: TransformerLM) -> dict[str, Tensor]:
-    """The parameters of all matrices of the blocks but biases, by ``Gate.place``."""
+    """The parameters of all matrices of the blocks but biases, by ``Group.parameter``."""
     return {
-        f"{matrix_key(index, name)}.{part}": parameter
-        for index, name, linear in model.linears()
-        for part, parameter in linear.named_parameters()
-        if part != "bias"
+        f"{place}.{part}": parameter
+        for place, linear in model.linears()
+        for part, parameter in linear.parts.items()
     }
 
 
@@ -150,7 +149,7 @@ def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens
 
     nan for a stream without such sentences. The sum is kept in float64.
     """
-    indices = usable_sentences(stream, model.positions.shape[0])
+    indices = usable_sentences(stream, model.max_positions)
     count = int(stream.lengths[indices].sum()) + len(indices)
     if not count:
         return math.nan

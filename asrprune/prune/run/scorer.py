@@ -12,7 +12,7 @@ from torch import Tensor
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.gates import Gate
+from asrprune.prune.groups import Group
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.recovery import Movement
 from asrprune.prune.statistics import MatrixStatistics, collect
@@ -42,41 +42,41 @@ class DataScorer:
         self._step = step
         self._movement = {} if movement is None else movement
 
-    def scores(self, model: TransformerLM, gates: Sequence[Gate]) -> list[Tensor]:
-        """Scores [tile rows, tile columns] of every gate; the same call gives the same scores."""
+    def scores(self, model: TransformerLM, groups: Sequence[Group]) -> list[Tensor]:
+        """Scores [tile rows, tile columns] of every group; the same call gives the same scores."""
         criterion = CRITERIA[self._plan.criterion]
-        found = self.statistics(model, gates, criterion.needs)
+        found = self.statistics(model, groups, criterion.needs)
         if "movement" in criterion.needs:
-            for gate, one in zip(gates, found):
-                past = self._movement.get(gate.place)
-                if past is not None and torch.equal(past.weight, gate.matrix):
+            for group, one in zip(groups, found):
+                past = self._movement.get(group.parameter)
+                if past is not None and torch.equal(past.weight, group.matrix):
                     one.movement = past.mean
         generator = torch.Generator().manual_seed(self._plan.seed)
         with torch.no_grad():
-            scores = [criterion.score(*pair, generator) for pair in zip(gates, found)]
-        return _raised(scores, gates) if criterion.signed else scores
+            scores = [criterion.score(*pair, generator) for pair in zip(groups, found)]
+        return _raised(scores, groups) if criterion.signed else scores
 
     def statistics(
-        self, model: TransformerLM, gates: Sequence[Gate], needs: frozenset[str]
+        self, model: TransformerLM, groups: Sequence[Group], needs: frozenset[str]
     ) -> list[MatrixStatistics]:
         """Statistics over the plan's statistics tokens, of other sentences at every step."""
         limit = self._plan.statistics_tokens
-        return collect(model, gates, self.batches(model), needs, limit)
+        return collect(model, groups, self.batches(model), needs, limit)
 
     def batches(self, model: TransformerLM) -> Iterator[Batch]:
         """Training sentences that fit the model, drawn for this step, on its device: one epoch."""
-        positions = model.positions.shape[0]
+        positions = model.max_positions
         budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
         seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches
         stream = BatchStream(self._data.train, budget, seed, positions)
         while stream.epoch == 0:
-            yield stream.next_batch().to(model.positions.device)
+            yield stream.next_batch().to(model.device)
 
 
-def _raised(scores: Sequence[Tensor], gates: Sequence[Gate]) -> list[Tensor]:
+def _raised(scores: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
     """The scores plus one constant per parameter saved, such that the lowest one is 0."""
-    lowest = [score.min() / gate.cost for score, gate in zip(scores, gates) if score.numel()]
+    lowest = [score.min() / group.cost for score, group in zip(scores, groups) if score.numel()]
     if not lowest:
         return list(scores)
     floor = min(lowest)
-    return [(score - floor * gate.cost).clamp(min=0.0) for score, gate in zip(scores, gates)]
+    return [(score - floor * group.cost).clamp(min=0.0) for score, group in zip(scores, groups)]

@@ -12,6 +12,7 @@ import torch
 
 from asrprune.files import PathLike, read_json, write_folder, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
 from asrprune.prune.run.recovery import Movement, Spent
@@ -37,7 +38,7 @@ def save_state(out: Path, run: int, state: RunState, tokenizer: PathLike) -> Non
     """Write the state of run number ``run`` of a family, whole or not at all."""
     with write_folder(out / STATE) as folder:
         save_checkpoint(folder / "model", state.model, tokenizer, {}, tuple(state.history))
-        torch.save(state.masks, folder / "masks.pt")
+        torch.save({str(place): mask for place, mask in state.masks.items()}, folder / "masks.pt")
         movement = {name: (one.mean, one.weight) for name, one in state.movement.items()}
         torch.save(movement, folder / "movement.pt")
         write_json(
@@ -64,7 +65,7 @@ def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
     movement = torch.load(folder / "movement.pt", map_location=device, weights_only=True)
     return RunState(
         saved.model,
-        masks,
+        {Place.parse(text): mask for text, mask in masks.items()},
         list(saved.history),
         value["steps_done"],
         Spent(**value["spent"]),

@@ -7,16 +7,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import TiedEmbedding
+from asrprune.lm.model.factors import balance
+from asrprune.lm.model.layers import TokenEmbedding
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
 from asrprune.prune.statistics import MatrixStatistics
-from asrprune.prune.surgery.factorisation import activation_aware, balance
+from asrprune.prune.surgery.factorisation import activation_aware
 
 
 def factor_embedding(
     model: TransformerLM, rank: int, batches: Iterable[Batch], max_tokens: int
-) -> TiedEmbedding:
+) -> TokenEmbedding:
     """The embedding [V, D] as ``[V, rank] x [rank, D]``, for input and output alike.
 
     Least squares over the logits that the data asks for: of all products of this rank it loses
@@ -24,8 +25,11 @@ def factor_embedding(
     final hidden state and p(v) the share of v among the tokens, each counted once more than seen.
     Both are measured on the first ``max_tokens`` tokens (whole batches) of ``batches``.
 
-    Raises ValueError when that saves nothing or ``batches`` holds no token.
+    Raises ValueError when that saves nothing, ``batches`` holds no token, or the output layer is
+    not tied to the embedding.
     """
+    if not model.embedding.tied:
+        raise ValueError("embedding_rank is given; expected 0, as the output layer is not tied")
     whole = model.embedding.weight.detach()
     stored = whole.numel()
     if model.embedding.projection is not None:
@@ -39,7 +43,7 @@ def factor_embedding(
     root = (counts + 1.0).div(counts.sum() + vocab_size).sqrt()[:, None]  # [V, 1]
     vectors, projection = activation_aware(whole.double() * root, MatrixStatistics(gram=gram))
     factors = balance((vectors / root)[:, :rank], projection[:rank])
-    made = TiedEmbedding(vocab_size, width, rank).to(whole.device)
+    made = TokenEmbedding(vocab_size, width, rank).to(whole.device)
     assert made.projection is not None
     with torch.no_grad():
         made.weight.copy_(factors[0])
@@ -51,9 +55,9 @@ def _measured(
     model: TransformerLM, batches: Iterable[Batch], max_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """Second moment of the final hidden state [D, D], and how often each token occurred [V]."""
-    width, vocab_size = model.positions.shape[1], model.embedding.weight.shape[0]
-    gram = torch.zeros(width, width, dtype=torch.float64, device=model.positions.device)
-    counts = torch.zeros(vocab_size, dtype=torch.float64, device=model.positions.device)
+    width, vocab_size = model.width, model.embedding.vocab_size
+    gram = torch.zeros(width, width, dtype=torch.float64, device=model.device)
+    counts = torch.zeros(vocab_size, dtype=torch.float64, device=model.device)
     training = model.training
     model.eval()
     seen = 0

@@ -1,41 +1,27 @@
 """The residual stream in other coordinates: the same LM in another basis, or a narrower one.
 
-A layer norm takes the mean away and divides by the root mean square, so a direction of the stream
-that is the mean of all channels is never read, and turning the stream changes nothing that is
-read from it once the norms' own weights are folded into the matrices behind them. So an LM can be
-written in any orthonormal basis of the other directions, and be cut to the first of them.
+A norm divides by the root mean square (a layer norm takes the mean away before), so turning the
+stream changes nothing that is read from it once the norms' own weights are folded into the
+matrices behind them. Of a layer norm's stream the mean of all channels is never read. So an LM can
+be written in any orthonormal basis of what is read, and be cut to the first of its directions.
 
 Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024), section 3, which turns layer norms into
 root-mean-square norms and gives each block a basis of its own; here all blocks share one, the norms
-stay layer norms, and the embedding stays tied.
+stay what they are, and a tied embedding stays tied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
-from asrprune.lm.model.layers import AnyLinear, DenseLinear, PivotedLinear
-from asrprune.lm.model.transformer import Block, TransformerLM
-from asrprune.prune.surgery.compaction import (
-    dense_linear,
-    low_rank_linear,
-    pivoted_linear,
-    replace_linear,
-)
+from asrprune.lm.model.transformer import TransformerLM
 
-NORMS = ("norm_attn", "norm_ffn")
-READERS: Mapping[str, tuple[str, ...]] = {
-    "norm_attn": ("attn.q", "attn.k", "attn.v"),
-    "norm_ffn": ("ffn.up",),
-}
-"""Norm of a block -> the matrices that read the stream through it."""
-WRITERS = ("attn.o", "ffn.down")
-
-Place = tuple[int, str]
+NormPlace = tuple[int, str]
 """Block index and name of a norm."""
 
 
@@ -43,30 +29,48 @@ Place = tuple[int, str]
 class Cut:
     """How the stream [D] is written in k coordinates.
 
-    ``basis`` [D, k]: x in new coordinates is x basis; its columns are orthogonal to the vector of
-    ones. ``readers``: for a norm the matrix [D, k] that makes what is read, x / rms(x), from the
-    new coordinates (``basis`` by default). ``kept``: for a norm the mean share of the squared
-    length that the coordinates hold (1 by default).
+    ``basis`` [D, k]: x in new coordinates is x basis; with layer norms its columns are orthogonal
+    to the vector of ones. ``readers``: for a norm the matrix [D, k] that makes what is read, x /
+    rms(x), from the new coordinates (``basis`` by default). ``kept``: for a norm the mean share of
+    the squared length that the coordinates hold (1 by default).
     """
 
     basis: Tensor
-    readers: Mapping[Place, Tensor] = field(default_factory=dict)
-    kept: Mapping[Place, float] = field(default_factory=dict)
+    readers: Mapping[NormPlace, Tensor] = field(default_factory=dict)
+    kept: Mapping[NormPlace, float] = field(default_factory=dict)
 
 
 def fold_norms(model: TransformerLM) -> None:
-    """Move weight and bias of the blocks' norms into the matrices that read them, in place."""
-    for index, block in _blocks(model):
-        for name in NORMS:
-            norm: nn.LayerNorm = getattr(block, name)
-            scale, shift = norm.weight.detach().double(), norm.bias.detach().double()
-            for reader in READERS[name]:
+    """Move weight and bias of the norms into the matrices that read through them, in place.
+
+    The last norm is folded only where the output layer has a table of its own: a tied one is read
+    and written.
+    """
+    for block in model.layers():
+        for name, readers in model.anatomy.readers.items():
+            norm = block.get_submodule(name)
+            scale = norm.weight.detach().double()  # type: ignore[operator]
+            shift = getattr(norm, "bias", None)
+            for reader in readers:
                 linear = block.linear(reader)
-                moved = linear(shift.to(linear.bias.dtype)).detach()  # W shift + b
-                replace_linear(model, index, reader, _mapped(linear, None, scale.diag(), moved))
-            with torch.no_grad():
-                norm.weight.fill_(1.0)
-                norm.bias.zero_()
+                moved = linear.bias
+                if shift is not None:  # W shift + b
+                    moved = linear(shift.detach().to(linear.product().dtype)).detach()
+                block.put(reader, linear.mapped(None, scale.diag(), moved))
+            _reset(norm)
+    output, last = model.embedding.output, model.norm
+    if output is not None and getattr(last, "bias", None) is None:
+        scale = last.weight.detach().double()  # type: ignore[operator]
+        model.embedding.output = _parameter(output, scale.diag())
+        _reset(last)
+
+
+def read_directions(model: TransformerLM) -> Tensor:
+    """An orthonormal basis [D, directions] float64 of what the norms let through: all of it, or
+    with layer norms what is orthogonal to the vector of ones."""
+    if model.anatomy.norm == "rms":
+        return torch.eye(model.width, dtype=torch.float64)
+    return ones_apart(model.width)
 
 
 def ones_apart(size: int) -> Tensor:
@@ -88,37 +92,43 @@ def ones_apart(size: int) -> Tensor:
 def rewrite(model: TransformerLM, cut: Cut, mean_free: bool) -> None:
     """Write a model with folded norms in the coordinates of ``cut``, in place.
 
-    With ``mean_free`` its norms do not take away the mean, which is for looking at single
-    coordinates; otherwise they are layer norms, for which the coordinates must have mean zero:
-    ``basis`` times a vector of ones is zero. The last norm's weights stay with it, as the
+    With ``mean_free`` layer norms do not take away the mean, which is for looking at single
+    coordinates; otherwise the coordinates of a model with layer norms must have mean zero:
+    ``basis`` times a vector of ones is zero. The last norm's weights stay with it where the
     embedding is read and written by the same table: they become those weights of the new
     coordinates that are nearest, and a model whose last norm has equal weights loses nothing.
     """
     basis = cut.basis
     size, width = basis.shape
-    for index, block in _blocks(model):
-        for name in NORMS:
-            for reader in READERS[name]:
+    for index, block in enumerate(model.layers()):
+        for name, readers in model.anatomy.readers.items():
+            right = cut.readers.get((index, name), basis)
+            for reader in readers:
                 linear = block.linear(reader)
-                right = cut.readers.get((index, name), basis)
-                replace_linear(model, index, reader, _mapped(linear, None, right, linear.bias))
+                block.put(reader, linear.mapped(None, right, linear.bias))
             scale = (size * cut.kept.get((index, name), 1.0) / width) ** 0.5
-            setattr(block, name, _norm(basis.new_full((width,), scale), None, model, mean_free))
-        for writer in WRITERS:
+            old = block.get_submodule(name)
+            setattr(block, name, _norm(basis.new_full((width,), scale), None, old, mean_free))
+        for writer in model.anatomy.writers:
             linear = block.linear(writer)
-            bias = basis.T @ linear.bias.detach().double()
-            replace_linear(model, index, writer, _mapped(linear, basis.T, None, bias))
+            bias = None if linear.bias is None else basis.T @ linear.bias.detach().double()
+            block.put(writer, linear.mapped(basis.T, None, bias))
     embedding = model.embedding
     if embedding.projection is None:
         embedding.weight = _parameter(embedding.weight, basis)
     else:
         embedding.projection = _parameter(embedding.projection, basis)
-    model.positions = _parameter(model.positions, basis)
+    if embedding.output is not None:
+        embedding.output = _parameter(embedding.output, basis)
+    if model.positions is not None:
+        model.positions = _parameter(model.positions, basis)
     last = model.norm
     squares = basis.square()
-    weight = squares.T @ last.weight.detach().double() / squares.sum(0).clamp(min=1e-12)
-    weight = weight * (size / width) ** 0.5
-    model.norm = _norm(weight, basis.T @ last.bias.detach().double(), model, mean_free)
+    old_weight = last.weight.detach().double()  # type: ignore[operator]
+    weight = squares.T @ old_weight / squares.sum(0).clamp(min=1e-12)
+    old_bias = getattr(last, "bias", None)
+    shift = None if old_bias is None else basis.T @ old_bias.detach().double()
+    model.norm = _norm(weight * (size / width) ** 0.5, shift, last, mean_free)
 
 
 class _MeanFreeNorm(nn.Module):
@@ -135,50 +145,31 @@ class _MeanFreeNorm(nn.Module):
         return x * size.rsqrt() * self.weight + self.bias
 
 
-def _norm(
-    weight: Tensor, bias: Tensor | None, model: TransformerLM, mean_free: bool
-) -> nn.LayerNorm:
-    old = model.norm
-    dtype = model.positions.dtype
-    weight = weight.to(dtype)
-    shift = torch.zeros_like(weight) if bias is None else bias.to(dtype)
+def _norm(weight: Tensor, bias: Optional[Tensor], old: nn.Module, mean_free: bool) -> nn.Module:
+    """A norm of the kind of ``old`` with these values."""
+    before: Tensor = old.weight  # type: ignore[assignment]
+    weight = weight.to(before.dtype)
+    eps = float(old.eps)  # type: ignore[arg-type]
+    made: nn.Module
+    if isinstance(old, nn.RMSNorm):
+        made = nn.RMSNorm(len(weight), eps=eps, device=weight.device, dtype=weight.dtype)
+        made.weight = nn.Parameter(weight)
+        return made
+    shift = torch.zeros_like(weight) if bias is None else bias.to(before.dtype)
     if mean_free:
-        return _MeanFreeNorm(weight, shift, old.eps)  # type: ignore[return-value]
-    made = nn.LayerNorm(len(weight), eps=old.eps, device=weight.device, dtype=dtype)
+        return _MeanFreeNorm(weight, shift, eps)
+    made = nn.LayerNorm(len(weight), eps=eps, device=weight.device, dtype=weight.dtype)
     made.weight = nn.Parameter(weight)
     made.bias = nn.Parameter(shift)
     return made
 
 
-def _mapped(
-    linear: AnyLinear, left: Tensor | None, right: Tensor | None, bias: Tensor
-) -> AnyLinear:
-    """``left W right`` in the stored form of ``linear``, or dense where that is no larger."""
-    dtype = linear.bias.dtype
-
-    def times(matrix: Tensor, before: Tensor | None, after: Tensor | None) -> Tensor:
-        result = matrix.detach().double()
-        result = result if before is None else before @ result
-        return (result if after is None else result @ after).to(dtype)
-
-    bias = bias.to(dtype)
-    if isinstance(linear, DenseLinear):
-        return dense_linear(times(linear.weight, left, right), bias)
-    a, b = linear.factors()
-    a, b = times(a, left, None), times(b, None, right)
-    if isinstance(linear, PivotedLinear):
-        return pivoted_linear(a, b, bias)
-    (outputs, rank), inputs = a.shape, b.shape[1]
-    if rank * (outputs + inputs) >= outputs * inputs:
-        return dense_linear(a @ b, bias)
-    return low_rank_linear(a, b, bias)
+def _reset(norm: nn.Module) -> None:
+    """Weights of one, and no shift."""
+    with torch.no_grad():
+        for name, parameter in norm.named_parameters():
+            parameter.fill_(1.0 if name == "weight" else 0.0)
 
 
 def _parameter(old: Tensor, basis: Tensor) -> nn.Parameter:
     return nn.Parameter((old.detach().double() @ basis).to(old.dtype).contiguous())
-
-
-def _blocks(model: TransformerLM) -> Iterator[tuple[int, Block]]:
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        yield index, block

@@ -21,7 +21,8 @@ from asrprune.lm.engines.int8.engine import Int8Engine, open_int8
 from asrprune.lm.engines.int8.packed import kernel_product, load_kernel, products_are_exact
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.table import open_engine
-from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
+from asrprune.lm.model.gpt2 import ANATOMY
+from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.protocol import UnscorableError
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.lm.trie import TrieBatch
@@ -129,7 +130,7 @@ FORMS = st.one_of(
     st.integers(0, 5).map(lambda rank: LinearShape("low_rank", rank)),
     st.integers(0, 1).map(lambda rank: LinearShape("pivoted", rank)),
 )
-LINEARS = st.dictionaries(st.sampled_from(BLOCK_LINEARS), FORMS)
+LINEARS = st.dictionaries(st.sampled_from(ANATOMY.matrices), FORMS)
 BLOCKS = st.builds(
     BlockShape, st.integers(1, 3), st.sampled_from([1, 16, 24]), LINEARS
 ) | st.builds(BlockShape, st.integers(0, 3), st.sampled_from([0, 1, 16]))

@@ -23,7 +23,8 @@ from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
 from asrprune.lm.engines.onnx_runtime.graph import Range, build_graph, quantised_names
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.table import choose_engine, open_engine
-from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
+from asrprune.lm.model.gpt2 import ANATOMY
+from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.lm.trie import TrieBatch
 from asrprune.text.sentencepiece import BOS, EOS
@@ -38,7 +39,7 @@ def scorer(engine):
 
 
 LINEARS = st.dictionaries(
-    st.sampled_from(BLOCK_LINEARS),
+    st.sampled_from(ANATOMY.matrices),
     st.integers(0, 5).map(lambda rank: LinearShape("low_rank", rank)),
 )
 BLOCKS = st.builds(BlockShape, st.integers(0, 3), st.sampled_from([0, 1, 16, 24]), LINEARS)
@@ -151,7 +152,7 @@ def test_int8_products_do_not_saturate():
     """Large codes of one sign on both sides; unsigned ones of the same values cannot overflow."""
     model = drawn_model(ModelShape.uniform(50, 64, 2, 2, max_positions=POSITIONS))
     with torch.no_grad():
-        for _, _, linear in model.linears():
+        for _, linear in model.linears():
             linear.weight.copy_(linear.weight.abs().clamp(0.2, 0.3))
     sentences = [["3 4 5 6", "7 8", ""]]
     lm = scorer(open_engine("onnx-int8", model, CPU))
@@ -177,7 +178,7 @@ def test_an_int8_model_is_still_a_distribution(chunk):
 def test_zero_rows_and_columns_stay_zero():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
-        for _, _, linear in model.linears():
+        for _, linear in model.linears():
             linear.weight.zero_()
     ranges = measure_ranges(model, [[3, 4]], BOS)
     lm = scorer(OnnxEngine(build_graph(model, ranges).SerializeToString(), 1))

@@ -26,7 +26,9 @@ from asrprune.lm.engines.sparse.matrices import (
     sparsified,
 )
 from asrprune.lm.engines.table import open_engine
-from asrprune.lm.model.shapes import BLOCK_LINEARS, BlockShape, LinearShape, ModelShape
+from asrprune.lm.model.gpt2 import ANATOMY
+from asrprune.lm.model.matrices import DenseLinear
+from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
 from tests.small_lm import DrawnTokenizer
@@ -121,7 +123,7 @@ BLOCKS = st.builds(
     BlockShape,
     st.integers(0, 3),
     st.sampled_from([0, 1, 13, 24]),
-    st.dictionaries(st.sampled_from(BLOCK_LINEARS), st.just(LinearShape("low_rank", 2))),
+    st.dictionaries(st.sampled_from(ANATOMY.matrices), st.just(LinearShape("low_rank", 2))),
 )
 SENTENCES = st.lists(st.integers(3, 6), max_size=POSITIONS - 1).map(
     lambda ids: " ".join(map(str, ids))
@@ -141,8 +143,8 @@ def test_scores_are_the_reference_s(blocks, density, height, lists, threads):
     torch.manual_seed(0)
     model = TransformerLM(ModelShape(19, 12, 4, POSITIONS, blocks)).eval()
     with torch.no_grad():
-        for number, (_, _, linear) in enumerate(model.linears()):
-            if isinstance(linear, torch.nn.Linear):
+        for number, (_, linear) in enumerate(model.linears()):
+            if isinstance(linear, DenseLinear):
                 linear.weight.copy_(masked(*linear.weight.shape, density, height, number))
     options = EngineOptions(threads=threads, device="cpu")
     packed, _ = sparsified(model, ALWAYS)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrprune.lm.model.layers import AnyLinear, DenseLinear, LowRankLinear, TiedEmbedding
-from asrprune.lm.model.shapes import BLOCK_LINEARS
-from asrprune.lm.model.transformer import Block, TransformerLM
+from asrprune.lm.model.layers import TokenEmbedding
+from asrprune.lm.model.matrices import Matrix
+from asrprune.lm.model.transformer import TransformerLM
 
 LARGEST = 127
 """The largest code of an activation, and of a weight without its sign."""
@@ -102,25 +102,19 @@ def rounded_model(model: TransformerLM) -> TransformerLM:
     Raises ValueError for a weight that is no number.
     """
     model = copy.deepcopy(model).float().cpu().eval()
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        for name in BLOCK_LINEARS:
-            parent, _, leaf = name.rpartition(".")
-            setattr(block.get_submodule(parent), leaf, _RoundedLinear(block.linear(name)))
+    for place, linear in list(model.linears()):
+        model.put(place, _RoundedLinear(linear))  # type: ignore[arg-type]
     model.embedding = _RoundedEmbedding(model.embedding)  # type: ignore[assignment]
     return model
 
 
 class _RoundedLinear(nn.Module):
-    def __init__(self, linear: AnyLinear) -> None:
+    def __init__(self, linear: Matrix) -> None:
         super().__init__()
         self.out_features = linear.out_features
-        if isinstance(linear, DenseLinear):
-            matrices = [linear.weight]
-        else:
-            matrices = [linear.B, linear.A if isinstance(linear, LowRankLinear) else linear.C]
-        self._matrices = [round_matrix(matrix) for matrix in matrices]
-        self._order = getattr(linear, "order", None)
+        self._matrices = [round_matrix(part) for part in linear.parts.values()]
+        self._order = linear.arrangement
+        assert linear.bias is not None  # engine int8 computes gpt2
         self._bias = linear.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +129,7 @@ class _RoundedLinear(nn.Module):
 
 
 class _RoundedEmbedding(nn.Module):
-    def __init__(self, embedding: TiedEmbedding) -> None:
+    def __init__(self, embedding: TokenEmbedding) -> None:
         super().__init__()
         self.weight = round_matrix(embedding.weight)
         self.projection = embedding.projection

@@ -21,8 +21,9 @@ from asrprune.lm.engines.int8.codes import (
     quantise_matrix,
 )
 from asrprune.lm.engines.native import load_library
-from asrprune.lm.model.layers import AnyLinear, DenseLinear, LowRankLinear
-from asrprune.lm.model.transformer import Block, TransformerLM
+from asrprune.lm.model.anatomy import Block
+from asrprune.lm.model.matrices import Matrix as StoredMatrix
+from asrprune.lm.model.transformer import TransformerLM
 
 KERNEL = Path(__file__).with_name("kernel.cpp")
 WITHOUT = "torch computes in float32 with the same codes"
@@ -111,9 +112,10 @@ class PackedModel:
     def __init__(self, model: TransformerLM) -> None:
         self._memory = Memory()
         embedding, projection = model.embedding, model.embedding.projection
-        blocks = [self._block(block) for block in model.blocks]  # type: ignore[arg-type]
+        blocks = [self._block(block) for block in model.layers()]
         self._blocks = (BlockStruct * len(blocks))(*blocks)
-        width = model.positions.shape[1]
+        width = model.width
+        assert model.positions is not None  # engine int8 computes gpt2
         heads = (block.heads * model.shape.head_dim for block in model.shape.blocks)
         self.kept_widths = [-(-size // PANEL) * PANEL for size in heads]
         self.struct = ModelStruct(
@@ -126,43 +128,39 @@ class PackedModel:
             spread=Matrix() if projection is None else self._matrix(_numpy(projection).T),
             narrow=Matrix() if projection is None else self._matrix(_numpy(projection)),
             output=self._matrix(_numpy(embedding.weight)),
-            epsilon=model.norm.eps,
+            epsilon=float(model.norm.eps),  # type: ignore[arg-type]
         )
 
     def _block(self, block: Block) -> BlockStruct:
-        attention = block.attn
+        norm_attention, norm_ffn = (block.get_submodule(name) for name in block.anatomy.readers)
+        names = ("query", "key", "value", "out", "up", "down")
+        linears = (self._linear(block.linear(name)) for name in block.anatomy.matrices)
         return BlockStruct(
-            norm_attention=self._norm(block.norm_attn),
-            query=self._linear(attention.q),
-            key=self._linear(attention.k),
-            value=self._linear(attention.v),
-            out=self._linear(attention.o),
-            norm_ffn=self._norm(block.norm_ffn),
-            up=self._linear(block.ffn.up),
-            down=self._linear(block.ffn.down),
-            heads=attention.heads,
+            norm_attention=self._norm(norm_attention),
+            norm_ffn=self._norm(norm_ffn),
+            heads=block.attn.heads,
+            **dict(zip(names, linears)),
         )
 
-    def _linear(self, linear: AnyLinear) -> LinearStruct:
+    def _linear(self, linear: StoredMatrix) -> LinearStruct:
+        assert linear.bias is not None  # engine int8 computes gpt2
         bias = _numpy(linear.bias)
         made = LinearStruct(bias=self._memory.floats(bias), outputs=linear.out_features)
-        if isinstance(linear, DenseLinear):
-            made.first = self._matrix(_numpy(linear.weight), bias)
-        elif isinstance(linear, LowRankLinear):
-            made.kind = 1
-            made.first = self._matrix(_numpy(linear.B))
-            made.second = self._matrix(_numpy(linear.A), bias)
-        else:
-            made.kind = 2
-            made.first = self._matrix(_numpy(linear.B))
-            made.second = self._matrix(_numpy(linear.C))
-            made.order = self._memory.keep(linear.order.cpu().numpy().astype(np.int64))
+        first, *rest = (_numpy(part) for part in linear.parts.values())
+        order = linear.arrangement
+        if not rest:
+            made.first = self._matrix(first, bias)
+            return made
+        made.kind = 1 if order is None else 2
+        made.first = self._matrix(first)
+        made.second = self._matrix(rest[0], bias if order is None else None)
+        if order is not None:
+            made.order = self._memory.keep(order.cpu().numpy().astype(np.int64))
         return made
 
-    def _norm(self, norm: nn.LayerNorm) -> NormStruct:
-        return NormStruct(
-            self._memory.floats(_numpy(norm.weight)), self._memory.floats(_numpy(norm.bias))
-        )
+    def _norm(self, norm: nn.Module) -> NormStruct:
+        weight, bias = (_numpy(value) for _, value in norm.named_parameters())
+        return NormStruct(self._memory.floats(weight), self._memory.floats(bias))
 
     def _matrix(self, weight: Floats, bias: Optional[Floats] = None) -> Matrix:
         return self._memory.matrix(*quantise_matrix(weight), bias)

@@ -50,7 +50,7 @@ class TorchEngine:
             embedding = self._model.embedding
             values = pair_log_probs(
                 embedding.features(needed),
-                embedding.weight,
+                embedding.output_weight,
                 self._put(batch.sources),
                 self._put(batch.targets),
             )

@@ -47,8 +47,8 @@ class KeyValueStore:
             model = copy.deepcopy(model)
         self._model = model.to(device=self._device, dtype=dtype).eval()
         shape = model.shape
-        sizes = [(block.heads, shape.head_dim) for block in shape.blocks]
-        width = model.embedding.weight.shape[1]
+        sizes = [(block.kv_heads, shape.head_dim) for block in shape.blocks]
+        width = model.embedding.output_weight.shape[1]
         numbers = width + sum(2 * heads * size for heads, size in sizes)
         self.slot_bytes = numbers * dtype.itemsize + 8
         self.slots = cache_bytes // self.slot_bytes
@@ -106,7 +106,7 @@ class KeyValueStore:
         """ln p(target | path to the node) of every pair, [P] both; the nodes are stored."""
         slots = self._put(np.array([self._slot[node] for node in nodes], np.int64))
         wanted = self._put(np.array(targets, np.int64))
-        logits = pair_logits(self._features, self._model.embedding.weight, slots, wanted)
+        logits = pair_logits(self._features, self._model.embedding.output_weight, slots, wanted)
         result: NDArray[np.float64] = (logits.double() - self._normaliser[slots]).cpu().numpy()
         return result
 
@@ -125,7 +125,7 @@ class KeyValueStore:
         embedding = self._model.embedding
         features = embedding.features(hidden[chosen])  # [N, D]
         self._features[where] = features
-        self._normaliser[where] = log_sum_exp(features, embedding.weight).double()
+        self._normaliser[where] = log_sum_exp(features, embedding.output_weight).double()
         for keys, values, (key, value) in zip(self._keys, self._values, presents):
             keys[where] = key.transpose(1, 2)[:, stored:][chosen]
             values[where] = value.transpose(1, 2)[:, stored:][chosen]

@@ -37,7 +37,7 @@ class CachedModel:
         self._model = model.to(device=self._device, dtype=dtype).eval()
         self._dtype = dtype
         shape = model.shape
-        self._sizes = [(block.heads, shape.head_dim) for block in shape.blocks]
+        self._sizes = [(block.kv_heads, shape.head_dim) for block in shape.blocks]
         self._forest: Forest | None = None
         self._slots: Ints = np.zeros(0, np.int64)
         self._used = 0
@@ -107,7 +107,7 @@ class CachedModel:
             embedding = self._model.embedding
             values = pair_log_probs(
                 embedding.features(hidden[chosen]),
-                embedding.weight,
+                embedding.output_weight,
                 self._put(sources),
                 self._put(targets),
             )

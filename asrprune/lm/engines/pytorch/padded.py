@@ -95,7 +95,7 @@ class PaddedScorer:
         valid = targets >= 0  # [B, T]
         hidden, _ = self._model(tokens)
         features = self._model.embedding.features(hidden[valid])  # [N, D]
-        weight = self._model.embedding.weight
+        weight = self._model.embedding.output_weight
         every = torch.arange(len(features), device=self._device)
         log_probs = pair_log_probs(features, weight, every, targets[valid])
         sums = torch.zeros(tokens.shape, dtype=torch.float64, device=self._device)

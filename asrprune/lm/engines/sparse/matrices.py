@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asrprune.lm.engines.native import load_library
-from asrprune.lm.model.layers import DenseLinear
+from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 
 KERNEL = Path(__file__).with_name("kernel.cpp")
@@ -139,9 +139,10 @@ def openmp_parallel() -> Optional[int]:
 class SparseLinear(nn.Module):
     """``y = x W^T + b`` in float32 on the CPU by the kernel, with as many threads as torch has."""
 
-    def __init__(self, packed: PackedMatrix, bias: Tensor) -> None:
+    def __init__(self, packed: PackedMatrix, bias: Optional[Tensor]) -> None:
         super().__init__()
         self.packed = packed
+        bias = torch.zeros(packed.outputs) if bias is None else bias
         self._bias = bias.detach().cpu().float().contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,16 +200,15 @@ def sparsified(
     if limits is None:
         limits = BREAK_EVEN[int(kernel.asrprune_sparse_lanes())]
     chosen = dict.fromkeys(limits, 0)
-    for index, name, linear in matrices:
+    for place, linear in matrices:
         if not isinstance(linear, DenseLinear):
             continue
         height = best_height(linear.weight, limits)
         if height is None:
             continue
         chosen[height] += 1
-        parent, _, leaf = name.rpartition(".")
         made = SparseLinear(pack_matrix(linear.weight, height), linear.bias)
-        setattr(model.blocks[index].get_submodule(parent), leaf, made)
+        model.put(place, made)  # type: ignore[arg-type]  # it only multiplies from now on
     kinds = " and ".join(f"{count} in {height}x1" for height, count in chosen.items() if count)
     count = sum(chosen.values())
     return model, f"{count} of {len(matrices)} matrices sparse" + (f": {kinds}" if kinds else "")

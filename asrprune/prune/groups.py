@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-import torch
 from torch import Tensor, nn
 
-from asrprune.lm.model.layers import AnyLinear, DenseLinear
+from asrprune.lm.model.matrices import FactoredLinear, Matrix
+from asrprune.lm.model.shapes import Place
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A matrix cut into equal tiles, each of which can be removed by writing zeros there.
+class Group:
+    """A prunable group: a matrix cut into equal tiles, each of which is removed by writing zeros.
 
-    Every method prunes through gates, so that every criterion serves every method: a single
+    Every method prunes through groups, so that every criterion serves every method: a single
     weight is a 1 x 1 tile, a 4x1 block a 4 x 1 tile, an FFN neuron a column of ``ffn.down``, an
     attention head ``head_dim`` columns of ``attn.o``, a rank-one component a column of A.
 
@@ -26,8 +26,8 @@ class Gate:
     else vanishes).
     """
 
-    key: str
-    linear: AnyLinear
+    place: Place
+    linear: Matrix
     part: str
     rows: int
     columns: int
@@ -38,7 +38,7 @@ class Gate:
         height, width = self.matrix.shape
         if self.rows < 1 or self.columns < 1 or height % self.rows or width % self.columns:
             raise ValueError(
-                f"{self.key}: a {height} x {width} matrix is not made of whole "
+                f"{self.place}: a {height} x {width} matrix is not made of whole "
                 f"{self.rows} x {self.columns} tiles"
             )
 
@@ -49,21 +49,21 @@ class Gate:
         return parameter
 
     @property
-    def place(self) -> str:
+    def parameter(self) -> str:
         """The name of that parameter in its model: ``0.ffn.up.weight``."""
-        return f"{self.key}.{self.part}"
+        return f"{self.place}.{self.part}"
 
     def features(self, x: Tensor) -> Tensor:
         """What the matrix multiplies, [..., columns], from the input x of the whole linear."""
         if self.part == "A":
-            assert not isinstance(self.linear, DenseLinear)
+            assert isinstance(self.linear, FactoredLinear)
             return nn.functional.linear(x, self.linear.B)
         return x
 
     def output_gradient(self, gradient: Tensor) -> Tensor:
         """Gradient at the matrix's own output, from the one at the output of the linear."""
         if self.part == "B":
-            assert not isinstance(self.linear, DenseLinear)
+            assert isinstance(self.linear, FactoredLinear)
             return gradient @ self.linear.factors()[0]
         return gradient
 
@@ -83,16 +83,3 @@ def tile_sum(values: Tensor, rows: int, columns: int) -> Tensor:
         return values
     tiles = values.reshape(height // rows, rows, width // columns, columns)
     return tiles.sum(dim=(1, 3))
-
-
-def entry(linear: AnyLinear) -> str:
-    """The part of a linear whose columns are the linear's input features."""
-    return "weight" if isinstance(linear, DenseLinear) else "B"
-
-
-def whole(linear: AnyLinear) -> Tensor:
-    """The matrix [out, in] that a linear stands for, without gradient."""
-    with torch.no_grad():
-        if isinstance(linear, DenseLinear):
-            return linear.weight.detach()
-        return linear.product()

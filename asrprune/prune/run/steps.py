@@ -1,0 +1,227 @@
+"""The steps of pruning in memory: prune, fine-tune, and again, down to the sizes asked for."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+
+from asrprune.lm.model.matrices import DenseLinear
+from asrprune.lm.model.shapes import Place
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import BatchStream
+from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.masks import Masks
+from asrprune.prune.methods import METHODS
+from asrprune.prune.methods.method import kept_parameters, prunable_parameters
+from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.recovery import Spent, perplexity_per_token, recover
+from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
+from asrprune.prune.run.scorer import DataScorer, PruningData
+from asrprune.prune.run.state import RunState
+from asrprune.prune.surgery.embedding import factor_embedding
+
+log = logging.getLogger(__name__)
+
+History = tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class PrunedLM:
+    """A model of a size that was asked for. ``measured``: fraction of prunable parameters removed.
+
+    ``perplexity_pruned`` is that before fine-tuning, per token of the valid set; None without one.
+    """
+
+    asked: float
+    measured: float
+    model: TransformerLM
+    history: History
+    spent: Spent
+    perplexity_pruned: Optional[float]
+
+
+class PruningRun:
+    """Parent, plan, data, and what to learn from. ``history``: the pruning steps of the parent."""
+
+    def __init__(
+        self,
+        parent: TransformerLM,
+        data: PruningData,
+        plan: Plan,
+        history: History = (),
+        teacher: Optional[TransformerLM] = None,
+    ) -> None:
+        self.parent = parent
+        self.history = history
+        self.teacher = parent if teacher is None else teacher
+        self.data = data
+        self.plan = plan
+        self.method = METHODS[plan.method]
+        self.reference = _reference(parent, history, plan)
+        self.total = sum(self.reference.values())
+        self.start_masks = _masks_of(parent, history, plan)
+        self.start = self._sparsity(parent, self.start_masks)
+
+    def runs(self) -> list[list[PruningStep]]:
+        """The runs that make the family: one for each size with one-shot, else one for all."""
+        sizes = sorted(self.plan.sparsities)
+        if self.plan.schedule == "one-shot":
+            return [[PruningStep(size, size)] for size in sizes]
+        return [one_run(self.plan.schedule, self.plan.steps, self.start, sizes)]
+
+    def check_start(self) -> None:
+        """Raises ValueError for a size that the parent is already below."""
+        smallest = min(self.plan.sparsities)
+        if smallest < self.start - 1e-9:
+            raise ValueError(
+                f"sparsity {smallest:g} is asked of a model that has {self.start:.4f} already; "
+                "expected more"
+            )
+
+    def fresh_state(self) -> RunState:
+        """Where a run begins: a copy of the parent."""
+        model = copy.deepcopy(self.parent)
+        masks = {place: mask.clone() for place, mask in self.start_masks.items()}
+        rank = self.plan.options.embedding_rank
+        if rank:
+            batches = DataScorer(self.plan, self.data, 0).batches(model)
+            model.embedding = factor_embedding(model, rank, batches, self.plan.statistics_tokens)
+        return RunState(model, masks, list(self.history))
+
+    def step(self, state: RunState, steps: Sequence[PruningStep]) -> Optional[PrunedLM]:
+        """Make the next of ``steps`` in place; what it delivers if a size is asked for there."""
+        step = steps[state.steps_done]
+        torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
+        started = time.monotonic()
+        keep = self.total - round(step.sparsity * self.total)
+        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement)
+        self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
+        pruned_s = time.monotonic() - started
+        before = self._valid_perplexity(state.model) if step.member is not None else None
+        spent = self._recover(state, steps)
+        state.spent = state.spent + spent
+        now = self._sparsity(state.model, state.masks)
+        log.info(
+            "step %d of %d: sparsity %.4f (asked %.4f), %d tokens, %.1f s",
+            state.steps_done + 1,
+            len(steps),
+            now,
+            step.sparsity,
+            spent.tokens,
+            pruned_s + spent.wall_s,
+        )
+        state.history.append(self._record(step, now, spent, pruned_s))
+        state.steps_done += 1
+        if step.member is None:
+            return None
+        history = tuple(state.history)
+        return PrunedLM(step.member, now, state.model, history, state.spent, before)
+
+    def _recover(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
+        plan = self.plan
+        until = budget_until(
+            steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold, plan.growth
+        )
+        tokens = until - state.spent.tokens  # whole batches: steps before may have spent more
+        if tokens <= 0:
+            return Spent()
+        positions = state.model.max_positions
+        budget = self.plan.recovery.batch_tokens
+        batches = BatchStream(self.data.train, budget, self.plan.seed, positions)
+        if state.batches:
+            batches.load_state(state.batches)
+        teacher = self.teacher if plan.recovery.distill else None
+        state.movement = {}
+        accumulates = "movement" in CRITERIA[self.plan.criterion].needs
+        spent = recover(
+            state.model,
+            batches,
+            tokens,
+            self.plan.recovery,
+            state.masks,
+            teacher,
+            self.plan.seed,
+            state.movement if accumulates else None,
+        )
+        state.batches = batches.state()
+        return spent
+
+    def _record(
+        self, step: PruningStep, now: float, spent: Spent, pruned_s: float
+    ) -> dict[str, Any]:
+        """An entry of the checkpoint's history."""
+        return {
+            "criterion": self.plan.criterion,
+            "method": self.plan.method,
+            "schedule": self.plan.schedule,
+            "masks": self.method.masks,
+            "asked": step.sparsity,
+            "measured": now,
+            "reference": {str(place): count for place, count in self.reference.items()},
+            "statistics_tokens": self.plan.statistics_tokens,
+            "fine_tune_tokens": spent.tokens,
+            "fine_tune_steps": spent.steps,
+            "fine_tune_s": round(spent.wall_s, 3),
+            "prune_s": round(pruned_s, 3),
+        }
+
+    def _sparsity(self, model: TransformerLM, masks: Masks) -> float:
+        kept = sum(kept_parameters(model, self.plan.options.matrices, masks).values())
+        return 1.0 - kept / self.total if self.total else 0.0
+
+    def _valid_perplexity(self, model: TransformerLM) -> Optional[float]:
+        return valid_perplexity(model, self.data, self.plan)
+
+
+def prune_in_memory(
+    parent: TransformerLM,
+    data: PruningData,
+    plan: Plan,
+    history: History = (),
+    teacher: Optional[TransformerLM] = None,
+) -> Iterator[PrunedLM]:
+    """All sizes of the plan, one after the other, each a model of its own; ``parent`` is not
+    changed. Raises ValueError when a size is out of reach."""
+    run = PruningRun(parent, data, plan, history, teacher)
+    run.check_start()
+    for steps in run.runs():
+        state = run.fresh_state()
+        while state.steps_done < len(steps):
+            made = run.step(state, steps)
+            if made is not None:
+                yield PrunedLM(**{**vars(made), "model": copy.deepcopy(made.model)})
+
+
+def valid_perplexity(model: TransformerLM, data: PruningData, plan: Plan) -> Optional[float]:
+    """Perplexity per token of the valid set; None without one."""
+    if data.valid is None:
+        return None
+    value = perplexity_per_token(model, data.valid, plan.recovery.batch_tokens)
+    return value if math.isfinite(value) else None
+
+
+def _reference(parent: TransformerLM, history: History, plan: Plan) -> dict[Place, int]:
+    """Prunable parameters of the dense ancestor: sparsity is counted from there."""
+    now = prunable_parameters(parent, plan.options.matrices)
+    first = history[0].get("reference") if history else None
+    if not isinstance(first, Mapping):
+        return now
+    return {place: max(int(first.get(str(place), count)), count) for place, count in now.items()}
+
+
+def _masks_of(parent: TransformerLM, history: History, plan: Plan) -> Masks:
+    """Masks of a parent that was pruned with masks: its zeros stay."""
+    if not any(step.get("masks") for step in history):
+        return {}
+    return {
+        place: linear.weight.detach() != 0
+        for place, linear in parent.linears()
+        if isinstance(linear, DenseLinear) and place.name in plan.options.matrices
+    }
