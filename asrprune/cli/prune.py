@@ -104,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import torch
 
+    from asrprune.core.config import replaced
     from asrprune.errors import InputError
     from asrprune.lm.device import resolve_device
     from asrprune.lm.model.checkpoint import load_checkpoint
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.provenance import provenance
     from asrprune.prune.run.family import family_table
     from asrprune.prune.run.loop import prune_family
-    from asrprune.prune.run.plan import Plan, plan_from_dict, read_plan
+    from asrprune.prune.run.plan import Plan, read_plan
     from asrprune.prune.run.scorer import PruningData
     from asrprune.text.corpus import open_corpus
 
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--threads is {args.threads}; expected >= 1")
         torch.set_num_threads(args.threads)
     plan = Plan() if args.plan is None else read_plan(args.plan, Plan())
-    plan = plan_from_dict(_overrides(args), plan)
+    plan = replaced(plan, _overrides(args), args.set)
     device = str(resolve_device(args.device))
     parent = load_checkpoint(args.lm, device)
     corpus = open_corpus(args.data)
@@ -170,7 +171,7 @@ def _other_keys(default: Plan) -> str:
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given, as a part of a plan."""
+    """The flags that were given, without --set, as a part of a plan."""
     given = vars(args)
     value: dict[str, Any] = {
         key: given[key]
@@ -187,10 +188,8 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     }
     if "sparsity" in given:
         value["sparsities"] = _fractions(given["sparsity"])
-    for item in given["set"]:
-        _put(value, item)
     if "distill" in given:
-        value.setdefault("recovery", {})["distill"] = given["distill"]
+        value["recovery"] = {"distill": given["distill"]}
     return value
 
 
@@ -199,20 +198,3 @@ def _fractions(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--sparsity is {text!r}; expected numbers such as 0.3,0.5") from None
-
-
-def _put(value: dict[str, Any], item: str) -> None:
-    """Add ``a.b=JSON`` (or a bare word) to nested dicts."""
-    import json
-
-    path, equals, text = item.partition("=")
-    if not equals or not path:
-        raise ValueError(f"--set {item!r}; expected KEY=VALUE")
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError:
-        parsed = text
-    *parents, last = path.split(".")
-    for parent in parents:
-        value = value.setdefault(parent, {})
-    value[last] = parsed

@@ -279,9 +279,11 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
         (["--sparsity", "1.5"], "expected 0 <= sparsity <= 1"),
         (["--sparsity", "0.3,0.3"], "distinct"),
         (["--sparsity", "1"], "the least that this method can keep"),
-        (["--set", "options.min_rnk=3"], "did you mean 'min_rank'"),
+        (["--set", "options.min_rnk=3"], "did you mean 'options.min_rank'"),
         (["--set", "seed"], "expected KEY=VALUE"),
-        (["--set", "steps=0.5"], "expected a int"),
+        (["--set", "steps=0.5"], "steps is 0.5; expected int"),
+        (["--set", "options.matrices=[]"], "options.matrices is []"),
+        (["--set", "options.matrices=up"], "expected a list of str"),
         (["--device", "gpu"], "expected auto, cpu, cuda"),
     ):
         assert prune(place, *flags, out="-".join(flags)) == 2
