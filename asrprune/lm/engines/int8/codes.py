@@ -131,7 +131,7 @@ class _RoundedLinear(nn.Module):
 class _RoundedEmbedding(nn.Module):
     def __init__(self, embedding: TokenEmbedding) -> None:
         super().__init__()
-        self.weight = round_matrix(embedding.weight)
+        self.weight = self.output_weight = round_matrix(embedding.weight)
         self.projection = embedding.projection
         if self.projection is not None:
             self._spread = round_matrix(self.projection.T)

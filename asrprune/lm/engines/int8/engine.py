@@ -57,8 +57,12 @@ class Int8Engine:
 def open_int8(model: TransformerLM, options: EngineOptions) -> Engine:
     """The kernel, or torch with the same codes where it cannot be built.
 
-    Raises ValueError for a weight that is no number.
+    Raises ValueError for a weight that is no number, an output layer that is not tied, and key and
+    value heads that query heads share.
     """
+    if not model.embedding.tied or any(block.groups is not None for block in model.shape.blocks):
+        expected = "a tied output layer, and a key and value head for each query head"
+        raise ValueError(f"engine int8 computes {expected}; expected torch or onnx for this LM")
     library = load_kernel()
     if library is not None:
         return Int8Engine(library, model, options.threads or default_threads())
