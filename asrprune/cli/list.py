@@ -22,6 +22,7 @@ AXES = {
     "decoders": ("asrprune.firstpass.decoders.table", "DECODERS"),
     "lattice-modes": ("asrprune.rescore.lattices.modes", "LATTICE_MODES"),
     "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
+    "architectures": ("asrprune.lm.model.architecture", "ARCHITECTURES"),
     "engines": ("asrprune.lm.engines.table", "ENGINES"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
     "optimisers": ("asrprune.lm.training.optimizers", "OPTIMISERS"),

@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.core.config import from_json
     from asrprune.files import read_json
     from asrprune.lm.model.checkpoint import load_checkpoint
+    from asrprune.lm.training.config import TrainingConfig
     from asrprune.lm.training.distributed import process_group
-    from asrprune.lm.training.train import TrainingConfig, train
+    from asrprune.lm.training.train import train
     from asrprune.text.corpus import open_corpus
 
     value = {} if args.config is None else read_json(args.config)

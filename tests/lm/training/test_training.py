@@ -15,9 +15,10 @@ import torch
 from asrprune.errors import InputError
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.training import train as training_module
+from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.loop import TrainingLoop
 from asrprune.lm.training.optimizers import OptimizerConfig
-from asrprune.lm.training.train import ModelConfig, TrainingConfig, train
+from asrprune.lm.training.train import train
 from asrprune.text.corpus import Corpus
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
