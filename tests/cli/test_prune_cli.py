@@ -16,7 +16,7 @@ from asrprune.files import sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.run import loop
+from asrprune.prune.run import loop, steps
 from asrprune.prune.run.family import read_family
 from asrprune.prune.run.plot import plot_if_possible
 
@@ -170,7 +170,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     flags += ["--criterion", criterion]
     flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
     assert prune(place, *flags, out="whole") == 0
-    real, calls = loop.recover, []
+    real, calls = steps.recover, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -178,7 +178,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "recover", killed)
+    monkeypatch.setattr(steps, "recover", killed)
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 0
@@ -189,6 +189,45 @@ def test_a_killed_run_goes_on_to_the_same_result(
     n_calls = len(calls)
     assert prune(place, *flags, out="cut") == 0  # nothing is left to do
     assert len(calls) == n_calls
+
+
+@pytest.mark.parametrize("damaged", ["state.json", "masks.pt", "movement.pt", "model"])
+def test_a_damaged_state_starts_anew(
+    place: Path, damaged: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
+    flags += ["--criterion", "movement", "--steps", "3", "--no-distill"]
+    assert prune(place, *flags, out="whole") == 0
+    real, calls = steps.recover, []
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(steps, "recover", killed)
+    assert prune(place, *flags, out="cut") == 130
+    state = place / "cut/state" / damaged
+    if state.is_dir():
+        (state / WEIGHTS).unlink()
+    else:
+        state.write_bytes(state.read_bytes()[:50])
+    caplog.clear()
+    assert prune(place, *flags, out="cut") == 0
+    assert "cut/state is damaged" in caplog.text
+    for name in ("sparsity-0.30", "sparsity-0.60"):
+        assert same(place / "whole" / name, place / "cut" / name)
+    assert not (place / "cut/state").exists()
+
+
+def test_a_finished_family_is_left_as_it_is(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert prune(place, "--sparsity", "0.3,0.6") == 0
+    before = {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*")}
+    with caplog.at_level("INFO"):
+        assert prune(place, "--sparsity", "0.3,0.6") == 0
+    assert "out: finished already, nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*")} == before
 
 
 def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
@@ -258,7 +297,11 @@ def test_bad_input_is_one_line_and_status_1(
         ({"data": "other"}, [], "tokenizer hash"),
         ({}, ["--teacher", "missing"], "missing: no such folder"),
         ({"out": "full"}, [], "a folder with other files"),
-        ({"out": "done"}, ["--seed", "7"], "differs in plan.seed"),
+        (
+            {"out": "done"},
+            ["--seed", "7"],
+            "belongs to another run: plan.seed is 1 there, 7 now",
+        ),
         ({"lm": "none"}, [], "no such folder"),
         ({"data": "none"}, [], "no such folder"),
         ({}, ["--plan", str(place / "plan.json")], "did you mean 'method'"),

@@ -169,6 +169,43 @@ def test_a_killed_run_goes_on(lm, dev, tmp_path):
         run(model, {"engine": "torch"})
 
 
+def test_the_partial_file_of_another_run_or_a_damaged_one(lm, dev, tmp_path, caplog):
+    model, out, partial = open_lm(lm), tmp_path / "scores", tmp_path / "scores.partial"
+
+    def run(calls, engine="torch"):
+        lists, header = read_nbest(dev / "nbest.jsonl"), make_header("lm")
+        settings = {"engine": engine}
+        return score_nbest("n", lists, Dying(model, calls), out, header, settings, 10)
+
+    run(9)
+    whole = out.read_bytes()
+    with pytest.raises(Killed):
+        run(2)
+    kept = partial.read_bytes().splitlines(keepends=True)
+    assert sum(line.startswith(b'{"timing"') for line in kept) == 2
+    run(3, "other")
+    found = 'belongs to another run: engine is "torch" there, "other" now; starting anew'
+    assert f"{partial} {found}" in caplog.text
+    assert out.read_bytes() == whole
+
+    second = 1 + next(i for i, line in enumerate(kept) if line.startswith(b'{"timing"'))
+    for place, line, calls in (
+        (0, b"", 3),
+        (0, kept[0][:-1], 3),
+        (0, b'{"settings": {"eng\n', 3),
+        (0, b"[1]\n", 3),
+        (1, b"\xff\n", 3),
+        (second, b'{"utt": 1}\n', 2),
+        (len(kept) - 1, b'{"timing": {"wall": 1}}\n', 2),
+    ):
+        caplog.clear()
+        partial.write_bytes(b"".join([*kept[:place], line, *kept[place + 1 :]]))
+        timing = run(calls)
+        assert f"{partial} is damaged" in caplog.text
+        assert out.read_bytes() == whole
+        assert timing.audio_s == 12.0
+
+
 def test_an_over_long_hypothesis(lm, dev, capsys):
     lists = make_lists(1)
     write_nbest(dev / "nbest.jsonl", [NBest("u0", (*lists[0].hyps, Hypothesis("cat " * 39 + "a")))])

@@ -142,3 +142,16 @@ def test_two_processes_equal_one_that_accumulates_twice(data: Path, tmp_path: Pa
     assert [fact["processes"] for fact in facts] == [1, 2]
     perplexities = [fact["valid_ppl_token"] for fact in facts]
     assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-4)
+
+
+def test_another_run_at_out_is_status_2_and_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--data", str(data), "--out", str(tmp_path / "lm"), *flags("max_steps=1")]
+    assert main(argv) == 0
+    capsys.readouterr()
+    assert main([*argv, "--set", "seed=7"]) == 2
+    found = "lm belongs to another run: config.seed is 1 there, 7 now; remove it or choose another"
+    error = capsys.readouterr().err
+    assert found in error
+    assert error.count("\n") == 1

@@ -147,7 +147,7 @@ def test_order_and_processes_change_nothing(cuts: Path, decoded: Path, tmp_path:
     assert sorted(_lines(tmp_path / "nj2")) == sorted(_lines(decoded))
 
 
-def test_an_interrupted_run_goes_on_and_changed_settings_start_afresh(
+def test_an_interrupted_run_goes_on_and_changed_settings_are_refused(
     cuts: Path, decoded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from asrprune.firstpass.decoders.decode import decode_cuts
@@ -171,9 +171,10 @@ def test_an_interrupted_run_goes_on_and_changed_settings_start_afresh(
     assert _lines(out) == _lines(decoded)
     before = (out / "nbest.jsonl.gz").read_bytes()
     decode_cuts(broken, out, FirstPassConfig(nbest=20))
-    assert "already decoded" in caplog.text
+    assert "finished already, nothing to do" in caplog.text
     assert (out / "nbest.jsonl.gz").read_bytes() == before
-    summary = decode_cuts(broken, out, FirstPassConfig(nbest=2))
-    assert "decoded with other config" in caplog.text
+    with pytest.raises(InputError, match=r"out belongs to another run: config.nbest is 20 there"):
+        decode_cuts(broken, out, FirstPassConfig(nbest=2))
+    summary = decode_cuts(broken, tmp_path / "other", FirstPassConfig(nbest=2))
     assert summary["run"]["utterances"] == 4
-    assert max(len(nbest.hyps) for nbest in read_nbest(out / "nbest.jsonl.gz")) == 2
+    assert max(len(nbest.hyps) for nbest in read_nbest(tmp_path / "other/nbest.jsonl.gz")) == 2

@@ -157,6 +157,36 @@ def test_changed_configuration_is_refused(
         train(data, other, tmp_path / "lm")
 
 
+@pytest.mark.parametrize("kept", [0, 100, 5000])
+def test_a_damaged_state_starts_anew(
+    data: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kept: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(12, patch)
+        with pytest.raises(Killed):
+            train(data, CONFIG, tmp_path / "lm")
+    state = tmp_path / "lm.training" / "state.pt"
+    state.write_bytes(state.read_bytes()[:kept])
+    again = train(data, CONFIG, tmp_path / "lm")
+    assert "state.pt is damaged" in caplog.text
+    whole = train(data, CONFIG, tmp_path / "whole")
+    assert log_of(again) == log_of(whole)
+    assert same_weights(again, whole)
+
+
+def test_a_model_of_no_training_run_is_another_run(data: Corpus, tmp_path: Path) -> None:
+    out = train(data, replace(CONFIG, max_steps=2), tmp_path / "lm")
+    config = json.loads((out / "config.json").read_text())
+    del config["provenance"]["training"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"lm belongs to another run: config is not given there"):
+        train(data, replace(CONFIG, max_steps=2), out)
+
+
 def test_other_things_at_out_are_never_replaced(data: Corpus, tmp_path: Path) -> None:
     (tmp_path / "lm").mkdir()
     with pytest.raises(ValueError, match="exists and is no checkpoint"):
