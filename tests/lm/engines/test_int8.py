@@ -1,4 +1,4 @@
-"""The int8 kernel: exact products, and every shape against torch with the same codes."""
+"""The int8 kernel: exact products, and every shape against torch with the same quantised values."""
 
 from __future__ import annotations
 
