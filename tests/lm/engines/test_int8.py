@@ -70,7 +70,7 @@ def test_weights_that_are_no_numbers_are_refused():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         model.blocks[0].ffn.up.weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         open_engine("int8", model, CPU)
 
 
