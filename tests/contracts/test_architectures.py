@@ -241,6 +241,7 @@ def test_engines_score_as_the_reference(name: str, engine: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its own modules
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_compiled_model_scores_as_the_reference(name: str) -> None:
     model = uneven(name)
