@@ -19,13 +19,14 @@ import leakage  # noqa: E402
 import prepare_text  # noqa: E402
 import train_ngram  # noqa: E402
 
+import asrprune  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 from asrprune.prune.run.plan import Plan, read_plan  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _local_scripts_can_import_asrprune(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(LOCAL.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(asrprune.__file__).parents[1]))
 
 
 def script(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
