@@ -17,6 +17,7 @@ from asrprune.firstpass.formats.table import FORMATS, read_items
 from asrprune.lm.open import open_lm
 from asrprune.rescore.lattices.modes import LATTICE_MODES
 from asrprune.wer.kaldi_text import read_kaldi_text
+from tests.quick import grid
 from tests.small_lm import save_small_lm
 
 FIRST_PASS = ScoreWeights(0.5, 2.0, (), -0.25)
@@ -108,8 +109,14 @@ def test_weight_zero_is_the_first_pass(lm, slf, tmp_path, mode):
     }
 
 
-@pytest.mark.parametrize("mode", LATTICE_MODES)
-@pytest.mark.parametrize("to", [n for n, e in FORMATS.items() if e.kind == "lattice" and e.write])
+@pytest.mark.parametrize(
+    ("to", "mode"),
+    grid(
+        [name for name, entry in FORMATS.items() if entry.kind == "lattice" and entry.write],
+        LATTICE_MODES,
+        centre=("slf", "beam"),
+    ),
+)
 def test_the_written_lattice_has_the_same_best_path(lm, slf, tmp_path, mode, to):
     weights = weights_file(tmp_path / "w.json", 1.5)
     written = tmp_path / "out"

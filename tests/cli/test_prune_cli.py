@@ -19,6 +19,7 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.run import loop, steps
 from asrprune.prune.run.family import read_family
 from asrprune.prune.run.plot import plot_if_possible
+from tests.quick import slow
 
 V = 32
 
@@ -82,7 +83,7 @@ def same(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank", "width"])
+@pytest.mark.parametrize("method", ["structured", *slow(["unstructured", "low-rank", "width"])])
 def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--method", method, "--sparsity", "0.3,0.5,0.75", "--steps", "5"]
     assert prune(place, *flags, "--fine-tune-tokens", "1500", "--criterion", "kfac") == 0
@@ -116,6 +117,7 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
     assert not (place / "out" / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_plot_is_drawn_or_the_log_says_why_not(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_plot_is_drawn_or_the_log_says_why_not(
     assert "pip install 'asrprune[plot]'" in caplog.text
 
 
+@pytest.mark.slow
 def test_masked_members_are_nested(place: Path) -> None:
     flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
     assert prune(place, *flags) == 0
@@ -140,12 +143,14 @@ def test_masked_members_are_nested(place: Path) -> None:
             assert not (value[large[name] == 0]).any()
 
 
+@pytest.mark.slow
 def test_sparsity_zero_is_the_parent_bit_for_bit(place: Path) -> None:
     for method in ("unstructured", "structured", "low-rank"):
         assert prune(place, "--method", method, "--sparsity", "0", out=method) == 0
         assert same(place / "lm", place / method / "sparsity-0.00")
 
 
+@pytest.mark.slow
 def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
     flags = ["--schedule", "one-shot", "--criterion", "magnitude", "--fine-tune-tokens", "300"]
     assert prune(place, *flags, "--sparsity", "0.3,0.6", out="both") == 0
@@ -158,9 +163,13 @@ def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
     ("method", "schedule", "criterion"),
     [
         ("unstructured", "cubic", "movement"),
-        ("unstructured", "one-shot", "kfac"),
-        ("low-rank", "cubic", "kfac"),
-        ("low-rank", "one-shot", "kfac"),
+        *slow(
+            [
+                ("unstructured", "one-shot", "kfac"),
+                ("low-rank", "cubic", "kfac"),
+                ("low-rank", "one-shot", "kfac"),
+            ]
+        ),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_result(
@@ -191,7 +200,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert len(calls) == n_calls
 
 
-@pytest.mark.parametrize("damaged", ["state.json", "masks.pt", "movement.pt", "model"])
+@pytest.mark.parametrize("damaged", ["masks.pt", *slow(["state.json", "movement.pt", "model"])])
 def test_a_damaged_state_starts_anew(
     place: Path, damaged: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,6 +239,7 @@ def test_a_finished_family_is_left_as_it_is(place: Path, caplog: pytest.LogCaptu
     assert {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
     for method in ("unstructured", "low-rank", "structured"):
         assert prune(place, "--method", method, "--sparsity", "0.3", out=f"{method}-1") == 0
@@ -241,6 +251,7 @@ def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
         assert prune(place, "--method", method, "--sparsity", "0.1", lm=lm, out="no") == 2
 
 
+@pytest.mark.slow
 def test_a_member_learns_from_the_lm_that_is_given(place: Path) -> None:
     """The teacher changes the result, and the default is the LM that is pruned."""
     torch.manual_seed(1)
@@ -333,6 +344,7 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,6 +371,7 @@ def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     assert "1 <= embedding_rank <= 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_growth_moves_fine_tuning_to_the_smaller_sizes(place: Path) -> None:
     flags = ["--method", "structured", "--criterion", "magnitude", "--sparsity", "0.3,0.6"]
     flags += ["--fine-tune-tokens", "3000", "--steps", "2", "--set", "hold=1.0"]

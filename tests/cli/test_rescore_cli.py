@@ -246,6 +246,7 @@ def test_tuning_on_test_is_refused(lm, dev, first_pass, tmp_path, capsys):
     assert call("tune", *common, *flags, "--allow-test") == 0
 
 
+@pytest.mark.slow
 def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
     flags = ("--repeats", 2, "--warmup", 0, "--baseline", "padded", "--json", tmp_path / "bench")
     common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--device", "cpu", "--threads", 1)
@@ -263,6 +264,7 @@ def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
     assert figures["agreement"]["wer"] is None
 
 
+@pytest.mark.slow
 def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys):
     common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--repeats", 1, "--json", tmp_path / "j")
     assert score(lm, dev) == 0
@@ -283,6 +285,7 @@ def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys)
     assert call("bench", *common, "--weights", tmp_path / "none.json") == 1
 
 
+@pytest.mark.slow
 def test_bench_names_the_hypothesis_that_is_too_long(lm, tmp_path, capsys):
     lists = [NBest("u1", (Hypothesis("cat", -1.0), Hypothesis("a cat " * 30 + "sat", -2.0)))]
     write_nbest(tmp_path / "long.jsonl", lists)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ NO_TORCH = ("core", "wer", "firstpass", "errors", "files", "provenance")
 def _arrows(depth: int = 0) -> list[tuple[str, str, str]]:
     """(place, who imports, what it imports) for every import of our own package, as dotted names
     of ``depth`` + 1 parts at most, without ``asrprune.``."""
+    return [(place, _cut(one, depth), _cut(other, depth)) for place, one, other in _imports()]
+
+
+@functools.cache
+def _imports() -> list[tuple[str, str, str]]:
+    """The same with whole names."""
     modules = {_module(path) for path in PACKAGE.rglob("*.py")}
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -65,9 +72,7 @@ def _arrows(depth: int = 0) -> list[tuple[str, str, str]]:
                 continue
             for name in names:
                 if name.startswith("asrprune.") and name != "asrprune.__version__":
-                    found.append(
-                        (f"{path}:{node.lineno}", _cut(source, depth), _cut(_own(name), depth))
-                    )
+                    found.append((f"{path}:{node.lineno}", source, _own(name)))
     return found
 
 

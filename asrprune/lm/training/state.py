@@ -1,4 +1,4 @@
-"""The folder ``OUT.training`` beside a training run's ``OUT``: what a killed run goes on from.
+"""The folder ``OUT.training`` beside a training run's ``OUT``: what a killed run resumes from.
 
 ``OUT`` itself appears only when training has ended, whole, so its presence means that it is done.
 The folder holds ``run.json`` (what makes the run what it is), ``state.pt`` (model, optimiser,

@@ -1,7 +1,7 @@
 """Training a Transformer LM: from a corpus and a configuration to a checkpoint folder.
 
 A run is a function of (data, configuration, initial checkpoint): it stops after a number of steps
-or tokens, never after a time. Killed and started again with the same command it goes on from its
+or tokens, never after a time. Killed and started again with the same command it resumes from its
 last saved state, and on the same machine ends with the same model.
 """
 

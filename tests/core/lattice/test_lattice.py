@@ -34,6 +34,7 @@ def test_k_best_is_what_enumeration_finds(seed: int) -> None:
     assert best_path(lattice, WEIGHTS) == (k_best(lattice, 1, WEIGHTS) or (None,))[0]
 
 
+@pytest.mark.slow
 def test_the_beam_of_k_best_widens_until_the_list_is_exact() -> None:
     lattice = random_lattice(3, n_states=14, n_arcs=90)
     truth = brute_force(lattice, WEIGHTS)

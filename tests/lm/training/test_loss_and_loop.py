@@ -16,6 +16,7 @@ from asrprune.lm.training.loss import next_token_loss, sum_in_chunks
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import choose_precision
 from asrprune.text.corpus import TokenStream
+from tests.quick import slow
 
 
 def model(dropout: float = 0.0) -> TransformerLM:
@@ -127,6 +128,7 @@ def test_fine_tune_learns_within_its_budget_and_goes_on_in_the_data() -> None:
     assert 60 < source.state()["number"] < 70
 
 
+@pytest.mark.slow
 def test_custom_loss_can_hold_a_teacher() -> None:
     teacher, student = model().eval(), model()
     with torch.no_grad():
@@ -150,8 +152,10 @@ def test_custom_loss_can_hold_a_teacher() -> None:
     assert seen[-1] < 0.5 * seen[0]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "dropout"),
+    [("muon", 0.3), *slow([("muon", 0.0), ("adamw", 0.0), ("adamw", 0.3)])],
+)
 def test_resumed_run_equals_an_uninterrupted_one(dropout: float, optimizer: str) -> None:
     def make() -> TrainingLoop:
         config = OptimizerConfig(optimizer)

@@ -22,6 +22,7 @@ from asrprune.lm.training.train import train
 from asrprune.text.corpus import Corpus
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
+from tests.quick import slow
 
 CONFIG = TrainingConfig(
     ModelConfig(d_model=16, n_layers=1, n_heads=2, max_positions=64, dropout=0.1),
@@ -102,7 +103,7 @@ def test_learns_and_writes_the_best_model(data: Corpus, tmp_path: Path) -> None:
     assert not (tmp_path / "lm.training" / "state.pt").exists()
 
 
-@pytest.mark.parametrize("killed_after", [3, 12, 23])
+@pytest.mark.parametrize("killed_after", [12, *slow([3, 23])])
 def test_killed_run_ends_with_the_same_model(
     data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
@@ -117,6 +118,7 @@ def test_killed_run_ends_with_the_same_model(
     assert same_weights(again, whole)
 
 
+@pytest.mark.slow
 def test_killed_while_writing_the_result(
     data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
