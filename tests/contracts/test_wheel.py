@@ -22,10 +22,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def _contents(package: Path) -> dict[str, bytes]:
+    """All files but the guides (``README.md``), which are for those who read the tree."""
     return {
         str(path.relative_to(package)): path.read_bytes()
         for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
     }
 
 
