@@ -7,14 +7,22 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_folder, seed
+
 EXAMPLE = (
     "example: asrprune report --runs exp/mini/runs/* --ref exp/mini/data/test/text "
     "--baseline dense --first-pass exp/mini/first-pass/test/first_pass.json --out exp/mini/report"
 )
 
 
+MODES = (Mode(("runs", "ref", "baseline", "first_pass", "title", "fact", "seed", "out")),)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", nargs="+", required=True, help="run folders, one a system")
+    parser.add_argument(
+        "--runs", nargs="+", action="extend", required=True, help="run folders, one a system"
+    )
     parser.add_argument("--ref", required=True, help="reference text of the test set (Kaldi text)")
     parser.add_argument("--baseline", help="name of the run that the others are compared with")
     parser.add_argument("--first-pass", help="first_pass.json of the test set, for the total RTF")
@@ -22,8 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fact", action="append", default=[], metavar="LABEL=TEXT", help="a line for the page"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--out", required=True, help="folder for table.md, table.json, index.html")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=output_folder,
+        metavar="DIR",
+        help="folder for table.md, table.json, index.html",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
