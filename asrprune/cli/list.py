@@ -8,6 +8,7 @@ import inspect
 import sys
 from typing import Any
 
+from asrprune.cli.modes import Mode
 from asrprune.core.tables import lookup
 
 EXAMPLE = "example: asrprune list criteria"
@@ -29,9 +30,13 @@ AXES = {
 }
 """Axis -> (module, name of its table)."""
 
+MODES = (Mode(("axis",)),)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("axis", nargs="?", help=f"one of {', '.join(AXES)} (default: all)")
+    parser.add_argument(
+        "axis", nargs="?", metavar="AXIS", help=f"one of {', '.join(AXES)} (default: all)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -176,8 +176,8 @@ def test_a_killed_run_goes_on_to_the_same_result(
     place: Path, method: str, schedule: str, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--method", method, "--schedule", schedule, "--sparsity", "0.3,0.5,0.7"]
-    flags += ["--criterion", criterion]
-    flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
+    flags += ["--criterion", criterion, "--fine-tune-tokens", "800", "--no-distill"]
+    flags += [] if schedule == "one-shot" else ["--steps", "4"]
     assert prune(place, *flags, out="whole") == 0
     real, calls = steps.recover, []
 
@@ -274,7 +274,8 @@ def test_a_teacher_with_fewer_positions_is_refused(
 ) -> None:
     short = TransformerLM(ModelShape.uniform(V, 32, 1, 2, max_positions=12))
     save_checkpoint(place / "short", short, place / "data/tokenizer.model", {})
-    assert prune(place, "--sparsity", "0.5", "--teacher", str(place / "short")) == 1
+    flags = ["--sparsity", "0.5", "--fine-tune-tokens", "9"]
+    assert prune(place, *flags, "--teacher", str(place / "short")) == 1
     assert "12 positions; expected at least 16" in capsys.readouterr().err
     assert not (place / "out").exists()
 
@@ -306,7 +307,7 @@ def test_bad_input_is_one_line_and_status_1(
     capsys.readouterr()
     cases: list[tuple[dict[str, str], list[str], str]] = [
         ({"data": "other"}, [], "tokenizer hash"),
-        ({}, ["--teacher", "missing"], "missing: no such folder"),
+        ({}, ["--teacher", "missing", "--fine-tune-tokens", "9"], "missing: no such folder"),
         ({"out": "full"}, [], "a folder with other files"),
         (
             {"out": "done"},
@@ -329,8 +330,15 @@ def test_bad_input_is_one_line_and_status_1(
 def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, message in (
         (["--sparsity", "half"], "expected numbers"),
-        (["--teacher", "lm", "--no-distill"], "--teacher is given with --no-distill"),
-        (["--sparsity", "1.5"], "expected 0 <= sparsity <= 1"),
+        (
+            ["--teacher", "lm", "--no-distill", "--fine-tune-tokens", "9"],
+            "--teacher is given with --no-distill",
+        ),
+        (["--teacher", "lm"], "--teacher has no use without --fine-tune-tokens"),
+        (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
+        (["--steps", "3", "--set", "steps=3"], "steps has a flag, which is given too"),
+        (["--set", "options=3", "--set", "options.scope=row"], "options is given as a whole too"),
+        (["--sparsity", "1.5"], "expected numbers from 0 to 1"),
         (["--sparsity", "0.3,0.3"], "distinct"),
         (["--sparsity", "1"], "the least that this method can keep"),
         (["--set", "options.min_rnk=3"], "did you mean 'options.min_rank'"),

@@ -78,6 +78,9 @@ def test_from_lists_to_hypotheses(lm, dev, first_pass, tmp_path, caplog):
 
     common = ("--nbest", dev / "nbest.jsonl", "--scores", dev / "scores.gz")
     weights = tmp_path / "weights.json"
+    twice = ("--scores", dev / "scores.gz", "--out", weights)  # adds to the one in common
+    assert call("tune", *common, *twice) == 0
+    assert json.loads(weights.read_text(encoding="utf-8"))["lms"] == ["lm", "lm"]
     assert call("tune", *common, "--first-pass", first_pass, "--out", weights) == 0
     tuned = json.loads(weights.read_text(encoding="utf-8"))
     assert tuned["lms"] == ["lm"]
@@ -282,7 +285,8 @@ def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys)
     for flags in (("--engine", "torch-bf16", "--no-check"), ("--engine", "torch")):
         assert call("bench", *common, *flags) == 0
         assert "agreement" not in json.loads((tmp_path / "j").read_text(encoding="utf-8"))
-    assert call("bench", *common, "--weights", tmp_path / "none.json") == 1
+    none = ("--weights", tmp_path / "none.json")
+    assert call("bench", *common, "--engine", "torch-bf16", *none) == 1
 
 
 @pytest.mark.slow
