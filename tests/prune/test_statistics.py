@@ -13,18 +13,18 @@ from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
 from tests.prune.small_models import DATA, FREE, small_model
-from tests.prune.tiny_lm import all_statistics, batches, gate_of, tiny
+from tests.prune.tiny_lm import all_statistics, batches, group_of, tiny
 
 
 def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
     model = tiny()
-    gate = gate_of(model, "ffn.up", rows=4)
-    found = all_statistics(model, gate)
+    group = group_of(model, "ffn.up", rows=4)
+    found = all_statistics(model, group)
     inputs, gradients, squares, tiles = [], [], [], []
     per_batch = []
     for batch in batches():
         seen = []
-        handle = gate.linear.register_forward_hook(
+        handle = group.linear.register_forward_hook(
             lambda m, i, o, seen=seen: seen.extend([i[0], o])
         )
         hidden, _ = model(batch.tokens)
@@ -38,9 +38,9 @@ def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
         mask = batch.targets != -100
         inputs.append(seen[0][mask].detach())
         gradients.append(seen[1].grad[mask])
-        per_batch.append(gate.matrix.grad.clone())
-        squares.append(gate.matrix.grad.square())
-        tiles.append(tile_sum(gate.matrix.grad * gate.matrix.detach(), 4, 1).square())
+        per_batch.append(group.matrix.grad.clone())
+        squares.append(group.matrix.grad.square())
+        tiles.append(tile_sum(group.matrix.grad * group.matrix.detach(), 4, 1).square())
     x, g = torch.cat(inputs), torch.cat(gradients)
     n = len(x)
     assert found.tokens == n == sum(batch.n_targets for batch in batches())
@@ -51,7 +51,7 @@ def test_streamed_statistics_equal_those_of_all_tokens_at_once() -> None:
         "gradient": sum(per_batch) / n,
         "gradient_squared": sum(squares) / n,
         "tile_gradient_squared": sum(tiles) / n,
-        "movement": -gate.matrix.detach() * sum(per_batch) / n,
+        "movement": -group.matrix.detach() * sum(per_batch) / n,
     }.items():
         assert torch.allclose(found.need(name), expected, rtol=1e-3, atol=1e-6), name
 

@@ -39,14 +39,14 @@ def loss_of(model: TransformerLM) -> float:
     return total / sum(one.n_targets for one in batches())
 
 
-def gate_of(model: TransformerLM, name: str, rows: int = 1, columns: int = 1) -> Group:
+def group_of(model: TransformerLM, name: str, rows: int = 1, columns: int = 1) -> Group:
     linear = model.blocks[0].linear(name)
     return Group(Place(0, name), linear, "weight", rows, columns, cost=rows * columns)
 
 
-def score(criterion: str, gate: Group, found: MatrixStatistics) -> torch.Tensor:
-    return CRITERIA[criterion].score(gate, found, torch.Generator().manual_seed(0))
+def score(criterion: str, group: Group, found: MatrixStatistics) -> torch.Tensor:
+    return CRITERIA[criterion].score(group, found, torch.Generator().manual_seed(0))
 
 
-def all_statistics(model: TransformerLM, gate: Group) -> MatrixStatistics:
-    return collect(model, [gate], batches(), STATISTICS, 10**9)[0]
+def all_statistics(model: TransformerLM, group: Group) -> MatrixStatistics:
+    return collect(model, [group], batches(), STATISTICS, 10**9)[0]

@@ -36,7 +36,7 @@ def test_movement_is_added_up_over_the_steps_of_recovery() -> None:
     assert torch.allclose(found["1.ffn.up.weight"].mean, expected / spent.tokens)
     assert torch.equal(found["1.ffn.up.weight"].weight, weight)
     plan = Plan(criterion="movement", statistics_tokens=60)
-    gate = Group(Place(1, "ffn.up"), model.blocks[1].linear("ffn.up"), "weight", 1, 1, cost=1)
-    scored = DataScorer(plan, PruningData(data), 0, found).scores(model, [gate])[0]
+    group = Group(Place(1, "ffn.up"), model.blocks[1].linear("ffn.up"), "weight", 1, 1, cost=1)
+    scored = DataScorer(plan, PruningData(data), 0, found).scores(model, [group])[0]
     assert torch.allclose(scored, expected / spent.tokens - expected.min() / spent.tokens)
     assert scored.min() == 0
