@@ -18,7 +18,7 @@ AXES = {
     "methods": ("asrprune.prune.methods", "METHODS"),
     "schedules": ("asrprune.prune.run.schedules", "SCHEDULES"),
     "factorisations": ("asrprune.prune.surgery.factorisation", "FACTORISATIONS"),
-    "repairs": ("asrprune.prune.methods.repair", "REPAIRS"),
+    "compensations": ("asrprune.prune.methods.compensation", "COMPENSATIONS"),
     "formats": ("asrprune.firstpass.formats.table", "FORMATS"),
     "decoders": ("asrprune.firstpass.decoders.table", "DECODERS"),
     "lattice-modes": ("asrprune.rescore.lattices.modes", "LATTICE_MODES"),

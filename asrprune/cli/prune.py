@@ -56,7 +56,7 @@ MODES = (
     FINE_TUNED,
     Mode(
         ("teacher",),
-        lambda args: _plan(args).recovery.distill,
+        lambda args: _plan(args).fine_tuning.distill,
         "is given with --no-distill; expected one of them",
         inside=FINE_TUNED,
     ),
@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distill",
         action=argparse.BooleanOptionalAction,
         default=unset,
-        help=f"learn from a larger LM in fine-tuning (default: {default.recovery.distill})",
+        help=f"learn from a larger LM in fine-tuning (default: {default.fine_tuning.distill})",
     )
     parser.add_argument(
         "--teacher", metavar="LM", help="that larger LM, a checkpoint folder (default: --lm)"
@@ -209,7 +209,7 @@ def _other_keys(default: Plan) -> str:
     from asrprune.core.config import flat
 
     nested = {key: value for key, value in flat(default).items() if "." in key}
-    nested.pop("recovery.distill")
+    nested.pop("fine_tuning.distill")
     nested |= {"hold": default.hold, "growth": default.growth}
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(nested.items()))
 
@@ -222,7 +222,7 @@ _KEYS = {
     "steps": "steps",
     "fine_tune_tokens": "fine_tune_tokens",
     "statistics_tokens": "statistics_tokens",
-    "distill": "recovery.distill",
+    "distill": "fine_tuning.distill",
     "seed": "seed",
 }
 """Flag -> the key of the plan that it states."""

@@ -69,7 +69,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prune(place: Path, *flags: str, out: str = "out", data: str = "data", lm: str = "lm") -> int:
     inputs = ["--lm", str(place / lm), "--data", str(place / data), "--out", str(place / out)]
-    small = ["--set", "recovery.batch_tokens=128", "--statistics-tokens", "100"]
+    small = ["--set", "fine_tuning.batch_tokens=128", "--statistics-tokens", "100"]
     small += ["--set", "options.multiple_of=2", "--set", "options.min_rank=2"]
     return main(["prune", *inputs, *small, *flags])
 
@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     flags += ["--criterion", criterion, "--fine-tune-tokens", "800", "--no-distill"]
     flags += [] if schedule == "one-shot" else ["--steps", "4"]
     assert prune(place, *flags, out="whole") == 0
-    real, calls = steps.recover, []
+    real, calls = steps.fine_tune_pruned, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -187,7 +187,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(steps, "recover", killed)
+    monkeypatch.setattr(steps, "fine_tune_pruned", killed)
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 0
@@ -207,7 +207,7 @@ def test_a_damaged_state_starts_anew(
     flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
     flags += ["--criterion", "movement", "--steps", "3", "--no-distill"]
     assert prune(place, *flags, out="whole") == 0
-    real, calls = steps.recover, []
+    real, calls = steps.fine_tune_pruned, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -215,7 +215,7 @@ def test_a_damaged_state_starts_anew(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(steps, "recover", killed)
+    monkeypatch.setattr(steps, "fine_tune_pruned", killed)
     assert prune(place, *flags, out="cut") == 130
     state = place / "cut/state" / damaged
     if state.is_dir():
@@ -356,11 +356,11 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
 def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--set", "options.form=pivoted", "--set", "options.embedding_rank=8"]
+    options = ["--set", "options.form=interpolative", "--set", "options.embedding_rank=8"]
     flags = ["--method", "low-rank", "--fine-tune-tokens", "300", "--steps", "2", *options]
     assert prune(place, *flags, "--sparsity", "0.2,0.4") == 0
     member = read_family(place / "out").members[1]
-    assert "pivoted" in {row.form.rpartition(", ")[2] for row in member.matrices}
+    assert "interpolative" in {row.form.rpartition(", ")[2] for row in member.matrices}
     saved = load_checkpoint(place / "out" / member.folder).model
     assert saved.shape.embedding_rank == 8
     linears = {"low_rank": 0, "pivoted": 0, "dense": 0}
@@ -370,7 +370,7 @@ def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     assert linears["low_rank"] == 0
     stored = sum(p.numel() for p in saved.blocks.parameters() if p.ndim == 2)
     assert stored == round((1 - member.measured) * 2 * 12 * 32 * 32)
-    further = ["--method", "low-rank", "--sparsity", "0.6", "--set", "options.form=pivoted"]
+    further = ["--method", "low-rank", "--sparsity", "0.6", "--set", "options.form=interpolative"]
     assert prune(place, *further, lm=f"out/{member.folder}", out="next") == 0
     assert read_family(place / "next").members[0].measured == pytest.approx(0.6, abs=0.02)
     capsys.readouterr()

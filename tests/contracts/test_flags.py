@@ -31,7 +31,7 @@ ARPA = (
     "-0.5\ta\t-0.1\n\n\\2-grams:\n-0.2\t<s> a\n\n\\end\\\n"
 )
 
-PRUNE = "prune --lm {lm} --data {data} --out {out} --set recovery.batch_tokens=128"
+PRUNE = "prune --lm {lm} --data {data} --out {out} --set fine_tuning.batch_tokens=128"
 LISTS = "rescore --nbest {nbest} --out {out}"
 LATTICES = "rescore --lattice {slf} --format slf --weights {w1} --out {out}"
 CALLS = {

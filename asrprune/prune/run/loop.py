@@ -1,4 +1,4 @@
-"""The run: prune, recover, save, step by step, such that a killed run goes on where it was."""
+"""A family of sizes on disk, saved step by step, such that a killed run resumes where it was."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import PRECISIONS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.repair import REPAIRS
+from asrprune.prune.methods.compensation import COMPENSATIONS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
 
 @dataclass(frozen=True)
-class Recovery:
+class FineTuning:
     """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
     divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
@@ -50,7 +50,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Plan:
-    """``plan = criterion x method x schedule x recovery x target sizes``.
+    """``plan = criterion x method x schedule x fine-tuning x target sizes``.
 
     ``sparsities``: fractions of prunable parameters removed, one saved model each. Prunable are
     the weights of the blocks' matrices (``options.matrices``); biases, norms, positions and the
@@ -74,7 +74,7 @@ class Plan:
     statistics_tokens: int = 50_000
     seed: int = 1
     options: Options = field(default_factory=Options)
-    recovery: Recovery = field(default_factory=Recovery)
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
 
     def __post_init__(self) -> None:
         lookup(CRITERIA, self.criterion, "criterion")
@@ -85,11 +85,11 @@ class Plan:
                 f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
                 "with random weights at every pruning step"
             )
-        lookup(REPAIRS, self.options.repair, "repair")
-        if self.options.repair != "none" and not METHODS[self.method].masks:
+        lookup(COMPENSATIONS, self.options.compensation, "compensation")
+        if self.options.compensation != "none" and not METHODS[self.method].masks:
             raise ValueError(
-                f"options.repair is {self.options.repair}; expected none, as method {self.method} "
-                "makes no zeros"
+                f"options.compensation is {self.options.compensation}; expected none, as method "
+                f"{self.method} makes no zeros"
             )
         if not self.options.matrices:
             raise ValueError("options.matrices is []; expected one or more")

@@ -16,7 +16,7 @@ from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
-from asrprune.prune.run.recovery import Movement, Spent
+from asrprune.prune.run.fine_tuning import Movement, Spent
 
 STATE = "state"
 """Folder in the output folder, gone when the run is done."""

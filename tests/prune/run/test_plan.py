@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.prune.run.plan import Plan, Recovery, plan_from_dict, read_plan
+from asrprune.prune.run.plan import FineTuning, Plan, plan_from_dict, read_plan
 
 
 def test_a_plan_comes_back_from_its_json_form() -> None:
-    plan = Plan("taylor", "low-rank", sparsities=(0.25, 0.5), recovery=Recovery(distill=False))
+    plan = Plan("taylor", "low-rank", sparsities=(0.25, 0.5), fine_tuning=FineTuning(distill=False))
     value = json.loads(json.dumps(plan.to_dict()))
     assert value["sparsities"] == [0.25, 0.5]
     assert plan_from_dict(value, Plan()) == plan
 
 
 def test_what_is_not_stated_stays_as_it_was() -> None:
-    start = Plan(steps=3, recovery=Recovery(batch_tokens=100))
-    changed = plan_from_dict({"recovery": {"optimizer": {"lr": 1}}, "sparsities": [1]}, start)
-    assert changed.recovery.optimizer.lr == 1.0
-    assert changed.recovery.optimizer.muon_lr == Recovery().optimizer.muon_lr
-    assert (changed.recovery.batch_tokens, changed.steps) == (100, 3)
+    start = Plan(steps=3, fine_tuning=FineTuning(batch_tokens=100))
+    changed = plan_from_dict({"fine_tuning": {"optimizer": {"lr": 1}}, "sparsities": [1]}, start)
+    assert changed.fine_tuning.optimizer.lr == 1.0
+    assert changed.fine_tuning.optimizer.muon_lr == FineTuning().optimizer.muon_lr
+    assert (changed.fine_tuning.batch_tokens, changed.steps) == (100, 3)
     assert changed.sparsities == (1.0,)
 
 
