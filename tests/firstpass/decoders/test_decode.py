@@ -72,9 +72,15 @@ def hyps(out: Path) -> list[str]:
     return (out / "hyp").read_text(encoding="utf-8").splitlines()
 
 
-def test_it_goes_on_where_it_was(cuts: Path, cut_off: Path) -> None:
+def test_it_goes_on_where_it_was(
+    cuts: Path, cut_off: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open(cut_off / ".unfinished" / "done.jsonl", "a", encoding="utf-8") as stream:
         stream.write('{"utt": "u3", "li')  # killed while it wrote
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "dies_at", "u4")
+        with pytest.raises(Killed):
+            decode_cuts(cuts, cut_off, CONFIG)
     decode_cuts(cuts, cut_off, CONFIG)
     assert Decoder.calls == ["u1", "u2", "u3", "u4"]
     assert hyps(cut_off) == ["u1 u1", "u2 u2", "u3 u3", "u4 u4"]
