@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.protocol import LanguageModel, UnscorableError
 
 pytest.importorskip("kenlm")
 from asrprune.lm.ngram import NgramLM
@@ -99,8 +99,11 @@ def test_own_unknown_is_not_replaced(arpa: Path) -> None:
 
 @pytest.mark.parametrize("sentence", ["<s> a", "a </s>"])
 def test_sentence_marks_are_refused(arpa: Path, sentence: str) -> None:
+    with pytest.raises(UnscorableError, match="expected words only") as problem:
+        NgramLM(arpa).score_lists([["a"], ["a b", sentence]])
+    assert problem.value.index == (1, 1)
     with pytest.raises(ValueError, match="expected words only"):
-        NgramLM(arpa).score_lists([[sentence]])
+        NgramLM(arpa).word_log_probs(sentence)
 
 
 @pytest.mark.parametrize("content", ["", "words\n", ARPA[:120]])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.engines.engine import Engine
-from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer
+from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer, check_sentences
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
 from asrprune.lm.trie import build_forest
@@ -62,6 +62,7 @@ class TransformerScorer:
         Raises UnscorableError for an over-long hypothesis under the policy "error" and for a score
         that is NaN or +inf; ValueError when the token budget is below the longest hypothesis.
         """
+        check_sentences(lists)
         start = time.perf_counter()
         encoded = self._encode_lists(lists)
         scores: list[NDArray[np.float64]] = []

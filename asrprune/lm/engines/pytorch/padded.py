@@ -13,7 +13,7 @@ from asrprune.lm.device import cpu_threads, resolve_device
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer
+from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer, check_sentences
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -57,6 +57,7 @@ class PaddedScorer:
 
         Raises UnscorableError for one with more tokens than the model has positions for.
         """
+        check_sentences(lists)
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
         flat = self._tokenizer.encode_batch(texts) if texts else []
