@@ -123,6 +123,10 @@ class NgramLM:
         """The same model, asked for the score of every word."""
         return NgramWordScorer(self)
 
+    def prefixes(self) -> NgramPrefixes:
+        """The same model, asked word by word in a search."""
+        return NgramPrefixes(self)
+
 
 class NgramWordScorer:
     """An n-gram model, asked word by word."""

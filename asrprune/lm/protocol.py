@@ -117,6 +117,12 @@ class LanguageModel(Protocol):
     def words(self) -> WordScorer:
         """The same model, asked for the score of every word."""
 
+    def prefixes(self) -> PrefixLM:
+        """The same model, asked word by word in a search; it starts with no prefix.
+
+        Raises ValueError where the model cannot be asked so (its engine keeps nothing).
+        """
+
 
 class WordScorer(Protocol):
     """Scores hypotheses word by word.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.lm.protocol import LanguageModel, UnscorableError
+from asrprune.lm.protocol import SENTENCE_END, LanguageModel, UnscorableError
 
 pytest.importorskip("kenlm")
 from asrprune.lm.ngram import NgramLM
@@ -120,13 +120,10 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> None:
-    from asrprune.lm.ngram import NgramPrefixes
-    from asrprune.lm.protocol import SENTENCE_END
-
     lm = NgramLM(arpa)
     for text in LOG10_SUMS:
         (words,) = lm.words().score_words([[text.split()]])
-        prefixes = NgramPrefixes(lm)
+        prefixes = lm.prefixes()
         state = prefixes.root(0)
         for word, value in zip([*text.split(), SENTENCE_END], words[0]):
             assert prefixes.score([(state, word)])[0] == pytest.approx(value, abs=1e-6)

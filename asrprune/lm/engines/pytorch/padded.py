@@ -13,7 +13,14 @@ from asrprune.lm.device import cpu_threads, resolve_device
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer, check_sentences
+from asrprune.lm.protocol import (
+    PrefixLM,
+    Runtime,
+    ScoringStats,
+    UnscorableError,
+    WordScorer,
+    check_sentences,
+)
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -50,6 +57,10 @@ class PaddedScorer:
 
     def words(self) -> WordScorer:
         """Raises ValueError: what is for comparison scores whole sentences only."""
+        raise ValueError("the padded baseline scores no single words")
+
+    def prefixes(self) -> PrefixLM:
+        """Raises ValueError, as ``words`` does."""
         raise ValueError("the padded baseline scores no single words")
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
