@@ -10,22 +10,8 @@ import pytest
 
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.open import open_early, open_lm, open_padded
-from tests.small_lm import save_small_lm
+from tests.small_lm import save_small_lm, save_small_ngram
 
-ARPA = """\\data\\
-ngram 1=3
-ngram 2=1
-
-\\1-grams:
--1.5\t<unk>
--99\t<s>\t0
--0.75\t</s>
-
-\\2-grams:
--0.25\t<s> </s>
-
-\\end\\
-"""
 SENTENCE_SCORERS = ("trie", "padded", "early", "n-gram")
 WORD_SCORERS = ("trie", "n-gram")
 
@@ -45,8 +31,7 @@ def scorer_of(name: str, folder: Path) -> Callable[..., object]:
 
 def ngram(folder: Path):
     pytest.importorskip("kenlm")
-    (folder / "lm.arpa").write_text(ARPA)
-    return open_lm(folder / "lm.arpa")
+    return open_lm(save_small_ngram(folder))
 
 
 @pytest.mark.parametrize("name", SENTENCE_SCORERS)
