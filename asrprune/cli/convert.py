@@ -7,9 +7,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Optional
 
-from asrprune.cli.format_flags import add_format_flags, format_options
+from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import number, output, whole
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.lattice.union import union_of_nbest
@@ -26,14 +28,40 @@ example:
 _log = logging.getLogger(__name__)
 
 
+def _kinds(args: argparse.Namespace) -> tuple[str, str]:
+    return FORMATS[args.source].kind, FORMATS[args.target].kind
+
+
+FLAGS = FormatFlags(writes=True)
+MODES = (
+    Mode(("source", "target", "input", "out")),
+    *FLAGS.modes(
+        lambda args: (*FORMATS[args.source].read_options, *FORMATS[args.target].write_options),
+        "has no use from {source} to {target}",
+    ),
+    Mode(
+        ("references", "references_format"),
+        lambda args: _kinds(args)[1] == "nbest",
+        "has no use for {target}: lattices hold no references",
+    ),
+    Mode(
+        ("nbest", "acoustic_scale", "lm_scale", "word_bonus"),
+        lambda args: _kinds(args) == ("lattice", "nbest"),
+        "has a use only from a lattice to an n-best format",
+    ),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``convert``."""
     writable = [name for name, entry in FORMATS.items() if entry.write is not None]
     parser.add_argument("--from", dest="source", required=True, choices=list(FORMATS), help="of IN")
     parser.add_argument("--to", dest="target", required=True, choices=writable, help="of OUT")
     parser.add_argument("input", metavar="IN", help="file or folder to read")
-    parser.add_argument("--out", required=True, metavar="OUT", help="file or folder to write")
-    add_format_flags(parser, writes=True)
+    parser.add_argument(
+        "--out", required=True, type=output, metavar="OUT", help="file or folder to write"
+    )
+    FLAGS.add_to(parser)
     parser.add_argument(
         "--references", metavar="PATH", help="references and durations to add to n-best lists"
     )
@@ -41,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--references-format", choices=list(REFERENCES), help="of --references, which needs it"
     )
     parser.add_argument(
-        "--nbest", type=int, default=100, help="hypotheses of each lattice (lattice to n-best)"
+        "--nbest", type=whole(1), default=100, help="hypotheses of each lattice (lattice to n-best)"
     )
     for flag, what in (
         ("--acoustic-scale", "acoustic weight"),
@@ -50,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(
             flag,
-            type=float,
+            type=number(),
             default=argparse.SUPPRESS,
             help=f"{what} to rank paths of lattices by (default: the lattice's own, else "
             f"{getattr(ScoreWeights(), _FIELDS[flag[2:].replace('-', '_')])})",
@@ -64,12 +92,10 @@ def run(args: argparse.Namespace) -> None:
     """Convert."""
     source, target = lookup(FORMATS, args.source, "format"), lookup(FORMATS, args.target, "format")
     stated = {field: getattr(args, flag) for flag, field in _FIELDS.items() if hasattr(args, flag)}
-    if stated and (source.kind, target.kind) != ("lattice", "nbest"):
-        raise ValueError("score weights have a use only from a lattice to an n-best format")
-    options = _options(args, source, target)
+    options = format_options(args)
     reading = {name: value for name, value in options.items() if name in source.read_options}
     writing = {name: value for name, value in options.items() if name in target.write_options}
-    references = _references(args, target)
+    references = _references(args)
     count = 0
     left_out: Counter[str] = Counter()
 
@@ -110,21 +136,10 @@ def _not_held(item: Item, target: Format) -> set[str]:
     return has - set(target.holds)
 
 
-def _options(args: argparse.Namespace, source: Format, target: Format) -> dict[str, Any]:
-    options = format_options(args)
-    for option in options:
-        if option not in (*source.read_options, *target.write_options):
-            flag = f"--{option.replace('_', '-')}"
-            raise ValueError(f"{flag} has no use from {source.name} to {target.name}")
-    return options
-
-
-def _references(args: argparse.Namespace, target: Format) -> Optional[dict[str, Reference]]:
+def _references(args: argparse.Namespace) -> Optional[dict[str, Reference]]:
     if (args.references is None) != (args.references_format is None):
         raise ValueError("--references and --references-format go together")
     if args.references is None:
         return None
-    if target.kind != "nbest":
-        raise ValueError(f"--references has no use for {target.name}: lattices hold none")
     found = read_references(args.references_format, args.references)
     return {reference.utt: reference for reference in found}

@@ -7,10 +7,40 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import engine, number, threads
+
 if TYPE_CHECKING:
     from asrprune.rescore.nbest.rescore import Rescored, RescoringSummary
     from asrprune.rescore.nbest.scored_list import ScoredList
     from asrprune.rescore.weights_file import WeightsFile
+
+
+def _is_checkpoint(args: argparse.Namespace) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return not is_ngram(args.early_lm)
+
+
+LISTS = Mode(
+    ("scores", "early_lm"), lambda args: args.nbest is not None, "has a use only with --nbest"
+)
+EARLY = Mode(
+    ("cascade_margin", "cascade_weights"),
+    lambda args: args.early_lm is not None,
+    "has a use only with --early-lm",
+    inside=LISTS,
+)
+EARLY_MODES = (
+    LISTS,
+    EARLY,
+    Mode(
+        ("early_engine", "early_threads"),
+        _is_checkpoint,
+        "has no use for an n-gram LM",
+        inside=EARLY,
+    ),
+)
 
 
 def add_early_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +52,16 @@ def add_early_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint; the last LM weight is its. Exact: the same best hypotheses as with its"
         " scores file",
     )
-    group.add_argument("--early-engine", default="torch", help="torch, torch-bf16 or int8")
-    group.add_argument("--early-threads", type=int, help="CPU threads")
+    group.add_argument(
+        "--early-engine",
+        type=engine,
+        default="torch",
+        help="torch, torch-bf16 or int8; in a cascade any",
+    )
+    group.add_argument("--early-threads", type=threads, help="CPU threads")
     group.add_argument(
         "--cascade-margin",
-        type=float,
+        type=number(0.0),
         metavar="X",
         help="approximate: the last of --scores is a small LM's; --early-lm scores the hypotheses"
         " within X of the best total under --cascade-weights, and takes its place",
@@ -36,10 +71,18 @@ def add_early_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_early_arguments(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
+    if args.early_lm is None:
+        return
     if (args.cascade_margin is None) != (args.cascade_weights is None):
         raise ValueError("--cascade-margin and --cascade-weights go together; found one of them")
-    if args.cascade_margin is not None and (not args.early_lm or not args.scores):
-        raise ValueError("a cascade takes --early-lm and the small LM's --scores; one is missing")
+    if args.cascade_margin is not None and not args.scores:
+        raise ValueError("--cascade-margin needs the small LM's --scores")
+    if args.cascade_margin is None and EARLY_MODES[-1].holds(args):
+        from asrprune.lm.engines.table import EARLY as ENGINES
+
+        if args.early_engine not in ENGINES:
+            found = f"--early-engine is {args.early_engine}"
+            raise ValueError(f"{found}; expected one that stops early: {', '.join(ENGINES)}")
 
 
 def early_lm_names(args: argparse.Namespace, names: list[str]) -> list[str]:

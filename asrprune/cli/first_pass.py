@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import number, output_folder, whole
 from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
 from asrprune.firstpass.decoders.table import DECODERS
 
@@ -16,6 +17,8 @@ writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.j
 a run that was interrupted goes on where it stopped
 """
 
+MODES = (Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "nj")),)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``first-pass``."""
@@ -26,17 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cuts", required=True, metavar="FILE", help="lhotse cuts (.jsonl or .jsonl.gz)"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     parser.add_argument(
-        "--nbest", type=int, default=default.nbest, help="hypotheses for each utterance"
+        "--out", required=True, type=output_folder, metavar="DIR", help="output folder"
+    )
+    parser.add_argument(
+        "--nbest", type=whole(1), default=default.nbest, help="hypotheses for each utterance"
     )
     parser.add_argument(
         "--lattice-beam",
-        type=float,
+        type=number(0.0),
         default=default.lattice_beam,
         help="keep lattice paths whose total is at most this much below the best",
     )
-    parser.add_argument("--nj", type=int, default=1, help="processes")
+    parser.add_argument("--nj", type=whole(1), default=1, help="processes")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,31 +3,72 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Optional
 
-from asrprune.firstpass.formats.table import FORMATS, OPTIONS
+from asrprune.cli.modes import Mode
+from asrprune.firstpass.formats.table import FORMATS, OPTIONS, Option
 
 
-def add_format_flags(parser: argparse.ArgumentParser, writes: bool) -> None:
-    """Add one flag for every option of the table, saying which formats take it.
+@dataclass(frozen=True)
+class FormatFlags:
+    """The flags of a verb: of the formats of ``kind`` (None: of all), for reading them and, with
+    ``writes``, for writing them."""
 
-    Without ``writes`` only those that a reader takes.
-    """
-    for name, option in OPTIONS.items():
-        users = [
-            entry.name
-            for entry in FORMATS.values()
-            if name in entry.read_options or (writes and name in entry.write_options)
-        ]
-        if not users:
-            continue
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            metavar=option.metavar,
-            type=option.parse,
-            default=argparse.SUPPRESS,
-            help=f"{option.help} ({', '.join(users)})",
-        )
+    kind: Optional[str] = None
+    writes: bool = False
+
+    def users(self) -> dict[str, list[str]]:
+        """Option -> the formats that take it, for every option that some format takes."""
+        formats = [entry for entry in FORMATS.values() if self.kind in (None, entry.kind)]
+        users = {
+            name: [
+                entry.name
+                for entry in formats
+                if name in entry.read_options or (self.writes and name in entry.write_options)
+            ]
+            for name in OPTIONS
+        }
+        return {name: names for name, names in users.items() if names}
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add one flag an option, saying which formats take it."""
+        for name, users in self.users().items():
+            option = OPTIONS[name]
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                metavar=option.metavar,
+                type=_parse(option),
+                default=argparse.SUPPRESS,
+                help=f"{option.help} ({', '.join(users)})",
+            )
+
+    def modes(
+        self,
+        taken: Callable[[argparse.Namespace], Collection[str]],
+        otherwise: str,
+        inside: Optional[Mode] = None,
+    ) -> tuple[Mode, ...]:
+        """One mode a flag: the calls whose formats take its option.
+
+        ``taken(args)``: the options that they take; ``otherwise`` and ``inside`` as in Mode.
+        """
+
+        def takes(name: str) -> Callable[[argparse.Namespace], bool]:
+            return lambda args: name in taken(args)
+
+        return tuple(Mode((name,), takes(name), otherwise, inside) for name in self.users())
+
+
+def _parse(option: Option) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return option.parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected the {option.help}") from None
+
+    return parse
 
 
 def format_options(args: argparse.Namespace) -> dict[str, Any]:

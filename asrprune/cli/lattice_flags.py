@@ -6,34 +6,109 @@ import argparse
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
+from asrprune.core.tables import lookup
+from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
+from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
     from asrprune.core.lattice.lattice import Lattice
-    from asrprune.rescore.lattices.modes import LatticeMode
     from asrprune.rescore.weights_file import WeightsFile
 
 log = logging.getLogger(__name__)
-LATTICE_ONLY = ("lm", "format", "mode", "write_lattice", "to", "first_pass")
-_NO_LIMIT = "none"
+
+LATTICE = Mode(
+    ("format", "lm", "mode", "write_lattice"),
+    lambda args: args.lattice is not None,
+    "has a use only with --lattice",
+)
+
+
+def _reads_checkpoint(args: argparse.Namespace) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return not all(is_ngram(path) for path in args.lm or ())
+
+
+def _format_options(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.format is None:  # which is the first thing to say
+        return tuple(OPTIONS)
+    writing = FORMATS[args.to].write_options if args.to else ()
+    return (*FORMATS[args.format].read_options, *writing)
+
+
+_SEARCH_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "paths": (whole(1), "hypotheses that are scored"),
+    "beam": (or_none(number(0.0)), "how far below the best, in units of the total"),
+    "history": (or_none(whole(0)), "words after which hypotheses are merged, or none"),
+    "state_hypotheses": (or_none(whole(1)), "most hypotheses in a lattice state, or none"),
+    "frontier": (or_none(whole(1)), "most hypotheses expanded at once, or none"),
+    "parallel": (whole(1), "utterances searched in step"),
+    "limit": (whole(1), "most distinct hypotheses of a lattice"),
+}
+"""Field of some modes' options -> (what it may be, help)."""
+
+
+def _fields(mode: str) -> dict[str, Any]:
+    """Field of the mode's options -> its default."""
+    return {one.name: one.default for one in dataclasses.fields(LATTICE_MODES[mode].options)}
+
+
+def _searching(name: str) -> Mode:
+    """The calls of one lattice mode, and the search options that it reads."""
+    reads = [one for one in _fields(name) if one in _SEARCH_FLAGS]
+    reads += ["first_pass"] if "ranking" in _fields(name) else []
+    return Mode(
+        tuple(reads), lambda args: args.mode == name, "has no use for this mode", inside=LATTICE
+    )
+
+
+FLAGS = FormatFlags("lattice", writes=True)
+MODES = (
+    LATTICE,
+    Mode(
+        ("to",),
+        lambda args: args.write_lattice is not None,
+        "has a use only with --write-lattice",
+        inside=LATTICE,
+    ),
+    Mode(
+        ("list_size",),
+        lambda args: args.write_nbest is not None,
+        "has a use only with --write-nbest",
+        inside=LATTICE,
+    ),
+    Mode(
+        ("engine", "threads", "device"),
+        _reads_checkpoint,
+        "has no use without a checkpoint in --lm",
+        inside=LATTICE,
+    ),
+    *map(_searching, LATTICE_MODES),
+    *FLAGS.modes(_format_options, "has no use here", inside=LATTICE),
+)
 
 
 def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    from asrprune.cli.format_flags import add_format_flags
-    from asrprune.firstpass.formats.table import FORMATS
-    from asrprune.rescore.lattices.modes import LATTICE_MODES
-
     group = parser.add_argument_group("lattices (instead of --nbest and --scores)")
     group.add_argument("--lattice", metavar="PATH", help="lattices: a file or a folder")
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     group.add_argument("--format", choices=formats, help="of --lattice, which needs it")
     group.add_argument(
-        "--lm", nargs="+", metavar="PATH", help="checkpoints or n-grams, one an LM weight"
+        "--lm",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="checkpoints or n-grams, one an LM weight",
     )
-    group.add_argument("--mode", choices=list(LATTICE_MODES), help="default: beam")
+    group.add_argument("--mode", choices=list(LATTICE_MODES), default="beam", help="how")
     group.add_argument(
         "--first-pass",
         metavar="JSON",
@@ -41,90 +116,52 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
         " the first pass's LM in the place of the others)",
     )
     writable = [name for name in formats if FORMATS[name].write is not None]
-    group.add_argument("--write-lattice", metavar="OUT", help="the rescored lattices")
+    group.add_argument("--write-lattice", type=output, metavar="OUT", help="the rescored lattices")
     group.add_argument("--to", choices=writable, help="format of --write-lattice")
-    for name, (kinds, text) in _mode_flags().items():
+    for name, (parse, text) in _SEARCH_FLAGS.items():
+        used = [f"{mode}: {_fields(mode)[name]}" for mode in LATTICE_MODES if name in _fields(mode)]
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=_number,
+            type=parse,
             default=argparse.SUPPRESS,
             metavar="N",
-            help=f"{text} ({', '.join(kinds)})",
+            help=f"{text} ({', '.join(used)})",
         )
     group.add_argument(
-        "--engine", default="torch", help="as in lmscore; torch or torch-bf16 for the mode beam"
+        "--engine",
+        type=engine,
+        default="torch",
+        help="as in lmscore; torch or torch-bf16 for the mode beam",
     )
-    group.add_argument("--threads", type=int, help="CPU threads")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    add_format_flags(parser, writes=True)
-
-
-def _mode_flags() -> dict[str, tuple[list[str], str]]:
-    """Field of a mode's options -> (modes that have it with their defaults, help)."""
-    from asrprune.rescore.lattices.modes import LATTICE_MODES
-
-    helps = {
-        "paths": "hypotheses that are scored",
-        "beam": "how far below the best, in units of the total",
-        "history": "words after which hypotheses are merged, or none",
-        "state_hypotheses": "most hypotheses in a lattice state, or none",
-        "frontier": "most hypotheses expanded at once, or none",
-        "parallel": "utterances searched in step",
-        "limit": "most distinct hypotheses of a lattice",
-    }
-    flags: dict[str, tuple[list[str], str]] = {}
-    for mode, entry in LATTICE_MODES.items():
-        for one in dataclasses.fields(entry.options):
-            if one.name in helps:
-                flags.setdefault(one.name, ([], helps[one.name]))[0].append(
-                    f"{mode}: {one.default}"
-                )
-    return flags
-
-
-def _number(text: str) -> Optional[float]:
-    """An integer, a number, or None for "none"."""
-    if text == _NO_LIMIT:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+    group.add_argument("--threads", type=threads, help="CPU threads")
+    group.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    FLAGS.add_to(parser)
 
 
 def check_lattice_arguments(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
-    from asrprune.cli.format_flags import format_options
-
     if (args.nbest is None) == (args.lattice is None):
         raise ValueError("one of --nbest and --lattice; found both or none")
     if args.lattice is None:
-        stated = [name for name in LATTICE_ONLY if getattr(args, name) is not None]
-        stated += [name for name in (*_mode_flags(), *format_options(args)) if hasattr(args, name)]
-        if stated:
-            raise ValueError(f"--{stated[0].replace('_', '-')} has a use only with --lattice")
         return
     if args.format is None:
         raise ValueError("--lattice needs --format")
     if (args.write_lattice is None) != (args.to is None):
         raise ValueError("--write-lattice and --to go together; found one of them")
-    if args.scores or args.early_lm:
-        raise ValueError("--scores and --early-lm have a use only with --nbest")
+    if LATTICE_MODES[args.mode].prefixes and args.engine != "torch":
+        from asrprune.lm.engines.table import ENGINES, KEEPING
+
+        lookup({name: ENGINES[name] for name in KEEPING}, args.engine, "engine for --mode beam")
 
 
-def mode_options(args: argparse.Namespace, mode: LatticeMode, ranking: Any) -> Any:
-    """The options of the mode as the flags say. Raises ValueError for a flag of another mode."""
-    known = {one.name for one in dataclasses.fields(mode.options)}
-    stated = {name: getattr(args, name) for name in _mode_flags() if hasattr(args, name)}
-    for name in stated:
-        if name not in known:
-            raise ValueError(f"--{name.replace('_', '-')} has no use for this mode")
-    if "ranking" in known:
+def search_options(args: argparse.Namespace, ranking: Any) -> Any:
+    """The options of ``--mode`` as the flags say. Raises ValueError for a value it cannot have."""
+    fields = _fields(args.mode)
+    stated = {name: getattr(args, name) for name in fields if name in args.given}
+    if "ranking" in fields:
         stated["ranking"] = ranking
-    elif ranking is not None:
-        raise ValueError("--first-pass has no use for this mode")
     try:
-        return mode.options(**stated)
+        return LATTICE_MODES[args.mode].options(**stated)
     except TypeError as problem:
         raise ValueError(f"bad options {stated}: {problem}") from None
 
@@ -137,14 +174,12 @@ def rescore_lattice_files(
     Raises InputError naming the utterance where a lattice cannot be read or rescored.
     """
     from asrprune.errors import InputError
-    from asrprune.firstpass.formats.table import FORMATS
     from asrprune.rescore.decisions import DECISIONS
-    from asrprune.rescore.lattices.modes import LATTICE_MODES, rescore_lattices
     from asrprune.rescore.weights_file import read_first_pass
 
-    mode = LATTICE_MODES[args.mode or "beam"]
+    mode = LATTICE_MODES[args.mode]
     ranking = read_first_pass(args.first_pass) if args.first_pass else None
-    options = mode_options(args, mode, ranking)
+    options = search_options(args, ranking)
     scale = args.posterior_scale or weights.posterior_scale or 1.0
     start = time.perf_counter()
     lms = _open(args, mode)
@@ -167,12 +202,12 @@ def rescore_lattice_files(
     if args.write_lattice:
         write = FORMATS[args.to].write
         assert write is not None  # choices of --to
-        write(args.write_lattice, rescored(), **_write_options(args))
+        write(args.write_lattice, rescored(), **_stated(args, FORMATS[args.to].write_options))
     else:
         for _ in rescored():
             pass
     figures = {
-        "mode": args.mode or "beam",
+        "mode": args.mode,
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "ranking"},
         "lm_tokens": {lm.name: lm.tokens for lm in lms},
         "load_wall_s": loaded - start,
@@ -182,19 +217,12 @@ def rescore_lattice_files(
 
 
 def _read(args: argparse.Namespace) -> Iterator[Any]:
-    from asrprune.cli.format_flags import format_options
     from asrprune.errors import InputError
-    from asrprune.firstpass.formats.table import FORMATS, read_items
 
-    reading = FORMATS[args.format].read_options
-    stated = format_options(args)
-    writing = FORMATS[args.to].write_options if args.to else ()
-    for name in stated:
-        if name not in (*reading, *writing):
-            raise ValueError(f"--{name.replace('_', '-')} has no use here")
     seen = set()
-    options = {name: value for name, value in stated.items() if name in reading}
-    for item in read_items(args.format, args.lattice, options):
+    for item in read_items(
+        args.format, args.lattice, _stated(args, FORMATS[args.format].read_options)
+    ):
         if item.utt in seen:
             found = f"utterance {item.utt} again"
             raise InputError(args.lattice, None, found, "each utterance once")
@@ -202,11 +230,7 @@ def _read(args: argparse.Namespace) -> Iterator[Any]:
         yield item
 
 
-def _write_options(args: argparse.Namespace) -> dict[str, Any]:
-    from asrprune.cli.format_flags import format_options
-    from asrprune.firstpass.formats.table import FORMATS
-
-    wanted = FORMATS[args.to].write_options
+def _stated(args: argparse.Namespace, wanted: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in format_options(args).items() if name in wanted}
 
 

@@ -8,6 +8,7 @@ import inspect
 import sys
 from typing import Any
 
+from asrprune.cli.modes import Mode
 from asrprune.core.tables import lookup
 
 EXAMPLE = "example: asrprune list criteria"
@@ -17,20 +18,25 @@ AXES = {
     "methods": ("asrprune.prune.methods", "METHODS"),
     "schedules": ("asrprune.prune.run.schedules", "SCHEDULES"),
     "factorisations": ("asrprune.prune.surgery.factorisation", "FACTORISATIONS"),
-    "repairs": ("asrprune.prune.methods.repair", "REPAIRS"),
+    "compensations": ("asrprune.prune.methods.compensation", "COMPENSATIONS"),
     "formats": ("asrprune.firstpass.formats.table", "FORMATS"),
     "decoders": ("asrprune.firstpass.decoders.table", "DECODERS"),
     "lattice-modes": ("asrprune.rescore.lattices.modes", "LATTICE_MODES"),
     "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
+    "architectures": ("asrprune.lm.model.architecture", "ARCHITECTURES"),
     "engines": ("asrprune.lm.engines.table", "ENGINES"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
     "optimisers": ("asrprune.lm.training.optimizers", "OPTIMISERS"),
 }
 """Axis -> (module, name of its table)."""
 
+MODES = (Mode(("axis",)),)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("axis", nargs="?", help=f"one of {', '.join(AXES)} (default: all)")
+    parser.add_argument(
+        "axis", nargs="?", metavar="AXIS", help=f"one of {', '.join(AXES)} (default: all)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

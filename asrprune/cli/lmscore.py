@@ -6,7 +6,22 @@ import argparse
 import logging
 from typing import Any
 
+from asrprune.cli.engine_flags import (
+    CHECKPOINT,
+    ENGINE_MODES,
+    add_engine_arguments,
+    engine_options,
+)
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file
+
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
+
+MODES = (
+    Mode(("lm", "nbest", "out", "timing")),
+    *ENGINE_MODES,
+    Mode(("over_long",), inside=CHECKPOINT),
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = ScoringOptions()
     parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists")
-    parser.add_argument("--out", required=True, metavar="FILE", help="scores (.gz is compressed)")
-    parser.add_argument("--timing", metavar="FILE", help="figures; by default OUT.timing.json")
+    parser.add_argument(
+        "--out", required=True, type=output_file, metavar="FILE", help="scores (.gz is compressed)"
+    )
+    parser.add_argument(
+        "--timing", type=output_file, metavar="FILE", help="figures; by default OUT.timing.json"
+    )
     parser.add_argument(
         "--over-long",
         choices=OVER_LONG,
@@ -29,68 +48,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of everything that runs an LM."""
-    from asrprune.lm.engines.engine import EngineOptions
-    from asrprune.lm.engines.table import ENGINES
-    from asrprune.lm.scoring.forests import TOKEN_BUDGET
-
-    options = EngineOptions()
-    parser.add_argument(
-        "--engine",
-        choices=["auto", *ENGINES],
-        default="torch",
-        help="what computes; auto takes the fastest here that keeps float32 and says which",
-    )
-    parser.add_argument(
-        "--calibration",
-        metavar="PATH",
-        help="text or data folder on which onnx-int8 measures its ranges (default: text drawn "
-        "from the model)",
-    )
-    parser.add_argument("--threads", type=int, default=options.threads, help="CPU threads")
-    parser.add_argument("--device", default=options.device, help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--token-budget",
-        type=int,
-        help="most tokens in the forward passes of one moment: bounds memory, does not change "
-        f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two)",
-    )
-
-
 def run(args: argparse.Namespace) -> None:
     """Open, score, write."""
     import time
 
     from asrprune.files import sha256, write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.lm.engines.engine import EngineOptions
-    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.open import lm_digest, open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
     from asrprune.rescore.lmscore import check_nbest_file, score_nbest
     from asrprune.rescore.scores_file import make_header
 
+    if args.out == "-":
+        raise ValueError("--out is -; expected a file, beside which a killed run leaves its scores")
+    options = engine_options(args)
     check_nbest_file(args.nbest)
-    args.engine, why = choose_engine(args.engine, args.device)
-    log.info("engine %s (%s)", args.engine, why)
+    used: dict[str, Any] = {}  # what decides the scores, beside the LM and the lists
+    if CHECKPOINT.holds(args):
+        used = {"engine": args.engine, "over_long": args.over_long}
+        if args.calibration is not None:
+            used["calibration"] = args.calibration
     start = time.perf_counter()
     lm = open_lm(
         args.lm,
         args.engine,
-        EngineOptions(args.threads, args.device, args.calibration),
+        options,
         ScoringOptions(token_budget=args.token_budget, over_long=args.over_long),
     )
     load_s = time.perf_counter() - start
-    settings = {
-        "lm_hash": lm_digest(args.lm),
-        "nbest_sha256": sha256(args.nbest),
-        "engine": args.engine,
-        "over_long": args.over_long,
-    }
-    if args.calibration is not None:
-        settings["calibration"] = args.calibration
+    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
     timing = score_nbest(args.nbest, read_nbest(args.nbest), lm, args.out, header, settings)
     figures = _figures(args, lm, timing, load_s)

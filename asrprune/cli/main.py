@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Optional
+from typing import NoReturn, Optional
 
 from asrprune import __version__
+from asrprune.cli.modes import check_options, parse
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage
 
@@ -31,7 +32,8 @@ COMMANDS = {
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
 }
-"""verb -> (module with ``add_arguments(parser)`` and ``run(args)``, help), in pipeline order."""
+"""verb -> (module, help), in pipeline order. The module has ``add_arguments(parser)``, ``MODES``
+(which of them are read when) and ``run(args)``."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -48,7 +50,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"asrprune: {problem}", file=sys.stderr)
         return 2
     module = importlib.import_module(module_name)
-    verb_parser = argparse.ArgumentParser(
+    verb_parser = _Parser(
         prog=f"asrprune {argv[0]}",
         description=help_line[0].upper() + help_line[1:] + ".",
         epilog=getattr(module, "EXAMPLE", None),
@@ -56,26 +58,34 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(verb_parser)
-    args = verb_parser.parse_args(argv[1:])
-    args.command_line = ["asrprune", *argv]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
+        args = parse(verb_parser, argv[1:])
+        check_options(module.MODES, verb_parser, args)
+        args.command_line = ["asrprune", *argv]
         module.run(args)
     except InputError as problem:
-        print(f"asrprune {argv[0]}: {problem}", file=sys.stderr)
-        return 1
+        return _failed(argv[0], str(problem), 1)
     except (ValueError, MissingPackage) as problem:
         if os.environ.get("ASRPRUNE_TRACEBACK"):
             raise
-        print(f"asrprune {argv[0]}: {problem}", file=sys.stderr)
-        return 2
+        return _failed(argv[0], str(problem), 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:  # no space left, no permission, ...
+        if os.environ.get("ASRPRUNE_TRACEBACK"):
+            raise
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        return _failed(argv[0], f"{where}{problem.strerror or problem}", 1)
     except KeyboardInterrupt:
-        print(f"asrprune {argv[0]}: interrupted", file=sys.stderr)
-        return 130
+        return _failed(argv[0], "interrupted", 130)
     return 0
+
+
+def _failed(verb: str, problem: str, status: int) -> int:
+    print(f"asrprune {verb}: {' '.join(problem.split())}", file=sys.stderr)
+    return status
 
 
 def _top_parser() -> argparse.ArgumentParser:
@@ -89,6 +99,13 @@ def _top_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asrprune {__version__}")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, as other errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message.removeprefix("argument "))
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

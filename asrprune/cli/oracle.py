@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
 
-from asrprune.cli.format_flags import add_format_flags, format_options
-from asrprune.firstpass.formats.table import FORMATS, read_items
+from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file, seed, whole
+from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
-from asrprune.wer.wer import MODES
+from asrprune.wer.wer import MODES as POLICIES
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
@@ -24,6 +26,19 @@ examples:
   asrprune oracle --lattice lattices/ --format slf --ref data/test/text
 """
 
+LATTICE = Mode(("format",), lambda args: args.lattice is not None, "has a use only with --lattice")
+FLAGS = FormatFlags("lattice")
+MODES = (
+    Mode(("nbest", "lattice", "ref", "json", "replications", "seed")),
+    Mode(("mode",), lambda args: args.ref is not None, "has a use only with --ref"),
+    LATTICE,
+    *FLAGS.modes(
+        lambda args: OPTIONS if args.format is None else FORMATS[args.format].read_options,
+        "has no use for format {format}",
+        inside=LATTICE,
+    ),
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -34,17 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--lattice", metavar="PATH", help="lattices; needs --format and --ref")
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     parser.add_argument("--format", choices=formats, help="of --lattice")
-    add_format_flags(parser, writes=False)
+    FLAGS.add_to(parser)
     parser.add_argument("--ref", help="references, Kaldi text; default: those in the lists")
     parser.add_argument(
         "--mode",
-        choices=MODES,
-        default=MODES[0],
-        help="references without a list: refuse, leave out, or count as deleted",
+        choices=POLICIES,
+        default=POLICIES[0],
+        help="references of --ref without a list: refuse, leave out, or count as deleted",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON (- is stdout)")
-    parser.add_argument("--replications", type=int, default=REPLICATIONS, help="bootstrap draws")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the figures as JSON (- is stdout)"
+    )
+    parser.add_argument(
+        "--replications", type=whole(2), default=REPLICATIONS, help="bootstrap draws"
+    )
+    parser.add_argument("--seed", type=seed, default=SEED, help="seed of the bootstrap")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,18 +91,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable[NBest]:
-    """The lists; of a lattice only its oracle path. Raises ValueError for flags without a use."""
+    """The lists; of a lattice only its oracle path."""
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.wer.oracle import lattice_lists
 
-    options = format_options(args)
     if args.lattice is None:
-        if args.format is not None or options:
-            raise ValueError("--format and its options have a use only with --lattice")
         return read_nbest(args.nbest)
     if args.format is None or refs is None:
         raise ValueError("--lattice needs --format and --ref")
-    items: Any = read_items(args.format, args.lattice, options)
+    items: Any = read_items(args.format, args.lattice, format_options(args))
     return lattice_lists(items, refs, args.lattice)
 
 

@@ -7,6 +7,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import device, fractions, output_folder, seed, threads, whole
+
 if TYPE_CHECKING:
     from asrprune.prune.run.plan import Plan
 
@@ -16,6 +19,48 @@ EXAMPLE = (
 )
 
 log = logging.getLogger(__name__)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    """What the plan file and the flags over it say; read once."""
+    from asrprune.core.config import replaced
+    from asrprune.prune.run.plan import Plan, read_plan
+
+    if "whole_plan" not in args:
+        base = Plan() if args.plan is None else read_plan(args.plan, Plan())
+        args.whole_plan = replaced(base, _overrides(args), args.set)
+    plan: Plan = args.whole_plan
+    return plan
+
+
+def _reads_criterion(args: argparse.Namespace) -> bool:
+    from asrprune.prune.methods import METHODS
+
+    return not METHODS[_plan(args).method].fresh
+
+
+FINE_TUNED = Mode(
+    ("distill",),
+    lambda args: _plan(args).fine_tune_tokens > 0,
+    "has no use without --fine-tune-tokens",
+)
+MODES = (
+    Mode(("lm", "data", "out", "plan", "set", "seed", "threads", "device")),
+    Mode(("method", "schedule", "sparsity", "fine_tune_tokens", "statistics_tokens")),
+    Mode(("criterion",), _reads_criterion, "has no use for a method that makes fresh weights"),
+    Mode(
+        ("steps",),
+        lambda args: _plan(args).schedule != "one-shot",
+        "has no use for schedule one-shot",
+    ),
+    FINE_TUNED,
+    Mode(
+        ("teacher",),
+        lambda args: _plan(args).fine_tuning.distill,
+        "is given with --no-distill; expected one of them",
+        inside=FINE_TUNED,
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unset = argparse.SUPPRESS
     parser.add_argument("--lm", required=True, help="checkpoint folder to prune")
     parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
-    parser.add_argument("--out", required=True, help="folder for the pruned checkpoints")
+    parser.add_argument(
+        "--out", required=True, type=output_folder, help="folder for the pruned checkpoints"
+    )
     parser.add_argument("--plan", metavar="FILE", help="plan as JSON; other flags override it")
     parser.add_argument(
         "--criterion",
@@ -51,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sparsity",
+        type=fractions,
         metavar="S,S,...",
         default=unset,
         help="fractions of the prunable parameters to remove: of all weights of the blocks' "
@@ -58,20 +106,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=whole(1),
         default=unset,
         help=f"pruning steps of a run (default: {default.steps})",
     )
     parser.add_argument(
         "--fine-tune-tokens",
-        type=int,
+        type=whole(0),
         default=unset,
         metavar="N",
         help=f"tokens of fine-tuning of one run (default: {default.fine_tune_tokens})",
     )
     parser.add_argument(
         "--statistics-tokens",
-        type=int,
+        type=whole(1),
         default=unset,
         metavar="N",
         help=f"tokens read for the criterion at each step (default: {default.statistics_tokens})",
@@ -80,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distill",
         action=argparse.BooleanOptionalAction,
         default=unset,
-        help=f"learn from a larger LM in fine-tuning (default: {default.recovery.distill})",
+        help=f"learn from a larger LM in fine-tuning (default: {default.fine_tuning.distill})",
     )
     parser.add_argument(
         "--teacher", metavar="LM", help="that larger LM, a checkpoint folder (default: --lm)"
@@ -93,11 +141,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"any other key of the plan; they are, with their defaults: {_other_keys(default)}",
     )
     parser.add_argument(
-        "--seed", type=int, default=unset, help=f"random seed (default: {default.seed})"
+        "--seed", type=seed, default=unset, help=f"random seed (default: {default.seed})"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=threads, help="CPU threads (default: torch's choice)")
     parser.add_argument(
-        "--device", default="auto", help="torch device; auto is the GPU if there is one"
+        "--device",
+        type=device,
+        default="auto",
+        help="torch device; auto is the GPU if there is one",
     )
 
 
@@ -111,18 +162,14 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.provenance import provenance
     from asrprune.prune.run.family import family_table
     from asrprune.prune.run.loop import prune_family
-    from asrprune.prune.run.plan import Plan, plan_from_dict, read_plan
     from asrprune.prune.run.scorer import PruningData
     from asrprune.text.corpus import open_corpus
 
+    plan = _plan(args)
     if args.threads is not None:
-        if args.threads < 1:
-            raise ValueError(f"--threads is {args.threads}; expected >= 1")
         torch.set_num_threads(args.threads)
-    plan = Plan() if args.plan is None else read_plan(args.plan, Plan())
-    plan = plan_from_dict(_overrides(args), plan)
-    device = str(resolve_device(args.device))
-    parent = load_checkpoint(args.lm, device)
+    place = str(resolve_device(args.device))
+    parent = load_checkpoint(args.lm, place)
     corpus = open_corpus(args.data)
 
     def same_tokenizer(path: str, tokenizer: str) -> None:
@@ -134,9 +181,7 @@ def run(args: argparse.Namespace) -> None:
     same_tokenizer(args.data, corpus.data["tokenizer_sha256"])
     teacher = None
     if args.teacher is not None:
-        if not plan.recovery.distill:
-            raise ValueError("--teacher is given with --no-distill; expected one of them")
-        large = load_checkpoint(args.teacher, device)
+        large = load_checkpoint(args.teacher, place)
         same_tokenizer(args.teacher, large.tokenizer_sha256)
         longest, needed = (one.model.shape.max_positions for one in (large, parent))
         if longest < needed:
@@ -164,55 +209,42 @@ def _other_keys(default: Plan) -> str:
     from asrprune.core.config import flat
 
     nested = {key: value for key, value in flat(default).items() if "." in key}
-    nested.pop("recovery.distill")
+    nested.pop("fine_tuning.distill")
     nested |= {"hold": default.hold, "growth": default.growth}
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(nested.items()))
 
 
+_KEYS = {
+    "criterion": "criterion",
+    "method": "method",
+    "schedule": "schedule",
+    "sparsity": "sparsities",
+    "steps": "steps",
+    "fine_tune_tokens": "fine_tune_tokens",
+    "statistics_tokens": "statistics_tokens",
+    "distill": "fine_tuning.distill",
+    "seed": "seed",
+}
+"""Flag -> the key of the plan that it states."""
+
+
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags that were given, as a part of a plan."""
-    given = vars(args)
-    value: dict[str, Any] = {
-        key: given[key]
-        for key in (
-            "criterion",
-            "method",
-            "schedule",
-            "steps",
-            "fine_tune_tokens",
-            "statistics_tokens",
-            "seed",
-        )
-        if key in given
-    }
-    if "sparsity" in given:
-        value["sparsities"] = _fractions(given["sparsity"])
-    for item in given["set"]:
-        _put(value, item)
-    if "distill" in given:
-        value.setdefault("recovery", {})["distill"] = given["distill"]
+    """The flags that were given, without --set, as a part of a plan.
+
+    Raises ValueError for a key that --set states too.
+    """
+    value: dict[str, Any] = {}
+    for flag, key in _KEYS.items():
+        if flag not in args.given:
+            continue
+        for item in args.set:
+            if item.partition("=")[0] == key:
+                raise ValueError(
+                    f"--set {item}: {key} has a flag, which is given too; expected one"
+                )
+        *parents, last = key.split(".")
+        inner = value
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = getattr(args, flag)
     return value
-
-
-def _fractions(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--sparsity is {text!r}; expected numbers such as 0.3,0.5") from None
-
-
-def _put(value: dict[str, Any], item: str) -> None:
-    """Add ``a.b=JSON`` (or a bare word) to nested dicts."""
-    import json
-
-    path, equals, text = item.partition("=")
-    if not equals or not path:
-        raise ValueError(f"--set {item!r}; expected KEY=VALUE")
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError:
-        parsed = text
-    *parents, last = path.split(".")
-    for parent in parents:
-        value = value.setdefault(parent, {})
-    value[last] = parsed

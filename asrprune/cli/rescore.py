@@ -7,7 +7,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli import lattice_flags
 from asrprune.cli.early_flags import (
+    EARLY_MODES,
     add_early_arguments,
     check_early_arguments,
     early_lm_names,
@@ -18,6 +20,8 @@ from asrprune.cli.lattice_flags import (
     check_lattice_arguments,
     rescore_lattice_files,
 )
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import number, output_file, whole
 from asrprune.rescore.decisions import DECISIONS
 
 if TYPE_CHECKING:
@@ -31,6 +35,17 @@ examples:
     --weights exp/weights.json --out exp/test/hyp
 """
 
+MODES = (
+    Mode(("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision")),
+    Mode(
+        ("posterior_scale",),
+        lambda args: args.decision != "map",
+        "has no use for --decision map",
+    ),
+    *EARLY_MODES,
+    *lattice_flags.MODES,
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -38,17 +53,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune rescore``."""
     parser.add_argument("--nbest", metavar="FILE", help="n-best lists")
     parser.add_argument(
-        "--scores", nargs="*", default=[], metavar="FILE", help="scores files, as in tune"
+        "--scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="scores files, as in tune",
     )
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="weights of tune, or of the first pass"
     )
-    parser.add_argument("--out", default="-", metavar="FILE", help="Kaldi text; - is stdout")
-    parser.add_argument("--write-nbest", metavar="FILE", help="the lists in their new order")
     parser.add_argument(
-        "--list-size", type=int, default=100, help="hypotheses of --write-nbest (with --lattice)"
+        "--out", type=output_file, default="-", metavar="FILE", help="Kaldi text; - is stdout"
     )
-    parser.add_argument("--json", metavar="FILE", help="what was done, with the time it took")
+    parser.add_argument(
+        "--write-nbest", type=output_file, metavar="FILE", help="the lists in their new order"
+    )
+    parser.add_argument(
+        "--list-size",
+        type=whole(1),
+        default=100,
+        help="hypotheses of --write-nbest (with --lattice)",
+    )
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="what was done, with the time it took"
+    )
     parser.add_argument(
         "--decision",
         choices=list(DECISIONS),
@@ -58,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--posterior-scale",
-        type=float,
+        type=number(above=0.0),
         metavar="X",
         help="of mbr and consensus: posteriors are exp(X * total) (default: that of --weights)",
     )
@@ -70,8 +99,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, choose, write."""
     from asrprune.rescore.weights_file import read_any_weights
 
-    check_early_arguments(args)
     check_lattice_arguments(args)
+    check_early_arguments(args)
     weights = read_any_weights(args.weights)
     check_decision(args, weights)
     if args.lattice is None:
@@ -82,15 +111,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check_decision(args: argparse.Namespace, weights: WeightsFile) -> None:
-    """Raise ValueError unless a posterior scale is there just where it is needed."""
-    stated = args.posterior_scale
+    """Raise ValueError for a decision without a posterior scale, or that has no totals."""
     if args.decision == "map":
-        if stated is not None:
-            raise ValueError("--posterior-scale has no use for --decision map")
         return
-    if stated is not None and not 0 < stated < float("inf"):
-        raise ValueError(f"--posterior-scale is {stated}; expected > 0")
-    if stated is None and weights.posterior_scale is None:
+    if args.posterior_scale is None and weights.posterior_scale is None:
         raise ValueError(f"--decision {args.decision} needs --posterior-scale or tune --mbr")
     if args.lattice is None and (args.decision == "consensus" or args.early_lm):
         raise ValueError(f"--decision {args.decision} needs --lattice, or --nbest with --scores")

@@ -5,11 +5,22 @@ from __future__ import annotations
 import argparse
 import logging
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_folder, seed, whole
 from asrprune.text.normalise import NORMALISERS
 from asrprune.text.sentencepiece import MODEL_TYPES, TokenizerConfig
 
 EXAMPLE = """example:
   asrprune tokenize --text train.txt.gz --valid valid.txt --vocab-size 2000 --out data"""
+
+MODES = (
+    Mode(("text", "valid", "normalise", "tokenizer", "out")),
+    Mode(
+        ("vocab_size", "model_type", "sample_sentences", "seed"),
+        active=lambda args: args.tokenizer is None,
+        otherwise="has no use with --tokenizer, which is trained already",
+    ),
+)
 
 log = logging.getLogger(__name__)
 
@@ -20,38 +31,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         nargs="+",
+        action="extend",
         required=True,
         metavar="FILE",
         help="training text, a sentence a line; .gz, .xz and - (standard input) are accepted",
     )
     parser.add_argument("--valid", metavar="FILE", help="validation text, a sentence a line")
-    parser.add_argument("--vocab-size", type=int, default=default.vocab_size, help="pieces")
+    parser.add_argument("--vocab-size", type=whole(4), default=default.vocab_size, help="pieces")
     parser.add_argument(
         "--normalise", choices=NORMALISERS, default="none", help="what is done to every line"
     )
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
-        help="use this SentencePiece model (ids <unk> 0, <s> 1, </s> 2) and train none; "
-        "--vocab-size, --model-type, --sample-sentences and --seed then have no effect",
+        help="use this SentencePiece model (ids <unk> 0, <s> 1, </s> 2) and train none, so that "
+        "--vocab-size, --model-type, --sample-sentences and --seed have no use",
     )
     parser.add_argument(
         "--model-type", choices=MODEL_TYPES, default=default.model_type, help="kind of pieces"
     )
     parser.add_argument(
         "--sample-sentences",
-        type=int,
+        type=whole(1),
         default=default.sample_sentences,
         help="sentences that the pieces are learned from",
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help="of that sample")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--seed", type=seed, default=default.seed, help="of that sample")
+    parser.add_argument(
+        "--out", required=True, type=output_folder, metavar="DIR", help="folder to write"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the folder."""
+    from asrprune.files import open_binary
     from asrprune.text.pack import pack_corpus
 
+    if args.valid is not None:
+        with open_binary(args.valid):  # its absence would come to light after the training
+            pass
     config = TokenizerConfig(args.vocab_size, args.model_type, args.sample_sentences, args.seed)
     packed = pack_corpus(
         args.text, args.valid, config, args.out, args.normalise, tokenizer=args.tokenizer

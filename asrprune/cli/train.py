@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import device, output_folder
 
 EXAMPLE = """example:
   asrprune train --data data --set model.d_model=192 --set max_steps=1000 --out exp/lm
   torchrun --nproc-per-node 2 -m asrprune train --data data --config train.json --out exp/lm
 
 Run again after a kill, the same command goes on from DIR.training (--out DIR)."""
+
+MODES = (Mode(("data", "config", "set", "init", "out", "device", "tensorboard")),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one setting, over --config; may be repeated; an unknown key lists all",
     )
     parser.add_argument("--init", metavar="DIR", help="checkpoint to start from")
-    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint folder to write")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=output_folder,
+        metavar="DIR",
+        help="checkpoint folder to write",
+    )
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--tensorboard",
         action=argparse.BooleanOptionalAction,
@@ -44,11 +56,14 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.core.config import from_json
     from asrprune.files import read_json
     from asrprune.lm.model.checkpoint import load_checkpoint
+    from asrprune.lm.training.config import TrainingConfig
     from asrprune.lm.training.distributed import process_group
-    from asrprune.lm.training.train import TrainingConfig, train
+    from asrprune.lm.training.train import train
     from asrprune.text.corpus import open_corpus
 
     value = {} if args.config is None else read_json(args.config)
+    if args.init is not None:
+        _refuse_shape(args, value)
     config = from_json(TrainingConfig, value, args.config or "--set", args.set)
     data = open_corpus(args.data)
     init = None if args.init is None else load_checkpoint(args.init)
@@ -56,3 +71,12 @@ def run(args: argparse.Namespace) -> None:
         if not group.is_first:
             logging.getLogger().setLevel(logging.ERROR)
         train(data, config, args.out, init, group, args.command_line, args.tensorboard)
+
+
+def _refuse_shape(args: argparse.Namespace, value: Any) -> None:
+    """Raise ValueError for settings of the model, be they those that it has by default."""
+    stated = [f"--set {one}" for one in args.set if one.startswith("model.")]
+    if isinstance(value, dict) and "model" in value:
+        stated.append(f"model in {args.config}")
+    if stated:
+        raise ValueError(f"{stated[0]} has no use with --init, which has its own shape")

@@ -6,12 +6,21 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file, seed, whole
+
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
 
 EXAMPLE = (
     "example: asrprune tune --nbest exp/dev/nbest.jsonl.gz --scores exp/dev/lm.scores.gz"
     " --ref data/dev/text --out exp/weights.json"
+)
+
+MODES = (
+    Mode(("nbest", "scores", "ref", "first_pass", "out", "starts", "negative_lm", "mbr")),
+    Mode(("allow_test",)),
+    Mode(("seed",), lambda args: args.starts > 0, "has no use with --starts 0"),
 )
 
 log = logging.getLogger(__name__)
@@ -24,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = TuneOptions()
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists of dev")
     parser.add_argument(
-        "--scores", required=True, nargs="+", metavar="FILE", help="scores files, one an LM"
+        "--scores",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="scores files, one an LM",
     )
     parser.add_argument(
         "--ref", metavar="FILE", help="references, Kaldi text; by default those in the lists"
@@ -32,9 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--first-pass", metavar="JSON", help="the first pass's own weights: where to start"
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="weights (JSON)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the random starts")
-    parser.add_argument("--starts", type=int, default=defaults.starts, help="random starts")
+    parser.add_argument(
+        "--out", required=True, type=output_file, metavar="FILE", help="weights (JSON)"
+    )
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the random starts")
+    parser.add_argument("--starts", type=whole(0), default=defaults.starts, help="random starts")
     parser.add_argument(
         "--negative-lm",
         action=argparse.BooleanOptionalAction,

@@ -6,7 +6,9 @@ import argparse
 import json
 from collections import Counter
 
-from asrprune.cli.format_flags import add_format_flags, format_options
+from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.errors import InputError
 from asrprune.files import write_text
@@ -18,12 +20,21 @@ example:
 """
 
 
+FLAGS = FormatFlags()
+MODES = (
+    Mode(("format", "input", "out")),
+    *FLAGS.modes(lambda args: FORMATS[args.format].read_options, "has no use for format {format}"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``validate``."""
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="format of IN")
     parser.add_argument("input", metavar="IN", help="file or folder to check")
-    add_format_flags(parser, writes=False)
-    parser.add_argument("--out", default="-", metavar="FILE", help="where the counts go (JSON)")
+    FLAGS.add_to(parser)
+    parser.add_argument(
+        "--out", type=output_file, default="-", metavar="FILE", help="where the counts go (JSON)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,15 +8,22 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import file_name_part, output_file, output_folder, seed, whole
 from asrprune.errors import InputError
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
-from asrprune.wer.wer import MODES
+from asrprune.wer.wer import MODES as POLICIES
 
 if TYPE_CHECKING:
     from asrprune.wer.bootstrap import BootstrapWer, PairedComparison
     from asrprune.wer.wer import Scoring
 
 EXAMPLE = "example: asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt"
+
+MODES = (
+    Mode(("ref", "hyp", "compare", "mode", "out", "json", "replications", "seed")),
+    Mode(("set_name", "settings"), lambda args: args.out is not None, "has a use only with --out"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode",
-        choices=MODES,
-        default=MODES[0],
+        choices=POLICIES,
+        default=POLICIES[0],
         help="references without hypothesis: refuse, leave out, or count as deleted",
     )
-    parser.add_argument("--out", metavar="DIR", help="write Kaldi, icefall and trn files of --hyp")
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON (- is stdout)")
-    parser.add_argument("--set-name", default="test", help="name of the test set in --out files")
-    parser.add_argument("--settings", default="hyp", help="name of the system in --out files")
-    parser.add_argument("--replications", type=int, default=REPLICATIONS, help="bootstrap draws")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the bootstrap")
+    parser.add_argument(
+        "--out",
+        type=output_folder,
+        metavar="DIR",
+        help="write Kaldi, icefall and trn files of --hyp",
+    )
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the figures as JSON (- is stdout)"
+    )
+    parser.add_argument(
+        "--set-name",
+        type=file_name_part,
+        default="test",
+        help="name of the test set in --out files",
+    )
+    parser.add_argument(
+        "--settings", type=file_name_part, default="hyp", help="name of the system in --out files"
+    )
+    parser.add_argument(
+        "--replications", type=whole(2), default=REPLICATIONS, help="bootstrap draws"
+    )
+    parser.add_argument("--seed", type=seed, default=SEED, help="seed of the bootstrap")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,11 +1,14 @@
 """A frozen dataclass as configuration: read from JSON values, changed by ``key=value``.
 
-The dataclass's defaults are the only defaults. Fields may be bool, int, float, str, Optional of
-these, or another such dataclass; a nested field's key is dotted, as in ``optimizer.lr``.
+The dataclass's defaults are the only defaults. A field is a bool, int, float or str, an Optional of
+these, a tuple of one of them (``tuple[float, ...]``, in JSON a list), free settings
+(``Mapping[str, Any]``, in JSON an object of scalars), or another such dataclass. The key of a
+nested field, or of one of the free settings, is dotted, as in ``optimizer.lr``.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import json
@@ -13,12 +16,13 @@ import math
 import os
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, Union
+from typing import Any, Optional, TypeVar, Union
 
 from asrprune.errors import InputError
 
 Config = TypeVar("Config")
 Values = Mapping[str, Any]
+_SCALAR = Union[bool, int, float, str, None]
 
 
 def from_json(
@@ -26,24 +30,23 @@ def from_json(
     value: Any,
     path: Union[str, os.PathLike[str]],
     overrides: Iterable[str] = (),
+    start: Optional[Config] = None,
 ) -> Config:
     """The configuration in a JSON file's ``value``, with ``key=value`` overrides on top.
 
-    Keys that are not given keep their defaults. An override's value is JSON, or else a string.
-    ``path`` is only named in messages. Raises InputError for an unknown key, a wrong type or an
-    impossible value in the file, ValueError for the same in an override.
+    Keys that are not given keep the values of ``start``, by default the type's defaults. An
+    override's value is JSON, or else a string. ``path`` is only named in messages. Raises
+    InputError for an unknown key, a wrong type or an impossible value in the file, ValueError for
+    the same in an override.
     """
     try:
-        given = _flat(config_type, value, "")
-        from_file = _build(config_type, given, "")
+        settings = _defaults(config_type, "") if start is None else flat(start)
+        settings |= _flat(config_type, value, "")
+        from_file = _build(config_type, settings, "")
     except ValueError as problem:
-        raise InputError(path, None, str(problem), "a valid configuration") from None
-    changes = dict(_parse_override(text) for text in overrides)
-    if not changes:
-        return from_file
-    for key, setting in changes.items():
-        _check(config_type, key, setting)
-    return _build(config_type, {**given, **changes}, "")
+        found, _, expected = str(problem).partition("; expected ")
+        raise InputError(path, None, found, expected or "a valid configuration") from None
+    return replaced(from_file, {}, overrides)
 
 
 def from_values(config_type: type[Config], values: Values) -> Config:
@@ -51,16 +54,31 @@ def from_values(config_type: type[Config], values: Values) -> Config:
 
     Raises ValueError for an unknown key, a wrong type or an impossible value.
     """
-    return _build(config_type, _flat(config_type, values, ""), "")
+    settings = _defaults(config_type, "") | _flat(config_type, values, "")
+    return _build(config_type, settings, "")
+
+
+def replaced(instance: Config, values: Values, overrides: Iterable[str] = ()) -> Config:
+    """``instance`` with what nested ``values`` state and ``key=value`` overrides on top.
+
+    Nested objects need to state only what differs; free settings are replaced as a whole, but an
+    override changes one of them. Raises ValueError as ``from_values`` does.
+    """
+    kind = type(instance)
+    settings = flat(instance) | _flat(kind, values, "")
+    for text in overrides:
+        _override(kind, settings, text)
+    return _build(kind, settings, "")
 
 
 def to_json(config: Any) -> dict[str, Any]:
     """Plain JSON values of every field, defaults written out; ``from_json`` is the inverse."""
-    return dataclasses.asdict(config)
+    plain: dict[str, Any] = _plain(config)
+    return plain
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Dotted key -> value of every field.
+    """Dotted key -> value of every field; free settings are one value.
 
     >>> from asrprune.core.weights import ScoreWeights
     >>> flat(ScoreWeights())["acoustic"]
@@ -108,22 +126,60 @@ def _keys(config_type: Any, prefix: str) -> dict[str, Any]:
     return keys
 
 
+def _defaults(config_type: Any, prefix: str) -> dict[str, Any]:
+    """Dotted key -> default of every field that has one."""
+    defaults: dict[str, Any] = {}
+    types = _types(config_type)
+    for field in dataclasses.fields(config_type):
+        key = prefix + field.name
+        value = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        if dataclasses.is_dataclass(value):
+            defaults.update({f"{key}.{name}": inner for name, inner in flat(value).items()})
+        elif value is not dataclasses.MISSING:
+            defaults[key] = value
+        elif dataclasses.is_dataclass(types[field.name]):
+            defaults.update(_defaults(types[field.name], f"{key}."))
+    return defaults
+
+
 def _flat(config_type: Any, value: Any, prefix: str) -> dict[str, Any]:
     """Dotted key -> checked setting, from nested JSON values."""
     if not isinstance(value, Mapping):
         what = prefix.rstrip(".") or "the configuration"
-        raise ValueError(f"{what} is {json.dumps(value)}, not a JSON object")
+        raise ValueError(f"{what} is {_shown(value)}, not a JSON object")
     settings: dict[str, Any] = {}
     types = _types(config_type)
     for name, inner in value.items():
         if name in types and dataclasses.is_dataclass(types[name]):
             settings.update(_flat(types[name], inner, f"{prefix}{name}."))
         elif name in types:
-            _check_type(prefix + name, inner, types[name])
-            settings[prefix + name] = inner
+            settings[prefix + name] = _checked(prefix + name, inner, types[name])
         else:
-            raise ValueError(_unknown(prefix + name, _keys(config_type, prefix)))
+            raise ValueError(_unknown(f"{prefix}{name}", _keys(config_type, prefix)))
     return settings
+
+
+def _override(config_type: Any, settings: dict[str, Any], text: str) -> None:
+    """Put one ``key=value`` into the flat ``settings``."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"setting {text!r}; expected KEY=VALUE")
+    try:
+        value = json.loads(raw)
+    except json.JSONDecodeError:
+        value = raw
+    keys = _keys(config_type, "")
+    if key in keys:
+        settings[key] = _checked(key, value, keys[key])
+        return
+    for free, kind in keys.items():
+        if _is_free(kind) and key.startswith(f"{free}."):
+            changed = {**settings[free], key[len(free) + 1 :]: value}
+            settings[free] = _checked(free, changed, kind)
+            return
+    raise ValueError(_unknown(key, keys))
 
 
 def _build(config_type: type[Config], settings: Values, prefix: str) -> Config:
@@ -133,26 +189,10 @@ def _build(config_type: type[Config], settings: Values, prefix: str) -> Config:
             nested: Any = kind
             arguments[name] = _build(nested, settings, f"{prefix}{name}.")
         elif prefix + name in settings:
-            value = settings[prefix + name]
-            arguments[name] = float(value) if _wants_float(kind, value) else value
+            arguments[name] = settings[prefix + name]
+        else:
+            raise ValueError(f"no {prefix}{name}; expected a setting that has no default")
     return config_type(**arguments)
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, raw = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"setting {text!r}; expected key=value")
-    try:
-        return key, json.loads(raw)
-    except json.JSONDecodeError:
-        return key, raw
-
-
-def _check(config_type: Any, key: str, value: Any) -> None:
-    keys = _keys(config_type, "")
-    if key not in keys:
-        raise ValueError(_unknown(key, keys))
-    _check_type(key, value, keys[key])
 
 
 def _unknown(key: str, keys: Iterable[str]) -> str:
@@ -163,20 +203,49 @@ def _unknown(key: str, keys: Iterable[str]) -> str:
     return f"unknown key {key!r}{hint} known: {', '.join(known)}"
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if typing.get_origin(kind) is Union else (kind,)
+def _is_free(kind: Any) -> bool:
+    return typing.get_origin(kind) is collections.abc.Mapping
 
 
-def _wants_float(kind: Any, value: Any) -> bool:
-    return float in _alternatives(kind) and type(value) is int
+def _checked(key: str, value: Any, kind: Any) -> Any:
+    """``value`` as a field of type ``kind`` holds it.
+
+    Exact types: true is not a number; an int is a float, but not the other way round.
+    """
+    if _is_free(kind):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} is {_shown(value)}, not a JSON object")
+        return {name: _checked(f"{key}.{name}", inner, _SCALAR) for name, inner in value.items()}
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{key} is {_shown(value)}; expected a list of {_name(item)}")
+        return tuple(_checked(f"{key}[{place}]", one, item) for place, one in enumerate(value))
+    allowed = typing.get_args(kind) if typing.get_origin(kind) is Union else (kind,)
+    if type(value) is int and float in allowed and int not in allowed:
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join(_name(each) for each in allowed)
+        raise ValueError(f"{key} is {_shown(value)}; expected {names}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key} is {value}; expected a finite number")
+    return value
 
 
-def _check_type(key: str, value: Any, kind: Any) -> None:
-    """Exact types: true is not a number; an int is a float, but not the other way round."""
-    allowed = _alternatives(kind)
-    if _wants_float(kind, value) or type(value) in allowed:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{key} is {value}; expected a finite number")
-        return
-    names = " or ".join("null" if each is type(None) else each.__name__ for each in allowed)
-    raise ValueError(f"{key} is {json.dumps(value)}; expected {names}")
+def _name(kind: Any) -> str:
+    return "null" if kind is type(None) else str(kind.__name__)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=repr)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,12 @@ class NBest:
         """A hash of the hypotheses' texts in order; a scores file carries it to stay aligned."""
         joined = "\n".join(hyp.text for hyp in self.hyps)
         return hashlib.sha256(f"{len(self.hyps)}\n{joined}".encode()).hexdigest()[:16]
+
+
+def first_pass_scores(hyps: Sequence[Hypothesis]) -> tuple[Floats, Floats, Floats]:
+    """Acoustic scores, LM scores (NaN where unknown) and numbers of words, [H] each."""
+    return (
+        np.array([np.nan if hyp.acoustic is None else hyp.acoustic for hyp in hyps], np.float64),
+        np.array([np.nan if hyp.lm is None else hyp.lm for hyp in hyps], np.float64),
+        np.array([len(hyp.words) for hyp in hyps], np.float64),
+    )

@@ -7,6 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class UnknownScoreError(ValueError):
+    """A score is unknown although its ``weight`` is not 0.
+
+    ``term`` is ``acoustic``, ``first_lm`` or ``lm``; ``index`` the first hypothesis without it,
+    from 0.
+    """
+
+    def __init__(self, term: str, index: int, weight: float) -> None:
+        super().__init__(f"{term} score is unknown (None or NaN) but its weight is {weight}")
+        self.term = term
+        self.index = index
+        self.weight = weight
+
 
 @dataclass(frozen=True)
 class ScoreWeights:
@@ -29,6 +48,25 @@ class ScoreWeights:
             if not math.isfinite(value):
                 raise ValueError(f"score weight is {value}; expected a finite number")
 
+    def totals(
+        self, acoustic: Floats, first_lm: Floats, lm: Sequence[Floats], n_words: Floats
+    ) -> Floats:
+        """The combined scores of many hypotheses, or of the arcs of a lattice, [H].
+
+        ``acoustic``, ``first_lm`` and ``n_words`` [H], ``lm`` [K][H]; NaN where a score is unknown.
+        Raises UnknownScoreError when that is so in a term with a weight, ValueError when the
+        number of LM scores differs from the number of LM weights.
+        """
+        if len(lm) != len(self.lm):
+            raise ValueError(f"{len(lm)} LM scores for {len(self.lm)} LM weights")
+        weights = (self.acoustic, self.first_lm, *self.lm)
+        scores = (acoustic, first_lm, *lm)
+        terms = ("acoustic", "first_lm", *("lm" for _ in lm))
+        for term, weight, values in zip(terms, weights, scores):
+            if weight != 0.0 and np.isnan(values).any():
+                raise UnknownScoreError(term, int(np.isnan(values).argmax()), weight)
+        return weighted_sum(self.word_bonus * n_words, weights, scores)
+
     def total(
         self,
         acoustic: Optional[float],
@@ -36,25 +74,29 @@ class ScoreWeights:
         lm: Sequence[float],
         n_words: int,
     ) -> float:
-        """The combined score of one hypothesis.
+        """The combined score of one hypothesis, None for a score that is unknown.
 
-        Raises ValueError when a term with a non-zero weight is unknown (None), is NaN, or when
-        the number of LM scores differs from the number of LM weights.
+        Raises as ``totals`` does.
 
         >>> ScoreWeights(1.0, 0.5, (2.0,), -0.5).total(-10.0, -4.0, [-3.0], 2)
         -19.0
         """
-        if len(lm) != len(self.lm):
-            raise ValueError(f"{len(lm)} LM scores for {len(self.lm)} LM weights")
-        terms = [("acoustic", self.acoustic, acoustic), ("first_lm", self.first_lm, first_lm)]
-        terms += [("lm", weight, value) for weight, value in zip(self.lm, lm)]
-        total = self.word_bonus * n_words
-        for name, weight, value in terms:
-            if weight == 0.0:
-                continue
-            if value is None:
-                raise ValueError(f"{name} score is unknown but its weight is {weight}")
-            if math.isnan(value):
-                raise ValueError(f"{name} score is NaN")
-            total += -math.inf if value == -math.inf else weight * value
-        return total
+
+        def array(value: Optional[float]) -> Floats:
+            return np.array([np.nan if value is None else value], np.float64)
+
+        scores = array(acoustic), array(first_lm), [array(score) for score in lm]
+        return float(self.totals(*scores, array(n_words))[0])
+
+
+def weighted_sum(start: Floats, weights: Sequence[float], scores: Sequence[Floats]) -> Floats:
+    """``start`` plus every score times its weight, added in that order, [N].
+
+    ``scores`` [K][N] in the order of ``weights``. A weight of 0 leaves its scores out, whatever
+    they are; any other keeps -inf at -inf, whatever its sign.
+    """
+    total = start
+    for weight, values in zip(weights, scores):
+        if weight != 0.0:
+            total = total + np.where(np.isneginf(values), -np.inf, weight * values)
+    return total

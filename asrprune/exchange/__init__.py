@@ -1,0 +1,1 @@
+"""Language models from and to other toolkits: one file a partner."""

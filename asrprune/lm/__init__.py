@@ -1,1 +1,15 @@
-"""Language models: the Transformer, its training, checkpoints and scoring; n-gram models."""
+"""Language models: Transformers and n-grams behind one protocol, their training and scoring.
+
+In the order in which they build on each other:
+
+- ``trie``: hypotheses merged by their prefixes, so that no prefix is computed twice
+- ``protocol``: LanguageModel and its kin: all that rescoring knows of an LM
+- ``device``: which device and how many CPU threads torch computes with
+- ``model``: the architectures, their matrices and shapes, the checkpoint on disk
+- ``training``: batches, loss, optimisers, the loop, resuming
+- ``ngram``: n-gram models through KenLM
+- ``engines``: what computes the forward passes of scoring: torch, ONNX Runtime, own kernels
+- ``scoring``: scores of sentences and of words; early termination
+- ``perplexity``: of a text, per token and per word
+- ``open``: any LM by its path, whatever it is made of
+"""

@@ -12,16 +12,17 @@ import torch
 def resolve_device(name: str) -> torch.device:
     """The torch device called ``name``; "auto" is the GPU if there is one.
 
-    Raises ValueError for a name that torch does not know or a device that is not there.
+    Raises ValueError for anything but a CPU or a CUDA device (others do not add up in float64, or
+    hold no values at all), and for a GPU that is not there.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(
-            f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, ..."
-        ) from None
+    device = None
+    if name == "cpu" or name.partition(":")[0] == "cuda":
+        with contextlib.suppress(RuntimeError):
+            device = torch.device(name)
+    if device is None:
+        raise ValueError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} GPUs found")
     return device

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike
+from asrprune.files import PathLike, open_binary
 from asrprune.lm.protocol import (
     Runtime,
     ScoringStats,
@@ -182,7 +185,7 @@ def _kenlm() -> Any:
     try:
         import kenlm
     except ImportError:
-        raise MissingPackage("kenlm", "ngram") from None
+        raise MissingPackage("ufal-kenlm", "ngram") from None
     return kenlm
 
 
@@ -191,8 +194,24 @@ def _load(path: str) -> Any:
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
-    try:
-        return kenlm.Model(path, config)
-    except OSError as problem:
-        found = f"KenLM cannot read it ({problem})"
-        raise InputError(path, None, found, "an ARPA or KenLM binary file") from None
+    with _unpacked(path) as plain:
+        try:
+            return kenlm.Model(plain, config)
+        except OSError as problem:
+            reason = str(problem).replace(plain, path)
+            found = f"KenLM cannot read it ({reason})"
+            raise InputError(path, None, found, "an ARPA or KenLM binary file") from None
+
+
+@contextlib.contextmanager
+def _unpacked(path: str) -> Iterator[str]:
+    """The file itself, or a temporary plain copy of a ``.gz``: the wheels of KenLM are built
+    without gzip. KenLM holds all of the model when it has opened it, so the copy can go."""
+    if not path.endswith(".gz"):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="asrprune-", suffix=".arpa") as copy:
+        with open_binary(path) as packed:
+            shutil.copyfileobj(packed, copy)
+        copy.flush()
+        yield copy.name

@@ -13,7 +13,14 @@ from asrprune.files import PathLike, sha256
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
-from asrprune.lm.engines.table import EARLY, ENGINES, KEEPING, EngineRow, open_engine
+from asrprune.lm.engines.table import (
+    EARLY,
+    ENGINES,
+    KEEPING,
+    EngineRow,
+    check_engine,
+    open_engine,
+)
 from asrprune.lm.model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.ngram import NgramLM
@@ -45,7 +52,7 @@ def open_lm(
     for a path that is neither, ValueError for an unknown engine or device.
     """
     if is_checkpoint(path) or os.path.isdir(path):
-        lookup(ENGINES, engine, "engine")
+        check_engine(engine, engine_options or EngineOptions())
         checkpoint = load_checkpoint(path)
         model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(), _base_name(path)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name)

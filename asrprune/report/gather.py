@@ -14,28 +14,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional, TypeVar
 
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json
+from asrprune.files import PathLike
+from asrprune.report.readings import (
+    BenchReading,
+    FirstPassReading,
+    read_bench,
+    read_oracle,
+    read_perplexity,
+    read_rescore,
+)
 from asrprune.report.rows import SystemRow
 from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
 from asrprune.wer.kaldi_text import read_kaldi_text
 from asrprune.wer.wer import Scoring, score_texts
+
+Number = TypeVar("Number", int, float)
 
 
 def gather_rows(
     runs: Sequence[PathLike],
     ref: PathLike,
     baseline: Optional[str] = None,
-    first_pass: Optional[PathLike] = None,
+    first_pass: Optional[FirstPassReading] = None,
     seed: int = 0,
 ) -> list[SystemRow]:
     """One row a run folder, in the given order.
 
-    ``baseline`` names the run that every other is compared with (paired bootstrap).
-    ``first_pass`` is the decoder's ``first_pass.json``; its real-time factor is part of every
-    total. Raises InputError for a folder without results or a baseline that is not among them.
+    ``baseline`` names the run that every other is compared with (paired bootstrap). The real-time
+    factor of ``first_pass`` is part of every total. Raises InputError for a folder without
+    results, files that hold something else, and a baseline that is no run with words.
     """
     refs = read_kaldi_text(ref)
     folders = [Path(run) for run in runs]
@@ -50,16 +60,20 @@ def gather_rows(
         for folder in folders
         if (folder / "hyp").is_file()
     }
-    decoder_rtf = None if first_pass is None else _decoder_rtf(first_pass)
+    if baseline is not None and baseline not in scorings:
+        found, expected = "no file hyp to compare with", "a baseline that is no oracle"
+        raise InputError(folders[names.index(baseline)], None, found, expected)
+    decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
     for folder in folders:
-        row = _model_columns(folder)
+        benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
+        row = _model_columns(folder, benches)
         if folder.name in scorings:
             row = _wer_columns(row, scorings[folder.name], seed)
             row = _fixed_columns(row, folder, refs, ref)
             if baseline in scorings and folder.name != baseline:
                 row = _paired_columns(row, scorings[baseline], scorings[folder.name], seed)
-            row = _speed_columns(row, folder, decoder_rtf)
+            row = _speed_columns(row, folder, benches, decoder_rtf)
         elif (folder / "oracle.json").is_file():
             row = _oracle_columns(row, folder / "oracle.json")
         else:
@@ -72,68 +86,54 @@ def _score(hyp: Path, refs: Mapping[str, str], ref: PathLike) -> Scoring:
     return score_texts(refs, read_kaldi_text(hyp), ref_name=str(ref), hyp_name=str(hyp))
 
 
-def _decoder_rtf(path: PathLike) -> Optional[float]:
-    facts = read_json(path)
-    value = facts.get("rtf_per_process") if isinstance(facts, dict) else None
-    if value is not None and not isinstance(value, (int, float)):
-        raise InputError(path, None, f"rtf_per_process is {value!r}", "a number or null")
-    return value
-
-
-def describe_first_pass(facts: Mapping[str, Any]) -> str:
-    """One line on how the first pass was run, from its ``first_pass.json``."""
-    parts = [str(facts.get("identity", {}).get("decoder", "unknown decoder"))]
-    if facts.get("audio_s") is not None:
-        parts.append(f"{facts['utterances']} utterances, {facts['audio_s']:.0f} s of audio")
-    if facts.get("rtf_per_process") is not None:
-        parts.append(f"RTF {facts['rtf_per_process']:.3f} in one process")
+def describe_first_pass(facts: FirstPassReading) -> str:
+    """One line on how the first pass was run."""
+    parts = [facts.decoder or "unknown decoder"]
+    if facts.utterances is not None and facts.audio_s is not None:
+        parts.append(f"{facts.utterances} utterances, {facts.audio_s:.0f} s of audio")
+    if facts.rtf_per_process is not None:
+        parts.append(f"RTF {facts.rtf_per_process:.3f} in one process")
     return ", ".join(parts)
 
 
-def _benches(folder: Path) -> list[dict[str, Any]]:
-    return [read_json(path) for path in sorted(folder.glob("bench*.json"))]
-
-
-def _model_columns(folder: Path) -> SystemRow:
+def _model_columns(folder: Path, benches: Sequence[BenchReading]) -> SystemRow:
     """Name, kind, and what the LMs of the system are: size, sparsity, how they were pruned."""
-    benches = _benches(folder)
     kinds = [_lm_kind(bench) for bench in benches]
     kind = "first pass" if not kinds else kinds[0] if len(kinds) == 1 else "combined"
     row = SystemRow(
         name=folder.name,
         kind=kind,
-        parameters=_sum(bench.get("parameters") for bench in benches),
-        nonzero=_sum(bench.get("nonzero_parameters") for bench in benches),
-        size_bytes=_sum(bench.get("size_bytes") for bench in benches),
-        ppl_word=_perplexity(folder),
+        parameters=_sum([bench.parameters for bench in benches]),
+        nonzero=_sum([bench.nonzero for bench in benches]),
+        size_bytes=_sum([bench.size_bytes for bench in benches]),
+        ppl_word=_perplexity(folder / "perplexity.json"),
     )
-    if kind == "pruned":
-        step = benches[0]["history"][-1]
+    step = benches[0].pruning if kind == "pruned" else None
+    if step is not None:
         row = replace(
             row,
-            criterion=step.get("criterion"),
-            method=step.get("method"),
-            schedule=step.get("schedule"),
-            sparsity=step.get("measured"),
-            note="sparse, not faster" if step.get("masks") else "",
+            criterion=step.criterion,
+            method=step.method,
+            schedule=step.schedule,
+            sparsity=step.sparsity,
+            note="sparse, not faster" if step.masks else "",
         )
     return row
 
 
-def _lm_kind(bench: Mapping[str, Any]) -> str:
-    if bench.get("parameters") is None:
+def _lm_kind(bench: BenchReading) -> str:
+    if bench.parameters is None:
         return "n-gram"
-    return "pruned" if bench.get("history") else "dense"
+    return "dense" if bench.pruning is None else "pruned"
 
 
-def _sum(values: Any) -> Any:
+def _sum(values: Sequence[Optional[Number]]) -> Optional[Number]:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return sum(known[1:], known[0]) if known else None
 
 
-def _perplexity(folder: Path) -> Optional[float]:
-    path = folder / "perplexity.json"
-    return read_json(path)["ppl_word"] if path.is_file() else None
+def _perplexity(path: Path) -> Optional[float]:
+    return read_perplexity(path).ppl_word if path.is_file() else None
 
 
 def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
@@ -148,10 +148,13 @@ def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
 
 
 def _oracle_columns(row: SystemRow, path: Path) -> SystemRow:
-    deepest = read_json(path)["depths"][-1]
-    low, high = deepest["interval_percent"]
+    oracle = read_oracle(path)
     return replace(
-        row, kind="oracle", wer_percent=deepest["wer_percent"], wer_low=low, wer_high=high
+        row,
+        kind="oracle",
+        wer_percent=oracle.wer_percent,
+        wer_low=oracle.low,
+        wer_high=oracle.high,
     )
 
 
@@ -175,18 +178,19 @@ def _paired_columns(row: SystemRow, base: Scoring, system: Scoring, seed: int) -
     )
 
 
-def _speed_columns(row: SystemRow, folder: Path, decoder_rtf: Optional[float]) -> SystemRow:
-    lm_rtf = _sum(bench["systems"][0].get("rtf") for bench in _benches(folder))
-    search_rtf = _search_rtf(folder / "rescore.json")
-    total = None
-    if decoder_rtf is not None:
-        total = decoder_rtf + (lm_rtf or 0.0) + (search_rtf or 0.0)
-    return replace(row, lm_rtf=lm_rtf, total_rtf=total)
-
-
-def _search_rtf(path: Path) -> Optional[float]:
-    if not path.is_file():
-        return None
-    facts = read_json(path)
-    search_s: float = facts["search_wall_s"]
-    return search_s / facts["audio_s"] if facts.get("audio_s") else None
+def _speed_columns(
+    row: SystemRow,
+    folder: Path,
+    benches: Sequence[BenchReading],
+    decoder_rtf: Optional[float],
+) -> SystemRow:
+    """RTF of LM scoring, and the total: none where a part is unknown."""
+    scoring = [bench.rtf for bench in benches]
+    parts = [decoder_rtf, *scoring]
+    if (folder / "rescore.json").is_file():
+        parts.append(read_rescore(folder / "rescore.json").search_rtf)
+    return replace(
+        row,
+        lm_rtf=None if None in scoring else _sum(scoring),
+        total_rtf=None if None in parts else _sum(parts),
+    )

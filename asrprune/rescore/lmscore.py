@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from asrprune.core.hypothesis import NBest
+from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
@@ -42,8 +43,9 @@ def score_nbest(
 
     Finished blocks are kept in ``OUT.partial``. A later call with equal ``settings`` (everything
     that decides the scores: hashes of model and lists, engine, policy) takes them over, their time
-    included; other settings start anew. Raises InputError naming the utterance for a hypothesis
-    that cannot be scored, or a list that changed under the partial file.
+    included. ``OUT`` is one file, which any call replaces; so the partial file of other settings is
+    replaced too, with a warning. Raises InputError naming the utterance for a hypothesis that
+    cannot be scored, or a list that changed under the partial file.
     """
     partial = _Partial(Path(f"{os.fspath(out)}.partial"), settings)
     for block in _blocks(_not_done(nbest_path, lists, partial), block_hypotheses):
@@ -125,6 +127,12 @@ def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:
         yield block
 
 
+def _settings_in(first: bytes) -> Any:
+    if not first.endswith(b"\n"):
+        raise ValueError("its first line is cut short")
+    return json.loads(first)["settings"]
+
+
 class _Partial:
     """``OUT.partial``: a line of settings, then blocks: their utterances and a line of timing.
 
@@ -135,7 +143,7 @@ class _Partial:
         self.path = path
         self.timing = Timing()
         self.count = 0
-        self._first = json.dumps({"settings": dict(settings)}, sort_keys=True)
+        self._settings = dict(settings)
 
     def resume(self) -> list[tuple[str, str]]:
         """(utterance, hash) of everything finished so far; the file ends after it."""
@@ -146,7 +154,7 @@ class _Partial:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if kept is None:
             with open(self.path, "w", encoding="utf-8") as stream:
-                stream.write(self._first + "\n")
+                stream.write(json.dumps({"settings": self._settings}, sort_keys=True) + "\n")
         else:
             os.truncate(self.path, kept)
         self.count = len(done)
@@ -156,23 +164,31 @@ class _Partial:
         """Fill ``done``; returns the bytes to keep, None when nothing can be taken over."""
         block: list[tuple[str, str]] = []
         with open(self.path, "rb") as stream:
-            if stream.readline() != (self._first + "\n").encode():
-                log.warning("%s comes from other settings: starting anew", self.path)
+            first = stream.readline()
+            there = read_state(self.path, lambda: _settings_in(first))
+            if there is None:
+                return None
+            if found := difference(there, self._settings):
+                log.warning("%s belongs to another run: %s; starting anew", self.path, found)
                 return None
             kept = position = stream.tell()
             for number, raw in enumerate(stream, start=2):
                 if not raw.endswith(b"\n"):
                     break
                 position += len(raw)
-                line = raw.decode("utf-8")
-                if line.startswith('{"timing"'):
-                    self.timing += Timing(**json.loads(line)["timing"])
-                    done += block
-                    block = []
-                    kept = position
-                else:
-                    one = parse_line(self.path, number, line)
-                    block.append((one.utt, one.digest))
+                try:
+                    line = raw.decode("utf-8")
+                    if line.startswith('{"timing"'):
+                        self.timing += Timing(**json.loads(line)["timing"])
+                        done += block
+                        block = []
+                        kept = position
+                    else:
+                        one = parse_line(self.path, number, line)
+                        block.append((one.utt, one.digest))
+                except DAMAGE as problem:
+                    warn_of_damage(self.path, problem)
+                    break
         return kept
 
     def append(self, utterances: list[UtteranceScores], timing: Timing) -> None:

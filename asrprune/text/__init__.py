@@ -1,1 +1,1 @@
-"""Text on its way to the LM: normalisation, SentencePiece, the memory-mapped token stream."""
+"""Text on its way to the LM: normalisation, tokenisers, the memory-mapped token stream."""

@@ -13,9 +13,14 @@ class Tokenizer(Protocol):
     """Text to token ids. ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``, which stand
     around a sentence and never in it; ``unknown`` is that of what it cannot spell."""
 
-    begin: int
-    end: int
-    unknown: int
+    @property
+    def begin(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def unknown(self) -> int: ...
 
     @property
     def vocab_size(self) -> int:

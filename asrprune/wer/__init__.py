@@ -1,1 +1,2 @@
-"""Words and references become numbers: WER, its confidence interval, oracle WER, score files."""
+"""Words and references become numbers: WER, its confidence interval, oracle WER, and the scoring
+files of Kaldi, icefall and sclite."""

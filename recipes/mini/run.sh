@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # recipes/mini: prune a Transformer LM and judge it by rescoring a real decoder's n-best lists.
 #
-# CPU only. Text: five public-domain Bible translations (PyPI). Audio: synthetic speech (flite) of
-# sentences from held-out books. First pass: pocketsphinx with its own acoustic model and LM.
-# Needs: Python 3.10 or later, flite, 3 GB of disk (5 GB if pip fetches a CUDA build of torch).
+# CPU only. Text: five public-domain Bible translations (PyPI). Audio: synthetic speech of sentences
+# from held-out books. First pass: pocketsphinx with its own acoustic model and LM.
+# Needs: Python 3.10 to 3.13 with venv, 3 GB of disk (5 GB if pip fetches a CUDA build of torch).
 set -euo pipefail
 
 # how far, on how many cores, where
@@ -18,6 +18,7 @@ dev_utts=120
 test_utts=200
 train_sentences=
 seed=0
+synthesiser=auto
 vocab_size=2000
 train_conf=recipes/mini/conf/train.json
 ngram_order=3
@@ -52,19 +53,23 @@ help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] 
 
   --quick          the whole pipeline on a little data, to see that it runs
   --exp DIR        outputs (default: exp/mini, or exp/mini-quick)
+  --synthesiser S  what reads the sentences: flite; hibari, a neural voice from PyPI; or auto
+                   (default), flite if it is there or apt-get installs it without a password
 Any knob at the top of this file is an option too, e.g. --dev-utts 50 --sparsities 0.5.
 A finished stage is skipped unless its command, knobs or scripts have changed."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
-parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed vocab_size
-  train_conf ngram_order nbest sparsities plans narrow small_sparsities fine_tune_tokens
+parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed synthesiser
+  vocab_size train_conf ngram_order nbest sparsities plans narrow small_sparsities fine_tune_tokens
   statistics_tokens bench_utts bench_repeats" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
 fi
-command -v flite >/dev/null || die "flite: command not found; expected: apt-get install -y flite"
 ensure_venv .venv mini,dev
 lock_folder "$exp"
+if [ "$stage" -le 3 ]; then # from here on auto has become flite or hibari, which the marks hold
+  synthesiser=$(local/mini/find_synthesiser.sh "$synthesiser")
+fi
 text=$exp/text data=$exp/data audio=$exp/audio first=$exp/first-pass runs=$exp/runs
 export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
 export OMP_WAIT_POLICY=PASSIVE # threads that spin cost a shared machine most of its speed
@@ -72,7 +77,6 @@ export OMP_WAIT_POLICY=PASSIVE # threads that spin cost a shared machine most of
 stage_environment() {
   asrprune --version
   python --version
-  flite -lv
 }
 
 stage_text() { # five translations, held-out books; fails if the references leak into training
@@ -91,8 +95,9 @@ stage_tokenizer() {
 stage_audio() { # synthetic speech, 16 kHz
   for set in dev test; do
     python local/mini/synthesise.py --utterances "$text/$set/utterances.jsonl" \
-      --out "$audio/$set" --nj "$nj"
+      --synthesiser "$synthesiser" --out "$audio/$set" --nj "$nj"
   done
+  : local/mini/flite_voice.py local/mini/hibari_voice.py # one of them reads
 }
 
 stage_first_pass() {

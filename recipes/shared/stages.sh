@@ -109,10 +109,10 @@ lock_folder() {
 
 # ensure_venv DIR EXTRAS: put a Python environment with asrprune[EXTRAS] first in PATH. It is made
 # once, pinned by constraints.txt, and made anew when it is damaged or when setup.py,
-# pyproject.toml, constraints.txt or EXTRAS change. $ASRPRUNE_VENV names an environment of your own
-# that is used as it is.
+# pyproject.toml, constraints.txt or EXTRAS change. pip's own output goes to DIR/pip.log.
+# $ASRPRUNE_VENV names an environment of your own that is used as it is.
 ensure_venv() {
-  local venv=$1 extras=$2 python stamp
+  local venv=$1 extras=$2 python stamp start=$SECONDS
   if [ -n "${ASRPRUNE_VENV:-}" ]; then
     [ -x "$ASRPRUNE_VENV/bin/python" ] || die "ASRPRUNE_VENV=$ASRPRUNE_VENV has no bin/python"
     export PATH="$ASRPRUNE_VENV/bin:$PATH"
@@ -124,21 +124,61 @@ ensure_venv() {
       die "$venv is not a Python environment; expected one of ours, or nothing there"
     fi
     python=$(_find_python) || die "no Python 3.10 or later with venv; expected: apt-get install -y python3 python3-venv"
-    log "making $venv with $python (a few minutes, once)"
+    log "$venv: making it with $python (a few minutes, once)"
     rm -rf "$venv"
     "$python" -m venv "$venv" </dev/null >&2
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-      -c constraints.txt -e ".[$extras]" </dev/null >&2
+    log "$venv: fetching what asrprune[$extras] needs"
+    if ! (set -o pipefail; "$venv/bin/python" -m pip install --no-input --no-color \
+      --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$extras]" \
+      </dev/null 2>&1 | _pip_progress "$venv"); then
+      tail -n 15 "$venv/pip.log" >&2
+      die "$venv: pip failed, see above; all that it said is in $venv/pip.log"
+    fi
     printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
     _venv_is_whole "$venv" "$stamp" || die "$venv: installed, but asrprune does not start from it"
+    log "$venv: done in $((SECONDS - start)) s"
   fi
   PATH="$(cd "$venv" && pwd)/bin:$PATH"
   export PATH
 }
 
+pip_progress_s=20
+
+# Copy pip's output to DIR/pip.log; of it, log a short line every $pip_progress_s seconds, and the
+# number of packages when they are installed.
+_pip_progress() {
+  local venv=$1 line file name version found=0 doing=fetching shown=$SECONDS
+  while true; do
+    if IFS= read -r -t "$pip_progress_s" line; then
+      printf '%s\n' "$line" >>"$venv/pip.log"
+      case $line in
+        "Collecting "* | "Processing "*) found=$((found + 1)) ;;
+        *"Downloading "*".whl ("*)
+          file=${line#*Downloading } file=${file##*/}
+          IFS=- read -r name version _ <<<"$file"
+          doing="fetching package $found, $name $version (${file##*\(}"
+          ;;
+        "Installing collected packages: "*)
+          line=${line//[^,]/}
+          doing="installing $((${#line} + 1)) packages"
+          log "$venv: $doing"
+          doing="still $doing" shown=$SECONDS
+          ;;
+      esac
+    elif [ $? -le 128 ]; then # no more output; a status above that: none in that time
+      return 0
+    fi
+    if [ $((SECONDS - shown)) -ge "$pip_progress_s" ]; then
+      log "$venv: $doing"
+      shown=$SECONDS
+    fi
+  done
+}
+
+# The first Python that the pinned packages are made for, else any later one.
 _find_python() {
   local python
-  for python in python3.11 python3.12 python3.10 python3; do
+  for python in python3.11 python3.12 python3.13 python3.10 python3; do
     if "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' \
       </dev/null >/dev/null 2>&1; then
       echo "$python"

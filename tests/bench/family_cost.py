@@ -7,7 +7,7 @@ separately, with the same schedule, to that size (the aim: at most 2 % more), an
 over that of the single run to the smallest size (the aim: at most 1.3). A separate run may spend
 the tokens that the family had spent when it reached that size over ``--allowance``: with 1 a family
 costs no more tokens than the single run, with 1.3 all of what it may cost. Cost is tokens, and CPU
-seconds of pruning, recovery and saving; perplexities are measured afterwards.
+seconds of pruning, fine-tuning and saving; perplexities are measured afterwards.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.open import lm_digest
 from asrprune.provenance import provenance
 from asrprune.prune.run.family import Family, Member
+from asrprune.prune.run.fine_tuning import perplexity_per_token
 from asrprune.prune.run.loop import prune_family
-from asrprune.prune.run.plan import Plan, Recovery
-from asrprune.prune.run.recovery import perplexity_per_token
+from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.scorer import PruningData
 from asrprune.text.corpus import open_corpus
 
@@ -47,7 +47,7 @@ def parse() -> argparse.Namespace:
         "--allowance", type=float, default=1.0, help="tokens of the family over those of a run"
     )
     parser.add_argument(
-        "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
+        "--batch-tokens", type=int, default=FineTuning().batch_tokens, help="tokens of a step"
     )
     parser.add_argument(
         "--rate", type=float, default=1.0, help="learning rates over those of a plan by default"
@@ -88,7 +88,7 @@ def perplexity(args: argparse.Namespace, folder: Path, member: Member) -> float:
 def main() -> None:
     args = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    usual = Recovery().optimizer
+    usual = FineTuning().optimizer
     rates = replace(usual, lr=args.rate * usual.lr, muon_lr=args.rate * usual.muon_lr)
     plan = Plan(
         criterion=args.criterion,
@@ -101,7 +101,7 @@ def main() -> None:
         growth=args.growth,
         statistics_tokens=args.statistics_tokens,
         seed=args.seed,
-        recovery=Recovery(batch_tokens=args.batch_tokens, optimizer=rates),
+        fine_tuning=FineTuning(batch_tokens=args.batch_tokens, optimizer=rates),
     )
     out = Path(args.out)
     family, family_s = timed(args, plan, out / "family")

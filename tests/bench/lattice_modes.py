@@ -37,7 +37,6 @@ from asrprune.firstpass.formats.table import read_items
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.open import open_lm, open_prefix_lm
 from asrprune.lm.scoring.forests import ScoringOptions
-from asrprune.lm.scoring.words import word_scorer
 from asrprune.provenance import provenance
 from asrprune.rescore.decisions import DECISIONS
 from asrprune.rescore.lattices.beam_mode import BeamOptions
@@ -115,9 +114,8 @@ class Bench:
     def _open(self, path: str, prefixes: bool) -> Any:
         if prefixes:
             return open_prefix_lm(path, "torch", self.engine)
-        return word_scorer(
-            open_lm(path, "torch", self.engine, ScoringOptions(over_long="minus-inf"))
-        )
+        options = ScoringOptions(over_long="minus-inf")
+        return open_lm(path, "torch", self.engine, options).words()
 
     def scored(self, lists: Sequence[NBest]) -> list[ScoredList]:
         """The lists with the scores of all LMs."""

@@ -36,7 +36,7 @@ def low_rank(dense: Subject, sparsity: float) -> Subject:
     torch.manual_seed(0)
     blocks = (replace(block, linears=forms),) * len(shape.blocks)
     model = TransformerLM(replace(shape, blocks=blocks)).eval()
-    return Subject(Checkpoint(model, Path(), ""), dense.encode_batch)
+    return Subject(Checkpoint(model, Path(), ""), dense.tokenizer)
 
 
 def work(subject: Subject) -> int:

@@ -19,6 +19,7 @@ import sys
 import time
 
 import numpy as np
+from subjects import NumberTokenizer
 
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import open_engine
@@ -26,7 +27,6 @@ from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.machine import peak_rss_bytes
-from tests.small_lm import DrawnTokenizer
 
 
 def parse() -> argparse.Namespace:
@@ -79,19 +79,16 @@ def score(args: argparse.Namespace) -> None:
     limit = model.shape.max_positions
     words = min(args.words, limit - 1)
 
-    def encode_batch(texts: list[str]) -> list[list[int]]:
-        return [[int(word) for word in text.split()] for text in texts]
-
     options = EngineOptions(args.threads, "cpu")
     lm = TransformerScorer(
         open_engine(args.engine, model, options),
-        DrawnTokenizer(encode_batch),
+        NumberTokenizer(),
         limit,
         options=ScoringOptions(args.token_budget),
     )
     early = EarlyScorer(
         CachedModel(model, torch.float32, options),
-        DrawnTokenizer(encode_batch),
+        NumberTokenizer(),
         limit,
         lm.score_lists,
     )

@@ -180,7 +180,7 @@ def main() -> None:
     subject = open_subject(args.lm, args.layers, args.width, args.vocab)
     lists = [[hyp.text for hyp in one.hyps] for one in read_lists(args.nbest, args.limit)]
     texts = [text for one in lists for text in one]
-    tokens = subject.encode_batch(texts)
+    tokens = subject.tokenizer.encode_batch(texts)
 
     results: dict[str, np.ndarray] = {}
 

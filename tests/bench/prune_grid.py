@@ -6,11 +6,11 @@ Budgets are equal size by size: an incremental run spends ``--fine-tune-tokens``
 the one-shot model of the n-th size has n times as many for itself, which is what the incremental
 run has spent when it gets there. So incremental runs cost the whole family a third of what one-shot
 runs do. With as many ``--steps`` as sizes an incremental run prunes at each size and nowhere else.
-All criteria share one recovery (rates, distillation, batches). Criteria that read no data
+All criteria share one fine-tuning (rates, distillation, batches). Criteria that read no data
 prune the components of the plain SVD, all others those of the two-sided factorisation.
 
-A method may carry options of the plan: ``--methods unstructured:scope=row low-rank:form=pivoted``.
-A killed grid goes on where it was; ``--part 1/2`` and ``--part 2/2`` share it between two processes
+A method may carry options of the plan: ``--methods unstructured:scope=row depth:depth_unit=block``.
+A killed grid resumes where it was; ``--part 1/2`` and ``--part 2/2`` share it between two processes
 that only prune, and a last call without ``--part`` finds all done and prints. The speed is the wall
 time of the dense LM over the member's with the torch engine, in turns on the same lists, once for
 each shape: masked models have the dense one's.
@@ -40,7 +40,7 @@ from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS
 from asrprune.prune.run.family import Family, Member, read_family
 from asrprune.prune.run.loop import prune_family
-from asrprune.prune.run.plan import Plan, Recovery, plan_from_dict
+from asrprune.prune.run.plan import FineTuning, Plan, plan_from_dict
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.run.scorer import PruningData
 from asrprune.rescore.bench.bench import BenchOptions, bench, spread
@@ -66,10 +66,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fine-tune-tokens", type=int, default=0, help="tokens from size to size")
     parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
     parser.add_argument(
-        "--batch-tokens", type=int, default=Recovery().batch_tokens, help="tokens of a step"
+        "--batch-tokens", type=int, default=FineTuning().batch_tokens, help="tokens of a step"
     )
-    rates = Recovery().optimizer
-    parser.add_argument("--lr", type=float, default=rates.lr, help="of the recovery, AdamW's part")
+    rates = FineTuning().optimizer
+    parser.add_argument("--lr", type=float, default=rates.lr, help="of fine-tuning, AdamW's part")
     parser.add_argument("--muon-lr", type=float, default=rates.muon_lr, help="Muon's part")
     parser.add_argument("--valid-sentences", type=int, help="valid sentences to use (default: all)")
     parser.add_argument("--part", help="I/N: prune every N-th cell from the I-th on, print nothing")
@@ -120,9 +120,9 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
             schedule=schedule,
             steps=args.steps,
             statistics_tokens=args.statistics_tokens,
-            recovery=Recovery(
+            fine_tuning=FineTuning(
                 batch_tokens=args.batch_tokens,
-                optimizer=replace(Recovery().optimizer, lr=args.lr, muon_lr=args.muon_lr),
+                optimizer=replace(FineTuning().optimizer, lr=args.lr, muon_lr=args.muon_lr),
             ),
         )
         runs: list[tuple[tuple[float, ...], int]]

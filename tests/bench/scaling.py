@@ -15,7 +15,7 @@ import statistics
 
 import numpy as np
 from memory import make_list
-from subjects import Subject, open_subject, speed_up, take_turns
+from subjects import NumberTokenizer, Subject, open_subject, speed_up, take_turns
 
 AXES: dict[str, list[dict[str, int]]] = {
     "nbest": [{"nbest": count} for count in (10, 50, 100, 500)],
@@ -32,9 +32,7 @@ FIXED = {"nbest": 100, "words": 20, "vocab": 5000, "layers": 4, "width": 256, "t
 
 def measure(args: argparse.Namespace, case: dict[str, int]) -> str:
     subject = open_subject(None, case["layers"], case["width"], case["vocab"])
-    numbers = Subject(
-        subject.checkpoint, lambda texts: [[int(word) for word in text.split()] for text in texts]
-    )
+    numbers = Subject(subject.checkpoint, NumberTokenizer())
     random = np.random.default_rng(0)
     count = max(1, args.hypotheses // case["nbest"])
     lists = [make_list(random, case["nbest"], case["words"], args.changes) for _ in range(count)]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from subjects import NumberTokenizer
 from torch.nn import functional
 
 from asrprune.lm.engines.engine import EngineOptions
@@ -89,7 +90,7 @@ def models(args: argparse.Namespace, sparsities: list[float]) -> None:
     def scorer(model: TransformerLM) -> TransformerScorer:
         return TransformerScorer(
             TorchEngine(model, torch.float32, options),
-            lambda texts: [[int(word) for word in text.split()] for text in texts],
+            NumberTokenizer(),
             shape.max_positions,
         )
 

@@ -27,9 +27,7 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.bench import spread
-from asrprune.text.sentencepiece import SentencePieceTokenizer
-
-EncodeBatch = Callable[[Sequence[str]], list[list[int]]]
+from asrprune.text.tokenizer import Tokenizer
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +50,7 @@ class Subject:
     """A model and how it turns texts into tokens."""
 
     checkpoint: Checkpoint
-    encode_batch: EncodeBatch
+    tokenizer: Tokenizer
 
     @property
     def model(self) -> TransformerLM:
@@ -61,27 +59,55 @@ class Subject:
     def scorer(self, engine: str, threads: int) -> TransformerScorer:
         """Scoring over tries with one of ENGINES."""
         made = open_engine(engine, self.model, EngineOptions(threads, "cpu"))
-        return TransformerScorer(made, self.encode_batch, self.model.shape.max_positions)
+        return TransformerScorer(made, self.tokenizer, self.model.shape.max_positions)
 
     def padded(self, threads: int) -> PaddedScorer:
-        return PaddedScorer(self.model, self.encode_batch, EngineOptions(threads, "cpu"))
+        return PaddedScorer(self.model, self.tokenizer, EngineOptions(threads, "cpu"))
 
 
 def open_subject(path: str | None, layers: int = 6, width: int = 512, vocab: int = 5000) -> Subject:
     if path is not None:
         checkpoint = load_checkpoint(path)
-        return Subject(checkpoint, SentencePieceTokenizer(checkpoint.tokenizer_path).encode_batch)
+        return Subject(checkpoint, checkpoint.tokenizer())
     torch.manual_seed(0)
     shape = ModelShape.uniform(vocab, width, layers, max(1, width // 64))
-    ids: dict[str, int] = {}
+    return Subject(Checkpoint(TransformerLM(shape).eval(), Path(), ""), WordTokenizer(vocab))
 
-    def encode_batch(texts: Sequence[str]) -> list[list[int]]:
+
+class NumberTokenizer:
+    """Words are token ids already."""
+
+    begin, end, unknown, vocab_size = 1, 2, 0, 1 << 31
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of every text."""
+        return [[int(word) for word in text.split()] for text in texts]
+
+    def count_unknown(self, text: str) -> int:
+        """None."""
+        return 0
+
+
+class WordTokenizer:
+    """Every distinct word is one token, the next free one."""
+
+    begin, end, unknown = 1, 2, 0
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self._ids: dict[str, int] = {}
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of every text."""
+        size = self.vocab_size - 3
         return [
-            [3 + ids.setdefault(word, len(ids)) % (vocab - 3) for word in text.split()]
+            [3 + self._ids.setdefault(word, len(self._ids)) % size for word in text.split()]
             for text in texts
         ]
 
-    return Subject(Checkpoint(TransformerLM(shape).eval(), Path(), ""), encode_batch)
+    def count_unknown(self, text: str) -> int:
+        """None."""
+        return 0
 
 
 def take_turns(

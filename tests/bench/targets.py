@@ -114,7 +114,7 @@ def main() -> None:
                 f"{name[-24:]:24} {engine:10} {subject.checkpoint.size_bytes() / 1e6:7.2f} "
                 f"{tokens:8} {statistics.median(times['lm']):7.2f} "
                 f"{speed_up(times['padded'], times['lm']):6.2f} {wer:>6} "
-                f"{change:>22}  {lm.engine.note}",
+                f"{change:>22}  {lm.runtime.note}",
                 flush=True,
             )
 

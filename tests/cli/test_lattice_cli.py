@@ -17,6 +17,7 @@ from asrprune.firstpass.formats.table import FORMATS, read_items
 from asrprune.lm.open import open_lm
 from asrprune.rescore.lattices.modes import LATTICE_MODES
 from asrprune.wer.kaldi_text import read_kaldi_text
+from tests.quick import grid
 from tests.small_lm import save_small_lm
 
 FIRST_PASS = ScoreWeights(0.5, 2.0, (), -0.25)
@@ -108,8 +109,14 @@ def test_weight_zero_is_the_first_pass(lm, slf, tmp_path, mode):
     }
 
 
-@pytest.mark.parametrize("mode", LATTICE_MODES)
-@pytest.mark.parametrize("to", [n for n, e in FORMATS.items() if e.kind == "lattice" and e.write])
+@pytest.mark.parametrize(
+    ("to", "mode"),
+    grid(
+        [name for name, entry in FORMATS.items() if entry.kind == "lattice" and entry.write],
+        LATTICE_MODES,
+        centre=("slf", "beam"),
+    ),
+)
 def test_the_written_lattice_has_the_same_best_path(lm, slf, tmp_path, mode, to):
     weights = weights_file(tmp_path / "w.json", 1.5)
     written = tmp_path / "out"
@@ -189,28 +196,24 @@ def test_weights_tuned_on_these_utterances_are_noted(lm, slf, tmp_path, caplog):
     [
         (("--mode", "nbest", "--history", "3"), "--history has no use for this mode"),
         (("--mode", "exact", "--beam", "3"), "--beam has no use for this mode"),
-        (("--mode", "nbest", "--paths", "x"), None),
-        (("--mode", "nbest", "--paths", "none"), "bad options"),
-        (("--mode", "beam", "--beam", "-1"), "beam is -1"),
+        (("--mode", "nbest", "--paths", "x"), "--paths: 'x'; expected a whole number >= 1"),
+        (("--mode", "nbest", "--paths", "none"), "--paths: 'none'; expected"),
+        (("--mode", "cover", "--beam", "none"), "bad options"),
+        (("--mode", "beam", "--beam", "-1"), "--beam: '-1'; expected a finite number >= 0 or none"),
         (("--decision", "mbr"), "needs --posterior-scale"),
         (("--posterior-scale", "1"), "has no use for --decision map"),
-        (("--decision", "mbr", "--posterior-scale", "-1"), "--posterior-scale is -1"),
+        (("--decision", "mbr", "--posterior-scale", "-1"), "--posterior-scale: '-1'; expected"),
         (("--write-lattice", "x"), "--write-lattice and --to go together"),
         (("--nbest", "x"), "found both or none"),
-        (("--scores", "x"), "have a use only with --nbest"),
+        (("--scores", "x"), "--scores has a use only with --nbest"),
         (("--words", "x"), "--words has no use here"),
         (("--engine", "onnx"), "unknown engine"),
     ],
 )
 def test_wrong_usage_ends_in_status_2(lm, slf, tmp_path, capsys, flags, message):
     weights = weights_file(tmp_path / "w.json", 1.5)
-    try:
-        status = rescore(slf, weights, tmp_path / "hyp", "--lm", lm, *flags)
-    except SystemExit as stop:  # argparse's own
-        status = stop.code
-    assert status == 2
-    if message is not None:
-        assert message in capsys.readouterr().err
+    assert rescore(slf, weights, tmp_path / "hyp", "--lm", lm, *flags) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "hyp").exists()
 
 
@@ -228,7 +231,8 @@ def test_bad_data_ends_in_status_1_and_one_line(lm, slf, tmp_path, capsys):
     assert rescore(slf, weights, tmp_path / "hyp", *args) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "lattice u0: more than 2 distinct word sequences" in error
-    assert rescore(slf, weights, tmp_path / "hyp") == 1  # one LM weight, no LM
+    without = ("--lattice", slf, "--format", "slf", "--weights", weights)
+    assert call("rescore", *without, "--out", tmp_path / "hyp") == 1  # one LM weight, no LM
     unknown = [from_arcs("v", 2, 0, 1, [(0, 1, "a", -1.0, None), (0, 1, "the", -2.0, None)])]
     write_slf_files(tmp_path / "unknown", unknown)
     for mode in LATTICE_MODES:

@@ -33,10 +33,22 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_unknown_flag_is_a_usage_error(verb: str) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([verb, "--no-such-flag-exists"])
-    assert stopped.value.code == 2
+def test_unknown_flag_is_a_usage_error(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--no-such-flag-exists"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"asrprune {verb}: ")
+    assert error.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(args: object) -> None:
+        raise OSError(28, "No space left on device", "exp/hyp")
+
+    monkeypatch.setattr("asrprune.cli.list.run", full)
+    assert main(["list"]) == 1
+    assert capsys.readouterr().err == "asrprune list: exp/hyp: No space left on device\n"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -16,9 +16,10 @@ from asrprune.files import sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.run import loop
+from asrprune.prune.run import loop, steps
 from asrprune.prune.run.family import read_family
 from asrprune.prune.run.plot import plot_if_possible
+from tests.quick import slow
 
 V = 32
 
@@ -68,7 +69,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def prune(place: Path, *flags: str, out: str = "out", data: str = "data", lm: str = "lm") -> int:
     inputs = ["--lm", str(place / lm), "--data", str(place / data), "--out", str(place / out)]
-    small = ["--set", "recovery.batch_tokens=128", "--statistics-tokens", "100"]
+    small = ["--set", "fine_tuning.batch_tokens=128", "--statistics-tokens", "100"]
     small += ["--set", "options.multiple_of=2", "--set", "options.min_rank=2"]
     return main(["prune", *inputs, *small, *flags])
 
@@ -82,7 +83,7 @@ def same(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank", "width"])
+@pytest.mark.parametrize("method", ["structured", *slow(["unstructured", "low-rank", "width"])])
 def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--method", method, "--sparsity", "0.3,0.5,0.75", "--steps", "5"]
     assert prune(place, *flags, "--fine-tune-tokens", "1500", "--criterion", "kfac") == 0
@@ -116,6 +117,7 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
     assert not (place / "out" / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_plot_is_drawn_or_the_log_says_why_not(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_plot_is_drawn_or_the_log_says_why_not(
     assert "pip install 'asrprune[plot]'" in caplog.text
 
 
+@pytest.mark.slow
 def test_masked_members_are_nested(place: Path) -> None:
     flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
     assert prune(place, *flags) == 0
@@ -140,12 +143,14 @@ def test_masked_members_are_nested(place: Path) -> None:
             assert not (value[large[name] == 0]).any()
 
 
+@pytest.mark.slow
 def test_sparsity_zero_is_the_parent_bit_for_bit(place: Path) -> None:
     for method in ("unstructured", "structured", "low-rank"):
         assert prune(place, "--method", method, "--sparsity", "0", out=method) == 0
         assert same(place / "lm", place / method / "sparsity-0.00")
 
 
+@pytest.mark.slow
 def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
     flags = ["--schedule", "one-shot", "--criterion", "magnitude", "--fine-tune-tokens", "300"]
     assert prune(place, *flags, "--sparsity", "0.3,0.6", out="both") == 0
@@ -158,19 +163,23 @@ def test_one_shot_sizes_do_not_depend_on_each_other(place: Path) -> None:
     ("method", "schedule", "criterion"),
     [
         ("unstructured", "cubic", "movement"),
-        ("unstructured", "one-shot", "kfac"),
-        ("low-rank", "cubic", "kfac"),
-        ("low-rank", "one-shot", "kfac"),
+        *slow(
+            [
+                ("unstructured", "one-shot", "kfac"),
+                ("low-rank", "cubic", "kfac"),
+                ("low-rank", "one-shot", "kfac"),
+            ]
+        ),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_result(
     place: Path, method: str, schedule: str, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--method", method, "--schedule", schedule, "--sparsity", "0.3,0.5,0.7"]
-    flags += ["--criterion", criterion]
-    flags += ["--steps", "4", "--fine-tune-tokens", "800", "--no-distill"]
+    flags += ["--criterion", criterion, "--fine-tune-tokens", "800", "--no-distill"]
+    flags += [] if schedule == "one-shot" else ["--steps", "4"]
     assert prune(place, *flags, out="whole") == 0
-    real, calls = loop.recover, []
+    real, calls = steps.fine_tune_pruned, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -178,7 +187,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "recover", killed)
+    monkeypatch.setattr(steps, "fine_tune_pruned", killed)
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 130
     assert prune(place, *flags, out="cut") == 0
@@ -191,6 +200,46 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert len(calls) == n_calls
 
 
+@pytest.mark.parametrize("damaged", ["masks.pt", *slow(["state.json", "movement.pt", "model"])])
+def test_a_damaged_state_starts_anew(
+    place: Path, damaged: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
+    flags += ["--criterion", "movement", "--steps", "3", "--no-distill"]
+    assert prune(place, *flags, out="whole") == 0
+    real, calls = steps.fine_tune_pruned, []
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(steps, "fine_tune_pruned", killed)
+    assert prune(place, *flags, out="cut") == 130
+    state = place / "cut/state" / damaged
+    if state.is_dir():
+        (state / WEIGHTS).unlink()
+    else:
+        state.write_bytes(state.read_bytes()[:50])
+    caplog.clear()
+    assert prune(place, *flags, out="cut") == 0
+    assert "cut/state is damaged" in caplog.text
+    for name in ("sparsity-0.30", "sparsity-0.60"):
+        assert same(place / "whole" / name, place / "cut" / name)
+    assert not (place / "cut/state").exists()
+
+
+def test_a_finished_family_is_left_as_it_is(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert prune(place, "--sparsity", "0.3,0.6") == 0
+    before = {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*")}
+    with caplog.at_level("INFO"):
+        assert prune(place, "--sparsity", "0.3,0.6") == 0
+    assert "out: finished already, nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*")} == before
+
+
+@pytest.mark.slow
 def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
     for method in ("unstructured", "low-rank", "structured"):
         assert prune(place, "--method", method, "--sparsity", "0.3", out=f"{method}-1") == 0
@@ -202,6 +251,7 @@ def test_from_a_member_down_to_a_smaller_size(place: Path) -> None:
         assert prune(place, "--method", method, "--sparsity", "0.1", lm=lm, out="no") == 2
 
 
+@pytest.mark.slow
 def test_a_member_learns_from_the_lm_that_is_given(place: Path) -> None:
     """The teacher changes the result, and the default is the LM that is pruned."""
     torch.manual_seed(1)
@@ -224,7 +274,8 @@ def test_a_teacher_with_fewer_positions_is_refused(
 ) -> None:
     short = TransformerLM(ModelShape.uniform(V, 32, 1, 2, max_positions=12))
     save_checkpoint(place / "short", short, place / "data/tokenizer.model", {})
-    assert prune(place, "--sparsity", "0.5", "--teacher", str(place / "short")) == 1
+    flags = ["--sparsity", "0.5", "--fine-tune-tokens", "9"]
+    assert prune(place, *flags, "--teacher", str(place / "short")) == 1
     assert "12 positions; expected at least 16" in capsys.readouterr().err
     assert not (place / "out").exists()
 
@@ -256,9 +307,13 @@ def test_bad_input_is_one_line_and_status_1(
     capsys.readouterr()
     cases: list[tuple[dict[str, str], list[str], str]] = [
         ({"data": "other"}, [], "tokenizer hash"),
-        ({}, ["--teacher", "missing"], "missing: no such folder"),
+        ({}, ["--teacher", "missing", "--fine-tune-tokens", "9"], "missing: no such folder"),
         ({"out": "full"}, [], "a folder with other files"),
-        ({"out": "done"}, ["--seed", "7"], "differs in plan.seed"),
+        (
+            {"out": "done"},
+            ["--seed", "7"],
+            "belongs to another run: plan.seed is 1 there, 7 now",
+        ),
         ({"lm": "none"}, [], "no such folder"),
         ({"data": "none"}, [], "no such folder"),
         ({}, ["--plan", str(place / "plan.json")], "did you mean 'method'"),
@@ -275,27 +330,37 @@ def test_bad_input_is_one_line_and_status_1(
 def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, message in (
         (["--sparsity", "half"], "expected numbers"),
-        (["--teacher", "lm", "--no-distill"], "--teacher is given with --no-distill"),
-        (["--sparsity", "1.5"], "expected 0 <= sparsity <= 1"),
+        (
+            ["--teacher", "lm", "--no-distill", "--fine-tune-tokens", "9"],
+            "--teacher is given with --no-distill",
+        ),
+        (["--teacher", "lm"], "--teacher has no use without --fine-tune-tokens"),
+        (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
+        (["--steps", "3", "--set", "steps=3"], "steps has a flag, which is given too"),
+        (["--set", "options=3", "--set", "options.scope=row"], "options is given as a whole too"),
+        (["--sparsity", "1.5"], "expected numbers from 0 to 1"),
         (["--sparsity", "0.3,0.3"], "distinct"),
         (["--sparsity", "1"], "the least that this method can keep"),
-        (["--set", "options.min_rnk=3"], "did you mean 'min_rank'"),
+        (["--set", "options.min_rnk=3"], "did you mean 'options.min_rank'"),
         (["--set", "seed"], "expected KEY=VALUE"),
-        (["--set", "steps=0.5"], "expected a int"),
+        (["--set", "steps=0.5"], "steps is 0.5; expected int"),
+        (["--set", "options.matrices=[]"], "options.matrices is []"),
+        (["--set", "options.matrices=up"], "expected a list of str"),
         (["--device", "gpu"], "expected auto, cpu, cuda"),
     ):
         assert prune(place, *flags, out="-".join(flags)) == 2
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--set", "options.form=pivoted", "--set", "options.embedding_rank=8"]
+    options = ["--set", "options.form=interpolative", "--set", "options.embedding_rank=8"]
     flags = ["--method", "low-rank", "--fine-tune-tokens", "300", "--steps", "2", *options]
     assert prune(place, *flags, "--sparsity", "0.2,0.4") == 0
     member = read_family(place / "out").members[1]
-    assert "pivoted" in {row.form.rpartition(", ")[2] for row in member.matrices}
+    assert "interpolative" in {row.form.rpartition(", ")[2] for row in member.matrices}
     saved = load_checkpoint(place / "out" / member.folder).model
     assert saved.shape.embedding_rank == 8
     linears = {"low_rank": 0, "pivoted": 0, "dense": 0}
@@ -305,7 +370,7 @@ def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     assert linears["low_rank"] == 0
     stored = sum(p.numel() for p in saved.blocks.parameters() if p.ndim == 2)
     assert stored == round((1 - member.measured) * 2 * 12 * 32 * 32)
-    further = ["--method", "low-rank", "--sparsity", "0.6", "--set", "options.form=pivoted"]
+    further = ["--method", "low-rank", "--sparsity", "0.6", "--set", "options.form=interpolative"]
     assert prune(place, *further, lm=f"out/{member.folder}", out="next") == 0
     assert read_family(place / "next").members[0].measured == pytest.approx(0.6, abs=0.02)
     capsys.readouterr()
@@ -314,6 +379,7 @@ def test_pivoted_and_a_factored_embedding_go_on_from_a_member(
     assert "1 <= embedding_rank <= 7" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_growth_moves_fine_tuning_to_the_smaller_sizes(place: Path) -> None:
     flags = ["--method", "structured", "--criterion", "magnitude", "--sparsity", "0.3,0.6"]
     flags += ["--fine-tune-tokens", "3000", "--steps", "2", "--set", "hold=1.0"]

@@ -78,6 +78,9 @@ def test_from_lists_to_hypotheses(lm, dev, first_pass, tmp_path, caplog):
 
     common = ("--nbest", dev / "nbest.jsonl", "--scores", dev / "scores.gz")
     weights = tmp_path / "weights.json"
+    twice = ("--scores", dev / "scores.gz", "--out", weights)  # adds to the one in common
+    assert call("tune", *common, *twice) == 0
+    assert json.loads(weights.read_text(encoding="utf-8"))["lms"] == ["lm", "lm"]
     assert call("tune", *common, "--first-pass", first_pass, "--out", weights) == 0
     tuned = json.loads(weights.read_text(encoding="utf-8"))
     assert tuned["lms"] == ["lm"]
@@ -169,6 +172,43 @@ def test_a_killed_run_goes_on(lm, dev, tmp_path):
         run(model, {"engine": "torch"})
 
 
+def test_the_partial_file_of_another_run_or_a_damaged_one(lm, dev, tmp_path, caplog):
+    model, out, partial = open_lm(lm), tmp_path / "scores", tmp_path / "scores.partial"
+
+    def run(calls, engine="torch"):
+        lists, header = read_nbest(dev / "nbest.jsonl"), make_header("lm")
+        settings = {"engine": engine}
+        return score_nbest("n", lists, Dying(model, calls), out, header, settings, 10)
+
+    run(9)
+    whole = out.read_bytes()
+    with pytest.raises(Killed):
+        run(2)
+    kept = partial.read_bytes().splitlines(keepends=True)
+    assert sum(line.startswith(b'{"timing"') for line in kept) == 2
+    run(3, "other")
+    found = 'belongs to another run: engine is "torch" there, "other" now; starting anew'
+    assert f"{partial} {found}" in caplog.text
+    assert out.read_bytes() == whole
+
+    second = 1 + next(i for i, line in enumerate(kept) if line.startswith(b'{"timing"'))
+    for place, line, calls in (
+        (0, b"", 3),
+        (0, kept[0][:-1], 3),
+        (0, b'{"settings": {"eng\n', 3),
+        (0, b"[1]\n", 3),
+        (1, b"\xff\n", 3),
+        (second, b'{"utt": 1}\n', 2),
+        (len(kept) - 1, b'{"timing": {"wall": 1}}\n', 2),
+    ):
+        caplog.clear()
+        partial.write_bytes(b"".join([*kept[:place], line, *kept[place + 1 :]]))
+        timing = run(calls)
+        assert f"{partial} is damaged" in caplog.text
+        assert out.read_bytes() == whole
+        assert timing.audio_s == 12.0
+
+
 def test_an_over_long_hypothesis(lm, dev, capsys):
     lists = make_lists(1)
     write_nbest(dev / "nbest.jsonl", [NBest("u0", (*lists[0].hyps, Hypothesis("cat " * 39 + "a")))])
@@ -209,6 +249,7 @@ def test_tuning_on_test_is_refused(lm, dev, first_pass, tmp_path, capsys):
     assert call("tune", *common, *flags, "--allow-test") == 0
 
 
+@pytest.mark.slow
 def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
     flags = ("--repeats", 2, "--warmup", 0, "--baseline", "padded", "--json", tmp_path / "bench")
     common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--device", "cpu", "--threads", 1)
@@ -226,6 +267,7 @@ def test_bench_measures_the_baseline_in_turns(lm, dev, tmp_path, capsys):
     assert figures["agreement"]["wer"] is None
 
 
+@pytest.mark.slow
 def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys):
     common = ("--lm", lm, "--nbest", dev / "nbest.jsonl", "--repeats", 1, "--json", tmp_path / "j")
     assert score(lm, dev) == 0
@@ -243,9 +285,11 @@ def test_bench_checks_an_engine_against_the_reference(lm, dev, tmp_path, capsys)
     for flags in (("--engine", "torch-bf16", "--no-check"), ("--engine", "torch")):
         assert call("bench", *common, *flags) == 0
         assert "agreement" not in json.loads((tmp_path / "j").read_text(encoding="utf-8"))
-    assert call("bench", *common, "--weights", tmp_path / "none.json") == 1
+    none = ("--weights", tmp_path / "none.json")
+    assert call("bench", *common, "--engine", "torch-bf16", *none) == 1
 
 
+@pytest.mark.slow
 def test_bench_names_the_hypothesis_that_is_too_long(lm, tmp_path, capsys):
     lists = [NBest("u1", (Hypothesis("cat", -1.0), Hypothesis("a cat " * 30 + "sat", -2.0)))]
     write_nbest(tmp_path / "long.jsonl", lists)

@@ -98,6 +98,18 @@ def test_bad_files(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*argv, "--data", str(data), "--init", str(tmp_path)]) == 1
 
 
+def test_a_shape_has_no_use_with_another_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "train.json"
+    config.write_text('{"model": {}}')
+    argv = ["train", "--data", str(data), "--out", str(tmp_path / "lm"), "--init", str(tmp_path)]
+    assert main([*argv, "--set", "model.d_model=256"]) == 2  # the default
+    assert "--set model.d_model=256 has no use with --init" in capsys.readouterr().err
+    assert main([*argv, "--config", str(config)]) == 2
+    assert "train.json has no use with --init" in capsys.readouterr().err
+
+
 def run_train(data: Path, out: Path, launcher: list[str], *settings: str) -> subprocess.Popen[str]:
     argv = [*launcher, "-m", "asrprune", "train", "--data", str(data), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,3 +154,16 @@ def test_two_processes_equal_one_that_accumulates_twice(data: Path, tmp_path: Pa
     assert [fact["processes"] for fact in facts] == [1, 2]
     perplexities = [fact["valid_ppl_token"] for fact in facts]
     assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-4)
+
+
+def test_another_run_at_out_is_status_2_and_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--data", str(data), "--out", str(tmp_path / "lm"), *flags("max_steps=1")]
+    assert main(argv) == 0
+    capsys.readouterr()
+    assert main([*argv, "--set", "seed=7"]) == 2
+    found = "lm belongs to another run: config.seed is 1 there, 7 now; remove it or choose another"
+    error = capsys.readouterr().err
+    assert found in error
+    assert error.count("\n") == 1

@@ -33,6 +33,7 @@ from asrprune.prune.run.steps import prune_in_memory
 from asrprune.prune.surgery.residual import Cut, fold_norms, read_directions, rewrite
 from asrprune.prune.surgery.units import count_units, keep_units, unit_cost
 from asrprune.text.corpus import TokenStream
+from tests.quick import grid
 from tests.small_lm import DrawnTokenizer
 
 V, D, HEADS, FFN, LAYERS, POSITIONS = 25, 16, 4, 16, 2, 12
@@ -106,8 +107,7 @@ def test_every_combination(
     check_combination(name, criterion, method, schedule, tmp_path)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("name", "method"), grid(SHAPES, METHODS, centre=("llama", "structured")))
 def test_every_method(name: str, method: str, tmp_path: Path) -> None:
     check_combination(name, "kfac", method, "one-shot", tmp_path)
 
@@ -223,8 +223,10 @@ def uneven(name: str) -> TransformerLM:
 TOLERANCES = {"torch-bf16": 0.6, "onnx-int8": 4.0, "int8": 1.0}
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("engine", [one for one in ENGINES if one != "torch-compile"])
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    grid(SHAPES, [one for one in ENGINES if one != "torch-compile"], centre=("llama", "onnx")),
+)
 def test_engines_score_as_the_reference(name: str, engine: str) -> None:
     if engine.startswith("onnx") and importlib.util.find_spec("onnxruntime") is None:
         pytest.skip("onnxruntime is not installed")
@@ -241,6 +243,7 @@ def test_engines_score_as_the_reference(name: str, engine: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its own modules
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_compiled_model_scores_as_the_reference(name: str) -> None:
     model = uneven(name)

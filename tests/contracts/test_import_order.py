@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ LEVEL = {
 }
 INSIDE = {
     "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "hypothesis": 0, "weights": 0}
-    | {"lattice": 1},
+    | {"resume": 1, "lattice": 1},
     "firstpass": {"reading": 0, "references": 1, "formats": 2, "decoders": 3},
     "lm": {"trie": 0, "protocol": 0, "device": 0, "model": 1, "training": 2, "ngram": 2}
     | {"engines": 3, "scoring": 4, "perplexity": 4, "open": 5},
@@ -51,6 +52,12 @@ NO_TORCH = ("core", "wer", "firstpass", "errors", "files", "provenance")
 def _arrows(depth: int = 0) -> list[tuple[str, str, str]]:
     """(place, who imports, what it imports) for every import of our own package, as dotted names
     of ``depth`` + 1 parts at most, without ``asrprune.``."""
+    return [(place, _cut(one, depth), _cut(other, depth)) for place, one, other in _imports()]
+
+
+@functools.cache
+def _imports() -> list[tuple[str, str, str]]:
+    """The same with whole names."""
     modules = {_module(path) for path in PACKAGE.rglob("*.py")}
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -68,9 +75,7 @@ def _arrows(depth: int = 0) -> list[tuple[str, str, str]]:
                 continue
             for name in names:
                 if name.startswith("asrprune.") and name != "asrprune.__version__":
-                    found.append(
-                        (f"{path}:{node.lineno}", _cut(source, depth), _cut(_own(name), depth))
-                    )
+                    found.append((f"{path}:{node.lineno}", source, _own(name)))
     return found
 
 

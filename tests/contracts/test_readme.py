@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib
+import json
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from asrprune.cli.main import COMMANDS
+from asrprune.cli.main import COMMANDS, main
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS
 from asrprune.prune.run.schedules import SCHEDULES
@@ -20,6 +23,7 @@ from asrprune.prune.run.schedules import SCHEDULES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ["README.md", "recipes/mini/README.md"]
+GUIDES = [f"asrprune/{folder}/README.md" for folder in ("prune", "rescore", "lm/engines")]
 
 
 @pytest.mark.parametrize(
@@ -42,14 +46,85 @@ def test_the_two_commands_are_there() -> None:
         assert os.access(ROOT / command, os.X_OK)
 
 
-def test_verbs_and_flags_exist() -> None:
-    lines = [line for line in _blocks(README) if line.startswith("asrprune ")]
-    assert len(lines) >= 9
-    for line in lines:
+def _asrprune_lines(text: str) -> list[str]:
+    return [line for line in _blocks(text) if line.startswith("asrprune ")]
+
+
+@pytest.mark.parametrize("document", ["README.md", *GUIDES])
+def test_verbs_and_flags_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    inline = re.findall(r"`(asrprune [a-z-]+ [^`.]*--[^`]*[^`.])`", text)
+    lines = _asrprune_lines(text)
+    assert lines
+    for line in [*lines, *inline]:
         _, verb, *words = shlex.split(line, comments=True)
+        if "--help" in words:
+            continue
         parser = argparse.ArgumentParser(allow_abbrev=False)
         importlib.import_module(COMMANDS[verb][0]).add_arguments(parser)
         parser.parse_args(words)  # exits on an unknown flag
+
+
+SMALL = {
+    "--vocab-size 5000": "--vocab-size 25",
+    "model.d_model=512": "model.d_model=16 --set max_steps=4 --set tokens_per_batch=128",
+    "model.n_layers=6": "model.n_layers=2 --set model.max_positions=64",
+    "--sparsity 0.3,0.5,0.7": "--sparsity 0.5",
+    "--fine-tune-tokens 20000000": "--fine-tune-tokens 200",
+}
+"""What is run in the place of the README's sizes."""
+
+
+def _write_own_data(folder: Path) -> None:
+    """Text, n-best lists and references of the README's names."""
+    draw = random.Random(0)
+    words = ["in", "the", "beginning", "god", "created", "heaven", "and", "earth"]
+
+    def sentence() -> str:
+        return " ".join(draw.choices(words, k=draw.randint(2, 8)))
+
+    with gzip.open(folder / "train.txt.gz", "wt") as stream:
+        stream.writelines(sentence() + "\n" for _ in range(300))
+    (folder / "valid.txt").write_text("".join(sentence() + "\n" for _ in range(20)))
+    for name in ("dev", "eval"):
+        refs = {f"{name}-{number}": sentence() for number in range(8)}
+        (folder / name).mkdir()
+        (folder / name / "text").write_text("".join(f"{u} {t}\n" for u, t in refs.items()))
+        rows: list[dict[str, object]] = [
+            {"format": "asrprune-nbest", "version": 1, "log_base": "e", "sign": "logprob"}
+        ]
+        for utt, ref in refs.items():
+            texts = list(dict.fromkeys([ref + " and", ref, sentence()]))
+            hyps = [{"text": t, "acoustic": -10.0 - i, "lm": -5.0} for i, t in enumerate(texts)]
+            rows.append({"utt": utt, "audio_s": 2.0, "hyps": hyps})
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.slow
+def test_the_commands_for_own_data_lead_to_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = _asrprune_lines(README)
+    verbs = ["tokenize", "train", "prune", "lmscore", "lmscore", "tune", "rescore", "report"]
+    assert [line.split()[1] for line in lines] == verbs
+    _write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    again = [
+        line.replace("exp/small/sparsity-0.50", "exp/dense").replace("runs/small", "runs/dense")
+        for line in lines[3:7]
+    ]
+    used = set()
+    for line in [*lines[:7], *again, lines[7]]:
+        for written, small in SMALL.items():
+            if written in line:
+                used.add(written)
+            line = line.replace(written, small)
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert used == set(SMALL)
+    rows = json.loads((tmp_path / "report/table.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["dense", "small"]
+    assert rows[1]["delta_p"] is not None
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -64,7 +139,7 @@ def test_recipes_take_the_options_that_are_written(document: str) -> None:
         assert result.stdout.startswith("usage:"), line
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *GUIDES])
 def test_files_that_are_linked_exist(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):

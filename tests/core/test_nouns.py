@@ -6,13 +6,16 @@ import doctest
 import math
 import pickle
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import asrprune.core.tables
 import asrprune.core.weights
-from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.hypothesis import Hypothesis, NBest, first_pass_scores
 from asrprune.core.tables import lookup
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.weights import ScoreWeights, UnknownScoreError, weighted_sum
 from asrprune.errors import InputError
 
 
@@ -68,6 +71,51 @@ def test_minus_infinity_never_wins() -> None:
     weights = ScoreWeights(acoustic=1.0, first_lm=-0.5, lm=(-2.0,))
     assert weights.total(-3.0, -math.inf, [-1.0], 4) == -math.inf
     assert weights.total(-3.0, -1.0, [-math.inf], 4) == -math.inf
+
+
+WEIGHT = st.sampled_from([-0.3, 0.0, 0.1, 1.0, 6.5])
+SCORE = st.one_of(st.just(-math.inf), st.floats(-1e6, 1e6))
+
+
+@given(
+    st.lists(st.tuples(SCORE, SCORE, SCORE, st.integers(0, 40)), max_size=6),
+    st.tuples(WEIGHT, WEIGHT, WEIGHT, WEIGHT),
+)
+def test_totals_add_the_terms_in_the_order_of_the_formula(
+    rows: list[tuple[float, float, float, int]], given: tuple[float, float, float, float]
+) -> None:
+    a, f, g, bonus = given
+    weights = ScoreWeights(a, f, (g,), bonus)
+    expected = []
+    for acoustic, first_lm, lm, n_words in rows:
+        total = bonus * n_words
+        for weight, score in ((a, acoustic), (f, first_lm), (g, lm)):
+            if weight:
+                total = -math.inf if score == -math.inf else total + weight * score
+        expected.append(total)
+    columns = np.array(rows, float).reshape(-1, 4).T
+    found = weights.totals(columns[0], columns[1], columns[2:3], columns[3])
+    assert found.tolist() == expected
+    assert [weights.total(one, two, [three], n) for one, two, three, n in rows] == expected
+
+
+def test_an_unknown_score_is_named_by_term_and_hypothesis() -> None:
+    hyps = [Hypothesis("a b", -1.0, -2.0), Hypothesis("", -3.0), Hypothesis("c", None, None)]
+    acoustic, first_lm, n_words = first_pass_scores(hyps)
+    assert n_words.tolist() == [2.0, 0.0, 1.0]
+    with pytest.raises(UnknownScoreError) as caught:
+        ScoreWeights(0.0, 0.5).totals(acoustic, first_lm, (), n_words)
+    assert (caught.value.term, caught.value.index, caught.value.weight) == ("first_lm", 1, 0.5)
+    with pytest.raises(UnknownScoreError, match="acoustic score is unknown"):
+        ScoreWeights().totals(acoustic, first_lm, (), n_words)
+    assert ScoreWeights(0.0, 0.0, (), 0.5).totals(acoustic, first_lm, (), n_words)[1] == 0.0
+
+
+def test_a_weighted_sum_leaves_out_what_has_no_weight() -> None:
+    start = np.array([1.0, 2.0])
+    scores = [np.array([np.nan, -np.inf]), np.array([-4.0, -np.inf])]
+    assert weighted_sum(start, [0.0, -0.5], scores).tolist() == [3.0, -math.inf]
+    assert weighted_sum(start, [], []).tolist() == [1.0, 2.0]
 
 
 def test_unknown_score_with_a_weight_is_an_error() -> None:

@@ -114,6 +114,18 @@ def test_bad_file(tmp_path: Path, content: str) -> None:
         NgramLM(path)
 
 
+def test_bad_compressed_file_is_named_as_it_was_given(arpa: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "bad.arpa.gz"
+    packed.write_bytes(gzip.compress(b"words\n"))
+    with pytest.raises(InputError, match="KenLM cannot read it") as problem:
+        NgramLM(packed)
+    assert str(problem.value).count(str(packed)) >= 2  # in the place, and in KenLM's own words
+    assert "asrprune-" not in str(problem.value)
+    packed.write_bytes(gzip.compress(ARPA.encode())[:-9])
+    with pytest.raises(InputError, match=r"bad\.arpa\.gz: damaged compressed data"):
+        NgramLM(packed)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         NgramLM(tmp_path / "none.arpa")

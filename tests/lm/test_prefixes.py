@@ -83,6 +83,7 @@ def walk(lm, hyps):
     return scores
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.lists(SENTENCES, min_size=1, max_size=6), st.sampled_from([13, 20, 1000]))
 def test_prefix_scores_are_those_of_whole_sentences(model, whole, hyps, slots):

@@ -42,6 +42,7 @@ def test_each_distinct_prefix_is_one_node(lists):
             position += 1
 
 
+@pytest.mark.slow
 @given(LISTS)
 def test_subtrees_are_ranges(lists):
     forest = build_forest(lists, bos=1)

@@ -1,11 +1,10 @@
-"""The scripts of local/mini: text, held-out books, leakage, speech, n-gram."""
+"""The scripts of local/mini: text, held-out books, leakage, n-gram."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +17,16 @@ sys.path.insert(0, str(LOCAL))
 import bible_text  # noqa: E402
 import leakage  # noqa: E402
 import prepare_text  # noqa: E402
-import synthesise  # noqa: E402
 import train_ngram  # noqa: E402
 
+import asrprune  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 from asrprune.prune.run.plan import Plan, read_plan  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _local_scripts_can_import_asrprune(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(LOCAL.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(asrprune.__file__).parents[1]))
 
 
 def script(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -193,62 +192,6 @@ def test_prepared_text_is_deterministic_and_held_out(tmp_path: Path) -> None:
         assert all(5 <= len(row["text"].split()) <= 25 for row in rows)
         shares = [sum(row["voice"] == voice for row in rows) for voice in prepare_text.VOICES]
         assert max(shares) == min(shares)
-
-
-def utterance_list(folder: Path) -> Path:
-    rows = [
-        {"utt": f"{voice}-1", "voice": voice, "text": "he went down to the sea"}
-        for voice in prepare_text.VOICES
-    ]
-    path = folder / "utterances.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def test_missing_flite_is_one_clear_line(tmp_path: Path) -> None:
-    run = script(
-        "synthesise.py",
-        "--utterances",
-        utterance_list(tmp_path),
-        "--out",
-        tmp_path / "out",
-        PATH="",
-    )
-    assert run.returncode == 1
-    assert run.stderr == "flite: command not found; expected: apt-get install -y flite\n"
-
-
-@pytest.mark.parametrize(
-    "line", ["{", '{"utt": "a", "voice": "rms"}', '{"utt": "a", "voice": "b", "text": "c"}\n' * 2]
-)
-def test_bad_utterance_lists_are_refused(tmp_path: Path, line: str) -> None:
-    (tmp_path / "list").write_text(line)
-    with pytest.raises(InputError):
-        synthesise.read_utterances(str(tmp_path / "list"))
-
-
-@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
-def test_speech_is_deterministic_and_resumes(tmp_path: Path) -> None:
-    lhotse = pytest.importorskip("lhotse")
-    utterances = synthesise.read_utterances(str(utterance_list(tmp_path)))
-    audio_s = synthesise.synthesise(utterances, tmp_path / "a", 2)
-    synthesise.synthesise(utterances, tmp_path / "b", 1)
-    wavs = sorted((tmp_path / "a/wav").iterdir())
-    assert len(wavs) == 4
-    assert [path.read_bytes() for path in wavs] == [
-        path.read_bytes() for path in sorted((tmp_path / "b/wav").iterdir())
-    ]
-    cuts = lhotse.CutSet.from_file(tmp_path / "a/cuts.jsonl.gz")
-    assert [cut.sampling_rate for cut in cuts] == [16000] * 4
-    assert sum(cut.duration for cut in cuts) == pytest.approx(audio_s)
-    assert [cut.id for cut in cuts] == ["awb-1", "kal16-1", "rms-1", "slt-1"]
-    assert {cut.supervisions[0].text for cut in cuts} == {"he went down to the sea"}
-    times = {path: path.stat().st_mtime_ns for path in wavs}
-    (tmp_path / "a/wav/left-over.wav").touch()
-    wavs[0].unlink()
-    synthesise.synthesise(utterances, tmp_path / "a", 2)
-    assert sorted((tmp_path / "a/wav").iterdir()) == wavs
-    assert all(path.stat().st_mtime_ns == times[path] for path in wavs[1:])
 
 
 ARPA = (

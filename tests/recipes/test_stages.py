@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -230,35 +231,74 @@ case "$*" in
     cp "$0" "$3/bin/python"
     echo made >>"$LOG"
     ;;
-  "-m pip "*) [ -z "${FAIL_PIP:-}" ]; echo pip >>"$LOG" ;;
+  "-m pip "*)
+    echo "Collecting one (from asrprune==0.1.0)"
+    echo "Installing collected packages: one, two, three"
+    [ -z "${FAIL_PIP:-}" ] || { echo "ERROR: no space left"; exit 1; }
+    echo pip >>"$LOG"
+    ;;
   "- "*) [ ! -e "${0%/bin/python}/damaged" ] ;;
 esac
 """
 
 
+class Checkout:
+    """A folder with what the environment is made from, and a fake Python 3.11 in PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder / "log"
+        for name in ("setup.py", "pyproject.toml", "constraints.txt"):
+            (folder / name).touch()
+        tools = folder / "tools"
+        tools.mkdir()
+        (tools / "python3.11").write_text(FAKE_PYTHON)
+        (tools / "python3.11").chmod(0o755)
+        self.settings = {"PATH": f"{tools}:{os.environ['PATH']}", "LOG": str(self.log)}
+
+    def ensure(self, **more: str) -> subprocess.CompletedProcess[str]:
+        self.log.write_text("")
+        return shell("ensure_venv .venv dev", self.folder, **self.settings, **more)
+
+
 def test_environment_is_made_once_and_again_when_damaged_or_changed(tmp_path: Path) -> None:
-    for name in ("setup.py", "pyproject.toml", "constraints.txt"):
-        (tmp_path / name).touch()
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "python3.11").write_text(FAKE_PYTHON.replace("[ -z", "set -e; [ -z"))
-    (tools / "python3.11").chmod(0o755)
-    made = tmp_path / "log"
-    settings = {"PATH": f"{tools}:{os.environ['PATH']}", "LOG": str(made)}
-
-    def ensure(**more: str) -> int:
-        made.write_text("")
-        shell_settings = {**settings, **more}
-        return shell("ensure_venv .venv dev", tmp_path, **shell_settings).returncode
-
-    assert ensure(FAIL_PIP="1") != 0
-    assert ensure() == 0  # a half-made environment is made anew
-    assert made.read_text().split() == ["made", "pip"]
-    assert ensure() == 0
-    assert made.read_text() == ""
+    checkout = Checkout(tmp_path)
+    assert checkout.ensure(FAIL_PIP="1").returncode == 1
+    assert checkout.ensure().returncode == 0  # a half-made environment is made anew
+    assert checkout.log.read_text().split() == ["made", "pip"]
+    assert checkout.ensure().returncode == 0
+    assert checkout.log.read_text() == ""
     (tmp_path / ".venv/damaged").touch()
-    assert ensure() == 0
-    assert made.read_text().split() == ["made", "pip"]
+    assert checkout.ensure().returncode == 0
+    assert checkout.log.read_text().split() == ["made", "pip"]
     (tmp_path / "constraints.txt").write_text("torch==1\n")
-    assert ensure() == 0
-    assert made.read_text().split() == ["made", "pip"]
+    assert checkout.ensure().returncode == 0
+    assert checkout.log.read_text().split() == ["made", "pip"]
+
+
+def test_a_line_a_step_is_shown_of_a_new_environment_and_none_of_pip(tmp_path: Path) -> None:
+    run = Checkout(tmp_path).ensure()
+    assert run.stdout == ""
+    lines = [line.split(" ", 2)[2] for line in run.stderr.splitlines()]
+    assert lines[:3] == [
+        ".venv: making it with python3.11 (a few minutes, once)",
+        ".venv: fetching what asrprune[dev] needs",
+        ".venv: installing 3 packages",
+    ]
+    assert re.fullmatch(r"\.venv: done in \d+ s", lines[3])
+    assert len(lines) == 4
+    assert "Collecting one" in (tmp_path / ".venv/pip.log").read_text()
+
+
+def test_the_end_of_what_pip_said_is_shown_when_it_fails(tmp_path: Path) -> None:
+    run = Checkout(tmp_path).ensure(FAIL_PIP="1")
+    assert run.returncode == 1
+    assert "ERROR: no space left\n" in run.stderr
+    assert "all that it said is in .venv/pip.log" in run.stderr.splitlines()[-1]
+    assert "done in" not in run.stderr
+
+
+def test_what_pip_does_is_told_while_it_takes_long(tmp_path: Path) -> None:
+    said = "Collecting one\\nCollecting two\\n  Downloading two-2.1-cp311-x86.whl (1.5 MB)\\n"
+    pip = f"{{ printf '{said}'; sleep 2.5; }}"
+    run = shell(f"mkdir v; pip_progress_s=1; {pip} | _pip_progress v", tmp_path)
+    assert "v: fetching package 2, two 2.1 (1.5 MB)" in run.stderr

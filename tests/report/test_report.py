@@ -104,7 +104,7 @@ def test_rows_hold_what_the_files_say(runs: Path, capsys: pytest.CaptureFixture[
     assert shown.startswith((runs / "out/table.md").read_text())
     page = (runs / "out/index.html").read_text()
     assert page.count("<svg") == len(PLOTS)
-    assert "two cores" in page
+    assert "<dt>machine</dt><dd>two cores</dd>" in page  # over what provenance says
     assert "pocketsphinx, 3 utterances, 9 s of audio, RTF 0.300 in one process" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 

@@ -92,6 +92,7 @@ def test_a_clearly_better_system_and_the_same_turned_round():
     assert turned.improvement_probability == 0.0
 
 
+@pytest.mark.slow
 def test_p_value_is_uniform_enough_when_there_is_no_difference():
     values = [
         compare_paired(

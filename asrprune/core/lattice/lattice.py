@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.weights import ScoreWeights, UnknownScoreError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -161,16 +161,14 @@ def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     """
     if weights.lm:
         raise ValueError(f"{len(weights.lm)} rescoring LM weights; a lattice holds no such scores")
-    total: Floats = weights.word_bonus * (lattice.word != EPSILON).astype(np.float64)
-    if weights.acoustic:
-        total += weights.acoustic * lattice.acoustic
-    if weights.first_lm and lattice.n_arcs:
-        if lattice.lm is None:
-            raise ValueError(
-                f"lattice {lattice.utt}: LM scores are unknown but their weight is "
-                f"{weights.first_lm}"
-            )
-        total += weights.first_lm * lattice.lm
+    lm = np.full(lattice.n_arcs, np.nan) if lattice.lm is None else lattice.lm
+    words = (lattice.word != EPSILON).astype(np.float64)
+    try:
+        total = weights.totals(lattice.acoustic, lm, (), words)
+    except UnknownScoreError as problem:
+        raise ValueError(
+            f"lattice {lattice.utt}: LM scores are unknown but their weight is {problem.weight}"
+        ) from None
     if np.isnan(total).any() or (total == np.inf).any():
         raise ValueError(f"lattice {lattice.utt}: weights {weights} give a total that is no score")
     return total

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from asrprune.core.hypothesis import Hypothesis
+from asrprune.core.hypothesis import Hypothesis, first_pass_scores
 from asrprune.core.lattice.lattice import (
     EPSILON,
     Floats,
@@ -59,11 +59,11 @@ def k_best(lattice: Lattice, k: int, weights: ScoreWeights) -> tuple[Hypothesis,
     Raises ValueError when k < 1, and as ``arc_totals`` and ``topological_order`` do.
     """
     paths = k_best_paths(lattice, k, arc_totals(lattice, weights))
-
-    def key(hyp: Hypothesis) -> tuple[float, str]:
-        return -weights.total(hyp.acoustic, hyp.lm, (), len(hyp.words)), hyp.text
-
-    return tuple(sorted((path.hypothesis(lattice) for path in paths), key=key))
+    hyps = [path.hypothesis(lattice) for path in paths]
+    acoustic, first_lm, n_words = first_pass_scores(hyps)
+    totals = weights.totals(acoustic, first_lm, (), n_words).tolist()
+    ranked = sorted(zip(totals, hyps), key=lambda pair: (-pair[0], pair[1].text))
+    return tuple(hyp for _, hyp in ranked)
 
 
 def k_best_paths(lattice: Lattice, k: int, totals: Floats) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from tqdm import tqdm
 
 from asrprune import __version__
 from asrprune.core.hypothesis import NBest
-from asrprune.files import PathLike, read_json, read_lines, write_json, write_text
+from asrprune.core.resume import DAMAGE, check_same_run, warn_of_damage
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_json, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
 from asrprune.firstpass.decoders.pocketsphinx import SAMPLING_RATE, FirstPassConfig, PocketSphinx
 from asrprune.firstpass.formats.jsonl import from_line, to_line, write_nbest
@@ -31,6 +34,8 @@ NBEST_FILE, LATTICE_FOLDER, HYP_FILE, SUMMARY_FILE = (
     "hyp",
     "first_pass.json",
 )
+IDENTITY_FILE, DONE_FILE = "identity.json", "done.jsonl"
+"""In the folder ``.unfinished``, which is there until the run is done."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,9 +60,10 @@ def decode_cuts(
 
     The folder gets ``nbest.jsonl.gz`` and ``hyp`` (Kaldi text, first hypotheses) in the order of
     the cuts, ``lattices/<utt>.slf.gz``, and ``first_pass.json``, written last. Utterances that an
-    interrupted run has finished are not decoded again; when its settings, cuts or versions
-    differ, the run starts afresh and the log says what changed. The results do not depend on
-    ``nj``. Raises InputError for bad cuts or audio and ValueError when nj < 1.
+    interrupted run has finished are not decoded again. The results do not depend on ``nj``.
+
+    Raises AnotherRunError when ``out`` belongs to a run with other settings, cuts or versions,
+    InputError for lattices of no run in it and for bad cuts or audio, ValueError when nj < 1.
     """
     if nj < 1:
         raise ValueError(f"nj is {nj}; expected at least 1")
@@ -65,22 +71,23 @@ def decode_cuts(
     folder = Path(out)
     work = folder / ".unfinished"
     identity = _identity(lines, config)
-    if _finished(folder, identity):
-        _log.info("%s is already decoded with these settings", folder)
-        return dict(read_json(folder / SUMMARY_FILE))
+    finished = _finished(folder, work, identity)
+    if finished is not None:
+        _log.info("%s: finished already, nothing to do", folder)
+        return finished
     done = _resume(folder, work, identity)
     todo = [line for line in lines if line.utt not in done]
     if done:
         _log.info("%d of %d utterances were decoded before", len(done), len(lines))
     wall = time.perf_counter()
-    with open(work / "done.jsonl", "a", encoding="utf-8") as record:
+    with open(work / DONE_FILE, "a", encoding="utf-8") as record:
         results = _run(todo, config, folder / LATTICE_FOLDER, nj)
         for utt, result in tqdm(results, total=len(todo), unit="utt", disable=None):
             record.write(json.dumps({"utt": utt, **asdict(result)}, ensure_ascii=False) + "\n")
             record.flush()
             done[utt] = result
     wall = time.perf_counter() - wall
-    nbests = [from_line(work / "done.jsonl", 1, done[line.utt].line) for line in lines]
+    nbests = [from_line(work / DONE_FILE, 1, done[line.utt].line) for line in lines]
     summary = _summary(nbests, done, identity)
     summary["run"] = {"nj": nj, "wall_s": wall, "utterances": len(todo)}
     summary["command_line"] = None if command_line is None else list(command_line)
@@ -119,51 +126,51 @@ def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, An
     }
 
 
-def _finished(folder: Path, identity: Mapping[str, Any]) -> bool:
-    if not (folder / SUMMARY_FILE).is_file() or (folder / ".unfinished").is_dir():
-        return False
+def _finished(folder: Path, work: Path, identity: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+    """The summary of this very run, None if it has not come to its end."""
+    if not (folder / SUMMARY_FILE).is_file() or (work / IDENTITY_FILE).is_file():
+        return None
     summary = read_json(folder / SUMMARY_FILE)
-    changed = _changes(summary.get("identity", {}), identity)
-    if changed:
-        _log.warning("%s was decoded with other %s: decoding again", folder, ", ".join(changed))
-    return not changed
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [key for key in new if old.get(key) != new[key]]
+    check_same_run(folder, summary.get("identity") if isinstance(summary, dict) else None, identity)
+    return dict(summary)
 
 
 def _resume(folder: Path, work: Path, identity: Mapping[str, Any]) -> dict[str, _Done]:
     """The utterances that an interrupted run with this identity has finished."""
-    stated = work / "identity.json"
+    stated = work / IDENTITY_FILE
     if stated.is_file():
-        changed = _changes(read_json(stated), identity)
-        if not changed:
-            return _read_done(folder, work / "done.jsonl")
-        _log.warning("an unfinished run had other %s: starting afresh", ", ".join(changed))
-    for old in (work, folder / LATTICE_FOLDER):
-        shutil.rmtree(old, ignore_errors=True)
-    (folder / SUMMARY_FILE).unlink(missing_ok=True)
+        check_same_run(folder, read_json(stated), identity)
+        return _read_done(work / DONE_FILE)
+    lattices = folder / LATTICE_FOLDER
+    if lattices.exists() and (not lattices.is_dir() or any(lattices.iterdir())):
+        expected = "an empty or new folder, or a run of `first-pass`"
+        raise InputError(lattices, None, "files of no run", expected)
+    shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    (folder / LATTICE_FOLDER).mkdir()
+    lattices.mkdir(exist_ok=True)
     write_json(stated, identity)
     return {}
 
 
-def _read_done(folder: Path, path: Path) -> dict[str, _Done]:
+def _read_done(path: Path) -> dict[str, _Done]:
+    """The records in ``path``, which afterwards ends with the last of them that is whole."""
     done: dict[str, _Done] = {}
     whole = 0
-    if path.is_file():
-        for number, line in read_lines(path):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
+    if not path.is_file():
+        return done
+    with open(path, "rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
                 break  # the line that was being written when the run was killed
-            utt = entry.pop("utt")
-            done[utt] = _Done(**entry)
-            whole = number
-        text = path.read_text(encoding="utf-8").split("\n")[:whole]
-        path.write_text("".join(line + "\n" for line in text), encoding="utf-8")
+            try:
+                entry = dict(json.loads(line))
+                utt = entry.pop("utt")
+                done[utt] = _Done(**entry)
+            except DAMAGE as problem:
+                warn_of_damage(path, problem)
+                break
+            whole += len(line)
+    os.truncate(path, whole)
     return done
 
 

@@ -45,6 +45,17 @@ class EngineRow:
     slack: float = 1e-3
 
 
+def check_engine(name: str, options: EngineOptions) -> EngineRow:
+    """The row ``name``. Raises ValueError for an unknown engine and for a device or a calibration
+    text that is not for it: what can be said before a model is loaded."""
+    row = lookup(ENGINES, name, "engine")
+    if not row.gpu and options.device not in ("auto", "cpu"):
+        raise ValueError(f"device is {options.device!r}; engine {name} expects auto or cpu")
+    if options.calibration is not None and not row.calibrated:
+        raise ValueError(f"calibration text is given, but engine {name} calibrates nothing")
+    return row
+
+
 def open_engine(
     name: str,
     model: TransformerLM,
@@ -53,15 +64,10 @@ def open_engine(
 ) -> Engine:
     """The engine ``name`` for a model.
 
-    Raises ValueError for an unknown engine, and for a device, a calibration text or an
-    architecture that is not for it.
+    Raises ValueError as ``check_engine`` does, and for an architecture that is not for it.
     """
     options = options or EngineOptions()
-    row = lookup(ENGINES, name, "engine")
-    if not row.gpu and options.device not in ("auto", "cpu"):
-        raise ValueError(f"device is {options.device!r}; engine {name} expects auto or cpu")
-    if options.calibration is not None and not row.calibrated:
-        raise ValueError(f"calibration text is given, but engine {name} calibrates nothing")
+    row = check_engine(name, options)
     architecture = model.shape.architecture
     if row.architectures is not None and architecture not in row.architectures:
         able = [one for one, other in ENGINES.items() if other.architectures is None]

@@ -5,7 +5,6 @@ Methods of pruning, criteria and engines ask this and never which class a block 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional
@@ -43,7 +42,7 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A block: ``x + attention(norm(x))``, then ``x + ffn(norm(x))``.
+    """What stands in a block.
 
     ``readers``: name of a norm -> the matrices that read the residual stream through it; the
     couplings' readers write the stream. ``norm``, ``positions`` and ``activation`` say what is
@@ -92,13 +91,25 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-class Block(nn.Module, ABC):
-    """A Transformer block of some architecture: ``attn``, an FFN, and the norms before them."""
+class Block(nn.Module):
+    """``x + attn(norm_attn(x))``, then ``x + ffn(norm_ffn(x))``."""
 
-    attn: Attention
-    anatomy: Anatomy
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        attn: Attention,
+        ffn: nn.Module,
+        norms: tuple[nn.Module, nn.Module],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.anatomy = anatomy
+        self.norm_attn = norms[0]
+        self.attn = attn
+        self.norm_ffn = norms[1]
+        self.ffn = ffn
+        self.drop = nn.Dropout(dropout)
 
-    @abstractmethod
     def forward(
         self,
         x: Tensor,
@@ -108,6 +119,9 @@ class Block(nn.Module, ABC):
         rotation: Optional[Rotation],
     ) -> tuple[Tensor, KeyValue]:
         """The stream behind the block [B, T, D], and its keys and values; see TransformerLM."""
+        attended, present = self.attn(self.norm_attn(x), mask, past, keys, rotation)
+        x = x + self.drop(attended)
+        return x + self.drop(self.ffn(self.norm_ffn(x))), present
 
     def linear(self, name: str) -> Matrix:
         """The matrix called ``name`` (one of ``anatomy.matrices``)."""

@@ -7,13 +7,12 @@ weights over).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asrprune.lm.model.anatomy import Anatomy, Architecture, Block, Coupling, Rotation
-from asrprune.lm.model.attention import Attention, KeyValue
+from asrprune.lm.model.anatomy import Anatomy, Architecture, Block, Coupling
+from asrprune.lm.model.attention import Attention
 from asrprune.lm.model.matrices import fresh_matrix
 from asrprune.lm.model.shapes import BlockShape, ModelShape
 
@@ -51,30 +50,11 @@ class FeedForward(nn.Module):
         return out
 
 
-class Gpt2Block(Block):
-    """``x + attn(norm(x))``, then ``x + ffn(norm(x))``."""
-
-    anatomy = ANATOMY
-
-    def __init__(self, model: ModelShape, shape: BlockShape, details: Gpt2Details) -> None:
-        super().__init__()
-        self.norm_attn = layer_norm(model.d_model, details)
-        self.attn = Attention(model.d_model, model.head_dim, shape, model.dropout)
-        self.norm_ffn = layer_norm(model.d_model, details)
-        self.ffn = FeedForward(model.d_model, shape)
-        self.drop = nn.Dropout(model.dropout)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Optional[Tensor],
-        past: Optional[KeyValue],
-        keys: Optional[Tensor],
-        rotation: Optional[Rotation],
-    ) -> tuple[Tensor, KeyValue]:
-        attended, present = self.attn(self.norm_attn(x), mask, past, keys)
-        x = x + self.drop(attended)
-        return x + self.drop(self.ffn(self.norm_ffn(x))), present
+def block(model: ModelShape, shape: BlockShape, details: Gpt2Details) -> Block:
+    """A block with drawn weights."""
+    attn = Attention(model.d_model, model.head_dim, shape, model.dropout)
+    norms = layer_norm(model.d_model, details), layer_norm(model.d_model, details)
+    return Block(ANATOMY, attn, FeedForward(model.d_model, shape), norms, model.dropout)
 
 
 def layer_norm(width: int, details: Gpt2Details) -> nn.LayerNorm:
@@ -86,7 +66,7 @@ GPT2 = Architecture(
     "layer norm, learned positions, GELU, biases",
     ANATOMY,
     Gpt2Details,
-    Gpt2Block,
+    block,
     layer_norm,
     ffn=lambda d_model: 4 * d_model,
 )

@@ -7,14 +7,13 @@ With all blocks alike it computes what ``transformers.LlamaForCausalLM`` compute
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from asrprune.lm.model.anatomy import Anatomy, Architecture, Block, Coupling, Rotation
-from asrprune.lm.model.attention import Attention, KeyValue
+from asrprune.lm.model.attention import Attention
 from asrprune.lm.model.matrices import fresh_matrix
 from asrprune.lm.model.shapes import BlockShape, ModelShape
 
@@ -57,33 +56,14 @@ class SwiGLU(nn.Module):
         return out
 
 
-class LlamaBlock(Block):
-    """``x + attn(norm(x))``, then ``x + ffn(norm(x))``."""
-
-    anatomy = ANATOMY
-
-    def __init__(self, model: ModelShape, shape: BlockShape, details: LlamaDetails) -> None:
-        super().__init__()
-        if model.head_dim % 2:
-            raise ValueError(f"head_dim is {model.head_dim}; rotary positions need an even one")
-        self.norm_attn = rms_norm(model.d_model, details)
-        biases = details.qkv_bias, False
-        self.attn = Attention(model.d_model, model.head_dim, shape, model.dropout, biases)
-        self.norm_ffn = rms_norm(model.d_model, details)
-        self.ffn = SwiGLU(model.d_model, shape)
-        self.drop = nn.Dropout(model.dropout)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Optional[Tensor],
-        past: Optional[KeyValue],
-        keys: Optional[Tensor],
-        rotation: Optional[Rotation],
-    ) -> tuple[Tensor, KeyValue]:
-        attended, present = self.attn(self.norm_attn(x), mask, past, keys, rotation)
-        x = x + self.drop(attended)
-        return x + self.drop(self.ffn(self.norm_ffn(x))), present
+def block(model: ModelShape, shape: BlockShape, details: LlamaDetails) -> Block:
+    """A block with drawn weights. Raises ValueError for heads of odd width."""
+    if model.head_dim % 2:
+        raise ValueError(f"head_dim is {model.head_dim}; rotary positions need an even one")
+    biases = details.qkv_bias, False
+    attn = Attention(model.d_model, model.head_dim, shape, model.dropout, biases)
+    norms = rms_norm(model.d_model, details), rms_norm(model.d_model, details)
+    return Block(ANATOMY, attn, SwiGLU(model.d_model, shape), norms, model.dropout)
 
 
 def rms_norm(width: int, details: LlamaDetails) -> nn.RMSNorm:
@@ -109,7 +89,7 @@ LLAMA = Architecture(
     "RMS norm, rotary positions, SwiGLU, grouped-query attention; Qwen2 with details.qkv_bias",
     ANATOMY,
     LlamaDetails,
-    LlamaBlock,
+    block,
     rms_norm,
     _ffn,
     rotation,

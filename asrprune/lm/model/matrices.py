@@ -225,7 +225,7 @@ class LowRankLinear(FactoredLinear):
         return min(self.rank * (in_features + out_features), in_features * out_features)
 
 
-class PivotedLinear(FactoredLinear):
+class InterpolativeLinear(FactoredLinear):
     """A matrix of low rank by ``rank`` of its own rows: the others are combinations of these
     (interpolative decomposition).
 
@@ -276,7 +276,7 @@ class PivotedLinear(FactoredLinear):
         return torch.cat([identity, self.C])[self.order], self.B
 
     def _remade(self, a: Tensor, b: Tensor, bias: Optional[Tensor]) -> Matrix:
-        return PivotedLinear.from_factors(a, b, bias)
+        return InterpolativeLinear.from_factors(a, b, bias)
 
     def size_with(self, in_features: int, out_features: int) -> int:
         if self.rank >= min(in_features, out_features):
@@ -301,7 +301,7 @@ def fresh_matrix(in_features: int, out_features: int, shape: LinearShape, bias: 
         raise ValueError(f"rank is {rank}; expected at most {out_features}, the outputs")
     rows = _drawn(rank, in_features, std=0.02)
     combinations = _drawn(out_features - rank, rank, std=1.0 / math.sqrt(max(rank, 1)))
-    return PivotedLinear(rows, combinations, torch.arange(out_features), zeros)
+    return InterpolativeLinear(rows, combinations, torch.arange(out_features), zeros)
 
 
 def _drawn(rows: int, columns: int, std: float) -> Tensor:

@@ -1,9 +1,9 @@
 """Exact early termination: LM scores of the hypotheses that can win, and of no others.
 
-The total of hypothesis h is ``other_h + weight * ln P_LM(h)``, the weight positive. Log-probs only
-add up to less, so after some of its tokens ``other_h + weight * (ln p of those tokens)`` is an
-upper bound of h's total. Once it is below the total of a hypothesis that is scored to its end, h
-cannot be the best and is left alone: the best one, ties included, is that of scoring everything.
+The total of hypothesis h is ``other_h + weight * ln P_LM(h)``, the weight positive. A partial score
+is an upper bound: log-probabilities are at most 0, so after some of its tokens
+``other_h + weight * (ln p of those tokens)`` bounds h's total. A hypothesis bounded below the best
+complete total is dropped: the best one, ties included, is that of scoring everything.
 
 Tries are scored in waves over many utterances. The first wave completes the hypotheses that look
 best, to have a total to beat; every further one goes some tokens deeper along all that can still

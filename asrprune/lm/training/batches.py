@@ -1,7 +1,7 @@
 """Sentence-aligned batches: every sentence starts after ``<s>`` at position 0, as it is scored.
 
 A batch holds sentences of similar length, padded on the right, up to a budget of tokens. The order
-is a function of (seed, epoch); a position in it is three numbers, so that a killed run goes on
+is a function of (seed, epoch); a position in it is three numbers, so that a killed run resumes
 with exactly the batches that it had not seen.
 """
 

@@ -1,8 +1,12 @@
-"""The training loss: next-token cross entropy on scored positions, in chunks."""
+"""The training loss: next-token cross entropy on scored positions, in chunks.
+
+A large vocabulary makes logits the largest tensors by far; ``in_chunks`` bounds them for every
+loss over positions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,8 +19,11 @@ from asrprune.lm.training.batches import IGNORED, Batch
 LossFunction = Callable[[TransformerLM, Batch], Tensor]
 """A scalar: the sum over the batch's scored positions of whatever is minimised."""
 
+Part = Callable[[Tensor, int], Tensor]
+"""Of the hidden states [n, D] of some positions, and the number of the first: a loss."""
+
 LOGITS_AT_ONCE = 1 << 25
-"""Logits that exist at one time; beyond it, a chunk's are made again for its gradient."""
+"""Logits that exist at one time."""
 
 
 def next_token_loss(model: TransformerLM, batch: Batch) -> Tensor:
@@ -26,20 +33,35 @@ def next_token_loss(model: TransformerLM, batch: Batch) -> Tensor:
     """
     hidden, _ = model(batch.tokens)  # [B, T, D]
     scored = batch.targets != IGNORED
-    hidden, wanted = hidden[scored], batch.targets[scored]  # [N, D], [N]
-    rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
-    remake = len(wanted) > rows and torch.is_grad_enabled()
+    wanted = batch.targets[scored]  # [N]
+
+    def nll(inner: Tensor, start: int) -> Tensor:
+        logits = model.logits(inner).float()  # [n, V]
+        here = wanted[start : start + len(inner)]
+        return functional.cross_entropy(logits, here, reduction="sum")
+
+    return sum_in_chunks(nll, hidden[scored], LOGITS_AT_ONCE // model.embedding.vocab_size)
+
+
+def sum_in_chunks(part: Part, hidden: Tensor, rows: int) -> Tensor:
+    """The sum of ``in_chunks``, where ``part`` gives a scalar: a float32 scalar."""
     total: Tensor = hidden.new_zeros((), dtype=torch.float32)
-    for start in range(0, len(wanted), rows):
-        part = (model, hidden[start : start + rows], wanted[start : start + rows])
-        if remake:
-            nll: Tensor = checkpoint(_nll, *part, use_reentrant=False, preserve_rng_state=False)
-        else:
-            nll = _nll(*part)
-        total = total + nll
+    for value in in_chunks(part, hidden, rows):
+        total = total + value
     return total
 
 
-def _nll(model: TransformerLM, hidden: Tensor, wanted: Tensor) -> Tensor:
-    logits = model.logits(hidden)  # [n, V]
-    return functional.cross_entropy(logits.float(), wanted, reduction="sum")
+def in_chunks(part: Part, hidden: Tensor, rows: int) -> Iterator[Tensor]:
+    """``part(inner, start)`` of ``rows`` rows (at least one) of ``hidden`` [N, D] at a time.
+
+    ``inner`` is ``hidden[start : start + rows]``. What ``part`` needs between is not kept for the
+    gradient where there are several chunks, but made again.
+    """
+    rows = max(1, rows)
+    remake = len(hidden) > rows and torch.is_grad_enabled()
+    for start in range(0, len(hidden), rows):
+        inner = hidden[start : start + rows]
+        if remake:
+            yield checkpoint(part, inner, start, use_reentrant=False, preserve_rng_state=False)
+        else:
+            yield part(inner, start)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch, sorted_batches
-from asrprune.lm.training.loss import LOGITS_AT_ONCE
+from asrprune.lm.training.loss import LOGITS_AT_ONCE, in_chunks
 from asrprune.text.corpus import TokenStream
 
 TOKENS_PER_BATCH = 4096
@@ -24,16 +24,19 @@ def sentence_nll(model: TransformerLM, batch: Batch) -> Tensor:
     time, log-softmax is float32 and the sum float64.
     """
     sums = torch.zeros(len(batch.tokens), dtype=torch.float64, device=batch.tokens.device)
-    rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
+    sentence, place = (batch.targets != IGNORED).nonzero(as_tuple=True)  # [N], [N]
+    wanted = batch.targets[sentence, place]  # [N]
+
+    def nll(inner: Tensor, start: int) -> Tensor:
+        logits = model.logits(inner).float()  # [n, V]
+        here = wanted[start : start + len(inner)]
+        return functional.cross_entropy(logits, here, reduction="none").double()  # [n]
+
     with torch.no_grad():
-        hidden, _ = model(batch.tokens)  # [B, T, D]
-        sentence, place = (batch.targets != IGNORED).nonzero(as_tuple=True)  # [N], [N]
-        for start in range(0, len(sentence), rows):
-            where = sentence[start : start + rows], place[start : start + rows]
-            logits = model.logits(hidden[where]).float()  # [n, V]
-            nll = functional.cross_entropy(logits, batch.targets[where], reduction="none")
-            sums.index_add_(0, where[0], nll.double())
-    return sums
+        hidden = model(batch.tokens)[0][sentence, place]  # [N, D]
+        rows = LOGITS_AT_ONCE // model.embedding.vocab_size
+        parts = list(in_chunks(nll, hidden, rows))
+        return sums.index_add_(0, sentence, torch.cat([sums[:0], *parts]))
 
 
 def stream_nll(

@@ -1,4 +1,4 @@
-"""The folder ``OUT.training`` beside a training run's ``OUT``: what a killed run goes on from.
+"""The folder ``OUT.training`` beside a training run's ``OUT``: what a killed run resumes from.
 
 ``OUT`` itself appears only when training has ended, whole, so its presence means that it is done.
 The folder holds ``run.json`` (what makes the run what it is), ``state.pt`` (model, optimiser,
@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 import torch
 
-from asrprune.core.config import first_difference
+from asrprune.core.resume import AnotherRunError, check_same_run, read_state
 from asrprune.files import (
     PathLike,
     read_json,
@@ -60,22 +60,26 @@ class TrainingFolder:
         if not self.out.exists():
             return False
         if is_checkpoint(self.out):
-            made_by = read_json(self.out / CONFIG)["provenance"].get("training", {})
-            self._refuse_change(self.out, made_by.get("run", {}))
+            made_by = read_json(self.out / CONFIG).get("provenance", {})
+            self._refuse_change(self.out, made_by.get("training", {}).get("run"))
             return True
         raise ValueError(f"{self.out} exists and is no checkpoint; choose another --out")
 
     def load(self) -> Optional[dict[str, Any]]:
         """The saved state of this run, None if there is none yet.
 
-        Raises ValueError when the folder belongs to a run with another configuration or data.
+        None, with a warning, for one that is damaged. Raises ValueError when the folder belongs to
+        a run with another configuration or data.
         """
         if (self.path / RUN).is_file():
             self._refuse_change(self.path, read_json(self.path / RUN))
         if not (self.path / STATE).is_file():
             return None
-        state: dict[str, Any] = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-        return state
+
+        def read() -> dict[str, Any]:
+            return dict(torch.load(self.path / STATE, map_location="cpu", weights_only=True))
+
+        return read_state(self.path / STATE, read)
 
     def start(self, step: int) -> None:
         """Note the run's identity, and cut the log back to ``step`` (0: a fresh log)."""
@@ -101,22 +105,8 @@ class TrainingFolder:
         (self.path / STATE).unlink(missing_ok=True)
         shutil.rmtree(self.best, ignore_errors=True)
 
-    def _refuse_change(self, where: Path, other: Mapping[str, Any]) -> None:
-        if not other:
-            raise ValueError(f"{where} holds a model of another run; choose another --out")
-        key = first_difference(self.identity, other)
-        if not key:
-            return
-        raise ValueError(
-            f"{where} belongs to another run: {key} is {_at(other, key)} there, "
-            f"{_at(self.identity, key)} now; remove it or choose another --out"
-        )
-
-
-def _at(values: Mapping[str, Any], key: str) -> str:
-    value: Any = values
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return "not given"
-        value = value[part]
-    return json.dumps(value)
+    def _refuse_change(self, where: Path, other: Any) -> None:
+        try:
+            check_same_run(where, other, self.identity)
+        except AnotherRunError as problem:  # bad usage here, as an OUT that is no checkpoint
+            raise ValueError(str(problem)) from None

@@ -1,7 +1,7 @@
 """Training a Transformer LM: from a corpus and a configuration to a checkpoint folder.
 
 A run is a function of (data, configuration, initial checkpoint): it stops after a number of steps
-or tokens, never after a time. Killed and started again with the same command it goes on from its
+or tokens, never after a time. Killed and started again with the same command it resumes from its
 last saved state, and on the same machine ends with the same model.
 """
 
@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,69 +22,17 @@ from asrprune.core.config import to_json
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
-from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
 from asrprune.lm.training.batches import BatchStream, usable_sentences
+from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop
 from asrprune.lm.training.nll import stream_nll
-from asrprune.lm.training.optimizers import OptimizerConfig
-from asrprune.lm.training.precision import PRECISIONS
 from asrprune.lm.training.state import TrainingFolder
 from asrprune.provenance import provenance
 from asrprune.text.corpus import Corpus
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Size of a new model; ``ffn`` null means 4 * d_model.
-
-    Sentences of ``max_positions`` tokens or more are skipped in training (counted and logged).
-    """
-
-    d_model: int = 256
-    n_layers: int = 4
-    n_heads: int = 4
-    ffn: Optional[int] = None
-    max_positions: int = 256
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A run. ``tokens_per_batch`` counts padding; a step takes ``accumulation`` batches from every
-    process. Without ``max_steps`` and ``max_tokens`` the budget is one pass over the data.
-
-    The model is validated every ``valid_steps`` steps and at the end, the state is saved every
-    ``save_steps`` steps, a line is logged every ``log_steps`` steps.
-    """
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    tokens_per_batch: int = 4096
-    accumulation: int = 1
-    max_steps: Optional[int] = None
-    max_tokens: Optional[int] = None
-    precision: str = "auto"
-    seed: int = 1
-    valid_steps: int = 250
-    save_steps: int = 250
-    log_steps: int = 25
-
-    def __post_init__(self) -> None:
-        for name in ("tokens_per_batch", "accumulation", "valid_steps", "save_steps", "log_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("max_steps", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2^32")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
 
 class Validation:
@@ -324,19 +271,9 @@ def _identity(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) 
 
 def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> TransformerLM:
     if init is None:
-        size = config.model
+        shape = config.model.shape(data.vocab_size)
         torch.manual_seed(config.seed)
-        return TransformerLM(
-            ModelShape.uniform(
-                data.vocab_size,
-                size.d_model,
-                size.n_layers,
-                size.n_heads,
-                size.ffn,
-                size.max_positions,
-                size.dropout,
-            )
-        )
+        return TransformerLM(shape)
     if config.model != ModelConfig():
         raise ValueError("an initial checkpoint has its own shape; expected no model.* settings")
     if init.tokenizer_sha256 != data.data["tokenizer_sha256"]:

@@ -20,7 +20,7 @@ METHODS: dict[str, Method] = {
     "block-16x1": Method(block_16x1, "16 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
-    "width": Method(width, "directions of the residual stream", masks=False),
+    "width": Method(width, "d_model: PCA of the residual stream, as SliceGPT", masks=False),
     "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),
     "low-rank+structured": Method(
         low_rank_attention_structured_ffn,

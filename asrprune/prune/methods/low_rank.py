@@ -10,7 +10,7 @@ from typing import Optional
 from torch import Tensor
 
 from asrprune.core.tables import lookup
-from asrprune.lm.model.matrices import FactoredLinear, LowRankLinear, Matrix, PivotedLinear
+from asrprune.lm.model.matrices import FactoredLinear, InterpolativeLinear, LowRankLinear, Matrix
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
@@ -38,7 +38,7 @@ def low_rank(
 
     A copy of the model with every matrix factored at full rank is scored by the criterion. A
     dense matrix stays as it is until a rank saves parameters: with two factors only one below
-    break-even does, in pivoted form every one. Ranks are multiples of ``multiple_of``. Raises
+    break-even does, in interpolative form every one. Ranks are multiples of ``multiple_of``. Raises
     ValueError for a masked model or a size out of reach.
     """
     refuse_masks(masks)
@@ -59,8 +59,8 @@ def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list
         units = score.double().sum(0)
         chain, counts = _chain(group, stored[group.place], units, options)
         make: Make = LowRankLinear.from_factors
-        if options.form == "pivoted":
-            make = PivotedLinear.from_factors
+        if options.form == "interpolative":
+            make = InterpolativeLinear.from_factors
         choices.append(Choice(chain, partial(_keep_best, model, group, units, counts, make)))
     return choices
 
@@ -77,12 +77,12 @@ def _keep_best(
 
 def opened(model: TransformerLM) -> TransformerLM:
     """The model with every interpolative matrix as two factors; the same object without one."""
-    pivoted = [one for one in model.linears() if isinstance(one[1], PivotedLinear)]
-    if not pivoted:
+    stored = [one for one in model.linears() if isinstance(one[1], InterpolativeLinear)]
+    if not stored:
         return model
     opened = copy.deepcopy(model)
-    for place, linear in pivoted:
-        assert isinstance(linear, PivotedLinear)
+    for place, linear in stored:
+        assert isinstance(linear, InterpolativeLinear)
         opened.put(place, LowRankLinear.from_factors(*linear.factors(), linear.bias))
     return opened
 
@@ -147,4 +147,4 @@ def _chain(
 
 def _stored(rank: int, group: Group, options: Options) -> int:
     """Parameters of a matrix of this rank in the form of ``options``."""
-    return rank * (group.cost - rank if options.form == "pivoted" else group.cost)
+    return rank * (group.cost - rank if options.form == "interpolative" else group.cost)

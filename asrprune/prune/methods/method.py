@@ -44,10 +44,10 @@ class Options:
     ``factorisation`` makes the components of a matrix; with ``refactor`` those of an already
     factored one are made again from its product at every step; method width takes ``svd`` for its
     components of the weights alone. ``form``: what low rank stores, two ``factors`` or the
-    ``pivoted`` form (interpolative decomposition, see PivotedLinear). ``embedding_rank`` factors
-    the tied embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no
-    part of the sparsity. ``repair`` (weight compensation, of the mask methods) says what the
-    weights that stay do about those that go.
+    ``interpolative`` decomposition (see InterpolativeLinear). ``embedding_rank`` factors the tied
+    embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no part of
+    the sparsity. ``compensation`` (weight compensation, of the mask methods) says how the kept
+    weights make up for the removed ones.
     """
 
     matrices: tuple[str, ...] = ALL_MATRICES
@@ -61,7 +61,7 @@ class Options:
     refactor: bool = True
     form: str = "factors"
     embedding_rank: int = 0
-    repair: str = "none"
+    compensation: str = "none"
     depth_unit: str = "sublayer"
     head_unit: str = "group"
 
@@ -77,8 +77,8 @@ class Options:
             raise ValueError(f"head_unit {self.head_unit!r}; known: {', '.join(HEAD_UNITS)}")
         if self.form not in FORMS:
             raise ValueError(f"form {self.form!r}; known: {', '.join(FORMS)}")
-        if self.form == "pivoted" and not self.refactor:
-            raise ValueError("refactor is False; expected True, as a pivoted matrix is one product")
+        if self.form == "interpolative" and not self.refactor:
+            raise ValueError("refactor is False; expected True, as that form is one product")
         if self.multiple_of < 1:
             raise ValueError(f"multiple_of is {self.multiple_of}; expected >= 1")
         for field in ("min_heads", "min_width", "min_rank", "embedding_rank"):
@@ -89,7 +89,7 @@ class Options:
 
 
 SCOPES = ("global", "matrix", "row")
-FORMS = ("factors", "pivoted")
+FORMS = ("factors", "interpolative")
 DEPTH_UNITS = ("sublayer", "block")
 HEAD_UNITS = ("group", "query")
 

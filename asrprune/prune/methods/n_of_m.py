@@ -8,8 +8,8 @@ import torch
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
+from asrprune.prune.methods.compensation import put_masks
 from asrprune.prune.methods.method import Options, Scorer, unreachable
-from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.methods.unstructured import element_groups
 from asrprune.prune.selection import lowest
 
@@ -60,4 +60,4 @@ def _zero_in_groups(
     chosen = torch.split(lowest(torch.cat(losses), count), [len(loss) for loss in losses])
     for group, pattern, picked in zip(groups, patterns, chosen):
         masks[group.place] = ~(pattern & picked[:, None]).view(group.matrix.shape)
-    put_masks(model, groups, masks, scorer, options.repair)
+    put_masks(model, groups, masks, scorer, options.compensation)

@@ -11,8 +11,8 @@ from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
+from asrprune.prune.methods.compensation import put_masks
 from asrprune.prune.methods.method import Options, Scorer, unreachable
-from asrprune.prune.methods.repair import put_masks
 from asrprune.prune.selection import lowest
 
 
@@ -75,7 +75,7 @@ def _mask_tiles(
         chosen = [part.view(score.shape) for part, score in zip(flat, scores)]
     for group, gone in zip(groups, chosen):
         masks[group.place] = ~gone.repeat_interleave(rows, dim=0)
-    put_masks(model, groups, masks, scorer, options.repair)
+    put_masks(model, groups, masks, scorer, options.compensation)
 
 
 def _removed(group: Group, masks: Masks) -> Tensor:

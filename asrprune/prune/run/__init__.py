@@ -1,0 +1,1 @@
+"""A pruning run: plan, schedule, fine-tuning with distillation, and the family of sizes on disk."""

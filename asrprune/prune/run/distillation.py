@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
-from asrprune.lm.training.loss import LossFunction
+from asrprune.lm.training.loss import LossFunction, sum_in_chunks
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits of each model that exist at one time; beyond it a chunk's are made again for its
-gradient, so that memory does not grow with the batch."""
+"""Logits of each of the two models that exist at one time."""
 
 
 def distilling(teacher: TransformerLM, temperature: float, weight: float) -> LossFunction:
@@ -53,17 +51,6 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
             data_loss = functional.cross_entropy(logits, wanted[start:stop], reduction="sum")
             return (1.0 - weight) * data_loss + weight * temperature**2 * divergence
 
-        rows = max(1, LOGITS_AT_ONCE // student.embedding.vocab_size)
-        remake = len(wanted) > rows and torch.is_grad_enabled()
-        total: Tensor = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(wanted), rows):
-            inner = hidden[start : start + rows]
-            if remake:
-                total = total + checkpoint(
-                    part, inner, start, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                total = total + part(inner, start)
-        return total
+        return sum_in_chunks(part, hidden, LOGITS_AT_ONCE // student.embedding.vocab_size)
 
     return loss

@@ -1,4 +1,4 @@
-"""The run: prune, recover, save, step by step, such that a killed run goes on where it was."""
+"""A family of sizes on disk, saved step by step, such that a killed run resumes where it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from asrprune.core.config import first_difference
+from asrprune.core.resume import check_same_run
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, write_json
 from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ from asrprune.prune.run.family import (
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.plot import plot_if_possible
 from asrprune.prune.run.scorer import PruningData
-from asrprune.prune.run.state import drop_state, load_state, save_state
+from asrprune.prune.run.state import STATE, drop_state, load_state, save_state
 from asrprune.prune.run.steps import PrunedLM, PruningRun, valid_perplexity
 
 PLAN = "plan.json"
@@ -55,6 +55,10 @@ class FamilyRun:
 
     def go(self, family: Family) -> Family:
         """Make the members that the family lacks, writing each as soon as it is there."""
+        lacking = set(self.run.plan.sparsities) - {member.asked for member in family.members}
+        if not lacking and not (self.out / STATE).exists():
+            log.info("%s: finished already, nothing to do", self.out)
+            return family
         for number, steps in enumerate(self.run.runs()):
             asked = [step.member for step in steps if step.member is not None]
             done = {member.asked for member in family.members}
@@ -73,7 +77,7 @@ class FamilyRun:
                     write_family(self.out, family)
                     log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                 save_state(self.out, number, state, self.parent.tokenizer_path)
-            drop_state(self.out)
+        drop_state(self.out)
         return family
 
     def _save_member(self, made: PrunedLM, masked: bool) -> Member:
@@ -114,14 +118,15 @@ def prune_family(
     ``out`` that holds part of the same run is completed, step by step exactly as an uninterrupted
     run on the same machine would have been.
 
-    Raises InputError when ``out`` holds anything else, ValueError when a size is out of reach.
+    Raises AnotherRunError when ``out`` belongs to another run, InputError when it holds anything
+    else, ValueError when a size is out of reach.
     """
     family_run = FamilyRun(parent, data, plan, out, provenance, teacher)
     family_run.run.check_start()
     folder = Path(out)
     same = {"plan": plan.to_dict(), **identity}
     if (folder / PLAN).is_file():
-        _check_same(folder / PLAN, same)
+        check_same_run(folder, read_json(folder / PLAN), same)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = "a folder with other files" if folder.is_dir() else "a file"
         raise InputError(folder, None, found, "an empty or new folder, or a run of `prune`")
@@ -150,10 +155,3 @@ def _parent_row(family_run: FamilyRun) -> dict[str, Any]:
         "bytes": family_run.parent.size_bytes(),
         "perplexity": valid_perplexity(model, run.data, run.plan),
     }
-
-
-def _check_same(path: Path, same: Mapping[str, Any]) -> None:
-    differing = first_difference(read_json(path), same)
-    if differing:
-        found = f"a run that differs in {differing}"
-        raise InputError(path.parent, None, found, "the same command, or another --out")

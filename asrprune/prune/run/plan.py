@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from asrprune.core.config import from_json, replaced, to_json
 from asrprune.core.tables import lookup
-from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import PRECISIONS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.repair import REPAIRS
+from asrprune.prune.methods.compensation import COMPENSATIONS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
 
 @dataclass(frozen=True)
-class Recovery:
+class FineTuning:
     """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
     divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
@@ -51,7 +50,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Plan:
-    """``plan = criterion x method x schedule x recovery x target sizes``.
+    """``plan = criterion x method x schedule x fine-tuning x target sizes``.
 
     ``sparsities``: fractions of prunable parameters removed, one saved model each. Prunable are
     the weights of the blocks' matrices (``options.matrices``); biases, norms, positions and the
@@ -75,7 +74,7 @@ class Plan:
     statistics_tokens: int = 50_000
     seed: int = 1
     options: Options = field(default_factory=Options)
-    recovery: Recovery = field(default_factory=Recovery)
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
 
     def __post_init__(self) -> None:
         lookup(CRITERIA, self.criterion, "criterion")
@@ -86,12 +85,14 @@ class Plan:
                 f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
                 "with random weights at every pruning step"
             )
-        lookup(REPAIRS, self.options.repair, "repair")
-        if self.options.repair != "none" and not METHODS[self.method].masks:
+        lookup(COMPENSATIONS, self.options.compensation, "compensation")
+        if self.options.compensation != "none" and not METHODS[self.method].masks:
             raise ValueError(
-                f"options.repair is {self.options.repair}; expected none, as method {self.method} "
-                "makes no zeros"
+                f"options.compensation is {self.options.compensation}; expected none, as method "
+                f"{self.method} makes no zeros"
             )
+        if not self.options.matrices:
+            raise ValueError("options.matrices is []; expected one or more")
         lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
         if not self.sparsities or len(set(self.sparsities)) != len(self.sparsities):
             raise ValueError(f"sparsities {list(self.sparsities)}; expected one or more, distinct")
@@ -108,10 +109,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``plan_from_dict`` is the inverse."""
-        value = dataclasses.asdict(self)
-        value["sparsities"] = list(self.sparsities)
-        value["options"]["matrices"] = list(self.options.matrices)
-        return value
+        return to_json(self)
 
 
 def plan_from_dict(value: Mapping[str, Any], default: Plan) -> Plan:
@@ -119,44 +117,9 @@ def plan_from_dict(value: Mapping[str, Any], default: Plan) -> Plan:
 
     Raises ValueError for an unknown key or a value of the wrong type or range.
     """
-    plan: Plan = _replaced(default, value, "plan")
-    return plan
+    return replaced(default, value)
 
 
 def read_plan(path: PathLike, default: Plan) -> Plan:
-    """The plan in a JSON file. Raises InputError naming the file for anything wrong in it."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(path, None, f"a {type(value).__name__}", "an object with a plan's keys")
-    try:
-        return plan_from_dict(value, default)
-    except ValueError as problem:
-        found, _, expected = str(problem).partition(";")
-        raise InputError(path, None, found, expected.strip() or "a plan") from None
-
-
-def _replaced(instance: Any, value: Mapping[str, Any], where: str) -> Any:
-    known = {item.name: getattr(instance, item.name) for item in dataclasses.fields(instance)}
-    changes: dict[str, Any] = {}
-    for key, new in value.items():
-        old = lookup(known, key, f"key of {where}")
-        if dataclasses.is_dataclass(old):
-            if not isinstance(new, Mapping):
-                raise ValueError(f"{where}: {key} is {new!r}; expected an object")
-            changes[key] = _replaced(old, new, key)
-        else:
-            changes[key] = _typed(new, old, f"{where}: {key}")
-    return dataclasses.replace(instance, **changes)
-
-
-def _typed(new: Any, old: Any, where: str) -> Any:
-    """``new`` as the type of ``old``; whole numbers pass for fractions, nothing else converts."""
-    if isinstance(old, tuple):
-        if not isinstance(new, (list, tuple)) or not new:
-            raise ValueError(f"{where} is {new!r}; expected a list")
-        return tuple(_typed(item, old[0], where) for item in new)
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    if type(new) is not type(old):
-        raise ValueError(f"{where} is {new!r}; expected a {type(old).__name__}")
-    return new
+    """``default`` with what a JSON file states. Raises InputError for anything wrong in it."""
+    return from_json(Plan, read_json(path), path, start=default)

@@ -13,8 +13,8 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.groups import Group
+from asrprune.prune.run.fine_tuning import Movement
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.recovery import Movement
 from asrprune.prune.statistics import MatrixStatistics, collect
 from asrprune.text.corpus import TokenStream
 
@@ -66,7 +66,7 @@ class DataScorer:
     def batches(self, model: TransformerLM) -> Iterator[Batch]:
         """Training sentences that fit the model, drawn for this step, on its device: one epoch."""
         positions = model.max_positions
-        budget = max(positions, min(2048, self._plan.recovery.batch_tokens))
+        budget = max(positions, min(2048, self._plan.fine_tuning.batch_tokens))
         seed = self._plan.seed + 7919 * (self._step + 1)  # apart from the fine-tuning batches
         stream = BatchStream(self._data.train, budget, seed, positions)
         while stream.epoch == 0:

@@ -10,12 +10,13 @@ from typing import Any, Optional
 
 import torch
 
+from asrprune.core.resume import read_state
 from asrprune.files import PathLike, read_json, write_folder, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
-from asrprune.prune.run.recovery import Movement, Spent
+from asrprune.prune.run.fine_tuning import Movement, Spent
 
 STATE = "state"
 """Folder in the output folder, gone when the run is done."""
@@ -53,10 +54,12 @@ def save_state(out: Path, run: int, state: RunState, tokenizer: PathLike) -> Non
 
 
 def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
-    """The saved state of run number ``run``; None when there is none of it."""
+    """The saved state of run number ``run``; None when there is none of it, or it is damaged."""
     folder = out / STATE
-    if not folder.is_dir():
-        return None
+    return read_state(folder, lambda: _read(folder, run, device)) if folder.is_dir() else None
+
+
+def _read(folder: Path, run: int, device: torch.device) -> Optional[RunState]:
     value = read_json(folder / "state.json")
     if value["run"] != run:
         return None

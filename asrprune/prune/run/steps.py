@@ -20,8 +20,8 @@ from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
+from asrprune.prune.run.fine_tuning import Spent, fine_tune_pruned, perplexity_per_token
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.recovery import Spent, perplexity_per_token, recover
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.state import RunState
@@ -105,7 +105,7 @@ class PruningRun:
         self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
         pruned_s = time.monotonic() - started
         before = self._valid_perplexity(state.model) if step.member is not None else None
-        spent = self._recover(state, steps)
+        spent = self._fine_tune(state, steps)
         state.spent = state.spent + spent
         now = self._sparsity(state.model, state.masks)
         log.info(
@@ -124,7 +124,7 @@ class PruningRun:
         history = tuple(state.history)
         return PrunedLM(step.member, now, state.model, history, state.spent, before)
 
-    def _recover(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
+    def _fine_tune(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
         plan = self.plan
         until = budget_until(
             steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold, plan.growth
@@ -133,18 +133,18 @@ class PruningRun:
         if tokens <= 0:
             return Spent()
         positions = state.model.max_positions
-        budget = self.plan.recovery.batch_tokens
+        budget = self.plan.fine_tuning.batch_tokens
         batches = BatchStream(self.data.train, budget, self.plan.seed, positions)
         if state.batches:
             batches.load_state(state.batches)
-        teacher = self.teacher if plan.recovery.distill else None
+        teacher = self.teacher if plan.fine_tuning.distill else None
         state.movement = {}
         accumulates = "movement" in CRITERIA[self.plan.criterion].needs
-        spent = recover(
+        spent = fine_tune_pruned(
             state.model,
             batches,
             tokens,
-            self.plan.recovery,
+            self.plan.fine_tuning,
             state.masks,
             teacher,
             self.plan.seed,
@@ -203,7 +203,7 @@ def valid_perplexity(model: TransformerLM, data: PruningData, plan: Plan) -> Opt
     """Perplexity per token of the valid set; None without one."""
     if data.valid is None:
         return None
-    value = perplexity_per_token(model, data.valid, plan.recovery.batch_tokens)
+    value = perplexity_per_token(model, data.valid, plan.fine_tuning.batch_tokens)
     return value if math.isfinite(value) else None
 
 

@@ -1,0 +1,1 @@
+"""What changes a model: units and widths that leave, factors, the embedding."""

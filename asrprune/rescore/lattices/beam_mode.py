@@ -18,9 +18,9 @@ from asrprune.core.lattice.lattice import (
     sorted_lattice,
 )
 from asrprune.core.lattice.paths import best_after
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.weights import ScoreWeights, weighted_sum
 from asrprune.lm.protocol import SENTENCE_END, PrefixLM
-from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights, weighted
+from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights
 
 Floats = NDArray[np.float64]
 WORD_GUESS = -5.0
@@ -124,7 +124,7 @@ def _in_step(
                 lm.score([(prefixes[k], word) for prefixes, word in asked])
                 for k, lm in enumerate(lms)
             ]
-            scores = weighted(gains, columns)
+            scores = weighted_sum(scores, gains, columns)
         at = 0
         for group, request in list(waiting.items()):
             here = scores[at : at + len(request.words)]

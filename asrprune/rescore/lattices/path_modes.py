@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from asrprune.core.lattice.lattice import Lattice, arc_totals
 from asrprune.core.lattice.paths import Path, k_best_paths, path_cover, prune_lattice
 from asrprune.core.lattice.union import union_of_paths
-from asrprune.core.weights import ScoreWeights
-from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights, weighted
+from asrprune.core.weights import ScoreWeights, weighted_sum
+from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights
 
 if TYPE_CHECKING:
     from asrprune.lm.protocol import WordScorer  # imports torch, which the flags do not need
@@ -183,14 +183,13 @@ def _word_totals(
         number: dict[tuple[str, ...], int] = {}
         order.append([number.setdefault(path.words(lattice), len(number)) for path in chosen])
         texts.append(list(number))
-    used = [(weight, lm) for weight, lm in zip(weights.lm, lms) if weight != 0.0]
-    scored = [lm.score_words(texts) for _, lm in used]
+    gains = [weight for weight in weights.lm if weight != 0.0]
+    used = [lm for weight, lm in zip(weights.lm, lms) if weight != 0.0]
+    scored = [lm.score_words(texts) for lm in used]
     results = []
     for row, (hyps, places) in enumerate(zip(texts, order)):
         totals = [
-            weighted([weight for weight, _ in used], [one[row][hyp] for one in scored])
-            if used
-            else np.zeros(len(words) + 1)
+            weighted_sum(np.zeros(len(words) + 1), gains, [one[row][hyp] for one in scored])
             for hyp, words in enumerate(hyps)
         ]
         results.append([totals[place] for place in places])

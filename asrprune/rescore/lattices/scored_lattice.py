@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice, arc_totals
 from asrprune.core.lattice.paths import Path, k_best_paths
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.weights import ScoreWeights, weighted_sum
 
 Floats = NDArray[np.float64]
 
@@ -52,23 +51,11 @@ class ScoredLattice:
         weights = self.weights
         scale = weights.first_lm + sum(weights.lm)
         scale = scale if scale > 0 else 1.0
-        lm = self.lm.copy()
-        if weights.first_lm and self.lattice.lm is not None:
-            lm += weights.first_lm * self.lattice.lm
+        lm = self.lm
+        if self.lattice.lm is not None:
+            lm = weighted_sum(lm, [weights.first_lm], [self.lattice.lm])
         stated = ScoreWeights(weights.acoustic, scale, (), weights.word_bonus)
         return replace(self.lattice, lm=lm / scale, weights=stated)
-
-
-def weighted(weights: Sequence[float], scores: Sequence[Floats]) -> Floats:
-    """sum of g_i * score_i where g_i is not 0; -inf stays -inf, whatever the weight's sign.
-
-    ``scores`` [K][N] in the order of ``weights``; those of weight 0 may be anything.
-    """
-    total = np.zeros(scores[0].shape if scores else 0)
-    for weight, values in zip(weights, scores):
-        if weight != 0.0:
-            total = total + np.where(np.isneginf(values), -np.inf, weight * values)
-    return total
 
 
 def ranking_weights(lattice: Lattice, weights: ScoreWeights) -> ScoreWeights:

@@ -1,0 +1,1 @@
+"""n-best rescoring: the weighted total of every hypothesis, and the best of each list."""

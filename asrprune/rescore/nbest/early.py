@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.weights import ScoreWeights, weighted_sum
 from asrprune.errors import InputError
 from asrprune.lm.protocol import LanguageModel, UnscorableError
 from asrprune.lm.scoring.early import EarlyScorer
@@ -58,7 +58,7 @@ def rescore_early(
         except UnscorableError as problem:
             raise _unscorable(block, problem, path) from None
         for scored, other, part in zip(block, others, parts):
-            total = other + weight * part.lm
+            total = weighted_sum(other, [weight], [part.lm])
             yield _ordered(scored, total, part.complete, summary)
 
 

@@ -1,8 +1,4 @@
-"""The scores of many hypotheses as arrays, and their weighted sum.
-
-``totals`` is ``ScoreWeights.total`` on arrays: same terms, same order, bit for bit the same sums
-(a test compares them).
-"""
+"""The scores of an n-best list as arrays, and their totals."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.hypothesis import NBest
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.hypothesis import NBest, first_pass_scores
+from asrprune.core.weights import ScoreWeights, UnknownScoreError
 from asrprune.errors import InputError
 from asrprune.rescore.scores_file import Scores
 
@@ -41,37 +37,21 @@ def scored_lists(lists: Iterable[NBest], scores: Sequence[Scores]) -> Iterator[S
     Raises InputError naming the utterance where a scores file has none or others for a list.
     """
     for nbest in lists:
-        hyps = nbest.hyps
-        yield ScoredList(
-            nbest,
-            np.array([np.nan if h.acoustic is None else h.acoustic for h in hyps], np.float64),
-            np.array([np.nan if h.lm is None else h.lm for h in hyps], np.float64),
-            np.array([one.of(nbest) for one in scores]).reshape(len(scores), len(hyps)),
-            np.array([len(h.words) for h in hyps], np.float64),
-        )
+        acoustic, first_lm, n_words = first_pass_scores(nbest.hyps)
+        lm = np.array([one.of(nbest) for one in scores]).reshape(len(scores), len(nbest.hyps))
+        yield ScoredList(nbest, acoustic, first_lm, lm, n_words)
 
 
 def totals(scored: ScoredList, weights: ScoreWeights, path: str = "n-best") -> Floats:
-    """The combined score of every hypothesis, [H].
+    """``weights.totals`` of every hypothesis, [H].
 
-    A hypothesis with -inf in a term whose weight is not 0 gets -inf, whatever the weight's sign.
     ``path`` names the n-best file in errors. Raises InputError naming the utterance where a term
     with a weight is unknown, ValueError when there are not as many LM weights as LMs.
     """
-    if len(weights.lm) != len(scored.lm):
-        raise ValueError(f"{len(scored.lm)} LM scores for {len(weights.lm)} LM weights")
-    terms = [
-        ("acoustic", weights.acoustic, scored.acoustic),
-        ("first_lm", weights.first_lm, scored.first_lm),
-        *(("lm", weight, values) for weight, values in zip(weights.lm, scored.lm)),
-    ]
-    total = weights.word_bonus * scored.n_words
-    for name, weight, values in terms:
-        if weight == 0.0:
-            continue
-        unknown = np.flatnonzero(np.isnan(values))
-        if len(unknown):
-            found = f"utterance {scored.nbest.utt}: no {name} score of hypothesis {unknown[0] + 1}"
-            raise InputError(path, None, found, f"one, since its weight is {weight}")
-        total = total + np.where(np.isneginf(values), -np.inf, weight * values)
-    return total
+    try:
+        return weights.totals(scored.acoustic, scored.first_lm, tuple(scored.lm), scored.n_words)
+    except UnknownScoreError as problem:
+        hypothesis = f"hypothesis {problem.index + 1}"
+        found = f"utterance {scored.nbest.utt}: no {problem.term} score of {hypothesis}"
+        expected = f"one, since its weight is {problem.weight}"
+        raise InputError(path, None, found, expected) from None

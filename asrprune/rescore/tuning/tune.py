@@ -69,6 +69,7 @@ class _Problem:
     anchor: int
 
     def totals(self, weights: Floats) -> Floats:
+        """``ScoreWeights.totals`` up to rounding, [U, H]: one product, as it is taken often."""
         return np.where(self.usable, self.scores @ weights, -np.inf)
 
     def count(self, weights: Floats) -> int:

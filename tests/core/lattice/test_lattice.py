@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from asrprune.core.lattice.lattice import from_arcs, sorted_lattice, topological_order
+from asrprune.core.lattice.lattice import (
+    arc_totals,
+    from_arcs,
+    sorted_lattice,
+    topological_order,
+)
 from asrprune.core.lattice.ngram_scores import expand_lm
 from asrprune.core.lattice.paths import best_path, k_best, prune_lattice
 from asrprune.core.lattice.posteriors import arc_posteriors
@@ -29,6 +34,7 @@ def test_k_best_is_what_enumeration_finds(seed: int) -> None:
     assert best_path(lattice, WEIGHTS) == (k_best(lattice, 1, WEIGHTS) or (None,))[0]
 
 
+@pytest.mark.slow
 def test_the_beam_of_k_best_widens_until_the_list_is_exact() -> None:
     lattice = random_lattice(3, n_states=14, n_arcs=90)
     truth = brute_force(lattice, WEIGHTS)
@@ -104,6 +110,11 @@ def test_degenerate_lattices() -> None:
     assert [h.text for h in k_best(point, 5, ScoreWeights(1.0, 0.0))] == [""]
     dead = from_arcs("u", 2, 0, 1, [(0, 1, "a", -math.inf, None), (0, 1, "b", -2.0, None)])
     assert [h.text for h in k_best(dead, 5, ScoreWeights(1.0, 0.0))] == ["b"]
+
+
+def test_an_impossible_arc_stays_so_under_a_negative_weight() -> None:
+    dead = from_arcs("u", 2, 0, 1, [(0, 1, "a", -math.inf, -1.0), (0, 1, "", -2.0, -1.0)])
+    assert arc_totals(dead, ScoreWeights(-0.5, 1.0, (), 0.25)).tolist() == [-math.inf, 0.0]
 
 
 def test_wrong_lattices_and_weights_are_refused() -> None:

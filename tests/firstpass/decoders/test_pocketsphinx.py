@@ -6,7 +6,7 @@ import gzip
 import json
 import math
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,19 @@ from asrprune.errors import InputError
 from asrprune.firstpass.formats.jsonl import read_nbest
 
 SENTENCES = {
-    "flite-3": "the cat sat on the mat",
-    "flite-1": "we went down to the river to look for a small boat",
-    "flite-2": "no",
+    "utt-3": "the cat sat on the mat",
+    "utt-1": "we went down to the river to look for a small boat",
+    "utt-2": "no",
 }
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("flite") is None, reason="flite makes the audio"),
-]
+pytestmark = pytest.mark.slow
 pytest.importorskip("pocketsphinx")
 pytest.importorskip("lhotse")
+pytest.importorskip("hibari")
 sf = pytest.importorskip("soundfile")
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "local/mini"))
+from hibari_voice import Hibari  # noqa: E402
 
 
 def _cut_line(utt: str, path: Path, n_samples: int, text: str) -> str:
@@ -59,10 +60,11 @@ def _cut_line(utt: str, path: Path, n_samples: int, text: str) -> str:
 @pytest.fixture(scope="module")
 def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audio")
+    voice = Hibari(())
     lines = []
     for utt, text in SENTENCES.items():
         wav = folder / f"{utt}.wav"
-        subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(wav)], check=True)
+        voice.write(text, "", wav)
         lines.append(_cut_line(utt, wav, sf.info(str(wav)).frames, text))
     sf.write(str(folder / "silence.wav"), np.zeros(480, dtype=np.int16), 16000)
     lines.append(_cut_line("silence", folder / "silence.wav", 480, ""))
@@ -95,13 +97,13 @@ def test_lists_are_sorted_by_the_stored_weights_and_start_as_the_decoder(decoded
         assert totals == sorted(totals, reverse=True)
         assert len({h.text for h in hyps}) == len(hyps)
         assert lists[utt].ref == text
-    assert len(lists["flite-1"].hyps) == 20
-    assert "the cat sat on the mat" in [h.text for h in lists["flite-3"].hyps]
+    assert len(lists["utt-1"].hyps) == 20
+    assert "the cat sat on the mat" in [h.text for h in lists["utt-3"].hyps]
     assert summary["decoder_1best_not_listed"] == []
     assert summary["decoder_1best_not_first"] == []
     hyp = [line.split(maxsplit=1) for line in (decoded / "hyp").read_text().splitlines()]
     assert [line[0] for line in hyp] == list(lists)
-    assert hyp[0][1] == lists["flite-3"].hyps[0].text
+    assert hyp[0][1] == lists["utt-3"].hyps[0].text
 
 
 def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -> None:
@@ -117,7 +119,7 @@ def test_the_total_is_the_score_of_the_decoder(decoded: Path, cuts: Path) -> Non
     from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
 
     decoder = PocketSphinx(FirstPassConfig(nbest=1))
-    samples, _ = sf.read(str(cuts.parent / "flite-1.wav"), dtype="int16")
+    samples, _ = sf.read(str(cuts.parent / "utt-1.wav"), dtype="int16")
     top = decoder.decode("u", samples).nbest.hyps[0]
     score = math.log(decoder._decoder.hyp().score) * 1024
     ours = decoder.weights.total(top.acoustic, top.lm, (), len(top.words))
@@ -129,8 +131,8 @@ def test_lattices_hold_the_n_best_with_the_same_scores(decoded: Path) -> None:
     from asrprune.core.lattice.paths import k_best
     from asrprune.firstpass.formats.slf import read_slf
 
-    nbest = next(n for n in read_nbest(decoded / "nbest.jsonl.gz") if n.utt == "flite-1")
-    lattice = read_slf(decoded / "lattices" / "flite-1.slf.gz")
+    nbest = next(n for n in read_nbest(decoded / "nbest.jsonl.gz") if n.utt == "utt-1")
+    lattice = read_slf(decoded / "lattices" / "utt-1.slf.gz")
     assert lattice.weights is not None
     for ours, stored in zip(k_best(lattice, 5, lattice.weights), nbest.hyps):
         assert ours.text == stored.text
@@ -147,7 +149,7 @@ def test_order_and_processes_change_nothing(cuts: Path, decoded: Path, tmp_path:
     assert sorted(_lines(tmp_path / "nj2")) == sorted(_lines(decoded))
 
 
-def test_an_interrupted_run_goes_on_and_changed_settings_start_afresh(
+def test_an_interrupted_run_goes_on_and_changed_settings_are_refused(
     cuts: Path, decoded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from asrprune.firstpass.decoders.decode import decode_cuts
@@ -157,23 +159,24 @@ def test_an_interrupted_run_goes_on_and_changed_settings_start_afresh(
     broken, out = tmp_path / "cuts.jsonl", tmp_path / "out"
     shutil.copy(cuts, broken)
     hidden = cuts.parent / "hidden.wav"
-    (cuts.parent / "flite-2.wav").rename(hidden)
+    (cuts.parent / "utt-2.wav").rename(hidden)
     try:
-        with pytest.raises(InputError, match=r"cuts\.jsonl:3: utterance flite-2: audio"):
+        with pytest.raises(InputError, match=r"cuts\.jsonl:3: utterance utt-2: audio"):
             decode_cuts(broken, out, FirstPassConfig(nbest=20))
     finally:
-        hidden.rename(cuts.parent / "flite-2.wav")
+        hidden.rename(cuts.parent / "utt-2.wav")
     assert not (out / "first_pass.json").exists()
     with open(out / ".unfinished" / "done.jsonl", "a", encoding="utf-8") as stream:
-        stream.write('{"utt": "flite-2", "li')  # killed while it wrote
+        stream.write('{"utt": "utt-2", "li')  # killed while it wrote
     summary = decode_cuts(broken, out, FirstPassConfig(nbest=20))
     assert summary["run"]["utterances"] == 2
     assert _lines(out) == _lines(decoded)
     before = (out / "nbest.jsonl.gz").read_bytes()
     decode_cuts(broken, out, FirstPassConfig(nbest=20))
-    assert "already decoded" in caplog.text
+    assert "finished already, nothing to do" in caplog.text
     assert (out / "nbest.jsonl.gz").read_bytes() == before
-    summary = decode_cuts(broken, out, FirstPassConfig(nbest=2))
-    assert "decoded with other config" in caplog.text
+    with pytest.raises(InputError, match=r"out belongs to another run: config.nbest is 20 there"):
+        decode_cuts(broken, out, FirstPassConfig(nbest=2))
+    summary = decode_cuts(broken, tmp_path / "other", FirstPassConfig(nbest=2))
     assert summary["run"]["utterances"] == 4
-    assert max(len(nbest.hyps) for nbest in read_nbest(out / "nbest.jsonl.gz")) == 2
+    assert max(len(nbest.hyps) for nbest in read_nbest(tmp_path / "other/nbest.jsonl.gz")) == 2

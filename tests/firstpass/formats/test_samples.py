@@ -329,6 +329,7 @@ def _damaged(content: bytes, data: st.DataObject) -> bytes:
     return content[:start] + data.draw(st.sampled_from(PIECES)) + content[end:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FORMATS))
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(data=st.data())

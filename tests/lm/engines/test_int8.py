@@ -1,4 +1,4 @@
-"""The int8 kernel: exact products, and every shape against torch with the same codes."""
+"""The int8 kernel: exact products, and every shape against torch with the same quantised values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_weights_that_are_no_numbers_are_refused():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with torch.no_grad():
         model.blocks[0].ffn.up.weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         open_engine("int8", model, CPU)
 
 
@@ -87,6 +87,7 @@ def test_values_that_are_no_numbers_show_in_the_score(place):
         lm.score_lists([["3 4"]])
 
 
+@pytest.mark.slow
 @needs_kernel
 @settings(max_examples=100, deadline=None)
 @given(matrix=MATRICES, rows=st.integers(1, 96), seed=st.integers(0, 9))
@@ -100,6 +101,7 @@ def test_products_are_exact(matrix, rows, seed):
     np.testing.assert_array_equal(found, x.astype(int) @ codes.astype(int).T)
 
 
+@pytest.mark.slow
 @needs_kernel
 @settings(max_examples=60, deadline=None)
 @given(matrix=MATRICES, rows=st.integers(1, 5), seed=st.integers(0, 99))
@@ -150,6 +152,7 @@ LISTS = st.lists(st.lists(SENTENCES, max_size=6), max_size=3)
 QUERIES = st.sampled_from([1, 3, 64])
 
 
+@pytest.mark.slow
 @needs_kernel
 @settings(max_examples=60, deadline=None)
 @given(shape=SHAPES, lists=LISTS, queries=QUERIES, passes=st.integers(1, 3))
@@ -199,6 +202,7 @@ def test_it_is_still_a_distribution(vocabulary):
     assert np.exp(values).sum() == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_without_vector_instructions_it_computes_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(native, "FLAGS", BASELINE)

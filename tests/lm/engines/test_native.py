@@ -45,6 +45,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, caplog, tmp_path):
         build(SOURCES[0], tmp_path)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.parent.name)
 def test_a_library_is_built_once_a_source(source, tmp_path):
@@ -57,6 +58,7 @@ def test_a_library_is_built_once_a_source(source, tmp_path):
     assert build(other, tmp_path) != first
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.parent.name)
 def test_a_kernel_compiles_without_warnings(source, monkeypatch, tmp_path):

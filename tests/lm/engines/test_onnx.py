@@ -59,6 +59,7 @@ LISTS = st.lists(st.lists(SENTENCES, max_size=6), max_size=3)
 QUERIES = st.sampled_from([1, 3, 64])  # small ones make rows that look into others
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]), queries=QUERIES)
 def test_fp32_equals_torch(shape, lists, chunk, queries):
@@ -72,6 +73,7 @@ def test_fp32_equals_torch(shape, lists, chunk, queries):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 8192]), queries=QUERIES)
 def test_int8_scores_every_shape_alone_as_in_a_batch(shape, lists, chunk, queries):
@@ -110,6 +112,7 @@ MATRICES = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(matrix=MATRICES, rows=st.sampled_from([1, 2, 5, 64]))
 def test_products_of_the_codes_of_any_matrix_are_exact(matrix, rows):

@@ -52,6 +52,7 @@ def masked(outputs, inputs, density, height, seed):
     return weight * kept.repeat_interleave(height, dim=0)[:outputs]
 
 
+@pytest.mark.slow
 @needs_kernel
 @settings(max_examples=150, deadline=None)
 @given(
@@ -130,6 +131,7 @@ SENTENCES = st.lists(st.integers(3, 6), max_size=POSITIONS - 1).map(
 )
 
 
+@pytest.mark.slow
 @needs_kernel
 @settings(max_examples=40, deadline=None)
 @given(

@@ -114,6 +114,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_same_logits_as_transformers(case: str) -> None:
     transformers = pytest.importorskip("transformers")

@@ -106,6 +106,12 @@ def test_impossible_shapes() -> None:
     with pytest.raises(ValueError, match="vocab_size"):
         ModelShape.uniform(0)
     with pytest.raises(ValueError, match="matrix 'x'"):
-        BlockShape(1, 1, {"x": LinearShape()})
+        TransformerLM(ModelShape(9, 4, 4, 8, (BlockShape(1, 1, {"x": LinearShape()}),)))
+    with pytest.raises(ValueError, match="unknown architecture 'gpt3'; did you mean 'gpt2'"):
+        TransformerLM(ModelShape.uniform(9, 8, 1, 2, architecture="gpt3"))
+    with pytest.raises(ValueError, match="unknown key 'rope'"):
+        TransformerLM(ModelShape.uniform(9, 8, 1, 2, architecture="llama", details={"rope": 1}))
+    with pytest.raises(ValueError, match=r"groups \[2, 1\] of 4 heads"):
+        BlockShape(4, 1, groups=(2, 1))
     with pytest.raises(ValueError, match="low_rank matrix with rank None"):
         LinearShape("low_rank")

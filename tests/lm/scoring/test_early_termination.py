@@ -71,6 +71,7 @@ def split(lists):
     return texts, [np.array([other for _, other in hyps], np.float64) for hyps in lists]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     lists=LISTS,
@@ -127,6 +128,7 @@ INT8_SHAPES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(load_kernel() is None, reason="no C++ compiler here")
 @settings(max_examples=150, deadline=None)
 @given(

@@ -63,6 +63,7 @@ SENTENCES = st.lists(st.integers(3, 6), max_size=POSITIONS - 1).map(
 LISTS = st.lists(st.lists(SENTENCES, max_size=8), max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(lists=LISTS, budget=st.integers(POSITIONS, 200), queries=st.sampled_from([1, 5, 64]))
 def test_equals_scoring_one_by_one(model, lists, budget, queries):
@@ -99,6 +100,7 @@ class SeveralAtOnce:
         return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(lists=LISTS, budget=st.integers(POSITIONS, 200), passes=st.integers(1, 5))
 def test_passes_at_once_share_the_budget_and_change_nothing(model, lists, budget, passes):

@@ -12,10 +12,11 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training import loss as loss_module
 from asrprune.lm.training.batches import Batch, BatchStream, make_batch
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop, fine_tune
-from asrprune.lm.training.loss import next_token_loss
+from asrprune.lm.training.loss import next_token_loss, sum_in_chunks
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import choose_precision
 from asrprune.text.corpus import TokenStream
+from tests.quick import slow
 
 
 def model(dropout: float = 0.0) -> TransformerLM:
@@ -57,6 +58,27 @@ def test_loss_is_the_sum_over_real_targets(
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
     with torch.no_grad():
         assert next_token_loss(lm, batch).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "calls"), [(7, [7]), (3, [3, 3, 1]), (0, [1] * 7)])
+def test_chunks_are_bounded_and_made_again_for_the_gradient(rows: int, calls: list[int]) -> None:
+    hidden = torch.randn(7, 4, requires_grad=True)
+    scale = torch.arange(7.0)
+    seen = []
+
+    def part(inner: torch.Tensor, start: int) -> torch.Tensor:
+        seen.append(len(inner))
+        return (scale[start : start + len(inner), None] * inner.square()).sum()
+
+    sum_in_chunks(part, hidden, rows).backward()
+    assert torch.allclose(hidden.grad, 2.0 * scale[:, None] * hidden)
+    assert seen == calls + calls[::-1] * (len(calls) > 1)
+    seen.clear()
+    with torch.no_grad():
+        total = sum_in_chunks(part, hidden, rows)
+    assert seen == calls
+    assert total.item() == pytest.approx((scale[:, None] * hidden.square()).sum().item())
+    assert sum_in_chunks(part, hidden[:0], rows).item() == 0.0
 
 
 def test_padding_and_neighbours_do_not_change_the_loss() -> None:
@@ -106,6 +128,7 @@ def test_fine_tune_learns_within_its_budget_and_goes_on_in_the_data() -> None:
     assert 60 < source.state()["number"] < 70
 
 
+@pytest.mark.slow
 def test_custom_loss_can_hold_a_teacher() -> None:
     teacher, student = model().eval(), model()
     with torch.no_grad():
@@ -129,8 +152,10 @@ def test_custom_loss_can_hold_a_teacher() -> None:
     assert seen[-1] < 0.5 * seen[0]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "dropout"),
+    [("muon", 0.3), *slow([("muon", 0.0), ("adamw", 0.0), ("adamw", 0.3)])],
+)
 def test_resumed_run_equals_an_uninterrupted_one(dropout: float, optimizer: str) -> None:
     def make() -> TrainingLoop:
         config = OptimizerConfig(optimizer)

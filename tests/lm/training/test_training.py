@@ -15,12 +15,14 @@ import torch
 from asrprune.errors import InputError
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.training import train as training_module
+from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.loop import TrainingLoop
 from asrprune.lm.training.optimizers import OptimizerConfig
-from asrprune.lm.training.train import ModelConfig, TrainingConfig, train
+from asrprune.lm.training.train import train
 from asrprune.text.corpus import Corpus
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
+from tests.quick import slow
 
 CONFIG = TrainingConfig(
     ModelConfig(d_model=16, n_layers=1, n_heads=2, max_positions=64, dropout=0.1),
@@ -101,7 +103,7 @@ def test_learns_and_writes_the_best_model(data: Corpus, tmp_path: Path) -> None:
     assert not (tmp_path / "lm.training" / "state.pt").exists()
 
 
-@pytest.mark.parametrize("killed_after", [3, 12, 23])
+@pytest.mark.parametrize("killed_after", [12, *slow([3, 23])])
 def test_killed_run_ends_with_the_same_model(
     data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
@@ -116,6 +118,7 @@ def test_killed_run_ends_with_the_same_model(
     assert same_weights(again, whole)
 
 
+@pytest.mark.slow
 def test_killed_while_writing_the_result(
     data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +157,36 @@ def test_changed_configuration_is_refused(
     other = replace(CONFIG, optimizer=replace(CONFIG.optimizer, lr=0.5))
     with pytest.raises(ValueError, match=r"config.optimizer.lr is 0.01 there, 0.5 now"):
         train(data, other, tmp_path / "lm")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5000])
+def test_a_damaged_state_starts_anew(
+    data: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kept: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(12, patch)
+        with pytest.raises(Killed):
+            train(data, CONFIG, tmp_path / "lm")
+    state = tmp_path / "lm.training" / "state.pt"
+    state.write_bytes(state.read_bytes()[:kept])
+    again = train(data, CONFIG, tmp_path / "lm")
+    assert "state.pt is damaged" in caplog.text
+    whole = train(data, CONFIG, tmp_path / "whole")
+    assert log_of(again) == log_of(whole)
+    assert same_weights(again, whole)
+
+
+def test_a_model_of_no_training_run_is_another_run(data: Corpus, tmp_path: Path) -> None:
+    out = train(data, replace(CONFIG, max_steps=2), tmp_path / "lm")
+    config = json.loads((out / "config.json").read_text())
+    del config["provenance"]["training"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"lm belongs to another run: config is not given there"):
+        train(data, replace(CONFIG, max_steps=2), out)
 
 
 def test_other_things_at_out_are_never_replaced(data: Corpus, tmp_path: Path) -> None:

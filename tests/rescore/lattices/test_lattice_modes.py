@@ -24,6 +24,7 @@ from asrprune.rescore.lattices.path_modes import (
 )
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice, ranking_weights
 from tests.lattices import all_paths, path_total, random_lattice
+from tests.quick import slow
 
 EVERYTHING = BeamOptions(history=None, beam=None, state_hypotheses=None, frontier=None, parallel=2)
 OPTIONS = {
@@ -132,7 +133,7 @@ def test_merged_histories_are_exact_for_an_lm_that_looks_no_further(seed, order)
 
 
 @pytest.mark.parametrize("name", LATTICE_MODES)
-@pytest.mark.parametrize("has_lm", [True, False])
+@pytest.mark.parametrize("has_lm", [True, *slow([False])])
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6))
 def test_lm_weight_zero_is_the_first_pass(name, has_lm, seed):

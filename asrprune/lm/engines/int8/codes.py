@@ -1,12 +1,13 @@
-"""Matrices and rows in 8 bits, as kernel.cpp multiplies them, and the same in torch.
+"""Quantised matrices and activations in int8, as kernel.cpp multiplies them, and the same in torch.
 
-Weights have one scale an output, activations one scale and zero point a row, found when the row is
-there. On x86 without VNNI an instruction multiplies unsigned codes by signed ones and adds two
+Weights are quantised symmetrically per output channel, activations asymmetrically per token,
+dynamically: nothing is calibrated, and a token's scale and zero point depend on that token alone.
+On x86 without VNNI an instruction multiplies unsigned values by signed ones and adds two
 products in 16 bits; adding two such sums before they are widened saves a quarter of the
-multiplications. So that nothing overflows there, activations have codes 0..127, and of the four
+multiplications. So that nothing overflows there, quantised activations are 0..127, and of the four
 weights that meet (inputs 8i + {0, 1, 4, 5} or 8i + {2, 3, 6, 7} of an output) those of one sign
 add up to 258 at most (127 * 258 = 32766). The largest weights of an output seldom stand together:
-four of five outputs of a trained LM have a code of 127 all the same.
+in a trained LM four of five outputs still use the whole range, up to 127.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from asrprune.lm.model.matrices import Matrix
 from asrprune.lm.model.transformer import TransformerLM
 
 LARGEST = 127
-"""The largest code of an activation, and of a weight without its sign."""
+"""The largest quantised activation, and weight without its sign."""
 
 GROUP_SUM = 256
-"""What four weights of one sign may add up to in codes before they are rounded (258 after)."""
+"""What four weights of one sign may add up to, quantised, before they are rounded (258 after)."""
 
 PANEL = 16
 """Outputs that are packed together."""
 
-_SMALLEST = 1e-30  # distance of two codes
+_SMALLEST = 1e-30  # scale: distance of two quantised values
 
 Floats = NDArray[np.float32]
 
 
 def quantise_matrix(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Codes -127..127 of W [outputs, inputs] and a scale an output: W ~ codes * scales[:, None].
+    """Quantised values -127..127 of W [outputs, inputs] and a scale an output: W ~ values * scales.
 
-    A row of zeros stays zero. Raises ValueError for a weight that is no number.
+    A row of zeros stays zero. Raises ValueError for a weight that is not finite.
     """
     if not np.isfinite(weight).all():
-        raise ValueError("a weight matrix holds numbers that are not finite")
+        raise ValueError("a weight matrix holds non-finite values")
     up, down = (_fours(side) for side in (np.maximum(weight, 0), np.maximum(-weight, 0)))
     largest = np.maximum(up, down).max(axis=1, initial=0.0) / GROUP_SUM
     scales = np.maximum(largest, np.abs(weight).max(axis=1, initial=0.0) / LARGEST)
@@ -80,7 +81,7 @@ def pack_codes(codes: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def round_rows(x: Tensor) -> Tensor:
-    """What the codes 0..127 of every row of ``x`` [..., size] stand for; 0 is exact."""
+    """Every row of ``x`` [..., size] quantised to 0..127 and back; 0 is exact."""
     low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
     scale = ((high - low) / LARGEST).clamp(min=_SMALLEST)
     inverse = 1.0 / scale
@@ -89,17 +90,17 @@ def round_rows(x: Tensor) -> Tensor:
 
 
 def round_matrix(weight: Tensor) -> Tensor:
-    """What the codes of W [outputs, inputs] stand for."""
+    """W [outputs, inputs] quantised and back."""
     codes, scales = quantise_matrix(weight.detach().cpu().float().numpy())
     return torch.from_numpy(codes * scales[:, None])
 
 
 def rounded_model(model: TransformerLM) -> TransformerLM:
-    """A copy in float32 that multiplies what the kernel's codes stand for.
+    """A copy in float32 that multiplies what the kernel multiplies, quantised and back.
 
     It differs from the kernel where another rounding of a sum sends an activation to the next code.
 
-    Raises ValueError for a weight that is no number.
+    Raises ValueError for a weight that is not finite.
     """
     model = copy.deepcopy(model).float().cpu().eval()
     for place, linear in list(model.linears()):
@@ -131,7 +132,7 @@ class _RoundedLinear(nn.Module):
 class _RoundedEmbedding(nn.Module):
     def __init__(self, embedding: TokenEmbedding) -> None:
         super().__init__()
-        self.weight = round_matrix(embedding.weight)
+        self.weight = self.output_weight = round_matrix(embedding.weight)
         self.projection = embedding.projection
         if self.projection is not None:
             self._spread = round_matrix(self.projection.T)

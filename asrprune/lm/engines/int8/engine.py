@@ -1,7 +1,7 @@
-"""Scoring with all matrix products in 8 bits on the CPU, by kernel.cpp; no calibration.
+"""Scoring with all matrix products in int8 on the CPU, by kernel.cpp; no calibration.
 
 A score never depends on the batch that it was computed in, or on any text: activations are
-rounded row by row (codes.py). Layer norms, attention, GELU and the sum over the vocabulary
+quantised per token (codes.py). Layer norms, attention, GELU and the sum over the vocabulary
 stay in float32.
 """
 
@@ -55,10 +55,14 @@ class Int8Engine:
 
 
 def open_int8(model: TransformerLM, options: EngineOptions) -> Engine:
-    """The kernel, or torch with the same codes where it cannot be built.
+    """The kernel, or torch with the same quantised values where it cannot be built.
 
-    Raises ValueError for a weight that is no number.
+    Raises ValueError for a weight that is not finite, an output layer that is not tied, and key and
+    value heads that query heads share.
     """
+    if not model.embedding.tied or any(block.groups is not None for block in model.shape.blocks):
+        expected = "a tied output layer, and a key and value head for each query head"
+        raise ValueError(f"engine int8 computes {expected}; expected torch or onnx for this LM")
     library = load_kernel()
     if library is not None:
         return Int8Engine(library, model, options.threads or default_threads())

@@ -26,7 +26,7 @@ from asrprune.lm.model.matrices import Matrix as StoredMatrix
 from asrprune.lm.model.transformer import TransformerLM
 
 KERNEL = Path(__file__).with_name("kernel.cpp")
-WITHOUT = "torch computes in float32 with the same codes"
+WITHOUT = "torch computes in float32 with the same quantised values"
 EXTREMES = ((127, 127, 2, 2), (65, 64, 65, 64), (-127, -127, -2, -2), (-64, -65, -64, -65))
 """Weights that meet, as large as they get: their sum is 258 or -258."""
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime: the LM as an ONNX graph in float32 or static int8, with its calibration."""

@@ -70,7 +70,7 @@ def measure_ranges(
     for everything else.
     ``threads``: CPU threads, None leaves the runtime's own choice.
 
-    Raises ValueError when there is no sentence, or when an input is infinite or no number.
+    Raises ValueError when there is no sentence, or when an input is not finite.
     """
     if not sentences:
         raise ValueError("no sentences to calibrate on; expected at least one")
@@ -79,7 +79,9 @@ def measure_ranges(
     for name, values in _activations(session, sentences, begin):
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if not np.isfinite([low, high]).all():
-            raise ValueError(f"the input of {name} goes from {low} to {high}; expected numbers")
+            raise ValueError(
+                f"the input of {name} goes from {low} to {high}; expected finite numbers"
+            )
         before = ends.get(name, (0.0, 0.0))
         ends[name] = min(before[0], low), max(before[1], high)
     counts = {name: np.zeros(_BINS, np.int64) for name in ends}

@@ -6,8 +6,8 @@ ln p(target | path to the node); the tree mask, the log-softmax and the gatherin
 graph. In fp32 it holds standard operators only (opset 20).
 
 With ``ranges`` every weight matrix is stored in 8 bits: symmetric with one scale a column, its
-input unsigned with one range for the whole tensor that was measured before (static). The codes of a
-matrix are signed and small enough that no two of them overflow 16 bits (onnx_saturation.py).
+input unsigned with one range for the whole tensor that was measured before (static). The quantised
+values of a matrix are signed and small enough that no two of them overflow 16 bits (saturation.py).
 A row's result then depends on that row alone. The products of attention, layer norms, softmax and
 sums stay in fp32. The matrices are multiplied by ONNX Runtime's own MatMulIntegerToFloat: from the
 standard form (QDQ around a MatMul, then a bias) it makes a Gemm in fp32 before it looks for
@@ -86,7 +86,7 @@ def build_graph(
     """The model as ONNX: fp32 without ``ranges``, static int8 with the range of every input.
 
     ``tap`` adds the inputs of the weight matrices to the outputs, each once, named TAP + its key
-    in ``ranges``: the name of the first matrix that it is multiplied with. Codes that are not
+    in ``ranges``: the name of the first matrix that it is multiplied with. Values that are not
     ``signed`` are the same ones plus 128, and slower on every x86. Raises MissingPackage without
     the package onnx, KeyError for a missing range.
     """
@@ -413,9 +413,9 @@ def _numpy(value: torch.Tensor) -> Floats:
 
 
 def _quantise_columns(matrix: Floats) -> tuple[NDArray[Any], Floats]:
-    """Codes -127..127 and one scale a column: matrix ~ codes * scales. A zero column stays zero.
+    """Quantised values -127..127 and a scale a column: matrix ~ values * scales; zeros stay zero.
 
-    The codes of rows 2i and 2i + 1 with the same sign add up to 128 at most: see
+    Those of rows 2i and 2i + 1 with the same sign add up to 128 at most: see
     onnx_saturation.py. That makes the steps of a trained matrix about 1.3 times as wide, not twice,
     since the largest weights of a column seldom stand side by side.
     """

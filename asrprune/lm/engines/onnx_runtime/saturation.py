@@ -1,4 +1,4 @@
-"""Whether this machine multiplies the codes of lm/engines/onnx_runtime/graph.py exactly.
+"""Whether this machine multiplies the quantised values of graph.py exactly.
 
 x86 without VNNI multiplies unsigned inputs by signed weights two at a time and adds both products
 in 16 bits, which are cut at 32767 without a word: 255 * 127 + 255 * 127 is 64770. ONNX Runtime's
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 LARGEST = ((127, 1), (1, 127), (64, 64), (127, -127), (-127, 127), (-127, -1), (-64, -64))
-"""Codes of two neighbouring inputs as large as they get."""
+"""Quantised weights of two neighbouring inputs as large as they get."""
 _SIZE = 64
 
 

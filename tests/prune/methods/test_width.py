@@ -1,4 +1,4 @@
-"""The residual stream in other coordinates, against what the LM computed before."""
+"""Width: d_model is reduced."""
 
 from __future__ import annotations
 
@@ -6,89 +6,19 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import TokenEmbedding
-from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
+from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.methods.width import _cut, _scores
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.scorer import DataScorer, PruningData
+from asrprune.prune.run.scorer import DataScorer
 from asrprune.prune.surgery.residual import Cut, fold_norms, ones_apart, rewrite
-from asrprune.text.corpus import TokenStream
-
-V, D = 30, 16
-LINEARS = {
-    "attn.q": LinearShape("low_rank", 3),
-    "attn.o": LinearShape("low_rank", 4),
-    "ffn.up": LinearShape("pivoted", 5),
-    "ffn.down": LinearShape("pivoted", 6),
-}
-SHAPES = {
-    "dense": ModelShape.uniform(V, D, 2, 2, max_positions=12),
-    "factored": ModelShape(V, D, 8, 12, (BlockShape(2, 20, LINEARS), BlockShape(1, 12))),
-    "factored embedding": ModelShape(V, D, 8, 12, (BlockShape(2, 20),), embedding_rank=5),
-    "empty sublayers": ModelShape(V, D, 8, 12, (BlockShape(0, 20), BlockShape(2, 0))),
-    "no block": ModelShape(V, D, 8, 12, ()),
-}
-TOKENS = torch.tensor([[1, 3, 4, 9], [1, 7, 7, 2]])
-
-
-def random_model(shape: ModelShape, equal_last_norm: bool = True) -> TransformerLM:
-    """Every parameter away from its first value; the last norm may have equal weights."""
-    torch.manual_seed(0)
-    model = TransformerLM(shape).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-        if equal_last_norm:
-            model.norm.weight.fill_(1.3)
-            model.norm.bias.sub_(model.norm.bias.mean())
-        _without_mean(model.embedding)
-    return model
-
-
-def _without_mean(embedding: TokenEmbedding) -> None:
-    """The direction of equal channels is read by no norm; the logits are not to read it either."""
-    table = embedding.weight if embedding.projection is None else embedding.projection
-    table.sub_(table.mean(1, keepdim=True))
-
-
-def logits(model: TransformerLM) -> Tensor:
-    with torch.no_grad():
-        return model.logits(model(TOKENS)[0])
-
-
-def random_directions(size: int) -> Tensor:
-    """An orthonormal basis [size, size - 1] apart from the vector of ones."""
-    turn = torch.linalg.qr(torch.randn(size - 1, size - 1, dtype=torch.float64))[0]
-    return ones_apart(size) @ turn
-
-
-def test_ones_apart_is_an_orthonormal_basis() -> None:
-    for size in (1, 2, 3, 16):
-        basis = ones_apart(size)
-        assert basis.shape == (size, size - 1)
-        assert torch.allclose(basis.T @ basis, torch.eye(size - 1, dtype=torch.float64))
-        assert torch.allclose(basis.sum(0), basis.new_zeros(size - 1))
-
-
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("mean_free", [False, True])
-def test_the_same_lm_in_any_basis(name: str, mean_free: bool) -> None:
-    model = random_model(SHAPES[name])
-    before = logits(model)
-    fold_norms(model)
-    torch.testing.assert_close(logits(model), before)
-    basis = random_directions(D)
-    rewrite(model, Cut(basis if mean_free else basis @ ones_apart(D).T), mean_free)
-    torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
-    assert model.shape.d_model == (D - 1 if mean_free else D)
+from tests.prune.streams import SHAPES, D, V, data, logits, random_directions, random_model
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -110,12 +40,6 @@ def test_a_stream_that_fills_no_more_is_cut_without_loss(name: str, factorisatio
     if total:
         assert model.shape.d_model == D
     torch.testing.assert_close(logits(model), before, rtol=1e-3, atol=1e-3)
-
-
-def data() -> PruningData:
-    rng = np.random.default_rng(0)
-    sentences = [rng.integers(3, V, size=rng.integers(0, 9)).tolist() for _ in range(40)]
-    return PruningData(TokenStream.from_sentences(sentences))
 
 
 def test_unequal_weights_of_the_last_norm_cost_little() -> None:

@@ -1,4 +1,4 @@
-"""Recovery: fine-tuning after pruning, and the perplexity that judges it."""
+"""FineTuning: fine-tuning after pruning, and the perplexity that judges it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
 from asrprune.prune.masks import Masks, apply_masks
 from asrprune.prune.run.distillation import distilling
-from asrprune.prune.run.plan import Recovery
+from asrprune.prune.run.plan import FineTuning
 from asrprune.text.corpus import TokenStream
 
 
@@ -46,11 +46,11 @@ class Movement:
     weight: Tensor
 
 
-def recover(
+def fine_tune_pruned(
     model: TransformerLM,
     batches: BatchStream,
     tokens: int,
-    recovery: Recovery,
+    fine_tuning: FineTuning,
     masks: Masks,
     teacher: Optional[TransformerLM] = None,
     seed: int = 1,
@@ -67,11 +67,11 @@ def recover(
     if tokens <= 0:
         return Spent()
     started = time.monotonic()
-    steps = math.ceil(tokens / recovery.batch_tokens)
-    warmup = min(recovery.optimizer.warmup_steps, steps // 10)
+    steps = math.ceil(tokens / fine_tuning.batch_tokens)
+    warmup = min(fine_tuning.optimizer.warmup_steps, steps // 10)
     loss: LossFunction = next_token_loss
     if teacher is not None:
-        loss = distilling(teacher, recovery.temperature, recovery.distill_weight)
+        loss = distilling(teacher, fine_tuning.temperature, fine_tuning.distill_weight)
     sums: dict[str, Tensor] = {}
     watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
     with _held_gradients(model, masks), watch, tqdm(total=tokens, unit="tok", disable=None) as bar:
@@ -83,9 +83,9 @@ def recover(
         done = fine_tune(
             model,
             batches,
-            replace(recovery.optimizer, warmup_steps=warmup),
+            replace(fine_tuning.optimizer, warmup_steps=warmup),
             Budget(max_tokens=tokens),
-            precision=recovery.precision,
+            precision=fine_tuning.precision,
             seed=seed,
             loss=loss,
             after_step=after_step,

@@ -1,4 +1,4 @@
-"""REPAIRS: what the weights that stay do about those that go."""
+"""COMPENSATIONS: how the kept weights make up for the removed ones (OBS, SparseGPT)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from asrprune.prune.surgery.factorisation import damped
 ENTRIES_AT_ONCE = 1 << 24
 """Numbers in the systems of equations that exist at one time."""
 
-Repair = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``repair(weight, kept, gram)``: the new weights [out, in], zero where ``kept`` is False."""
+Compensation = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``compensate(weight, kept, gram)``: the new weights [out, in], zero where ``kept`` is False."""
 
 
 def none(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
-    """The weights that stay, as they are."""
+    """No compensation: the kept weights as they are."""
     return weight.masked_fill(~kept, 0.0)
 
 
@@ -38,7 +38,7 @@ def obs(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
     Source: Hassibi and Stork 1993 (optimal brain surgeon), eq. 5, for several weights at once;
     Frantar and Alistarh 2023 (SparseGPT, arXiv 2301.00774), eq. 2, which it solves exactly.
     """
-    repaired = none(weight, kept, gram)
+    compensated = none(weight, kept, gram)
     rows = ((weight != 0) & ~kept).any(1).nonzero().flatten()
     g = damped(gram.double())
     size = len(g)
@@ -49,11 +49,11 @@ def obs(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
         both = stay[:, :, None] * stay[:, None, :]
         systems = both * g + (1.0 - stay)[:, :, None] * identity  # G_SS and ones, [n, in, in]
         change = torch.linalg.solve(systems, (lost @ g) * stay)  # [n, in]
-        repaired[part] += (change * stay).to(weight.dtype)
-    return repaired
+        compensated[part] += (change * stay).to(weight.dtype)
+    return compensated
 
 
-REPAIRS: dict[str, tuple[Repair, frozenset[str]]] = {
+COMPENSATIONS: dict[str, tuple[Compensation, frozenset[str]]] = {
     "none": (none, frozenset()),
     "obs": (obs, frozenset({"gram"})),
 }
@@ -63,13 +63,13 @@ REPAIRS: dict[str, tuple[Repair, frozenset[str]]] = {
 def put_masks(
     model: TransformerLM, groups: Sequence[Group], masks: Masks, scorer: Scorer, name: str
 ) -> None:
-    """Write zeros where ``masks`` say so in the groups' matrices, and repair what stays.
+    """Write zeros where ``masks`` say so in the groups' matrices, and compensate in what stays.
 
     Input statistics are those of the model as it is before any of these zeros.
     """
-    repair, needs = lookup(REPAIRS, name, "repair")
+    compensate, needs = lookup(COMPENSATIONS, name, "compensation")
     for group, found in zip(groups, scorer.statistics(model, groups, needs)):
         weight, kept = group.matrix.detach(), masks[group.place]
         gram = found.need("gram") if "gram" in needs else weight.new_zeros(0, 0)
         with torch.no_grad():
-            group.matrix.copy_(repair(weight, kept, gram))
+            group.matrix.copy_(compensate(weight, kept, gram))

@@ -1,0 +1,87 @@
+"""Flags of the verbs that run a checkpoint: engine, threads, device, ... and when they are read."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import device, threads, whole
+
+if TYPE_CHECKING:
+    from asrprune.lm.engines.engine import EngineOptions
+
+log = logging.getLogger(__name__)
+
+
+def _is_checkpoint(args: argparse.Namespace) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return not is_ngram(args.lm)
+
+
+def _calibrates(args: argparse.Namespace) -> bool:
+    from asrprune.lm.engines.table import ENGINES
+
+    return args.engine != "auto" and ENGINES[args.engine].calibrated
+
+
+CHECKPOINT = Mode(
+    ("engine", "threads", "device", "token_budget"),
+    active=_is_checkpoint,
+    otherwise="has no use for an n-gram LM",
+)
+ENGINE_MODES = (
+    CHECKPOINT,
+    Mode(("calibration",), _calibrates, "has no use for engine {engine}", inside=CHECKPOINT),
+)
+"""Of ``add_engine_arguments``; the LM is ``--lm``."""
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of everything that runs one LM."""
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import ENGINES
+    from asrprune.lm.scoring.forests import TOKEN_BUDGET
+
+    default = EngineOptions()
+    group = parser.add_argument_group("how a checkpoint is run (no use for an n-gram)")
+    group.add_argument(
+        "--engine",
+        choices=["auto", *ENGINES],
+        default="torch",
+        help="what computes; auto takes the fastest here that keeps float32 and says which",
+    )
+    group.add_argument(
+        "--calibration",
+        metavar="PATH",
+        help="text or data folder on which onnx-int8 measures its ranges (default: text drawn "
+        "from the model)",
+    )
+    group.add_argument("--threads", type=threads, default=default.threads, help="CPU threads")
+    group.add_argument(
+        "--device", type=device, default=default.device, help="auto, cpu, cuda, cuda:1, ..."
+    )
+    group.add_argument(
+        "--token-budget",
+        type=whole(1),
+        help="most tokens in the forward passes of one moment: bounds memory, does not change "
+        f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two)",
+    )
+
+
+def engine_options(args: argparse.Namespace) -> EngineOptions:
+    """What the flags say about the engine; ``args.engine`` becomes the one that auto stands for.
+
+    Raises ValueError for what the engine cannot do. Of no use for an n-gram, but harmless.
+    """
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.table import check_engine, choose_engine
+
+    options = EngineOptions(args.threads, args.device, args.calibration)
+    if CHECKPOINT.holds(args):
+        args.engine, why = choose_engine(args.engine, args.device)
+        check_engine(args.engine, options)
+        log.info("engine %s (%s)", args.engine, why)
+    return options

@@ -1,0 +1,156 @@
+"""What options may be: functions from the text on the command line to a checked value.
+
+They are the ``type`` of an option, so that a senseless value is refused before anything is read:
+they raise ArgumentTypeError for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import stat
+from collections.abc import Callable
+from typing import Optional, TypeVar
+
+Value = TypeVar("Value")
+NO_LIMIT = "none"
+
+
+def whole(least: int, most: Optional[int] = None) -> Callable[[str], int]:
+    """Whole numbers from ``least`` on, up to ``most``.
+
+    >>> whole(1)("3")
+    3
+    """
+    legal = f">= {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number {legal}")
+        return value
+
+    return parse
+
+
+threads = whole(1, 4096)
+seed = whole(0, 2**32 - 1)
+
+
+def number(least: float = -math.inf, above: float = -math.inf) -> Callable[[str], float]:
+    """Finite numbers that are at least ``least`` and greater than ``above``."""
+    legal = "a finite number"
+    legal += f" >= {least:g}" if least > -math.inf else ""
+    legal += f" > {above:g}" if above > -math.inf else ""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= least and value > above):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected {legal}")
+        return value
+
+    return parse
+
+
+def or_none(parse: Callable[[str], Value]) -> Callable[[str], Optional[Value]]:
+    """The values of ``parse``, and None for "none"."""
+
+    def parse_or_none(text: str) -> Optional[Value]:
+        if text == NO_LIMIT:
+            return None
+        try:
+            return parse(text)
+        except argparse.ArgumentTypeError as problem:
+            raise argparse.ArgumentTypeError(f"{problem} or {NO_LIMIT}") from None
+
+    return parse_or_none
+
+
+def fractions(text: str) -> list[float]:
+    """Distinct numbers from 0 to 1, with commas between them."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers from 0 to 1, as 0.3,0.5")
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected distinct numbers")
+    return values
+
+
+def device(text: str) -> str:
+    """The name of a device that is there, or auto."""
+    if text in ("auto", "cpu"):  # without torch, which takes a second
+        return text
+    from asrprune.lm.device import resolve_device
+
+    try:
+        resolve_device(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    return text
+
+
+def engine(text: str) -> str:
+    """The name of an engine, or auto."""
+    if text in ("auto", "torch"):  # without torch, as above
+        return text
+    from asrprune.core.tables import lookup
+    from asrprune.lm.engines.table import ENGINES
+
+    try:
+        lookup(ENGINES, text, "engine")
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    return text
+
+
+def file_name_part(text: str) -> str:
+    """What may be a part of a file's name."""
+    if not text or "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a name without a slash")
+    return text
+
+
+def output(text: str) -> str:
+    """A path at which a file or folder can be written, or - for standard output."""
+    if text == "-":
+        return text
+    if not text:
+        raise argparse.ArgumentTypeError("''; expected a path")
+    place = os.path.abspath(text)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if place != os.path.abspath(text) and not os.path.isdir(place):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a path, but {place} is a file")
+    if not os.access(place if os.path.isdir(place) else os.path.dirname(place), os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a path that may be written")
+    return text
+
+
+def output_file(text: str) -> str:
+    """A path at which a file can be written, or - for standard output.
+
+    Devices and pipes are refused: a file is written under another name and put into their place.
+    """
+    output(text)
+    if text != "-" and os.path.exists(text) and not stat.S_ISREG(os.stat(text).st_mode):
+        what = "a folder" if os.path.isdir(text) else "no regular file"
+        raise argparse.ArgumentTypeError(f"{text!r} is {what}; expected a file, or -")
+    return text
+
+
+def output_folder(text: str) -> str:
+    """A path at which a folder can be written."""
+    output(text)
+    if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a folder")
+    return text

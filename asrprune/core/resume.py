@@ -1,0 +1,100 @@
+"""The one rule for runs that a kill does not lose.
+
+What makes a run the same is its identity, plain JSON: all that decides its result. It is written
+before anything else, next to the state of what is done so far. The same command run again
+
+- goes on from the state of an unfinished run of the same identity,
+- leaves a finished one as it is,
+- never touches another run's folder: AnotherRunError says in what they differ,
+- does again, with a warning, what a damaged state has lost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from typing import Any, Callable, Optional, TypeVar
+
+from asrprune.core.config import first_difference
+from asrprune.errors import InputError
+from asrprune.files import PathLike
+
+State = TypeVar("State")
+
+DAMAGE = (
+    InputError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,  # torch, of archives
+    pickle.UnpicklingError,
+)
+"""What reading a damaged state raises."""
+
+LONGEST_VALUE = 80
+"""A message shows so many characters of a value."""
+
+log = logging.getLogger(__name__)
+
+
+class AnotherRunError(InputError):
+    """What is at ``path`` belongs to a run of another identity; ``found`` says how it differs."""
+
+    def __init__(self, path: PathLike, found: str) -> None:
+        super().__init__(path, None, found, "the same run")
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return AnotherRunError, (self.path, self.found)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} belongs to another run: {self.found}; remove it or choose another --out"
+        )
+
+
+def difference(there: Any, now: Mapping[str, Any]) -> str:
+    """Where the identity that was found ``there`` differs from this run's, "" if it does not.
+
+    >>> difference({"config": {"seed": 1}}, {"config": {"seed": 2}})
+    'config.seed is 1 there, 2 now'
+    """
+    now = json.loads(json.dumps(now))  # tuples are lists in a file
+    there = there if isinstance(there, Mapping) else {}
+    key = first_difference(now, there)
+    return f"{key} is {_shown(there, key)} there, {_shown(now, key)} now" if key else ""
+
+
+def check_same_run(path: PathLike, there: Any, now: Mapping[str, Any]) -> None:
+    """Raise AnotherRunError unless the identity found at ``path`` is this run's."""
+    found = difference(there, now)
+    if found:
+        raise AnotherRunError(path, found)
+
+
+def read_state(path: PathLike, read: Callable[[], State]) -> Optional[State]:
+    """What ``read`` makes of the state at ``path``; None, and a warning, if it is damaged."""
+    try:
+        return read()
+    except DAMAGE as problem:
+        warn_of_damage(path, problem)
+        return None
+
+
+def warn_of_damage(path: PathLike, problem: object) -> None:
+    """Say that what ``path`` holds from here on is done again."""
+    reason = " ".join(str(problem).split()) or type(problem).__name__
+    log.warning("%s is damaged (%s): what it held is done again", path, reason[:200])
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    value: Any = values
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return "not given"
+        value = value[part]
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

@@ -1,0 +1,509 @@
+"""Every option of every verb: refused where it has no effect and where its value is senseless,
+and read where its verb declares it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+
+from asrprune.cli import modes
+from asrprune.cli.main import COMMANDS, main
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.lattice.lattice import from_arcs
+from asrprune.core.weights import ScoreWeights
+from asrprune.firstpass.decoders.table import DECODERS
+from asrprune.firstpass.formats.jsonl import write_nbest
+from asrprune.firstpass.formats.slf import write_slf_files
+from asrprune.firstpass.formats.table import FORMATS
+from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
+from tests.small_lm import SENTENCES, save_small_lm
+
+ARPA = (
+    "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"
+    "-0.5\ta\t-0.1\n\n\\2-grams:\n-0.2\t<s> a\n\n\\end\\\n"
+)
+
+PRUNE = "prune --lm {lm} --data {data} --out {out} --set fine_tuning.batch_tokens=128"
+LISTS = "rescore --nbest {nbest} --out {out}"
+LATTICES = "rescore --lattice {slf} --format slf --weights {w1} --out {out}"
+CALLS = {
+    "list": "list criteria",
+    "tokenize": "tokenize --text {text} --valid {text} --vocab-size 18 --out {out}",
+    "tokenize-taken": "tokenize --text {text} --tokenizer {lm}/tokenizer.model --out {out}",
+    "train": "train --data {data} --set model.d_model=8 --set model.n_layers=1 --out {out}"
+    " --set model.n_heads=2 --set max_steps=1 --set tokens_per_batch=300",
+    "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
+    "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out}",
+    "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
+    " --sparsity 0.3 --fine-tune-tokens 40 --statistics-tokens 50 --distill --teacher {lm}"
+    " --threads 1 --seed 3",
+    "prune-only": f"{PRUNE} --method unstructured --schedule one-shot --criterion magnitude",
+    "prune-scratch": f"{PRUNE} --method scratch --schedule one-shot --set options.min_width=1"
+    " --set options.multiple_of=1",
+    "prune-apart": f"{PRUNE} --no-distill --fine-tune-tokens 40",
+    "first-pass": "first-pass --cuts {text} --out {out}",
+    "convert": "convert --from slf --to jsonl {slf} --out {out}",
+    "convert-lists": "convert --from jsonl --to jsonl {nbest} --out {out}",
+    "convert-lattices": "convert --from jsonl --to slf {nbest} --out {out}",
+    "validate": "validate --format jsonl {nbest} --out {out}",
+    "lmscore": "lmscore --lm {lm} --nbest {nbest} --out {out}",
+    "lmscore-calibrated": "lmscore --lm {lm} --nbest {nbest} --out {out} --engine onnx-int8"
+    " --calibration {text}",
+    "lmscore-ngram": "lmscore --lm {arpa} --nbest {nbest} --out {out}",
+    "tune": "tune --nbest {nbest} --scores {scores} --out {out}",
+    "tune-nowhere": "tune --nbest {nbest} --scores {scores} --out {out} --starts 0",
+    "rescore": f"{LISTS} --scores {{scores}} --weights {{w1}}",
+    "rescore-risk": f"{LISTS} --scores {{scores}} --weights {{w1}} --decision mbr"
+    " --posterior-scale 1",
+    "rescore-early": f"{LISTS} --early-lm {{lm}} --weights {{w1}}",
+    "rescore-cascade": f"{LISTS} --early-lm {{lm}} --weights {{w1}} --scores {{scores}}"
+    " --cascade-margin 5 --cascade-weights {w1}",
+    "rescore-cascade-ngram": f"{LISTS} --early-lm {{arpa}} --weights {{w1}} --scores {{scores}}"
+    " --cascade-margin 5 --cascade-weights {w1}",
+    "rescore-nbest": f"{LATTICES} --lm {{lm}} --mode nbest --paths 5 --write-nbest {{out}}.nbest",
+    "rescore-cover": f"{LATTICES} --lm {{lm}} --mode cover --beam 9",
+    "rescore-beam": f"{LATTICES} --lm {{lm}} --mode beam --beam 9 --history none --parallel 2"
+    " --state-hypotheses 4 --frontier 9 --write-lattice {out}.lattices --to slf",
+    "rescore-exact": f"{LATTICES} --lm {{lm}} --mode exact --limit 9",
+    "rescore-lattice-ngram": f"{LATTICES} --lm {{arpa}}",
+    "wer": "wer --ref {ref} --hyp {ref} --json {out}",
+    "wer-files": "wer --ref {ref} --hyp {ref} --out {out}",
+    "oracle": "oracle --nbest {nbest} --json {out}",
+    "oracle-ref": "oracle --nbest {nbest} --ref {ref} --json {out}",
+    "oracle-lattice": "oracle --lattice {slf} --format slf --ref {ref} --json {out}",
+    "bench": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0",
+    "bench-padded": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
+    " --baseline padded",
+    "bench-alone": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
+    " --baseline padded --no-check",
+    "bench-calibrated": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
+    " --engine onnx-int8 --calibration {text}",
+    "bench-ngram": "bench --lm {arpa} --nbest {nbest} --json {out} --repeats 1 --warmup 0",
+    "report": "report --runs {run} --ref {ref} --out {out}",
+}
+"""Calls that succeed, as their names say: with {names} of what ``place`` has."""
+
+NONE = "{away}/none"
+CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
+    "list": {"AXIS": (None, "list criterion")},
+    "tokenize": {
+        "--text": (None, f"tokenize --text {NONE}"),
+        "--valid": (None, f"tokenize --valid {NONE}"),
+        "--vocab-size": ("tokenize-taken --vocab-size 30", "tokenize --vocab-size 3"),
+        "--normalise": (None, "tokenize --normalise nothing"),
+        "--tokenizer": (None, f"tokenize-taken --tokenizer {NONE}"),
+        "--model-type": ("tokenize-taken --model-type bpe", "tokenize --model-type word2vec"),
+        "--sample-sentences": (
+            "tokenize-taken --sample-sentences 9",
+            "tokenize --sample-sentences -1",
+        ),
+        "--seed": ("tokenize-taken --seed 9", "tokenize --seed -9"),
+        "--out": (None, "tokenize --out {text}"),
+    },
+    "train": {
+        "--data": (None, f"train --data {NONE}"),
+        "--config": (None, f"train --config {NONE}"),
+        "--set": (None, "train --set max_step=3"),
+        "--init": (None, f"train --init {NONE}"),
+        "--out": (None, "train --out {text}/x"),
+        "--device": (None, "train --device mars"),
+        "--tensorboard": (None, "train --tensorboard=often"),
+    },
+    "perplexity": {
+        "--lm": (None, f"perplexity --lm {NONE}"),
+        "--text": (None, f"perplexity --text {NONE}"),
+        "--normalise": (None, "perplexity --normalise nothing"),
+        "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
+        "--json": (None, "perplexity --json {away}"),
+    },
+    "prune": {
+        "--lm": (None, f"prune --lm {NONE}"),
+        "--data": (None, f"prune --data {NONE}"),
+        "--out": (None, "prune --out {text}"),
+        "--plan": (None, f"prune --plan {NONE}"),
+        "--criterion": ("prune-scratch --criterion taylor", "prune --criterion tailor"),
+        "--method": (None, "prune --method scissors"),
+        "--schedule": (None, "prune --schedule never"),
+        "--sparsity": (None, "prune --sparsity nan"),
+        "--steps": ("prune-only --steps 5", "prune --steps 0"),
+        "--fine-tune-tokens": (None, "prune --fine-tune-tokens -1"),
+        "--statistics-tokens": (None, "prune --statistics-tokens 0"),
+        "--distill": ("prune-only --distill", "prune --distill=often"),
+        "--teacher": ("prune-apart --teacher {lm}", f"prune --teacher {NONE}"),
+        "--set": (None, "prune --set growth=-1"),
+        "--seed": (None, "prune --seed 99999999999"),
+        "--threads": (None, "prune --threads 0"),
+        "--device": (None, "prune --device meta"),
+    },
+    "first-pass": {
+        "--decoder": (None, "first-pass --decoder nobody"),
+        "--cuts": (None, f"first-pass --cuts {NONE}"),
+        "--out": (None, "first-pass --out {text}"),
+        "--nbest": (None, "first-pass --nbest 0"),
+        "--lattice-beam": (None, "first-pass --lattice-beam inf"),
+        "--nj": (None, "first-pass --nj 0"),
+    },
+    "convert": {
+        "--from": (None, "convert --from paper"),
+        "--to": (None, "convert --to hyporadise"),
+        "IN": (None, f"convert-lists {NONE}"),
+        "--out": (None, "convert --out {text}/x"),
+        "--like": ("convert --like {slf}", "convert --like ''"),
+        "--lm-base": ("convert --lm-base e", "convert --lm-base zero"),
+        "--manifest": ("convert --manifest {text}", "convert --manifest ''"),
+        "--utts": ("convert --utts {text}", "convert --utts ''"),
+        "--words": ("convert --words {text}", "convert --words ''"),
+        "--references": (
+            "convert-lattices --references {ref} --references-format kaldi",
+            f"convert --references-format kaldi --references {NONE}",
+        ),
+        "--references-format": (
+            "convert-lattices --references-format kaldi",
+            "convert --references {ref} --references-format paper",
+        ),
+        "--nbest": ("convert-lists --nbest 100", "convert --nbest -1"),
+        "--acoustic-scale": ("convert-lists --acoustic-scale 1", "convert --acoustic-scale nan"),
+        "--lm-scale": ("convert-lattices --lm-scale 2", "convert --lm-scale inf"),
+        "--word-bonus": ("convert-lists --word-bonus 0", "convert --word-bonus x"),
+    },
+    "validate": {
+        "--format": (None, "validate --format paper"),
+        "IN": (None, f"validate {NONE}"),
+        "--lm-base": ("validate --lm-base 10", "validate --lm-base zero"),
+        "--manifest": ("validate --manifest {text}", "validate --manifest ''"),
+        "--utts": ("validate --utts {text}", "validate --utts ''"),
+        "--words": ("validate --words {text}", "validate --words ''"),
+        "--out": (None, "validate --out {away}"),
+    },
+    "lmscore": {
+        "--lm": (None, f"lmscore --lm {NONE}"),
+        "--nbest": (None, f"lmscore --nbest {NONE}"),
+        "--out": (None, "lmscore --out -"),
+        "--timing": (None, "lmscore --timing {away}"),
+        "--over-long": ("lmscore-ngram --over-long error", "lmscore --over-long shorten"),
+        "--engine": ("lmscore-ngram --engine int8", "lmscore --engine nonsense"),
+        "--calibration": (
+            "lmscore --calibration {text}",
+            f"lmscore-calibrated --calibration {NONE}",
+        ),
+        "--threads": ("lmscore-ngram --threads 1", "lmscore --threads -3"),
+        "--device": ("lmscore-ngram --device cpu", "lmscore --device mars"),
+        "--token-budget": ("lmscore-ngram --token-budget 99", "lmscore --token-budget 0"),
+    },
+    "tune": {
+        "--nbest": (None, f"tune --nbest {NONE}"),
+        "--scores": (None, f"tune --scores {NONE}"),
+        "--ref": (None, f"tune --ref {NONE}"),
+        "--first-pass": (None, f"tune --first-pass {NONE}"),
+        "--out": (None, "tune --out {away}"),
+        "--seed": ("tune-nowhere --seed 1", "tune --seed -1"),
+        "--starts": (None, "tune --starts -1"),
+        "--negative-lm": (None, "tune --negative-lm=often"),
+        "--mbr": (None, "tune --mbr=often"),
+        "--allow-test": (None, "tune --allow-test=often"),
+    },
+    "rescore": {
+        "--nbest": (None, f"rescore --nbest {NONE}"),
+        "--scores": ("rescore-beam --scores {scores}", f"rescore --scores {NONE}"),
+        "--weights": (None, f"rescore --weights {NONE}"),
+        "--out": (None, "rescore --out {away}"),
+        "--write-nbest": (None, "rescore --write-nbest {away}"),
+        "--list-size": ("rescore --list-size 100", "rescore-nbest --list-size -4"),
+        "--json": (None, "rescore --json {text}/x"),
+        "--decision": (None, "rescore --decision toss"),
+        "--posterior-scale": ("rescore --posterior-scale 1", "rescore-risk --posterior-scale nan"),
+        "--early-lm": ("rescore-beam --early-lm {lm}", f"rescore-early --early-lm {NONE}"),
+        "--early-engine": ("rescore --early-engine torch", "rescore-early --early-engine nothing"),
+        "--early-threads": (
+            "rescore-cascade-ngram --early-threads 1",
+            "rescore-early --early-threads 0",
+        ),
+        "--cascade-margin": ("rescore --cascade-margin 1", "rescore-cascade --cascade-margin nan"),
+        "--cascade-weights": (
+            "rescore --cascade-weights {w1}",
+            f"rescore-cascade --cascade-weights {NONE}",
+        ),
+        "--lattice": (None, f"rescore-beam --lattice {NONE}"),
+        "--format": ("rescore --format slf", "rescore-beam --format paper"),
+        "--lm": ("rescore --lm {lm}", "rescore-beam --lm ''"),
+        "--mode": ("rescore --mode beam", "rescore-beam --mode nonsense"),
+        "--first-pass": ("rescore-exact --first-pass {w0}", f"rescore-beam --first-pass {NONE}"),
+        "--write-lattice": (
+            "rescore --write-lattice {out}",
+            "rescore-beam --write-lattice {text}/x",
+        ),
+        "--to": ("rescore-exact --to slf", "rescore-beam --to paper"),
+        "--paths": ("rescore-beam --paths 100", "rescore-nbest --paths 0"),
+        "--beam": ("rescore-nbest --beam none", "rescore-beam --beam nan"),
+        "--history": ("rescore-cover --history 5", "rescore-beam --history -1"),
+        "--state-hypotheses": (
+            "rescore-exact --state-hypotheses 8",
+            "rescore-beam --state-hypotheses 0",
+        ),
+        "--frontier": ("rescore-nbest --frontier 256", "rescore-beam --frontier x"),
+        "--parallel": ("rescore --parallel 8", "rescore-beam --parallel none"),
+        "--limit": ("rescore-beam --limit 2000", "rescore-exact --limit 0"),
+        "--engine": ("rescore --engine nonsense", "rescore-beam --engine nonsense"),
+        "--threads": ("rescore --threads -3", "rescore-beam --threads -3"),
+        "--device": ("rescore-lattice-ngram --device cpu", "rescore-beam --device mars"),
+        "--like": ("rescore-beam --like {slf}", "rescore-beam --like ''"),
+        "--utts": ("rescore-beam --utts {text}", "rescore-beam --utts ''"),
+        "--words": ("rescore-beam --words {text}", "rescore-beam --words ''"),
+    },
+    "wer": {
+        "--ref": (None, f"wer --ref {NONE}"),
+        "--hyp": (None, f"wer --hyp {NONE}"),
+        "--compare": (None, f"wer --compare {NONE}"),
+        "--mode": (None, "wer --mode lenient"),
+        "--out": (None, "wer-files --out {text}"),
+        "--json": (None, "wer --json /dev/null"),
+        "--set-name": ("wer --set-name test", "wer-files --set-name a/b"),
+        "--settings": ("wer --settings hyp", "wer-files --settings a/b"),
+        "--replications": (None, "wer --replications 1"),
+        "--seed": (None, "wer --seed 0.5"),
+    },
+    "oracle": {
+        "--nbest": (None, f"oracle --nbest {NONE}"),
+        "--lattice": (None, f"oracle-lattice --lattice {NONE}"),
+        "--format": ("oracle --format slf", "oracle-lattice --format paper"),
+        "--utts": ("oracle-lattice --utts {text}", "oracle-lattice --utts ''"),
+        "--words": ("oracle --words {text}", "oracle-lattice --words ''"),
+        "--ref": (None, f"oracle --ref {NONE}"),
+        "--mode": ("oracle --mode strict", "oracle-ref --mode lenient"),
+        "--json": (None, "oracle --json {away}"),
+        "--replications": (None, "oracle --replications 0"),
+        "--seed": (None, "oracle --seed -1"),
+    },
+    "bench": {
+        "--lm": (None, f"bench --lm {NONE}"),
+        "--nbest": (None, f"bench --nbest {NONE}"),
+        "--limit": (None, "bench --limit 0"),
+        "--repeats": (None, "bench --repeats 0"),
+        "--warmup": (None, "bench --warmup -1"),
+        "--json": (None, "bench --json {away}"),
+        "--baseline": ("bench-ngram --baseline padded", "bench --baseline nothing"),
+        "--check": ("bench --check", "bench-padded --check=often"),
+        "--weights": ("bench-alone --weights {w1}", f"bench-padded --weights {NONE}"),
+        "--engine": ("bench-ngram --engine torch", "bench --engine nonsense"),
+        "--calibration": (
+            "bench --calibration {text}",
+            "bench --engine onnx-int8 --calibration ''",
+        ),
+        "--threads": ("bench-ngram --threads 1", "bench --threads 1.5"),
+        "--device": ("bench-ngram --device auto", "bench --device cuda:77"),
+        "--token-budget": ("bench-ngram --token-budget 9", "bench --token-budget x"),
+    },
+    "report": {
+        "--runs": (None, f"report --runs {NONE}"),
+        "--ref": (None, f"report --ref {NONE}"),
+        "--baseline": (None, "report --baseline nobody"),
+        "--first-pass": (None, f"report --first-pass {NONE}"),
+        "--title": (None, "report --title ''"),
+        "--fact": (None, "report --fact nothing"),
+        "--seed": (None, "report --seed x"),
+        "--out": (None, "report --out {text}"),
+    },
+}
+"""verb -> option -> (a call in which it has no effect, None for an option that always has one; a
+call in which its value is senseless). The first word is a name in CALLS."""
+
+ALL = [(verb, option) for verb in CASES for option in CASES[verb]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Name -> path of the inputs of CALLS; ``away`` is an empty folder."""
+    folder = tmp_path_factory.mktemp("flags")
+    names = ("text", "ref", "nbest", "scores", "w0", "w1", "slf", "run", "data", "away")
+    files = {name: folder / name for name in names}
+    files |= {"lm": save_small_lm(folder), "arpa": folder / "tiny.arpa"}
+    files["arpa"].write_text(ARPA)
+    files["text"].write_text("".join(f"{text}\n" for text in SENTENCES[:-1]) + "on a mat sits\n")
+    files["ref"].write_text("u1 the cat sat\nu2 a cat\n")
+    hyps = tuple(Hypothesis(text, -1.0 - n, -2.0) for n, text in enumerate(SENTENCES[:3]))
+    lists = [NBest(utt, hyps, 2.0, ref) for utt, ref in (("u1", "the cat sat"), ("u2", "a cat"))]
+    write_nbest(files["nbest"], lists)
+    scored = [UtteranceScores(one.utt, one.digest, -np.arange(3.0)) for one in lists]
+    write_scores(files["scores"], make_header("lm"), scored)
+    weights = {"acoustic": 1.0, "first_lm": 0.5, "word_bonus": 0.0}
+    files["w0"].write_text(json.dumps({"weights": weights}))
+    head = {"format": "asrprune-weights", "version": 1, "lms": ["lm"]}
+    files["w1"].write_text(json.dumps({**head, "weights": {**weights, "lm": [1.0]}}))
+    arcs = [(0, 1, "the", -1.0, -1.0), (0, 1, "a", -2.0, -1.0), (1, 2, "cat", -1.0, -1.0)]
+    lattices = [from_arcs(u, 3, 0, 2, arcs, weights=ScoreWeights(1.0, 0.5)) for u in ("u1", "u2")]
+    write_slf_files(files["slf"], lattices)
+    files["run"].mkdir()
+    (files["run"] / "hyp").write_text(files["ref"].read_text())
+    files["away"].mkdir()
+    taken = ["--tokenizer", str(files["lm"] / "tokenizer.model"), "--out", str(files["data"])]
+    assert main(["tokenize", "--text", str(files["text"]), *taken]) == 0
+    return files
+
+
+def _argv(call: str, place: dict[str, Path], out: Path) -> list[str]:
+    name, *more = shlex.split(call)
+    return [word.format(**place, out=out / "out") for word in [*shlex.split(CALLS[name]), *more]]
+
+
+def _parser(verb: str) -> tuple[Any, argparse.ArgumentParser]:
+    module = importlib.import_module(COMMANDS[verb][0])
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    module.add_arguments(parser)
+    return module, parser
+
+
+def _everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_the_table_has_every_option_of_every_verb() -> None:
+    assert set(CASES) == set(COMMANDS)
+    for verb in COMMANDS:
+        assert set(CASES[verb]) == set(modes.options(_parser(verb)[1]).values()), verb
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_option_is_declared_and_those_of_some_calls_have_a_foreign_one(verb: str) -> None:
+    module, parser = _parser(verb)
+    names = modes.options(parser)
+    assert {name for mode in module.MODES for name in mode.reads} == set(names)
+    for name, flag in names.items():
+        readers = [mode for mode in module.MODES if name in mode.reads]
+        always = any(mode.unconditional for mode in readers)
+        assert (CASES[verb][flag][0] is None) == always, flag
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"), [(verb, option) for verb, option in ALL if CASES[verb][option][0]]
+)
+def test_an_option_without_effect_is_refused(
+    verb: str,
+    option: str,
+    place: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    foreign = CASES[verb][option][0] or ""
+    argv = _argv(foreign, place, tmp_path)
+    assert argv[0] == verb
+    before = _everything(place["away"].parent)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"asrprune {verb}: {option}"), error
+    assert error.count("\n") == 1
+    assert _everything(place["away"].parent) == before
+    assert not _everything(tmp_path)
+    (action,) = (one for one in _parser(verb)[1]._actions if option in one.option_strings)
+    if action.default not in (None, argparse.SUPPRESS, []):  # no more so with this value
+        stated = [option] if isinstance(action.default, bool) else [option, str(action.default)]
+        assert main([*_argv(foreign.split()[0], place, tmp_path), *stated]) == 2
+        assert capsys.readouterr().err.startswith(f"asrprune {verb}: {option} ha")
+
+
+@pytest.mark.parametrize(("verb", "option"), ALL)
+def test_a_senseless_value_is_refused(
+    verb: str,
+    option: str,
+    place: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = _argv(CASES[verb][option][1], place, tmp_path)
+    assert argv[0] == verb
+    before = _everything(place["away"].parent)
+    assert main(argv) in (1, 2)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"asrprune {verb}: ")
+    assert captured.err.count("\n") == 1
+    value = argv[-1].partition("=")[0]
+    assert option in captured.err or (value and value in captured.err), captured.err
+    assert _everything(place["away"].parent) == before
+    assert not _everything(tmp_path)
+
+
+class Recorder(argparse.Namespace):
+    """Knows which options were read."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(**vars(args), read=set())
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name != "read":
+            self.read.add(name)
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """The parsed arguments of every call of ``main``."""
+    found: list[Recorder] = []
+
+    def parse(*arguments: Any) -> Recorder:
+        found.append(Recorder(modes.parse(*arguments)))
+        return found[-1]
+
+    monkeypatch.setattr("asrprune.cli.main.parse", parse)
+    monkeypatch.setitem(DECODERS, "pocketsphinx", lambda *arguments: {})
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # drawing takes long
+    return found
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_declared_is_read(
+    name: str, place: dict[str, Path], tmp_path: Path, recorded: list[Recorder]
+) -> None:
+    if "{arpa}" in CALLS[name]:
+        pytest.importorskip("kenlm")
+    if "onnx" in CALLS[name]:
+        pytest.importorskip("onnxruntime")
+    argv = _argv(name, place, tmp_path)
+    assert main(argv) == 0
+    (args,) = recorded
+    read = set(args.read)
+    module = importlib.import_module(COMMANDS[argv[0]][0])
+    declared = {option for mode in module.MODES if mode.holds(args) for option in mode.reads}
+    assert declared & set(vars(args)) <= read
+
+
+def test_the_calls_are_in_every_mode(place: dict[str, Path], tmp_path: Path) -> None:
+    met: dict[str, set[str]] = {verb: set() for verb in COMMANDS}
+    for name in CALLS:
+        verb, *argv = _argv(name, place, tmp_path)
+        module, parser = _parser(verb)
+        args = modes.parse(parser, argv)
+        met[verb] |= {one for mode in module.MODES if mode.holds(args) for one in mode.reads}
+    for verb in COMMANDS:
+        left = set(modes.options(_parser(verb)[1])) - met[verb]
+        assert left <= _taken_by_formats(_parser(verb)[1]), verb
+
+
+def _taken_by_formats(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of the formats that can be chosen."""
+    found: set[str] = set()
+    for action in parser._actions:
+        if action.dest in ("format", "source"):
+            found |= {one for name in action.choices or () for one in FORMATS[name].read_options}
+        if action.dest in ("to", "target"):
+            found |= {one for name in action.choices or () for one in FORMATS[name].write_options}
+    return found
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_example_of_the_help_is_a_call_that_is_taken(verb: str) -> None:
+    module, _ = _parser(verb)
+    lines = module.EXAMPLE.replace("\\\n", " ").splitlines()
+    examples = [line for line in lines if f"asrprune {verb} " in line]
+    assert examples
+    for line in examples:
+        parser = _parser(verb)[1]
+        argv = shlex.split(line.partition(f"asrprune {verb} ")[2])
+        modes.check_options(module.MODES, parser, modes.parse(parser, argv))

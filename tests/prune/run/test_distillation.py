@@ -1,0 +1,36 @@
+"""The loss of distillation."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from asrprune.lm.training.loss import next_token_loss
+from asrprune.prune.run.distillation import distilling
+from tests.prune.tiny_lm import V, batches, tiny
+
+
+def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, other = tiny(), tiny(heads=4)
+    batch = batches()[0]
+    itself = distilling(copy.deepcopy(model), 2.0, 1.0)
+    assert itself(model, batch).item() < 1e-3
+    plain = next_token_loss(model, batch).item()
+    assert distilling(other, 2.0, 0.0)(model, batch).item() == pytest.approx(plain)
+    loss = distilling(other, 2.0, 0.5)
+    whole = loss(model, batch)
+    whole.backward()
+    expected = model.embedding.weight.grad.clone()
+    model.zero_grad()
+    monkeypatch.setattr("asrprune.prune.run.distillation.LOGITS_AT_ONCE", 3 * V)
+    chunked = loss(model, batch)
+    chunked.backward()
+    assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert torch.allclose(model.embedding.weight.grad, expected, rtol=1e-3, atol=1e-5)
+    for temperature, weight in ((0.0, 0.5), (1.0, 1.5)):
+        with pytest.raises(ValueError, match="expected"):
+            distilling(other, temperature, weight)

@@ -1,0 +1,39 @@
+"""How much is removed by when, and which tokens that may cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from asrprune.prune.run.schedules import SCHEDULES, budget_until, one_run
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_rises_and_ends_on_target(schedule: str) -> None:
+    for n_steps in (1, 3, 10):
+        values = [SCHEDULES[schedule](step, n_steps, 0.2, 0.9) for step in range(n_steps + 1)]
+        assert values[0] == pytest.approx(0.2)
+        assert values[-1] == 0.9
+        assert values == sorted(values)
+    for step, n_steps, start, final in ((-1, 3, 0, 1), (4, 3, 0, 1), (0, 3, 0.5, 0.2)):
+        with pytest.raises(ValueError, match="expected"):
+            SCHEDULES[schedule](step, n_steps, start, final)
+
+
+def test_cubic_by_hand() -> None:
+    assert SCHEDULES["cubic"](1, 2, 0.0, 0.8) == pytest.approx(0.8 - 0.8 / 8)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("sizes", [(0.5,), (0.3, 0.5, 0.7), (0.1, 0.2, 0.25, 0.8), (0.0, 1.0)])
+def test_one_run_meets_every_size(schedule: str, sizes: tuple[float, ...]) -> None:
+    for n_steps in (1, 2, 8):
+        steps = one_run(schedule, n_steps, 0.0, sizes)
+        assert [step.member for step in steps if step.member is not None] == sorted(sizes)
+        assert all(step.member in (None, step.sparsity) for step in steps)
+        assert [step.sparsity for step in steps] == sorted({step.sparsity for step in steps})
+        assert len(steps) <= max(n_steps, len(sizes))
+        for growth in (1.0, 2.0):
+            counts = range(len(steps) + 1)
+            budget = [budget_until(steps, count, 1001, 0.4, growth) for count in counts]
+            assert budget == sorted(budget)
+            assert (budget[0], budget[-1]) == (0, 1001)

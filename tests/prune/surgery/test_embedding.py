@@ -1,0 +1,45 @@
+"""The tied embedding as two factors."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from asrprune.lm.training.batches import IGNORED
+from asrprune.prune.surgery.embedding import factor_embedding
+from tests.prune.tiny_lm import V, batches, tiny
+
+
+def test_a_factored_embedding_loses_least_of_the_logits() -> None:
+    model = tiny()
+    whole = model.embedding.weight.detach().clone()
+    made = factor_embedding(model, 5, batches(), 10**9)
+    assert made.weight.shape == (V, 5)
+    assert made.projection is not None
+    hidden, targets = [], []
+    for one in batches():
+        scored = one.targets != IGNORED
+        hidden.append(model(one.tokens)[0][scored].detach())
+        targets.append(one.targets[scored])
+    share = torch.bincount(torch.cat(targets), minlength=V) + 1.0
+    share /= share.sum()
+
+    def lost(near: torch.Tensor) -> float:
+        change = torch.cat(hidden) @ (whole - near).T  # [N, V]
+        return float((change.square().mean(0) * share).sum())
+
+    found = lost((made.weight @ made.projection).detach())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        noise = 0.02 * torch.randn(made.weight.shape, generator=generator)
+        assert lost(((made.weight + noise) @ made.projection).detach()) > found
+    left, values, right = torch.linalg.svd(whole, full_matrices=False)
+    assert lost((left[:, :5] * values[:5]) @ right[:5]) > found
+    again = copy.deepcopy(model)
+    again.embedding = made
+    smaller = factor_embedding(again, 3, batches(), 10**9)
+    assert smaller.weight.shape == (V, 3)
+    with pytest.raises(ValueError, match="1 <= embedding_rank <= 4"):
+        factor_embedding(again, 5, batches(), 10**9)

@@ -1,0 +1,173 @@
+"""Files of the verbs with anything in them: a report is made or the file is refused, no third."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asrprune.cli.main import main
+from asrprune.errors import InputError
+from asrprune.report import readings
+from asrprune.report.gather import describe_first_pass, gather_rows
+from asrprune.report.page import html_page
+from asrprune.report.tables import markdown_table
+
+STEP = {"criterion": "kfac", "method": "2:4", "schedule": "cubic", "measured": 0.5, "masks": True}
+FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
+    "bench.json": (
+        readings.read_bench,
+        {
+            "parameters": 20,
+            "nonzero_parameters": 10,
+            "size_bytes": 99,
+            "history": [{}, STEP],
+            "systems": [{"rtf": 0.5}, "another"],
+        },
+    ),
+    "rescore.json": (readings.read_rescore, {"search_wall_s": 1.0, "audio_s": 4.0, "more": 1}),
+    "perplexity.json": (readings.read_perplexity, {"ppl_word": 7.5}),
+    "oracle.json": (
+        readings.read_oracle,
+        {"depths": [{}, {"wer_percent": 1.5, "interval_percent": [1.0, 2.0]}]},
+    ),
+    "first_pass.json": (
+        readings.read_first_pass,
+        {
+            "identity": {"decoder": "pocketsphinx"},
+            "utterances": 3,
+            "audio_s": 9.0,
+            "rtf_per_process": 0.3,
+        },
+    ),
+}
+"""Name -> (reader, what the verb writes, as far as it is read)."""
+
+JUNK: tuple[Any, ...] = (None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "x", "$\\x{")
+JUNK += ("\ud800", "", [], {}, [[]], [None], [1.0], [2.0, 1.0], {"rtf": []}, [{"measured": "x"}])
+RAW = ("", "null", "3", "[]", '"x"', "{", "[" * 200_000, "1" * 5000, '{"depths": [[]]}', "{} {}")
+
+
+def _variants(value: Any) -> Iterator[Any]:
+    """``value`` with each of its parts left out, or something else in its place."""
+    yield from JUNK
+    parts: Any = value if isinstance(value, dict) else range(len(value))
+    for key in parts:
+        less = copy.copy(value)
+        del less[key]
+        yield less
+        inner = value[key]
+        nested = _variants(inner) if isinstance(inner, (dict, list)) else iter(JUNK)
+        for other in nested:
+            changed = copy.copy(value)
+            changed[key] = other
+            yield changed
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run with every file."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "ref").write_text("u1 a b\nu2 c\n")
+    (folder / "hyp").write_text("u1 a b\nu2 d\n")
+    for name, (_, value) in FILES.items():
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def _report(run: Path) -> str:
+    first_pass = readings.read_first_pass(run / "first_pass.json")
+    rows = gather_rows([run], run.parent / "ref", None, first_pass)
+    page = html_page("title", rows, {"first pass": describe_first_pass(first_pass)})
+    return markdown_table(rows) + page + json.dumps([vars(row) for row in rows], allow_nan=False)
+
+
+def test_what_the_verbs_write_is_read(run: Path) -> None:
+    read = {name: reader(run / name) for name, (reader, _) in FILES.items()}
+    pruning = readings.PruningReading("kfac", "2:4", "cubic", 0.5, True)
+    assert read == {
+        "bench.json": readings.BenchReading(20, 10, 99, 0.5, pruning),
+        "rescore.json": readings.RescoreReading(1.0, 4.0),
+        "perplexity.json": readings.PerplexityReading(7.5),
+        "oracle.json": readings.OracleReading(1.5, 1.0, 2.0),
+        "first_pass.json": readings.FirstPassReading("pocketsphinx", 3, 9.0, 0.3),
+    }
+    assert read["rescore.json"].search_rtf == 0.25
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_variant_is_reported_or_refused(name: str, run: Path) -> None:
+    if name == "oracle.json":
+        (run / "hyp").unlink()
+    named, taken = [], 0
+    texts = [json.dumps(one) for one in _variants(FILES[name][1])]
+    for text in [*dict.fromkeys(texts), *RAW]:
+        (run / name).write_text(text)
+        try:
+            assert _report(run).encode()
+            taken += 1
+        except InputError as problem:
+            named.append(Path(problem.path))
+    assert taken > 1
+    assert len(named) > 10
+    assert set(named) == {run / name}
+
+
+def test_bytes_that_are_no_text(run: Path) -> None:
+    for name, (reader, _) in FILES.items():
+        (run / name).write_bytes(b'{"ppl_word": "\xff"}')
+        with pytest.raises(InputError, match="not UTF-8"):
+            reader(run / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("perplexity.json", {}, "ppl_word is missing; expected the file of an asrprune verb"),
+        ("perplexity.json", {"ppl_word": "low"}, "ppl_word is 'low'; expected a number >= 0"),
+        ("perplexity.json", [], "a list; expected a JSON object"),
+        ("bench.json", {"systems": []}, "systems is []; expected one system at least"),
+        ("bench.json", {"systems": [{"rtf": -1}]}, "systems[0].rtf is -1; expected a number"),
+        ("bench.json", {"systems": [{}], "history": [3]}, "history[0] is 3; expected an object"),
+        ("bench.json", {"systems": [{}], "parameters": 1.5}, "parameters is 1.5; expected a whole"),
+        ("rescore.json", {}, "search_wall_s is missing"),
+        ("first_pass.json", {"identity": 3}, "identity is 3; expected an object"),
+    ],
+)
+def test_the_line_names_file_and_key(
+    name: str, value: Any, found: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / name).write_text(json.dumps(value))
+    argv = ["report", "--runs", str(run), "--ref", str(run.parent / "ref")]
+    argv += ["--first-pass", str(run / "first_pass.json"), "--out", str(run.parent / "out")]
+    assert main(argv) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"asrprune report: {run / name}: {found}")
+    assert error.count("\n") == 1
+    assert not (run.parent / "out").exists()
+
+
+def test_the_total_is_unknown_where_a_part_is(run: Path) -> None:
+    def total() -> Any:
+        first_pass = readings.read_first_pass(run / "first_pass.json")
+        (row,) = gather_rows([run], run.parent / "ref", None, first_pass)
+        return row.total_rtf
+
+    assert total() == pytest.approx(0.3 + 0.5 + 0.25)
+    for lattices in ({"mode": "beam", "wall_s": 3.0}, {"search_wall_s": 1.0, "audio_s": None}):
+        (run / "rescore.json").write_text(json.dumps(lattices))
+        assert total() is None
+
+
+def test_an_oracle_is_no_baseline(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = run.parent / "oracle"
+    other.mkdir()
+    (other / "oracle.json").write_text(json.dumps(FILES["oracle.json"][1]))
+    argv = ["report", "--runs", str(run), str(other), "--ref", str(run.parent / "ref")]
+    assert main([*argv, "--baseline", "oracle", "--out", str(run.parent / "out")]) == 1
+    assert "no file hyp to compare with" in capsys.readouterr().err
