@@ -54,6 +54,8 @@ def prune_lm(
     parent = as_checkpoint(lm)
     if isinstance(sparsities, (int, float, str)):
         raise TypeError(f"sparsities is {shown(sparsities)}; expected numbers such as (0.3, 0.5)")
+    if schedule == "one-shot" and "steps" in plan:
+        raise ValueError("steps has no use for schedule one-shot; expected none")
     stated = {
         "criterion": criterion,
         "method": method,

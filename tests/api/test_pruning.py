@@ -92,6 +92,7 @@ def test_a_folder_and_its_sentences_are_the_same_data(tmp_path: Path) -> None:
         ({"sparsities": 0.5}, TypeError, r"sparsities is 0.5 \(float\); expected numbers such as"),
         ({"stepps": 3}, ValueError, "'stepps'; did you mean 'steps'"),
         ({"options": {"scoop": "layer"}}, ValueError, r"scoop'; did you mean '(options\.)?scope'"),
+        ({"schedule": "one-shot", "steps": 3}, ValueError, "steps has no use for schedule"),
         ({"data": []}, ValueError, "data holds no sentence"),
         ({"data": [["the", "cat"]]}, TypeError, r"data\[0\] is \['the', 'cat'\] \(list\); expecte"),
         ({"data": "nowhere"}, InputError, "nowhere: no such folder"),
