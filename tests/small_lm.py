@@ -1,4 +1,4 @@
-"""Models with drawn weights, and a checkpoint with sentences that it can score."""
+"""Models with drawn weights, a checkpoint with sentences that it can score, and a bigram."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
 
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=2
+
+\\1-grams:
+-1.5\t<unk>
+-99\t<s>\t-0.25
+-0.75\t</s>
+-0.5\ta\t-0.125
+-0.625\tb\t-0.0625
+
+\\2-grams:
+-0.25\t<s> a
+-0.375\ta b
+
+\\end\\
+"""
 SENTENCES = ("the cat sat", "the cat sits", "a cat sat", "the hat sat on the mat", "cats", "")
 
 
@@ -58,3 +75,10 @@ def save_small_lm(folder: Path) -> Path:
         for parameter in model.parameters():
             parameter.mul_(5.0)
     return Path(save_checkpoint(folder / "lm", model, folder / "sp.model", {"command": "none"}))
+
+
+def save_small_ngram(folder: Path) -> Path:
+    """A bigram in ``folder``; "a b" is likelier than "b a"."""
+    path = folder / "lm.arpa"
+    path.write_text(ARPA, encoding="utf-8")
+    return path

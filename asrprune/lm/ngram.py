@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, open_binary
-from asrprune.lm.protocol import Runtime, ScoringStats, Words
+from asrprune.lm.protocol import (
+    Runtime,
+    ScoringStats,
+    UnscorableError,
+    Words,
+    check_sentences,
+    check_words,
+)
 
 LN_10 = math.log(10.0)
 """ARPA files and KenLM speak log10; one multiplication turns it into the natural log."""
 
 _MISSING_UNK_LOG10 = -100.0  # what KenLM puts in for a file without <unk>
 _NEVER_A_WORD = "\x01"
+_MARKS = {"<s>", "</s>"}
 
 
 class NgramLM:
@@ -69,7 +77,7 @@ class NgramLM:
         Raises ValueError for a sentence with ``<s>`` or ``</s>`` in it.
         """
         words = sentence.split()
-        if "<s>" in words or "</s>" in words:
+        if not _MARKS.isdisjoint(words):
             raise ValueError(f"sentence {sentence!r} holds <s> or </s>; expected words only")
         scores = list(self._model.full_scores(" ".join(words)))
         log_probs = np.array([score[0] for score in scores], dtype=np.float64) * LN_10
@@ -93,7 +101,16 @@ class NgramLM:
         return float(score.log_prob) * LN_10, after
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
-        """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
+        """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order.
+
+        Raises UnscorableError for a sentence with ``<s>`` or ``</s>`` in it.
+        """
+        check_sentences(lists)
+        for number, hyps in enumerate(lists):
+            for index, sentence in enumerate(hyps):
+                if not _MARKS.isdisjoint(sentence.split()):
+                    problem = "holds <s> or </s>; expected words only"
+                    raise UnscorableError((number, index), sentence, problem)
         start = time.perf_counter()
         scores = [
             np.array([self.word_log_probs(sentence)[0].sum() for sentence in sentences], np.float64)
@@ -109,6 +126,10 @@ class NgramLM:
         """The same model, asked for the score of every word."""
         return NgramWordScorer(self)
 
+    def prefixes(self) -> NgramPrefixes:
+        """The same model, asked word by word in a search."""
+        return NgramPrefixes(self)
+
 
 class NgramWordScorer:
     """An n-gram model, asked word by word."""
@@ -123,6 +144,7 @@ class NgramWordScorer:
 
     def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[NDArray[np.float64]]]:
         """As WordScorer says; ``tokens`` counts no shared prefixes, since nothing is shared."""
+        check_words(lists)
         self.tokens += sum(len(hyp) + 1 for hyps in lists for hyp in hyps)
         return [[self._lm.word_log_probs(" ".join(hyp))[0] for hyp in hyps] for hyps in lists]
 

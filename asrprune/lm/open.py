@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from typing import Optional
@@ -21,11 +22,15 @@ from asrprune.lm.engines.table import (
     open_engine,
 )
 from asrprune.lm.model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
-from asrprune.lm.ngram import NgramLM, NgramPrefixes
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.ngram import NgramLM
 from asrprune.lm.protocol import LanguageModel, PrefixLM
 from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
 from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.text.tokenizer import Tokenizer
+
+_PREFIX_ENGINE = "engine with kept keys and values"
 
 NGRAM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".klm")
 
@@ -49,16 +54,8 @@ def open_lm(
     if is_checkpoint(path) or os.path.isdir(path):
         check_engine(engine, engine_options or EngineOptions())
         checkpoint = load_checkpoint(path)
-        tokenizer = checkpoint.tokenizer()
-        model = checkpoint.model
-        return TransformerScorer(
-            open_engine(engine, model, engine_options, tokenizer),
-            tokenizer,
-            model.shape.max_positions,
-            scoring_options,
-            _base_name(path),
-            engine,
-        )
+        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(), _base_name(path)
+        return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
     if is_ngram(path):
         return NgramLM(path)
     found = (
@@ -66,6 +63,33 @@ def open_lm(
     )
     expected = f"a checkpoint folder or a file ending in {', '.join(NGRAM_SUFFIXES)}"
     raise InputError(path, None, found, expected)
+
+
+def open_model(
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    engine: str = "torch",
+    engine_options: Optional[EngineOptions] = None,
+    scoring_options: Optional[ScoringOptions] = None,
+    name: str = "transformer",
+) -> TransformerScorer:
+    """The language model of a module in memory.
+
+    Engines of torch compute with the module itself: they put it on their device and into evaluation
+    mode. Raises ValueError for an unknown engine or device.
+    """
+    prefixes = functools.partial(
+        _open_prefixes, model, tokenizer, engine, engine_options, None, name
+    )
+    return TransformerScorer(
+        open_engine(engine, model, engine_options, tokenizer),
+        tokenizer,
+        model.max_positions,
+        scoring_options,
+        name,
+        engine,
+        prefixes,
+    )
 
 
 def open_prefix_lm(
@@ -80,15 +104,24 @@ def open_prefix_lm(
     ``open_lm`` does, ValueError for another engine.
     """
     if not (is_checkpoint(path) or os.path.isdir(path)):
-        lm = open_lm(path)
-        assert isinstance(lm, NgramLM)  # it is no checkpoint
-        return NgramPrefixes(lm)
-    dtype = _among(KEEPING, engine, "engine with kept keys and values").kept
-    assert dtype is not None  # KEEPING says so
+        return open_lm(path).prefixes()
+    _among(KEEPING, engine, _PREFIX_ENGINE)
     checkpoint = load_checkpoint(path)
-    return CachedPrefixes(
-        checkpoint.model, checkpoint.tokenizer(), dtype, engine_options, options, _base_name(path)
-    )
+    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(), _base_name(path)
+    return _open_prefixes(model, tokenizer, engine, engine_options, options, name)
+
+
+def _open_prefixes(
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    engine: str,
+    engine_options: Optional[EngineOptions],
+    options: Optional[PrefixOptions],
+    name: str,
+) -> CachedPrefixes:
+    dtype = _among(KEEPING, engine, _PREFIX_ENGINE).kept
+    assert dtype is not None  # KEEPING says so
+    return CachedPrefixes(model, tokenizer, dtype, engine_options, options, name)
 
 
 def open_early(

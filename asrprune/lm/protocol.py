@@ -50,6 +50,31 @@ class UnscorableError(ValueError):
         super().__init__(f"{start!r} {problem}")
 
 
+def check_sentences(lists: Sequence[Sequence[str]]) -> None:
+    """Raises TypeError unless ``lists`` holds lists of sentences: a sentence in the place of a list
+    would be scored letter by letter."""
+    for number, sentences in enumerate(lists):
+        if isinstance(sentences, str):
+            found = f"lists[{number}] is the string {sentences[:60]!r}"
+            raise TypeError(f"{found}; expected a list of sentences, those of one utterance")
+        for index, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):
+                found = f"lists[{number}][{index}] is a {type(sentence).__name__}"
+                raise TypeError(f"{found}; expected a sentence (a string of words)")
+
+
+def check_words(lists: Sequence[Sequence[Words]]) -> None:
+    """Raises TypeError unless ``lists`` holds lists of hypotheses that are lists of words."""
+    for number, hyps in enumerate(lists):
+        if isinstance(hyps, str):
+            found = f"lists[{number}] is the string {hyps[:60]!r}"
+            raise TypeError(f"{found}; expected a list of hypotheses, each a list of words")
+        for index, words in enumerate(hyps):
+            if isinstance(words, str):
+                found = f"lists[{number}][{index}] is the string {words[:60]!r}"
+                raise TypeError(f"{found}; expected a list of words")
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What computes an LM's scores: ``engine``, one of ENGINES (None: a model without one),
@@ -86,10 +111,17 @@ class LanguageModel(Protocol):
         A list holds the hypotheses of one utterance: they share prefixes, and a model may use
         that. A sentence's score does not depend on what else is scored with it (beyond 1e-4 nats
         in fp32). "" is the empty sentence: ln P(</s> | <s>). -inf stays -inf; NaN is an error.
+        Raises TypeError for a string where a list of sentences is expected.
         """
 
     def words(self) -> WordScorer:
         """The same model, asked for the score of every word."""
+
+    def prefixes(self) -> PrefixLM:
+        """The same model, asked word by word in a search; it starts with no prefix.
+
+        Raises ValueError where the model cannot be asked so (its engine keeps nothing).
+        """
 
 
 class WordScorer(Protocol):
@@ -107,7 +139,8 @@ class WordScorer(Protocol):
     def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[Floats]]:
         """[words + 1] float64 for every hypothesis of every list: ln P of each word given those
         before it, then of ``</s>``; their sum is the sentence's score. -inf for all of them where
-        the model cannot score the hypothesis. Raises UnscorableError for NaN or +inf."""
+        the model cannot score the hypothesis. Raises UnscorableError for NaN or +inf, TypeError
+        for a string where a list of words is expected."""
 
 
 class PrefixLM(Protocol):

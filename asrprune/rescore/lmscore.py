@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.firstpass.formats.jsonl import read_nbest
-from asrprune.lm.protocol import LanguageModel, UnscorableError
+from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
 from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_line, write_scores
 
 BLOCK_HYPOTHESES = 5000
@@ -55,6 +55,20 @@ def score_nbest(
     return partial.timing
 
 
+def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> list[Floats]:
+    """ln P(words, </s> | <s>) of every hypothesis of every list, [H] a list.
+
+    ``path`` names the lists in errors. Raises InputError naming the utterance for a hypothesis
+    that cannot be scored.
+    """
+    try:
+        return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
+    except UnscorableError as problem:
+        number, index = problem.index
+        found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
+        raise InputError(path, None, found, "hypotheses that the LM can score") from None
+
+
 def check_nbest_file(path: PathLike) -> None:
     """Raise before any slow work when ``path`` is no n-best file that can be read again.
 
@@ -72,12 +86,7 @@ def _score_block(
 ) -> tuple[list[UtteranceScores], Timing]:
     before = lm.stats
     start = time.perf_counter()
-    try:
-        scores = lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in block])
-    except UnscorableError as problem:
-        number, index = problem.index
-        found = f"utterance {block[number].utt}: hypothesis {index + 1} {problem.problem}"
-        raise InputError(nbest_path, None, found, "hypotheses that the LM can score") from None
+    scores = score_lists(nbest_path, block, lm)
     wall_s = time.perf_counter() - start
     audio = [nbest.audio_s for nbest in block]
     audio_s = None if None in audio else sum(value for value in audio if value is not None)

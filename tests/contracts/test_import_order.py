@@ -27,6 +27,7 @@ LEVEL = {
     "exchange": 5,
     "report": 5,
     "cli": 6,
+    "api": 6,
 }
 INSIDE = {
     "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "hypothesis": 0, "weights": 0}
@@ -40,6 +41,8 @@ INSIDE = {
     | {"surgery": 3, "methods": 4, "run": 5},
     "rescore": {"scores_file": 0, "weights_file": 0, "lattices": 0, "decisions": 1}
     | {"lmscore": 2, "nbest": 2, "tuning": 3, "bench": 3},
+    "api": {"example": 0, "first_pass": 0, "lms": 0, "word_errors": 1, "scoring": 1}
+    | {"rescoring": 1, "pruning": 1},
 }
 """Folder -> the same for what stands in it, where that has parts that build on each other."""
 LONGEST_MODULE = 450

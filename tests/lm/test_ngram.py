@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.lm.protocol import LanguageModel
+from asrprune.lm.protocol import SENTENCE_END, LanguageModel, UnscorableError
 
 pytest.importorskip("kenlm")
 from asrprune.lm.ngram import NgramLM
@@ -99,8 +99,11 @@ def test_own_unknown_is_not_replaced(arpa: Path) -> None:
 
 @pytest.mark.parametrize("sentence", ["<s> a", "a </s>"])
 def test_sentence_marks_are_refused(arpa: Path, sentence: str) -> None:
+    with pytest.raises(UnscorableError, match="expected words only") as problem:
+        NgramLM(arpa).score_lists([["a"], ["a b", sentence]])
+    assert problem.value.index == (1, 1)
     with pytest.raises(ValueError, match="expected words only"):
-        NgramLM(arpa).score_lists([[sentence]])
+        NgramLM(arpa).word_log_probs(sentence)
 
 
 @pytest.mark.parametrize("content", ["", "words\n", ARPA[:120]])
@@ -129,13 +132,10 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_words_behind_prefixes_have_the_scores_of_the_sentence(arpa: Path) -> None:
-    from asrprune.lm.ngram import NgramPrefixes
-    from asrprune.lm.protocol import SENTENCE_END
-
     lm = NgramLM(arpa)
     for text in LOG10_SUMS:
         (words,) = lm.words().score_words([[text.split()]])
-        prefixes = NgramPrefixes(lm)
+        prefixes = lm.prefixes()
         state = prefixes.root(0)
         for word, value in zip([*text.split(), SENTENCE_END], words[0]):
             assert prefixes.score([(state, word)])[0] == pytest.approx(value, abs=1e-6)

@@ -13,6 +13,7 @@ from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.open import open_model
 from asrprune.lm.protocol import SENTENCE_END, UnscorableError
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.text.word_encoder import WordEncoder
@@ -165,3 +166,21 @@ def tokenizers(tmp_path_factory):
         path.write_bytes(train_tokenizer(text, TokenizerConfig(60, kind)))
         made[kind] = SentencePieceTokenizer(path)
     return made
+
+
+def test_an_lm_in_memory_is_asked_in_every_way(model, whole):
+    lm = open_model(model, DrawnTokenizer(encode_batch), "torch", CPU)
+    hyps = [["abc", "a"], [], ["d"]]
+    (expected,) = whole.score_lists([[" ".join(hyp) for hyp in hyps]])
+    np.testing.assert_array_equal(lm.score_lists([[" ".join(hyp) for hyp in hyps]])[0], expected)
+    for found in (lm.words().score_words([hyps])[0], walk(lm.prefixes(), hyps)):
+        np.testing.assert_allclose([sum(one) for one in found], expected, atol=1e-4)
+
+
+def test_an_engine_that_keeps_nothing_has_no_prefixes(model, whole):
+    pytest.importorskip("onnxruntime")
+    lm = open_model(model, DrawnTokenizer(encode_batch), "onnx", EngineOptions(threads=1))
+    with pytest.raises(ValueError, match="kept keys and values 'onnx'; known: torch, torch-bf16"):
+        lm.prefixes()
+    with pytest.raises(ValueError, match="whole sentences only"):
+        whole.prefixes()

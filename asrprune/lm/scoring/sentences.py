@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.engines.engine import Engine
-from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer
+from asrprune.lm.protocol import (
+    PrefixLM,
+    Runtime,
+    ScoringStats,
+    UnscorableError,
+    WordScorer,
+    check_sentences,
+)
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
 from asrprune.lm.trie import build_forest
@@ -21,7 +28,8 @@ _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some t
 class TransformerScorer:
     """A LanguageModel that scores the hypotheses of an utterance through their prefix trie.
 
-    ``engine_name`` is what ``engine`` is called in ENGINES.
+    ``engine_name`` is what ``engine`` is called in ENGINES. ``prefixes`` makes the PrefixLM of the
+    same model; None where there is none.
     """
 
     def __init__(
@@ -32,10 +40,12 @@ class TransformerScorer:
         options: ScoringOptions | None = None,
         name: str = "transformer",
         engine_name: str = "torch",
+        prefixes: Callable[[], PrefixLM] | None = None,
     ) -> None:
         self._forests = ForestScorer(engine, tokenizer, max_positions, options)
         self._name = name
         self._engine_name = engine_name
+        self._prefixes = prefixes
 
     @property
     def name(self) -> str:
@@ -56,12 +66,22 @@ class TransformerScorer:
         """The same model, asked for the score of every word."""
         return ForestWordScorer(self._forests, self._name)
 
+    def prefixes(self) -> PrefixLM:
+        """The same model, asked word by word in a search.
+
+        Raises ValueError for an engine that keeps no keys and values of prefixes.
+        """
+        if self._prefixes is None:
+            raise ValueError(f"{self._name} was opened for whole sentences only")
+        return self._prefixes()
+
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order.
 
         Raises UnscorableError for an over-long hypothesis under the policy "error" and for a score
         that is NaN or +inf; ValueError when the token budget is below the longest hypothesis.
         """
+        check_sentences(lists)
         start = time.perf_counter()
         encoded = self._encode_lists(lists)
         scores: list[NDArray[np.float64]] = []

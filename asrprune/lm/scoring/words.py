@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words
+from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, check_words
 from asrprune.lm.scoring.forests import ForestScorer
 from asrprune.lm.trie import Forest, build_forest
 from asrprune.text.word_encoder import WordEncoder
@@ -33,6 +33,7 @@ class ForestWordScorer:
 
     def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[Floats]]:
         """As WordScorer says; one trie a list, many lists a batch."""
+        check_words(lists)
         start = time.perf_counter()
         self._encode.learn(word for hyps in lists for hyp in hyps for word in hyp)
         flat = [hyp for hyps in lists for hyp in hyps]

@@ -13,7 +13,14 @@ from asrprune.lm.device import cpu_threads, resolve_device
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.protocol import Runtime, ScoringStats, UnscorableError, WordScorer
+from asrprune.lm.protocol import (
+    PrefixLM,
+    Runtime,
+    ScoringStats,
+    UnscorableError,
+    WordScorer,
+    check_sentences,
+)
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -52,11 +59,16 @@ class PaddedScorer:
         """Raises ValueError: what is for comparison scores whole sentences only."""
         raise ValueError("the padded baseline scores no single words")
 
+    def prefixes(self) -> PrefixLM:
+        """Raises ValueError, as ``words`` does."""
+        raise ValueError("the padded baseline scores no single words")
+
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence.
 
         Raises UnscorableError for one with more tokens than the model has positions for.
         """
+        check_sentences(lists)
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
         flat = self._tokenizer.encode_batch(texts) if texts else []

@@ -1,0 +1,113 @@
+"""Word error rate with its interval, alone or against a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from asrprune.api.first_pass import shown
+from asrprune.core.counts import ErrorCounts
+from asrprune.wer.bootstrap import (
+    REPLICATIONS,
+    SEED,
+    BootstrapWer,
+    Interval,
+    PairedComparison,
+    bootstrap_wer,
+    compare_scorings,
+)
+from asrprune.wer.wer import Scoring, score_texts
+
+
+@dataclass(frozen=True)
+class WerResult:
+    """Word errors of a set, and how sure their rate is; ``print`` shows it in a line.
+
+    ``scoring`` holds the alignment of every utterance, ``bootstrap`` the figures of the resampling,
+    ``comparison`` those of the paired one, if there was a baseline (its ``first`` system).
+    """
+
+    scoring: Scoring
+    bootstrap: BootstrapWer
+    comparison: Optional[PairedComparison] = None
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """Correct words, substitutions, deletions and insertions of all utterances together."""
+        return self.scoring.counts
+
+    @property
+    def wer_percent(self) -> float:
+        """Errors per 100 reference words."""
+        return self.counts.wer_percent
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % bootstrap interval of ``wer_percent``: (low, high)."""
+        return self.bootstrap.percentile
+
+    def __str__(self) -> str:
+        counts, missing = self.counts, len(self.scoring.missing)
+        text = (
+            f"WER {counts.wer_percent:.2f} % [{self.interval.low:.2f}, {self.interval.high:.2f}], "
+            f"{counts.errors} errors in {counts.words} words"
+        )
+        if missing:
+            whole = missing + sum(one.present for one in self.scoring.utterances)
+            text += f" [PARTIAL] {missing} of {whole} utterances missing"
+        if self.comparison is not None:
+            low, high = self.comparison.interval
+            text += (
+                f"; {self.comparison.difference_percent:+.2f} [{low:+.2f}, {high:+.2f}] "
+                f"against the baseline, p {self.comparison.p_value:.3f}"
+            )
+        return text
+
+
+def compute_wer(
+    refs: Mapping[str, str],
+    hyps: Mapping[str, str],
+    baseline: Optional[Mapping[str, str]] = None,
+    *,
+    mode: str = "strict",
+    replications: int = REPLICATIONS,
+    seed: int = SEED,
+) -> WerResult:
+    """The word errors of ``hyps`` against ``refs``, both utterance id -> words.
+
+    The interval is that of resampling whole utterances ``replications`` times. With the hypotheses
+    of a ``baseline`` the result also compares the two on the same utterances: a difference below 0
+    says that ``hyps`` are better. ``mode`` "strict" wants a hypothesis for every reference and a
+    reference for every hypothesis; "present" leaves out references without one, "all" counts their
+    words as deleted.
+
+    Raises InputError naming the utterances that do not fit, or when no reference word is left;
+    TypeError for anything but such mappings; ValueError for an unknown mode.
+
+    >>> import asrprune
+    >>> refs = {"utt1": "the cat sat", "utt2": "a dog"}
+    >>> result = asrprune.compute_wer(refs, {"utt1": "the cat sad", "utt2": "a dog"})
+    >>> result.counts.substitutions, result.wer_percent, result.interval.low
+    (1, 20.0, 0.0)
+    >>> print(result)
+    WER 20.00 % [0.00, 33.33], 1 errors in 5 words
+    """
+    scoring = _score(refs, hyps, "hyps", mode)
+    counts = [one.counts for one in scoring.utterances]
+    bootstrap = bootstrap_wer(counts, replications, seed)
+    if baseline is None:
+        return WerResult(scoring, bootstrap)
+    other = _score(refs, baseline, "baseline", mode)
+    return WerResult(scoring, bootstrap, compare_scorings(other, scoring, replications, seed))
+
+
+def _score(refs: Mapping[str, str], hyps: Mapping[str, str], name: str, mode: str) -> Scoring:
+    for what, texts in (("refs", refs), (name, hyps)):
+        if not isinstance(texts, Mapping):
+            raise TypeError(f"{what} is {shown(texts)}; expected utterance id -> words")
+        for utt, text in texts.items():
+            if not isinstance(text, str):
+                found = f"{what}: utterance {utt} has {shown(text)}"
+                raise TypeError(f"{found}; expected its words as a string")
+    return score_texts(refs, hyps, mode, ref_name="refs", hyp_name=name)

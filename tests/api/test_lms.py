@@ -1,0 +1,168 @@
+"""Opening, loading and saving LMs; what is no LM of ours gets one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import asrprune
+from asrprune.api.example import SENTENCES, tiny_lists, tiny_lm
+from asrprune.api.lms import public_name
+from asrprune.core.lattice.union import union_of_nbest
+from asrprune.errors import InputError
+from asrprune.lm.protocol import LanguageModel
+from tests.small_lm import DrawnTokenizer, save_small_ngram
+
+TEXTS = [list(SENTENCES), ["", "mat"]]
+WEIGHTS = asrprune.ScoreWeights(lm=(1.0,))
+TAKERS: dict[str, Callable[[Any], object]] = {
+    "open_lm": asrprune.open_lm,
+    "score_nbest": lambda lm: asrprune.score_nbest(lm, tiny_lists()),
+    "rescore_lattices": lambda lm: asrprune.rescore_lattices(
+        [union_of_nbest(tiny_lists()[0])], lm, WEIGHTS
+    ),
+    "prune_lm": lambda lm: asrprune.prune_lm(lm, SENTENCES),
+    "save_checkpoint": lambda lm: asrprune.save_checkpoint("nowhere", lm),
+}
+
+
+class Mine(torch.nn.Module):
+    """A module of the user's own, with the method of an LM."""
+
+    name = "mine"
+
+    def score_lists(self, lists: list[list[str]]) -> list[list[float]]:
+        raise AssertionError("never asked")
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+def test_a_module_of_others_is_refused(taker: str) -> None:
+    expected = r"^expected an asrprune LM: open_lm\(PATH\) or load_checkpoint\(PATH\); got "
+    for module, name in (
+        (torch.nn.Linear(2, 2), r"torch\.nn\.Linear$"),
+        (torch.nn.Sequential(tiny_lm().model), r"torch\.nn\.Sequential$"),
+        (Mine(), r".*test_lms\.Mine$"),
+        (None, "NoneType$"),
+        (3, "int$"),
+    ):
+        with pytest.raises(TypeError, match=expected + name):
+            TAKERS[taker](module)
+
+
+@pytest.mark.parametrize("taker", [name for name in TAKERS if name != "open_lm"])
+def test_a_path_is_to_be_opened_first(taker: str) -> None:
+    with pytest.raises(TypeError, match=r"open_lm\(PATH\) or load_checkpoint\(PATH\); got str"):
+        TAKERS[taker]("exp/lm")
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+def test_a_model_without_its_tokeniser_is_refused(taker: str) -> None:
+    with pytest.raises(TypeError, match=r"an LM with its tokeniser: open_lm\(MODEL, tokenizer="):
+        TAKERS[taker](tiny_lm().model)
+
+
+@pytest.mark.parametrize("taker", ["prune_lm", "save_checkpoint"])
+def test_what_only_scores_is_no_checkpoint(taker: str) -> None:
+    with pytest.raises(TypeError, match=r"expected a checkpoint: load_checkpoint\(PATH\); got asr"):
+        TAKERS[taker](asrprune.open_lm(tiny_lm()))
+
+
+def test_a_class_is_named_as_it_is_imported() -> None:
+    assert public_name(type(tiny_lm())) == "asrprune.lm.model.checkpoint.Checkpoint"
+    assert public_name(torch.nn.Linear) == "torch.nn.Linear"
+    assert public_name(asrprune.NBest) == "asrprune.NBest"
+
+
+def test_all_ways_to_an_lm_score_the_same(tmp_path: Path) -> None:
+    checkpoint = tiny_lm()
+    path = asrprune.save_checkpoint(tmp_path / "lm", checkpoint)
+    expected = asrprune.open_lm(checkpoint).score_lists(TEXTS)
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer()
+    for lm in (
+        asrprune.open_lm(path, device="cpu"),
+        asrprune.open_lm(str(path), "torch", device="cpu", threads=1),
+        asrprune.open_lm(asrprune.load_checkpoint(path)),
+        asrprune.open_lm(model, tokenizer=checkpoint.tokenizer_path),
+        asrprune.open_lm(model, tokenizer=tokenizer, token_budget=32),
+    ):
+        assert isinstance(lm, LanguageModel)
+        for one, other in zip(lm.score_lists(TEXTS), expected):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+def test_another_engine_leaves_the_model_alone() -> None:
+    model = tiny_lm().model
+    lm = asrprune.open_lm(tiny_lm(), "torch-bf16")
+    assert lm.runtime.engine == "torch-bf16"
+    exact = asrprune.open_lm(tiny_lm()).score_lists(TEXTS)
+    for one, other in zip(lm.score_lists(TEXTS), exact):
+        assert 0 < np.abs(one - other).max() < 0.5
+    assert (model.dtype, model.device) == (torch.float32, torch.device("cpu"))
+    assert asrprune.open_lm(tiny_lm(), "auto").runtime.engine in ("torch", "onnx")
+
+
+def test_what_was_done_to_a_model_is_saved(tmp_path: Path) -> None:
+    path = asrprune.save_checkpoint(tmp_path / "lm", tiny_lm())
+    checkpoint = asrprune.load_checkpoint(path)
+    before = asrprune.open_lm(checkpoint).score_lists(TEXTS)[0]
+    with torch.no_grad():
+        checkpoint.model.embedding.weight.mul_(0.5)
+    assert asrprune.save_checkpoint(path, checkpoint) == path  # over itself
+    after = asrprune.open_lm(asrprune.load_checkpoint(path)).score_lists(TEXTS)[0]
+    np.testing.assert_array_equal(after, asrprune.open_lm(checkpoint).score_lists(TEXTS)[0])
+    assert np.abs(after - before).max() > 0.1
+    assert asrprune.load_checkpoint(path).provenance == tiny_lm().provenance
+
+
+def test_an_ngram_scores_lists_and_lattices(tmp_path: Path) -> None:
+    pytest.importorskip("kenlm")
+    lm = asrprune.open_lm(save_small_ngram(tmp_path))
+    hyps = [asrprune.Hypothesis(text, 0.0, 0.0) for text in ("b a", "a b", "<s> a")]
+    nbest = asrprune.NBest("u", tuple(hyps[:2]))
+    scores = asrprune.score_nbest(lm, [nbest])
+    assert scores["u"][1] > scores["u"][0]
+    assert asrprune.rescore_nbest([nbest], scores, WEIGHTS) == {"u": "a b"}
+    assert asrprune.rescore_lattices([union_of_nbest(nbest)], lm, WEIGHTS) == {"u": "a b"}
+    with pytest.raises(InputError, match="lists: utterance u: hypothesis 3 holds <s> or </s>"):
+        asrprune.score_nbest(lm, [asrprune.NBest("u", tuple(hyps))])
+
+
+def test_options_that_have_no_use_are_refused(tmp_path: Path) -> None:
+    arpa = save_small_ngram(tmp_path)
+    options: dict[str, Any] = {"engine": "int8", "threads": 2, "device": "cpu", "calibration": "x"}
+    options |= {"tokenizer": "x", "token_budget": 5, "over_long": "error"}
+    for name, value in options.items():
+        with pytest.raises(ValueError, match=rf"{name} has no use for an n-gram LM \(.*lm\.arpa\)"):
+            asrprune.open_lm(arpa, **{name: value})
+
+
+def test_wrong_calls_are_value_errors(tmp_path: Path) -> None:
+    checkpoint = tiny_lm()
+    for options, found in (
+        ({"engine": "torhc"}, "unknown engine 'torhc'; did you mean 'torch'"),
+        ({"device": "mars"}, "unknown device 'mars'"),
+        ({"threads": 0}, "threads is 0; expected >= 1"),
+        ({"over_long": "nothing"}, "over_long is 'nothing'"),
+        ({"calibration": "text"}, "engine torch calibrates nothing"),
+        ({"tokenizer": "x"}, "expected none, as a checkpoint has its own"),
+    ):
+        with pytest.raises(ValueError, match=found):
+            asrprune.open_lm(checkpoint, **options)
+    with pytest.raises(ValueError, match="token budget is 4; the longest hypothesis needs"):
+        asrprune.open_lm(checkpoint, token_budget=4).score_lists(TEXTS)
+    with pytest.raises(InputError, match="no such path"):
+        asrprune.open_lm(tmp_path / "none")
+    with pytest.raises(InputError, match="no such folder"):
+        asrprune.load_checkpoint(tmp_path / "none")
+    with pytest.raises(ValueError, match="unknown device 'mars'"):
+        asrprune.load_checkpoint(tmp_path / "none", "mars")
+
+
+def test_a_tokeniser_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="the tokenizer has 65536 ids; expected 24, the LM's"):
+        asrprune.open_lm(tiny_lm().model, tokenizer=DrawnTokenizer())

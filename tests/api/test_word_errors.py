@@ -1,0 +1,76 @@
+"""WER of mappings, with its interval, alone and against a baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import asrprune
+from asrprune.errors import InputError
+from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
+from asrprune.wer.wer import score_texts
+
+REFS = {"u1": "a b c", "u2": "d", "u3": "e f"}
+HYPS = {"u3": "e f", "u1": "a b x", "u2": ""}
+WORSE = {"u1": "x y z", "u2": "", "u3": "e"}
+
+
+def test_figures_are_those_of_the_verb() -> None:
+    result = asrprune.compute_wer(REFS, HYPS, WORSE, replications=500, seed=3)
+    scoring = score_texts(REFS, HYPS)
+    assert result.scoring == scoring
+    assert (result.counts.substitutions, result.counts.deletions, result.counts.words) == (1, 1, 6)
+    assert result.wer_percent == pytest.approx(100 * 2 / 6)
+    expected = bootstrap_wer([one.counts for one in scoring.utterances], 500, 3)
+    assert result.bootstrap == expected
+    assert result.interval == expected.percentile
+    assert result.comparison == compare_scorings(score_texts(REFS, WORSE), scoring, 500, 3)
+    assert result.comparison.difference_percent == pytest.approx(100 * (2 - 5) / 6)
+
+
+def test_a_line_says_it_all() -> None:
+    result = asrprune.compute_wer(REFS, HYPS, WORSE)
+    assert str(result).startswith("WER 33.33 % [0.00, ")
+    assert "2 errors in 6 words; -50.00 [" in str(result)
+    part = asrprune.compute_wer(REFS, {"u1": "a b c"}, mode="present")
+    assert str(part).endswith("0 errors in 3 words [PARTIAL] 2 of 3 utterances missing")
+    filled = asrprune.compute_wer(REFS, {"u1": "a b c"}, mode="all")
+    assert str(filled).endswith("3 errors in 6 words [PARTIAL] 2 of 3 utterances missing")
+
+
+def test_missing_and_unknown_utterances_are_named() -> None:
+    with pytest.raises(InputError, match="hyps: no hypothesis for utterance u3"):
+        asrprune.compute_wer(REFS, {"u1": "a", "u2": ""})
+    with pytest.raises(InputError, match="refs: no reference for utterance u4"):
+        asrprune.compute_wer(REFS, {**HYPS, "u4": "a"})
+    with pytest.raises(InputError, match="baseline: no hypothesis for utterance u1"):
+        asrprune.compute_wer(REFS, HYPS, {"u2": "", "u3": ""})
+    with pytest.raises(ValueError, match="mode is 'some'"):
+        asrprune.compute_wer(REFS, HYPS, mode="some")
+
+
+@pytest.mark.parametrize(
+    ("refs", "hyps", "found"),
+    [
+        (
+            list(REFS.values()),
+            HYPS,
+            r"refs is \['a b c', .* \(list\); expected utterance id",
+        ),
+        (REFS, "a b c", r"hyps is 'a b c' \(str\); expected utterance id -> words"),
+        (
+            REFS,
+            {**HYPS, "u2": ["d"]},
+            r"hyps: utterance u2 has \['d'\] \(list\); expected its",
+        ),
+        (
+            {**REFS, "u2": None},
+            HYPS,
+            r"refs: utterance u2 has None \(NoneType\); expected its",
+        ),
+    ],
+)
+def test_what_is_no_mapping_of_words_is_refused(refs: Any, hyps: Any, found: str) -> None:
+    with pytest.raises(TypeError, match=found):
+        asrprune.compute_wer(refs, hyps)
