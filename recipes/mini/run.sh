@@ -167,8 +167,10 @@ stage_score() { # the slow part: one LM score a hypothesis, and the speed of it
     done
     asrprune perplexity --lm "$lm" --text "$text/test/sentences.txt" \
       --json "$runs/$name/perplexity.json"
+    threads=(--threads "$nj")
+    if [ "$name" = ngram ]; then threads=(); fi # KenLM has one
     asrprune bench --lm "$lm" --nbest "$first/test/nbest.jsonl.gz" \
-      --limit "$bench_utts" --repeats "$bench_repeats" --threads "$nj" \
+      --limit "$bench_utts" --repeats "$bench_repeats" ${threads[@]+"${threads[@]}"} \
       --json "$runs/$name/bench.json"
   done
 }
