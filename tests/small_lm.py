@@ -15,7 +15,7 @@ from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
 
 ARPA = """\\data\\
 ngram 1=5
-ngram 2=2
+ngram 2=4
 
 \\1-grams:
 -1.5\t<unk>
@@ -27,6 +27,8 @@ ngram 2=2
 \\2-grams:
 -0.25\t<s> a
 -0.375\ta b
+-0.3125\tb </s>
+-0.875\ta </s>
 
 \\end\\
 """

@@ -14,26 +14,7 @@ from asrprune.lm.protocol import SENTENCE_END, LanguageModel, UnscorableError
 
 pytest.importorskip("kenlm")
 from asrprune.lm.ngram import NgramLM
-
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=4
-
-\\1-grams:
--1.5\t<unk>
--99\t<s>\t-0.25
--0.75\t</s>
--0.5\ta\t-0.125
--0.625\tb\t-0.0625
-
-\\2-grams:
--0.25\t<s> a
--0.375\ta b
--0.3125\tb </s>
--0.875\ta </s>
-
-\\end\\
-"""
+from tests.small_lm import ARPA
 
 LOG10_SUMS = {
     "a b": -0.25 - 0.375 - 0.3125,

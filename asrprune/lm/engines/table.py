@@ -79,16 +79,13 @@ def open_engine(
     return row.make(model, options if row.gpu else replace(options, device="cpu"), tokenizer)
 
 
-def _torch_fp32(
-    model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
-) -> Engine:
-    return TorchEngine(model, torch.float32, options)
+def _torch(dtype: torch.dtype) -> Make:
+    def make(
+        model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    ) -> Engine:
+        return TorchEngine(model, dtype, options)
 
-
-def _torch_bf16(
-    model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
-) -> Engine:
-    return TorchEngine(model, torch.bfloat16, options)
+    return make
 
 
 def _torch_compile(
@@ -145,14 +142,14 @@ def _int8_nodes(model: TransformerLM, engine: Engine, options: EngineOptions) ->
 
 ENGINES: Mapping[str, EngineRow] = {
     "torch": EngineRow(
-        _torch_fp32,
+        _torch(torch.float32),
         "torch in float32: the reference, on CPU and GPU",
         gpu=True,
         kept=torch.float32,
         nodes=_torch_nodes(torch.float32),
     ),
     "torch-bf16": EngineRow(
-        _torch_bf16,
+        _torch(torch.bfloat16),
         "torch with bfloat16 weights and activations, sums in float32 and float64",
         gpu=True,
         kept=torch.bfloat16,
