@@ -19,6 +19,7 @@ import hibari_voice  # noqa: E402
 import prepare_text  # noqa: E402
 import synthesise  # noqa: E402
 
+import asrprune  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 
 
@@ -36,7 +37,7 @@ def test_missing_flite_is_one_clear_line(tmp_path: Path) -> None:
     options = ("--utterances", utterance_list(tmp_path), "--out", tmp_path / "out")
     run = subprocess.run(
         [sys.executable, LOCAL / "synthesise.py", *options, "--synthesiser", "flite"],
-        env={**os.environ, "PYTHONPATH": str(LOCAL.parents[1]), "PATH": ""},
+        env={**os.environ, "PYTHONPATH": str(Path(asrprune.__file__).parents[1]), "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
