@@ -337,7 +337,7 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
         (["--teacher", "lm"], "--teacher has no use without --fine-tune-tokens"),
         (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
         (["--steps", "3", "--set", "steps=3"], "steps has a flag, which is given too"),
-        (["--set", "options=3", "--set", "options.scope=row"], "options is given as a whole too"),
+        (["--set", "options=3", "--set", "options.scope=row"], "unknown key 'options'"),
         (["--sparsity", "1.5"], "expected numbers from 0 to 1"),
         (["--sparsity", "0.3,0.3"], "distinct"),
         (["--sparsity", "1"], "the least that this method can keep"),
