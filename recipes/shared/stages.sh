@@ -128,7 +128,9 @@ ensure_venv() {
     rm -rf "$venv"
     "$python" -m venv "$venv" </dev/null >&2
     log "$venv: fetching what asrprune[$extras] needs"
-    if ! (set -o pipefail; "$venv/bin/python" -m pip install --no-input --no-color \
+    # Python compiles the modules that are used; pip would compile all of them, which takes longer
+    # than everything else that it does
+    if ! (set -o pipefail; "$venv/bin/python" -m pip install --no-compile --no-input --no-color \
       --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$extras]" \
       </dev/null 2>&1 | _pip_progress "$venv"); then
       tail -n 15 "$venv/pip.log" >&2
@@ -144,15 +146,18 @@ ensure_venv() {
 
 pip_progress_s=20
 
-# Copy pip's output to DIR/pip.log; of it, log a short line every $pip_progress_s seconds, and the
-# number of packages when they are installed.
+# Copy pip's output to DIR/pip.log; of it, log a short line every $pip_progress_s seconds while
+# packages are fetched, then how many are installed, and every fourth time that they still are.
 _pip_progress() {
-  local venv=$1 line file name version found=0 doing=fetching shown=$SECONDS
+  local venv=$1 line file name version found=0 doing=fetching every=$pip_progress_s shown=$SECONDS
   while true; do
     if IFS= read -r -t "$pip_progress_s" line; then
       printf '%s\n' "$line" >>"$venv/pip.log"
       case $line in
-        "Collecting "* | "Processing "*) found=$((found + 1)) ;;
+        "Collecting "* | "Processing "*)
+          found=$((found + 1))
+          doing="fetching package $found"
+          ;;
         *"Downloading "*".whl ("*)
           file=${line#*Downloading } file=${file##*/}
           IFS=- read -r name version _ <<<"$file"
@@ -162,13 +167,13 @@ _pip_progress() {
           line=${line//[^,]/}
           doing="installing $((${#line} + 1)) packages"
           log "$venv: $doing"
-          doing="still $doing" shown=$SECONDS
+          doing="still $doing" every=$((4 * pip_progress_s)) shown=$SECONDS
           ;;
       esac
     elif [ $? -le 128 ]; then # no more output; a status above that: none in that time
       return 0
     fi
-    if [ $((SECONDS - shown)) -ge "$pip_progress_s" ]; then
+    if [ $((SECONDS - shown)) -ge "$every" ]; then
       log "$venv: $doing"
       shown=$SECONDS
     fi
