@@ -101,6 +101,7 @@ stage_audio() { # synthetic speech, 16 kHz
 }
 
 stage_first_pass() {
+  fresh "$first/dev" "$first/test"
   for set in dev test; do
     asrprune first-pass --decoder pocketsphinx --cuts "$audio/$set/cuts.jsonl.gz" \
       --nbest "$nbest" --nj "$nj" --out "$first/$set"
@@ -115,10 +116,14 @@ stage_ngram() {
 }
 
 stage_lm() {
+  fresh "$exp/lm/dense" "$exp/lm/dense.training"
   asrprune train --data "$data" --config "$train_conf" --out "$exp/lm/dense"
 }
 
 stage_prune() { # one family of sizes a plan, and one of smaller sizes
+  local families=("$exp/lm/${narrow%%/*}+structured")
+  for plan in $plans; do families+=("$exp/lm/$(name_of "$plan")"); done
+  fresh "${families[@]}"
   for plan in $plans; do
     if [ -f "$plan" ]; then
       what=(--plan "$plan")

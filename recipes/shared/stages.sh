@@ -60,7 +60,9 @@ run_stage() {
   fi
   mkdir -p "$marks"
   for later in "$marks"/*; do
-    if [[ ${later##*/} =~ ^[0-9]+$ && ${later##*/} -ge $number ]]; then rm -f "$later"; fi
+    if [[ ${later##*/} =~ ^[0-9]+$ && ${later##*/} -ge $number ]]; then
+      mv "$later" "$marks/old.${later##*/}"
+    fi
   done
   log "stage $number ($name)"
   local start=$SECONDS
@@ -75,6 +77,16 @@ run_stage() {
   printf '%s\n' "$command" >"$marks/.$number.tmp"
   mv "$marks/.$number.tmp" "$marks/$number"
   log "stage $number ($name): $((SECONDS - start)) s"
+}
+
+# fresh PATH ...: to be called once by a stage: drop what the stage made by an earlier command, which
+# verbs that resume would refuse. What a killed run of this command made stays.
+fresh() {
+  if [ -f "$marks/old.$number" ]; then
+    log "stage $number: dropping what an earlier command made: $*"
+    rm -rf -- "$@"
+    rm -f "$marks/old.$number"
+  fi
 }
 
 _stage_command() {

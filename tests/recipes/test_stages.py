@@ -119,6 +119,21 @@ def test_failure_inside_a_stage_stops_it_at_once(recipe: Recipe) -> None:
     assert (status, ran) == (1, ["first", "second 10"])
 
 
+def test_what_another_command_made_is_dropped_once(recipe: Recipe) -> None:
+    made = recipe.exp / "made"
+    fill = 'fresh "$exp/made"; mkdir -p "$exp/made"; touch "$exp/made/$size";'
+    recipe.write(second=fill)
+    recipe.run()
+    assert recipe.run("--size", "11")[0] == 0
+    assert {path.name for path in made.iterdir()} == {"11"}  # not 10's
+    recipe.write(second=fill + " false;")
+    assert recipe.run("--size", "12")[0] == 1  # dropped what 11 made, then failed
+    recipe.write(second=fill)
+    (made / "half").touch()
+    assert recipe.run("--size", "12")[0] == 0  # what a stopped run made stays
+    assert {path.name for path in made.iterdir()} == {"12", "half"}
+
+
 def test_killed_stage_runs_again(recipe: Recipe) -> None:
     recipe.write(second='[ -e "$exp/go" ] || sleep 60;')
     process = recipe.start()
