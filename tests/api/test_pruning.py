@@ -64,6 +64,7 @@ def test_pruned_lms_are_scored_saved_and_pruned_again(tmp_path: Path) -> None:
         asrprune.prune_lm(loaded, SENTENCES, sparsities=(0.1,), **ONE)
 
 
+@pytest.mark.slow
 def test_a_folder_and_its_sentences_are_the_same_data(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("".join(f"{sentence}\n" for sentence in SENTENCES))

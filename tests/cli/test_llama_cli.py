@@ -18,6 +18,7 @@ from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.open import open_lm
 from asrprune.wer.kaldi_text import read_kaldi_text
+from tests.quick import slow
 
 WORDS = ["in", "the", "beginning", "god", "created", "heaven", "and", "earth"]
 MODEL = {
@@ -74,7 +75,7 @@ def test_the_checkpoint_says_what_was_trained(place: Path) -> None:
     assert shape.blocks[0].ffn == 48  # 8/3 of 16, to a multiple of 8
 
 
-@pytest.mark.parametrize("method", ["structured", "low-rank", "width", "unstructured"])
+@pytest.mark.parametrize("method", ["structured", *slow(["low-rank", "width", "unstructured"])])
 def test_members_are_scored_by_lists_and_lattices(place: Path, method: str) -> None:
     out = place / method
     flags = ["--data", place / "data", "--method", method, "--sparsity", "0.3,0.5"]

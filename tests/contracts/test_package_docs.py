@@ -11,13 +11,18 @@ import pytest
 import asrprune
 
 PACKAGE = Path(asrprune.__file__).parent
-LISTED = ("firstpass", "lm", "rescore")
+LISTED = ("api", "firstpass", "lm", "rescore")
 """Folders whose docstring lists their parts."""
 
 
 def _docstring(folder: Path) -> str:
     tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
     return ast.get_docstring(tree) or ""
+
+
+def test_every_folder_says_what_stands_in_it() -> None:
+    folders = [path.parent for path in PACKAGE.rglob("__init__.py")]
+    assert not [folder for folder in folders if len(_docstring(folder).split()) < 5]
 
 
 @pytest.mark.parametrize("name", LISTED)

@@ -142,6 +142,7 @@ def test_a_broken_model_is_an_error(model):
         scorer.words().score_words([[["a"]]])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.text("abcdeé '", max_size=12), max_size=4), st.sampled_from(["unigram", "bpe"]))
 def test_the_ids_of_a_sentence_are_those_of_its_words(tokenizers, texts, kind):

@@ -57,7 +57,7 @@ def confusion_network(seed: int) -> Lattice:
     return from_arcs("u", 5, 0, 4, arcs)
 
 
-@pytest.mark.parametrize("seed", [*range(3), *slow(range(3, 20))])
+@pytest.mark.parametrize("seed", [0, *slow(range(1, 20))])
 def test_on_a_confusion_network_the_result_is_the_best_of_all_word_sequences(seed: int) -> None:
     lattice = confusion_network(seed)
     totals = arc_totals(lattice, ACOUSTIC)

@@ -351,6 +351,7 @@ def test_damaged_samples_raise_input_errors_or_read_whole(name: str, data: st.Da
         assert isinstance(item, Lattice) or item.hyps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_cut_samples_lose_no_utterance_silently(tmp_path: Path, name: str) -> None:
     """Whatever byte a file ends at: an error, or a last line that was whole or longer before."""

@@ -113,6 +113,7 @@ def test_accumulation_equals_one_large_batch() -> None:
     assert torch.allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fine_tune_learns_within_its_budget_and_goes_on_in_the_data() -> None:
     lm, source = model(), batches()
     seen: list[Step] = []

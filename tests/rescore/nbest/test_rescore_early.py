@@ -20,6 +20,7 @@ from asrprune.rescore.nbest.early import CascadeSummary, rescore_cascade, rescor
 from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
 from asrprune.rescore.nbest.scored_list import scored_lists
 from asrprune.rescore.scores_file import Scores, UtteranceScores
+from tests.quick import slow
 from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 16
@@ -76,7 +77,7 @@ def scores_of(lists, lm):
     return Scores("scores", {"lm": "lm"}, made)
 
 
-@pytest.mark.parametrize("bonus", [0.0, -1.5, 2.0])
+@pytest.mark.parametrize("bonus", [-1.5, *slow([0.0, 2.0])])
 @pytest.mark.parametrize("weight", [0.05, 0.7, 5.0])
 def test_chooses_as_with_a_scores_file(weight, bonus):
     lists = make_lists()
