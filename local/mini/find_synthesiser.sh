@@ -34,7 +34,7 @@ install_flite() {
 wanted=${1:-}
 case $wanted in
   auto | flite) ;;
-  hibari) say "hibari, as asked for: one neural voice"; echo hibari; exit 0 ;;
+  hibari) say "hibari: one neural voice"; echo hibari; exit 0 ;;
   *) say "$wanted; expected auto, flite or hibari"; exit 2 ;;
 esac
 if command -v flite >/dev/null || reason=$(install_flite) && command -v flite >/dev/null; then

@@ -67,8 +67,12 @@ if [ -z "$exp" ]; then
 fi
 ensure_venv .venv mini,dev
 lock_folder "$exp"
-if [ "$stage" -le 3 ]; then # from here on auto has become flite or hibari, which the marks hold
+if [ "$stage" -le 3 ]; then # auto becomes flite or hibari: what the folder began with, or the best
+  if [ "$synthesiser" = auto ] && [ -s "$exp/synthesiser" ]; then
+    synthesiser=$(<"$exp/synthesiser")
+  fi
   synthesiser=$(local/mini/find_synthesiser.sh "$synthesiser")
+  echo "$synthesiser" >"$exp/synthesiser"
 fi
 text=$exp/text data=$exp/data audio=$exp/audio first=$exp/first-pass runs=$exp/runs
 export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0

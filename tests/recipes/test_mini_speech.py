@@ -240,3 +240,29 @@ def test_a_synthesiser_that_was_asked_for_is_not_replaced(machine: Machine) -> N
     run = machine.find("espeak")
     assert (run.returncode, run.stdout) == (2, "")
     assert "expected auto, flite or hibari" in run.stderr
+
+
+def test_a_folder_of_outputs_keeps_the_synthesiser_that_it_began_with(
+    machine: Machine, tmp_path: Path
+) -> None:
+    for tool in ("dirname", "mkdir", "nproc"):
+        (machine.bin / tool).symlink_to(str(shutil.which(tool)))
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+
+    def prepare(exp: str, *options: str) -> str:
+        recipe = LOCAL.parents[1] / "recipes/mini/run.sh"
+        subprocess.run(
+            [machine.bin / "bash", recipe, "--stop-stage", "-1", "--exp", tmp_path / exp, *options],
+            env={"PATH": str(machine.bin), "ASRPRUNE_VENV": str(tmp_path / "venv")},
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        return (tmp_path / exp / "synthesiser").read_text()
+
+    assert prepare("old") == "hibari\n"
+    machine.add("flite", "#!/bin/sh\n")
+    assert prepare("old") == "hibari\n"
+    assert prepare("new") == "flite\n"
+    assert prepare("old", "--synthesiser", "flite") == "flite\n"
