@@ -17,6 +17,18 @@ FREE = Options(min_heads=0, min_width=0, min_rank=0)
 TOKENS = torch.tensor([[1, 3, 4, 9], [1, 7, 7, 2]])
 
 
+SHAPES = {
+    "gpt2": ModelShape.uniform(V, 16, 2, 4, 16, 12),
+    "llama": ModelShape.uniform(
+        V, 16, 2, 4, 16, 12, architecture="llama", kv_heads=2, head_dim=8, tied=False
+    ),
+    "qwen2": ModelShape.uniform(
+        V, 16, 2, 4, 16, 12, architecture="llama", details={"qkv_bias": True}
+    ),
+}
+"""Both architectures, with and without shared key and value heads and a tied output layer."""
+
+
 def small_data() -> PruningData:
     rng = np.random.default_rng(0)
     sentences = [rng.integers(3, V, size=rng.integers(0, 9)).tolist() for _ in range(40)]

@@ -74,6 +74,19 @@ def test_words_on_links_and_scores_of_another_base(tmp_path: Path) -> None:
     assert [h.lm for h in hyps] == pytest.approx([-1.0 * ten, -1.5 * ten])
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.0])
+def test_a_pronunciation_score_has_its_own_scale(tmp_path: Path, scale: float) -> None:
+    """HTK's total is acscale a + lmscale l + prscale r + wdpenalty; that of the lattice too."""
+    arc = "J=0 S=0 E=1 W=a a=-50 l=-3 r=-0.5"
+    header = f"U=u acscale={scale} lmscale=2 prscale=4 wdpenalty=-1"
+    lattice = read_slf(_file(tmp_path, f"{header}\nN=2 L=1\nI=0\nI=1\n{arc}\n"))
+    assert lattice.weights == ScoreWeights(scale, 2.0, (), -1.0)
+    (hyp,) = k_best(lattice, 2, lattice.weights)
+    total = lattice.weights.total(hyp.acoustic, hyp.lm, (), 1)
+    pronunciation = 4.0 * -0.5 if scale else 0.0  # without acoustic scores it has no place
+    assert total == pytest.approx(scale * -50.0 + 2.0 * -3.0 + pronunciation - 1.0)
+
+
 def test_base_zero_means_plain_probabilities(tmp_path: Path) -> None:
     text = "U=u\nbase=0\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=a a=0.25 l=0\n"
     lattice = read_slf(_file(tmp_path, text))

@@ -11,7 +11,8 @@ from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
-from tests.prune.small_models import DATA, FREE, logits, small_model
+from tests.prune.small_models import DATA, FREE, SHAPES, logits, small_model
+from tests.small_lm import drawn_model
 
 
 @pytest.mark.parametrize("unit", ["sublayer", "block"])
@@ -38,3 +39,22 @@ def test_depth_computes_what_skipping_computes(unit: str) -> None:
         for index, name in gone:
             dense.blocks[index].linear(name).weight.zero_()
     assert torch.allclose(logits(model), logits(dense), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_sublayer_saves_all_its_weights(name: str) -> None:
+    """Shared key and value heads count once; what is asked is met exactly where it can be."""
+    whole = drawn_model(SHAPES[name])
+    total = sum(prunable_parameters(whole, FREE.matrices).values())
+    plan = Plan(criterion="magnitude", method="depth")
+    for coupling in whole.anatomy.couplings:
+        model = copy.deepcopy(whole)
+        cost = sum(model.layers()[0].linear(matrix).weights for matrix in coupling.matrices)
+        only = Options(matrices=coupling.matrices)
+        scorer = DataScorer(plan, DATA, 0)
+        METHODS["depth"].apply(model, cost, scorer, only, {})  # of two sublayers one
+        left = sum(prunable_parameters(model, FREE.matrices).values())
+        assert total - left == cost
+        gone = [block for block in model.layers() if not block.linear(coupling.reader).weights]
+        assert len(gone) == 1
+        assert torch.isfinite(logits(model)).all()

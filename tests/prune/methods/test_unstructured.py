@@ -1,16 +1,23 @@
-"""Masks of single weights: what share of each matrix stays."""
+"""Masks of single weights: what share of each matrix stays, and that nothing comes back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.method import prunable_parameters
+from asrprune.prune.methods.method import SCOPES, prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
-from tests.prune.small_models import DATA, FREE, silent, small_model
+from asrprune.prune.statistics import MatrixStatistics
+from tests.prune.small_models import DATA, FREE, SHAPES, silent, small_model
+from tests.small_lm import drawn_model
 
 
 def test_a_global_mask_keeps_a_share_of_every_matrix() -> None:
@@ -35,3 +42,44 @@ def test_scopes_remove_the_same_share_everywhere(scope: str) -> None:
     for mask in masks.values():
         shares = mask.float().mean() if scope == "matrix" else mask.float().mean(1)
         assert torch.allclose(shares, torch.full_like(shares, 0.25))
+
+
+class Reversed:
+    """A scorer that at its second call finds best what it found worst at its first."""
+
+    def __init__(self) -> None:
+        self.sign = -1.0
+
+    def scores(self, model: TransformerLM, groups: Sequence[Group]) -> list[Tensor]:
+        self.sign = -self.sign
+        found = []
+        for number, group in enumerate(groups):
+            rows, columns = group.matrix.shape
+            tiles = rows // group.rows * columns
+            order = torch.randperm(tiles, generator=torch.Generator().manual_seed(number))
+            found.append(self.sign * (1.0 + order.float()).view(-1, columns))
+        return found
+
+    def statistics(
+        self, model: TransformerLM, groups: Sequence[Group], needs: frozenset[str]
+    ) -> list[MatrixStatistics]:
+        return [MatrixStatistics() for _ in groups]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("method", ["unstructured", "block-4x1", "2:4"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_removed_stays_removed_whatever_it_is_worth_later(
+    name: str, method: str, scope: str
+) -> None:
+    model, scorer = drawn_model(SHAPES[name]), Reversed()
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    masks: Masks = {}
+    options = Options(scope=scope, min_share=0.0)
+    METHODS[method].apply(model, total * 3 // 4, scorer, options, masks)
+    first = {place: mask.clone() for place, mask in masks.items()}
+    METHODS[method].apply(model, total // 2, scorer, options, masks)
+    assert sum(int(mask.sum()) for mask in masks.values()) == total // 2
+    for place, linear in model.linears():
+        assert not (masks[place] & ~first[place]).any()
+        assert torch.equal(linear.product() != 0, masks[place])

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from asrprune.lm.training.batches import IGNORED
 from asrprune.lm.training.loss import next_token_loss
 from asrprune.prune.run.distillation import distilling
 from tests.prune.tiny_lm import V, batches, tiny
@@ -34,3 +35,26 @@ def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
     for temperature, weight in ((0.0, 0.5), (1.0, 1.5)):
         with pytest.raises(ValueError, match="expected"):
             distilling(other, temperature, weight)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_loss_by_hand(temperature: float, weight: float) -> None:
+    """``(1 - w) CE + w t^2 KL(teacher || student)``, both softened by t, over the scored places."""
+    student, teacher = tiny(), tiny(heads=4)
+    with torch.no_grad():
+        teacher.positions.normal_()
+    batch = batches()[0]
+    expected = 0.0
+    for sentence, wanted in zip(batch.tokens, batch.targets):
+        with torch.no_grad():
+            one, other = (lm.logits(lm(sentence[None])[0])[0].double() for lm in (student, teacher))
+        for place in (wanted != IGNORED).nonzero().flatten().tolist():
+            loss = -one[place].log_softmax(0)[wanted[place]]
+            p = (other[place] / temperature).softmax(0)
+            q = (one[place] / temperature).softmax(0)
+            divergence = (p * (p.log() - q.log())).sum()
+            expected += float((1 - weight) * loss + weight * temperature**2 * divergence)
+    found = distilling(teacher, temperature, weight)(student, batch)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+    assert not any(parameter.grad is not None for parameter in teacher.parameters())

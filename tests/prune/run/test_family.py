@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from asrprune.errors import InputError
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.lm.model.matrices import DenseLinear, Matrix
+from asrprune.lm.model.matrices import DenseLinear, InterpolativeLinear, LowRankLinear, Matrix
+from asrprune.lm.model.shapes import Place
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.run import loop
+from asrprune.prune.run.family import (
+    FAMILY,
+    Family,
+    MatrixRow,
+    Member,
+    family_table,
+    folder_name,
+    matrix_rows,
+    matrix_table,
+    measured,
+    read_family,
+    write_family,
+)
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import SCHEDULES
-from tests.prune.small_models import DATA, PRUNERS, logits, small_model
+from tests.prune.small_models import DATA, PRUNERS, SHAPES, logits, small_model
+from tests.small_lm import drawn_model
 
 
 @pytest.mark.slow
@@ -59,3 +77,90 @@ def _nested(large: Matrix, small: Matrix) -> bool:
             return not (small.weight[large.weight == 0]).any()
         return small.weight.numel() <= large.weight.numel()
     return small.weights <= large.weights
+
+
+def member(asked: float, measured: float = 0.5) -> Member:
+    name = folder_name(asked)
+    rows = (MatrixRow("0.attn.q", 100, 40, "10 x 10, sparse"), MatrixRow("0.ffn.up", 50, 50, ""))
+    return Member(asked, measured, name, 9, 8, 7, False, None, 12.5, 3, 2, 0.5, rows)
+
+
+FAMILY_OF_TWO = (
+    Family(
+        {"method": "depth"},
+        {"parameters": 10, "nonzero_parameters": 10, "bytes": 20, "perplexity": None},
+    )
+    .with_member(member(0.7))
+    .with_member(member(0.3))
+)
+
+
+def test_members_stand_by_size_and_each_size_once() -> None:
+    assert [one.asked for one in FAMILY_OF_TWO.members] == [0.3, 0.7]
+    again = FAMILY_OF_TWO.with_member(member(0.7, measured=0.71))
+    assert [(one.asked, one.measured) for one in again.members] == [(0.3, 0.5), (0.7, 0.71)]
+    assert len(FAMILY_OF_TWO.members) == 2  # it was not changed
+
+
+def test_a_family_comes_back_as_written(tmp_path: Path) -> None:
+    write_family(tmp_path, FAMILY_OF_TWO)
+    assert read_family(tmp_path) == FAMILY_OF_TWO
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"format": "other"}, "not a family"),
+        ({"members": [{"asked": 0.3}]}, "a bad entry"),
+        ({"plan": None, "parent": None, "members": None}, "a bad entry"),
+    ],
+)
+def test_damaged_families_are_named(tmp_path: Path, change: dict[str, object], found: str) -> None:
+    write_family(tmp_path, FAMILY_OF_TWO)
+    file = tmp_path / FAMILY
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(InputError, match=found):
+        read_family(tmp_path)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_rows_count_what_is_stored_or_not_zero(name: str) -> None:
+    model = drawn_model(SHAPES[name])
+    place = Place(1, "attn.o")
+    with torch.no_grad():
+        dict(model.linears())[place].product()[:, :3] = 0.0
+    reference = {one: 1000 for one, _ in model.linears() if one.name != "attn.k"}
+    stored, masked = (matrix_rows(model, reference, which) for which in (False, True))
+    assert [row.matrix for row in stored] == list(map(str, reference))
+    width = dict(model.linears())[place].in_features
+    by_name = {row.matrix: row for row in masked}
+    for row in stored:
+        zeros = 3 * 16 if row.matrix == str(place) else 0
+        assert by_name[row.matrix].kept == row.kept - zeros
+    assert by_name[str(place)].form == f"16 x {width}, sparse"
+    assert by_name[str(place)].sparsity == pytest.approx(1 - (16 * width - 48) / 1000)
+    total = sum(row.kept for row in masked)
+    assert measured(masked) == pytest.approx(1 - total / (1000 * len(masked)))
+    assert measured(()) == 0.0
+
+
+def test_forms_of_factored_matrices() -> None:
+    model = drawn_model(SHAPES["gpt2"])
+    up = dict(model.linears())[Place(0, "ffn.up")]
+    a, b = torch.randn(16, 3), torch.randn(3, 16)
+    model.put(Place(0, "ffn.up"), LowRankLinear.from_factors(a, b, up.bias))
+    model.put(Place(1, "ffn.up"), InterpolativeLinear.from_factors(a, b, up.bias))
+    reference = {Place(block, "ffn.up"): 256 for block in (0, 1)}
+    low, interpolative = matrix_rows(model, reference, True)
+    assert (low.kept, low.form) == (3 * 32, "16 x 3 x 16")
+    assert (interpolative.kept, interpolative.form) == (3 * 29, "16 x 3 x 16, interpolative")
+
+
+def test_tables_say_what_is_faster() -> None:
+    smaller = replace(member(0.5), faster=True)
+    lines = family_table(FAMILY_OF_TWO.with_member(smaller)).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["parent", "0.300", "0.500", "0.700"]
+    assert [("not faster" in line) for line in lines[2:]] == [True, False, True]
+    rows = matrix_table(member(0.3)).splitlines()
+    assert rows[1].split() == ["0.attn.q", "100", "40", "60.0%", "10", "x", "10,", "sparse"]
+    assert rows[-1].split() == ["all", "150", "90", "50.0%", "asked", "30.0%"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asrprune.prune.run.schedules import SCHEDULES, budget_until, one_run
+from asrprune.prune.run.schedules import SCHEDULES, PruningStep, budget_until, one_run
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -37,3 +37,35 @@ def test_one_run_meets_every_size(schedule: str, sizes: tuple[float, ...]) -> No
             budget = [budget_until(steps, count, 1001, 0.4, growth) for count in counts]
             assert budget == sorted(budget)
             assert (budget[0], budget[-1]) == (0, 1001)
+
+
+def test_linear_by_hand() -> None:
+    assert SCHEDULES["linear"](1, 4, 0.2, 0.6) == pytest.approx(0.3)
+    assert SCHEDULES["one-shot"](0, 4, 0.2, 0.6) == 0.2
+    assert SCHEDULES["one-shot"](1, 4, 0.2, 0.6) == 0.6
+    assert SCHEDULES["cubic"](1, 4, 0.2, 0.6) == pytest.approx(0.6 - 0.4 * (3 / 4) ** 3)
+
+
+def test_a_size_takes_the_place_of_the_nearest_point() -> None:
+    steps = one_run("linear", 4, 0.0, [0.3, 0.8])  # 0.2 0.4 0.6 0.8
+    assert [step.sparsity for step in steps] == pytest.approx([0.3, 0.4, 0.6, 0.8])
+    assert [step.member for step in steps] == [0.3, None, None, 0.8]
+    near = one_run("linear", 4, 0.0, [0.395, 0.405, 0.8])
+    assert [step.sparsity for step in near] == pytest.approx([0.2, 0.395, 0.405, 0.8])
+    assert one_run("one-shot", 9, 0.1, [0.2, 0.5]) == [
+        PruningStep(0.2, 0.2),
+        PruningStep(0.5, 0.5),
+    ]
+    for sizes in ([], [0.3, 0.3], [0.05, 0.3]):
+        with pytest.raises(ValueError, match="expected distinct values"):
+            one_run("linear", 4, 0.1, sizes)
+
+
+def test_the_budget_by_hand() -> None:
+    """The share ``hold`` to the two members, 1 : growth, and the rest to the three steps alike."""
+    steps = [PruningStep(0.3), PruningStep(0.5, 0.5), PruningStep(0.7, 0.7)]
+    assert [budget_until(steps, n, 1000, 0.4) for n in range(4)] == [0, 200, 600, 1000]
+    assert [budget_until(steps, n, 1000, 1.0, 3.0) for n in range(4)] == [0, 0, 250, 1000]
+    assert [budget_until(steps, n, 900, 0.0, 3.0) for n in range(4)] == [0, 300, 600, 900]
+    three = [PruningStep(size, size) for size in (0.3, 0.5, 0.7)]
+    assert [budget_until(three, n, 700, 1.0, 2.0) for n in range(4)] == [0, 100, 300, 700]

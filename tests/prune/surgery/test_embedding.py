@@ -9,7 +9,9 @@ import torch
 
 from asrprune.lm.training.batches import IGNORED
 from asrprune.prune.surgery.embedding import factor_embedding
+from tests.prune.small_models import SHAPES
 from tests.prune.tiny_lm import V, batches, tiny
+from tests.small_lm import drawn_model
 
 
 def test_a_factored_embedding_loses_least_of_the_logits() -> None:
@@ -43,3 +45,21 @@ def test_a_factored_embedding_loses_least_of_the_logits() -> None:
     assert smaller.weight.shape == (V, 3)
     with pytest.raises(ValueError, match="1 <= embedding_rank <= 4"):
         factor_embedding(again, 5, batches(), 10**9)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = tiny().train()
+    before = copy.deepcopy(model.state_dict())
+    factor_embedding(model, 3, batches(), 10**9)
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_an_output_layer_of_its_own_and_a_text_without_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 0, as the output layer is not tied"):
+        factor_embedding(drawn_model(SHAPES["llama"]), 2, batches(), 100)
+    with pytest.raises(ValueError, match="no token to measure the embedding on"):
+        factor_embedding(tiny(), 3, [], 100)
+    for rank in (0, 10):
+        with pytest.raises(ValueError, match="expected 1 <= embedding_rank <= 9"):
+            factor_embedding(tiny(), rank, batches(), 100)

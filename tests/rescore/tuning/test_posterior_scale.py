@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def test_the_scale_is_the_best_of_those_tried():
     found, errors = tune_posterior_scale(scored, refs, weights)
     assert errors == min(counts)
     assert counts[SCALES.index(found)] == errors
+
+
+def test_of_equally_good_scales_the_one_nearest_to_the_best_path_is_taken():
+    scored, refs = lists(2)
+    single = replace(scored[0], nbest=replace(scored[0].nbest, hyps=scored[0].nbest.hyps[:1]))
+    found, _ = tune_posterior_scale([single], refs, ScoreWeights(1.0, 0.0, (1.0, 0.0)))
+    assert found == max(SCALES)
 
 
 def test_the_scale_is_kept_in_the_weights_file(tmp_path):

@@ -1,0 +1,103 @@
+"""Where a killed run goes on: all that it needs comes back from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from asrprune.lm.model.shapes import Place
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.methods import Options
+from asrprune.prune.run.fine_tuning import Movement, Spent
+from asrprune.prune.run.plan import FineTuning, Plan
+from asrprune.prune.run.state import STATE, RunState, drop_state, load_state, save_state
+from asrprune.prune.run.steps import PruningRun
+from tests.prune.small_models import DATA, SHAPES, logits
+from tests.quick import slow
+from tests.small_lm import drawn_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Path:
+    path = tmp_path / "pieces"
+    path.write_bytes(b"pieces")
+    return path
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_state_comes_back_as_it_was(name: str, tmp_path: Path, pieces: Path) -> None:
+    model = drawn_model(SHAPES[name])
+    place = Place(1, "ffn.down")
+    weight = dict(model.linears())[place].product().detach()
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    state = RunState(
+        model,
+        {place: mask},
+        [{"asked": 0.2, "reference": {"0.attn.q": 256}}],
+        steps_done=3,
+        spent=Spent(123, 4, 0.5),
+        batches={"epoch": 1, "pool": 0, "batch": 7, "number": 19},
+        movement={f"{place}.weight": Movement(-weight, weight)},
+    )
+    save_state(tmp_path, 2, state, pieces)
+    assert load_state(tmp_path, 1, CPU) is None  # of another run of the family
+    found = load_state(tmp_path, 2, CPU)
+    assert found is not None
+    assert torch.equal(logits(found.model), logits(model))
+    assert found.model.shape == model.shape
+    assert list(found.masks) == [place]
+    assert torch.equal(found.masks[place], mask)
+    assert found.history == state.history
+    assert (found.steps_done, found.spent) == (3, Spent(123, 4, 0.5))
+    assert found.batches == state.batches
+    (movement,) = found.movement.values()
+    assert torch.equal(movement.mean, -weight)
+    assert torch.equal(movement.weight, weight)
+    drop_state(tmp_path)
+    assert load_state(tmp_path, 2, CPU) is None
+    assert not (tmp_path / STATE).exists()
+    drop_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "criterion", "method"),
+    [
+        ("llama", "movement", "block-4x1"),
+        *slow(
+            [("gpt2", "movement", "block-4x1"), *((name, "kfac", "low-rank") for name in SHAPES)]
+        ),
+    ],
+)
+def test_a_run_that_is_taken_up_ends_like_one_that_never_stopped(
+    name: str, criterion: str, method: str, tmp_path: Path, pieces: Path
+) -> None:
+    fine_tuning = FineTuning(batch_tokens=32, precision="fp32")
+    options = Options(min_heads=0, min_width=0, min_rank=0, multiple_of=1)
+    plan = Plan(criterion, method, "linear", (0.6,), 3, 200, statistics_tokens=60, options=options)
+    plan = Plan(**{**vars(plan), "fine_tuning": fine_tuning})
+
+    def run(stop: bool) -> tuple[TransformerLM, RunState]:
+        made = PruningRun(drawn_model(SHAPES[name]), DATA, plan)
+        (steps,) = made.runs()
+        state = made.fresh_state()
+        while state.steps_done < len(steps):
+            made.step(state, steps)
+            if stop:
+                torch.rand(3)  # whatever else is drawn in between
+                save_state(tmp_path, 0, state, pieces)
+                found = load_state(tmp_path, 0, CPU)
+                assert found is not None
+                state = found
+        return state.model, state
+
+    whole, one = run(stop=False)
+    again, other = run(stop=True)
+    assert torch.equal(logits(whole), logits(again))
+    assert (one.spent.tokens, one.spent.steps) == (other.spent.tokens, other.spent.steps)
+    assert [step["measured"] for step in one.history] == [
+        step["measured"] for step in other.history
+    ]

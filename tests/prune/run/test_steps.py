@@ -1,0 +1,145 @@
+"""Pruning in memory: what leaves, from where sparsity counts, and what the parent keeps."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from asrprune.lm.model.matrices import DenseLinear
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.prune.methods import METHODS
+from asrprune.prune.run.plan import FineTuning, Plan
+from asrprune.prune.run.scorer import PruningData
+from asrprune.prune.run.steps import PrunedLM, prune_in_memory
+from asrprune.text.corpus import TokenStream
+from tests.prune.small_models import DATA, FREE, SHAPES
+from tests.quick import grid
+from tests.small_lm import drawn_model
+
+QUICK = FineTuning(batch_tokens=32, precision="fp32")
+
+
+def plan(method: str, schedule: str, sizes: tuple[float, ...], **more: object) -> Plan:
+    settings = {"statistics_tokens": 60, "options": FREE, "fine_tuning": QUICK, **more}
+    return Plan("fisher", method, schedule, sizes, 3, **settings)  # type: ignore[arg-type]
+
+
+def weights(model: TransformerLM) -> dict[str, torch.Tensor]:
+    return {str(place): linear.product().detach() for place, linear in model.linears()}
+
+
+def removed(model: TransformerLM, parent: TransformerLM) -> float:
+    """The fraction of the parent's weights that are gone or zero."""
+    left = sum(
+        int(linear.weight.count_nonzero()) if isinstance(linear, DenseLinear) else linear.weights
+        for _, linear in model.linears()
+    )
+    return 1.0 - left / sum(linear.weights for _, linear in parent.linears())
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    grid(SHAPES, ["unstructured", "structured", "low-rank"], centre=("llama", "structured")),
+)
+def test_one_run_gives_every_size_nested_with_its_history(name: str, method: str) -> None:
+    parent = drawn_model(SHAPES[name])
+    before = copy.deepcopy(parent.state_dict())
+    sizes = (0.5, 0.2)
+    made = list(prune_in_memory(parent, DATA, plan(method, "linear", sizes)))
+    assert all(torch.equal(before[key], value) for key, value in parent.state_dict().items())
+    assert [one.asked for one in made] == [0.2, 0.5]
+    tolerance = 0.0005 if METHODS[method].masks else 0.06
+    for one in made:
+        assert one.measured == pytest.approx(removed(one.model, parent), abs=1e-9)
+        assert one.measured == pytest.approx(one.asked, abs=tolerance)
+        assert one.perplexity_pruned is None
+        assert one.history[-1]["asked"] == one.asked
+        assert one.history[-1]["measured"] == one.measured
+        assert [step["asked"] for step in one.history] == sorted(
+            step["asked"] for step in one.history
+        )
+    small, smaller = made
+    assert len(smaller.history) == 3
+    assert smaller.history[: len(small.history)] == small.history
+    if method == "unstructured":
+        for place, weight in weights(smaller.model).items():
+            assert not weight[weights(small.model)[place] == 0].any()
+    elsewhere = list(small.model.parameters())
+    assert not {id(one) for one in elsewhere} & {id(one) for one in smaller.model.parameters()}
+
+
+def masked_parent(name: str) -> tuple[TransformerLM, PrunedLM]:
+    parent = drawn_model(SHAPES[name])
+    (half,) = prune_in_memory(parent, DATA, plan("unstructured", "one-shot", (0.4,)))
+    return parent, half
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_sparsity_counts_from_the_dense_ancestor(name: str) -> None:
+    """A pruned model that is pruned again: its history says how large the ancestor was."""
+    parent = drawn_model(SHAPES[name])
+    (half,) = prune_in_memory(parent, DATA, plan("structured", "one-shot", (0.4,)))
+    again = plan("structured", "one-shot", (0.6,))
+    (less,) = prune_in_memory(half.model, DATA, again, half.history)
+    assert less.measured == pytest.approx(removed(less.model, parent), abs=1e-9)
+    assert less.measured == pytest.approx(0.6, abs=0.1)  # units are large here
+    assert [step["asked"] for step in less.history] == [0.4, 0.6]
+    too_little = plan("structured", "one-shot", (0.2,))
+    with pytest.raises(ValueError, match=r"sparsity 0\.2 is asked of a model that has 0\.[34]"):
+        next(prune_in_memory(half.model, DATA, too_little, half.history))
+
+
+def test_zeros_of_a_masked_parent_stay() -> None:
+    parent, half = masked_parent("llama")
+    again = plan("unstructured", "one-shot", (0.4, 0.7), fine_tune_tokens=100)
+    for one in prune_in_memory(half.model, DATA, again, half.history, teacher=parent):
+        assert one.spent.tokens >= 100
+        for place, weight in weights(one.model).items():
+            assert not weight[weights(half.model)[place] == 0].any()
+    forgotten = next(prune_in_memory(half.model, DATA, again, (), teacher=parent))
+    assert removed(forgotten.model, parent) < 0.4  # without its history zeros are weights
+
+
+def test_one_shot_prunes_each_size_from_the_parent() -> None:
+    parent = drawn_model(SHAPES["gpt2"])
+    both = list(prune_in_memory(parent, DATA, plan("unstructured", "one-shot", (0.3, 0.6))))
+    for one in both:
+        (alone,) = prune_in_memory(parent, DATA, plan("unstructured", "one-shot", (one.asked,)))
+        for place, weight in weights(alone.model).items():
+            assert torch.equal(weight, weights(one.model)[place])
+        assert len(one.history) == 1
+
+
+def test_the_budget_is_spent_once_and_the_perplexity_is_of_before() -> None:
+    """One run down to the smallest size: whole batches, so less than one more than the budget."""
+    rising = TokenStream.from_sentences([list(range(3 + n % 5, 11 + n % 5)) for n in range(40)])
+    data = PruningData(rising, valid=rising)
+    steps = plan("structured", "cubic", (0.3, 0.5), fine_tune_tokens=600, hold=0.5)
+    small, smaller = prune_in_memory(drawn_model(SHAPES["llama"]), data, steps)
+    assert small.spent.tokens < smaller.spent.tokens
+    assert 600 <= smaller.spent.tokens < 600 + 32
+    assert smaller.spent.tokens == sum(step["fine_tune_tokens"] for step in smaller.history)
+    assert smaller.spent.steps == sum(step["fine_tune_steps"] for step in smaller.history)
+    assert smaller.perplexity_pruned is not None
+    (plain,) = prune_in_memory(
+        drawn_model(SHAPES["llama"]), data, plan("structured", "one-shot", (0.5,))
+    )
+    (tuned,) = prune_in_memory(
+        drawn_model(SHAPES["llama"]),
+        data,
+        plan("structured", "one-shot", (0.5,), fine_tune_tokens=300),
+    )
+    assert tuned.perplexity_pruned == plain.perplexity_pruned
+
+
+def test_the_embedding_is_factored_before_the_first_step() -> None:
+    options = type(FREE)(**{**vars(FREE), "embedding_rank": 4})
+    parent = drawn_model(SHAPES["qwen2"])
+    (made,) = prune_in_memory(
+        parent, DATA, plan("unstructured", "one-shot", (0.3,), options=options)
+    )
+    assert made.model.shape.embedding_rank == 4
+    assert parent.shape.embedding_rank is None
+    assert made.measured == pytest.approx(0.3, abs=1e-3)  # it is no part of the sparsity

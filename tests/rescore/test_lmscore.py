@@ -1,0 +1,60 @@
+"""A block that a kill cut short does not count, however much of it is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.lm.protocol import ScoringStats
+from asrprune.rescore.lmscore import score_nbest
+from asrprune.rescore.scores_file import make_header, read_scores
+
+LISTS = [NBest(f"u{n}", (Hypothesis("a " * n + "b"), Hypothesis("b")), 1.0) for n in range(7)]
+
+
+class Counting:
+    """An LM whose score is minus the length of the text; it notes what it is asked for."""
+
+    name = "counting"
+    stats = ScoringStats()
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def score_lists(self, lists):
+        self.asked += [text for texts in lists for text in texts]
+        return [np.array([-float(len(text)) for text in texts]) for texts in lists]
+
+
+def score(out: Path, lists) -> list[str]:
+    lm = Counting()
+    timing = score_nbest("lists", lists, lm, out, make_header("lm"), {"engine": "x"}, 4)
+    assert timing.audio_s == len(LISTS)  # of the blocks that were taken over too
+    return lm.asked
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 5])
+def test_only_whole_blocks_are_taken_over(tmp_path: Path, cut: int) -> None:
+    """Blocks of two utterances: settings, then two lines and one of timing each."""
+    whole = tmp_path / "whole"
+    score(whole, LISTS)
+
+    def dying():
+        yield from LISTS[:4]
+        raise KeyboardInterrupt
+
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    with pytest.raises(KeyboardInterrupt):
+        score(out, dying())
+    lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert len(lines) == 7
+    partial.write_text("".join(lines[: len(lines) - cut]), encoding="utf-8")
+    done = 2 * ((6 - cut) // 3)
+    asked = score(out, LISTS)
+    assert asked == [hyp.text for nbest in LISTS[done:] for hyp in nbest.hyps]
+    assert out.read_bytes() == whole.read_bytes()
+    assert list(read_scores(out).utterances) == [nbest.utt for nbest in LISTS]
+    assert not partial.exists()
