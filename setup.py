@@ -38,6 +38,8 @@ EXTRAS = {
     "tensorboard": ["tensorboard"],
     "dev": [
         "pytest>=8",
+        "pytest-xdist>=3.6",
+        "setuptools>=70.1",  # builds the wheel that is tested
         "hypothesis",
         "transformers>=4.48",
         "onnx>=1.16",

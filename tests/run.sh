@@ -5,16 +5,19 @@ set -euo pipefail
 
 quick=false
 with_k2=false
-help_message="usage: tests/run.sh [--quick] [--with-k2]
+nj=$(nproc)
+if [ "$nj" -gt 4 ]; then nj=4; fi # each process takes about 1 GB
+help_message="usage: tests/run.sh [--quick] [--with-k2] [--nj N]
 
   --quick     leave out the tests that are marked slow
+  --nj N      in N processes (default: one a core, up to 4)
   --with-k2   also compare lattices with k2's own, in an environment .venv-k2 with Python 3.9
               (3.5 GB, made once; left out with a warning where there is no Python 3.9)
 
 One file of tests, on the checkout as it stands: .venv/bin/python -m pytest tests/lm/test_trie.py"
 
 . "$(dirname "${BASH_SOURCE[0]}")/../recipes/shared/stages.sh"
-parse_options "quick with_k2" "$@"
+parse_options "quick with_k2 nj" "$@"
 
 # The command of a Python 3.9 with venv, also one of pyenv's that is not switched on.
 find_python39() {
@@ -66,8 +69,8 @@ install_wheel() {
   rm -rf build/test-wheel "$site"
   mkdir -p "$copy"
   cp -R setup.py pyproject.toml README.md LICENSE asrprune "$copy"
-  python -c 'import setuptools' </dev/null 2>/dev/null ||
-    die "no setuptools in $(command -v python); expected: pip install 'setuptools>=70.1'"
+  python -c 'import setuptools.command.bdist_wheel' </dev/null 2>/dev/null ||
+    die "no setuptools that makes wheels in $(command -v python); expected: pip install 'setuptools>=70.1'"
   # setuptools of the environment, so that a test run fetches nothing
   "${pip[@]}" wheel --no-index --no-deps --no-build-isolation --wheel-dir "$wheels" "$copy" \
     </dev/null >&2
@@ -102,11 +105,11 @@ case $PATH in /*) ;; *) PATH=$PWD/$PATH ;; esac # a relative $ASRPRUNE_VENV
 site=$PWD/build/test-site
 lock_folder build
 install_wheel
-select=()
-if $quick; then select=(-m "not slow"); fi
+options=(--numprocesses "$nj" --dist worksteal)
+if $quick; then options+=(-m "not slow"); fi
 export OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE # so that pytest rewrites the asserts of a file once, not in every run
 status=0
-run_pytest python ${select[@]+"${select[@]}"} ../tests "$site/asrprune" || status=$?
+run_pytest python "${options[@]}" ../tests "$site/asrprune" || status=$?
 if $with_k2; then run_k2_tests || status=$?; fi
 exit "$status"
