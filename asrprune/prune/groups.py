@@ -75,6 +75,7 @@ class Group:
 def tile_sum(values: Tensor, rows: int, columns: int) -> Tensor:
     """Sums over tiles of ``rows`` x ``columns``: [H, W] to [H / rows, W / columns].
 
+    >>> import torch
     >>> tile_sum(torch.arange(8.0).view(2, 4), 2, 1).tolist()
     [[4.0, 6.0, 8.0, 10.0]]
     """
