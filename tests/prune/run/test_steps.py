@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,12 +95,15 @@ def test_sparsity_counts_from_the_dense_ancestor(name: str) -> None:
 def test_zeros_of_a_masked_parent_stay() -> None:
     parent, half = masked_parent("llama")
     again = plan("unstructured", "one-shot", (0.4, 0.7), fine_tune_tokens=100)
+    again = replace(again, criterion="random")  # to which a zero may be worth more than a weight
     for one in prune_in_memory(half.model, DATA, again, half.history, teacher=parent):
         assert one.spent.tokens >= 100
         for place, weight in weights(one.model).items():
             assert not weight[weights(half.model)[place] == 0].any()
     forgotten = next(prune_in_memory(half.model, DATA, again, (), teacher=parent))
-    assert removed(forgotten.model, parent) < 0.4  # without its history zeros are weights
+    zeros = [weight == 0 for weight in weights(half.model).values()]
+    back = [one[gone] for one, gone in zip(weights(forgotten.model).values(), zeros)]
+    assert torch.cat(back).any()  # without its history zeros are weights
 
 
 def test_one_shot_prunes_each_size_from_the_parent() -> None:
