@@ -38,19 +38,27 @@ def tune_weights(
     refs: Optional[Mapping[str, str]] = None,
     *,
     start: Optional[ScoreWeights] = None,
+    towards: Optional[ScoreWeights] = None,
+    objective: str = _TUNE.objective,
     negative_lm: bool = _TUNE.negative_lm,
     starts: int = _TUNE.starts,
+    resamples: int = _TUNE.resamples,
     seed: int = _TUNE.seed,
 ) -> Tuned:
-    """The score weights with the fewest word errors on a dev set.
+    """Score weights with few word errors, on a dev set and beyond.
 
     ``scores`` of one LM, or a list of those of several; the order of the LMs is that of
     ``weights.lm`` in the result. ``refs``: utterance id -> words, by default the lists' own.
     ``start``: the first pass's own weights (default ``ScoreWeights()``), whose acoustic weight is
-    kept. ``negative_lm``: an LM may be subtracted. ``starts`` random starting points are drawn with
-    ``seed``; the same call gives the same weights. Of the result, ``weights`` go into
-    ``rescore_nbest``, and ``wer_percent`` is the WER on these lists, ``start_wer_percent`` that
-    without an LM. Never tune on the set that you report.
+    kept. ``towards``: weights of a similar LM, which these are drawn to (default: the best mixture
+    with the first pass's LM). ``objective``: "expected" word errors, or "errors", counted exactly,
+    which a small dev set misleads; only that uses ``starts`` random starting points. ``resamples``
+    of the utterances give the weights' intervals. ``negative_lm``: an LM may be subtracted.
+    ``seed`` is of starts and resamples; the same call gives the same weights. Of the result,
+    ``weights`` go into ``rescore_nbest``, ``intervals`` are their 95 % intervals,
+    ``held_out_errors`` the word errors on halves of dev at weights of the other half, and
+    ``wer_percent`` is the WER on these lists, ``start_wer_percent`` that without an LM. Never tune
+    on the set that you report.
 
     Raises InputError naming the utterance without a reference or without scores, and where a score
     of the first pass is known for some hypotheses only; TypeError for lists that are not NBest.
@@ -63,9 +71,11 @@ def tune_weights(
     (1, 0, True)
     """
     scored = _joined(lists, scores)
-    options = TuneOptions(seed, starts, negative_lm=negative_lm)
+    options = TuneOptions(
+        seed, starts, negative_lm=negative_lm, objective=objective, resamples=resamples
+    )
     references = _own_references(scored) if refs is None else refs
-    return tune(scored, references, start or ScoreWeights(), options, "lists")
+    return tune(scored, references, start or ScoreWeights(), options, "lists", towards)
 
 
 def rescore_nbest(

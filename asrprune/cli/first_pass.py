@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import number, output_folder, whole
+from asrprune.cli.values import number, or_none, output_folder, whole
 from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
 from asrprune.firstpass.decoders.table import DECODERS
 
@@ -17,7 +17,7 @@ writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.j
 a run that was interrupted goes on where it stopped
 """
 
-MODES = (Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "nj")),)
+MODES = (Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "max_hmms", "max_words", "nj")),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.lattice_beam,
         help="keep lattice paths whose total is at most this much below the best",
     )
+    parser.add_argument(
+        "--max-hmms",
+        type=or_none(whole(1)),
+        default=default.max_hmms,
+        metavar="N",
+        help="most active HMMs of a frame: fewer are faster (default: none, the decoder's own)",
+    )
+    parser.add_argument(
+        "--max-words",
+        type=or_none(whole(1)),
+        default=default.max_words,
+        metavar="N",
+        help="most words that end in a frame (default: none, the decoder's own)",
+    )
     parser.add_argument("--nj", type=whole(1), default=1, help="processes")
 
 
 def run(args: argparse.Namespace) -> None:
     """Decode the cuts."""
-    config = FirstPassConfig(nbest=args.nbest, lattice_beam=args.lattice_beam)
+    config = FirstPassConfig(args.nbest, args.lattice_beam, args.max_hmms, args.max_words)
     DECODERS[args.decoder](args.cuts, args.out, config, args.nj, args.command_line)

@@ -1,56 +1,154 @@
-"""``asrprune tune``: score weights with the fewest word errors on the dev set."""
+"""``asrprune tune``: score weights for one LM, a combination, or many, from a dev set."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-from typing import TYPE_CHECKING, Any
+import os
+from typing import Any
 
+from asrprune.cli.format_flags import FormatFlags, format_options
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import output_file, seed, whole
-
-if TYPE_CHECKING:
-    from asrprune.core.hypothesis import NBest
-
-EXAMPLE = (
-    "example: asrprune tune --nbest exp/dev/nbest.jsonl.gz --scores exp/dev/lm.scores.gz"
-    " --ref data/dev/text --out exp/weights.json"
+from asrprune.cli.values import (
+    device,
+    engine,
+    named_paths,
+    number,
+    or_none,
+    output,
+    seed,
+    threads,
+    whole,
 )
+from asrprune.firstpass.formats.table import FORMATS, OPTIONS
 
+EXAMPLE = """\
+examples:
+  asrprune tune --nbest exp/dev/nbest.jsonl.gz --scores exp/dev/lm.scores.gz \\
+    --ref data/dev/text --out exp/weights.json
+  asrprune tune --lattice exp/dev/lattices --format slf --lm exp/lm --ref data/dev/text \\
+    --first-pass exp/dev/first_pass.json --out exp/weights.json
+  asrprune tune --lattice exp/dev/lattices --format slf --ref data/dev/text --towards dense \\
+    --system dense=exp/dense small=exp/small/sparsity-0.50 both=exp/dense,lm.arpa --out exp/runs
+
+--system writes OUT/NAME/weights.json of every system
+"""
+
+_BEAM_FLAGS = ("history", "beam", "state_hypotheses", "frontier", "parallel")
+
+
+def _on_lattices(args: argparse.Namespace) -> bool:
+    return args.lattice is not None
+
+
+def _reading_options(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.format is None:  # which is the first thing to say
+        return tuple(OPTIONS)
+    return FORMATS[args.format].read_options
+
+
+FLAGS = FormatFlags("lattice")
+LATTICE = Mode(
+    ("format", "list_size", "rounds", "tolerance", "engine", "threads", "device", *_BEAM_FLAGS),
+    _on_lattices,
+    "has a use only with --lattice",
+)
+EXPECTED = Mode(
+    ("towards", "resamples"),
+    lambda args: args.objective == "expected",
+    "has no use for --objective {objective}",
+)
+EXACT = Mode(
+    ("starts",),
+    lambda args: args.objective == "errors",
+    "has no use for --objective {objective}",
+)
 MODES = (
-    Mode(("nbest", "scores", "ref", "first_pass", "out", "starts", "negative_lm", "mbr")),
-    Mode(("allow_test",)),
-    Mode(("seed",), lambda args: args.starts > 0, "has no use with --starts 0"),
+    Mode(("nbest", "lattice", "ref", "first_pass", "out", "objective", "negative_lm", "mbr")),
+    Mode(("allow_test", "system")),
+    Mode(
+        ("scores",),
+        lambda args: not _on_lattices(args) and not args.system,
+        "has a use only with --nbest, and without --system",
+    ),
+    Mode(
+        ("lm",),
+        lambda args: _on_lattices(args) and not args.system,
+        "has a use only with --lattice, and without --system",
+    ),
+    Mode(("nj",), lambda args: bool(args.system), "has a use only with --system"),
+    LATTICE,
+    EXPECTED,
+    EXACT,
+    Mode(
+        ("seed",),
+        lambda args: (args.resamples if args.objective == "expected" else args.starts) > 0,
+        "has no use without resamples or random starts",
+    ),
+    *FLAGS.modes(_reading_options, "has no use here", inside=LATTICE),
 )
-
-log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune tune``."""
-    from asrprune.rescore.tuning.tune import TuneOptions
+    from asrprune.rescore.tuning.tune import OBJECTIVES, TuneOptions
 
     defaults = TuneOptions()
-    parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists of dev")
+    parser.add_argument("--nbest", metavar="FILE", help="n-best lists of dev")
     parser.add_argument(
         "--scores",
-        required=True,
         nargs="+",
         action="extend",
+        default=[],
         metavar="FILE",
         help="scores files, one an LM",
+    )
+    parser.add_argument(
+        "--system",
+        nargs="+",
+        action="extend",
+        type=named_paths,
+        default=[],
+        metavar="NAME=PATH[,PATH]",
+        help="many at once, in the place of --scores or --lm: scores files, or LMs, by system",
     )
     parser.add_argument(
         "--ref", metavar="FILE", help="references, Kaldi text; by default those in the lists"
     )
     parser.add_argument(
-        "--first-pass", metavar="JSON", help="the first pass's own weights: where to start"
+        "--first-pass",
+        metavar="JSON",
+        help="the first pass's own weights: where to start (default: those of the lattices, or 1)",
     )
     parser.add_argument(
-        "--out", required=True, type=output_file, metavar="FILE", help="weights (JSON)"
+        "--out",
+        required=True,
+        type=output,
+        metavar="PATH",
+        help="weights (JSON); with --system a folder of folders",
     )
-    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the random starts")
+    parser.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default=defaults.objective,
+        help="expected word errors, smooth and drawn to a centre; or errors, counted exactly,"
+        " which a small dev set misleads",
+    )
+    parser.add_argument(
+        "--towards",
+        metavar="FILE",
+        help="weights of a similar LM, the centre that the others are drawn to; with --system the"
+        " name of one of them (default: the best mixture with the first pass's LM)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=whole(0),
+        default=defaults.resamples,
+        help="of the utterances, for the intervals of the weights",
+    )
     parser.add_argument("--starts", type=whole(0), default=defaults.starts, help="random starts")
+    parser.add_argument(
+        "--seed", type=seed, default=defaults.seed, help="of the resamples or the random starts"
+    )
     parser.add_argument(
         "--negative-lm",
         action=argparse.BooleanOptionalAction,
@@ -69,64 +167,124 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="tune even on a set that is called test",
     )
+    parser.add_argument("--nj", type=whole(1), default=1, help="systems tuned at once")
+    _add_lattice_arguments(parser)
+
+
+def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
+    from asrprune.rescore.lattices.beam_mode import BeamOptions
+    from asrprune.rescore.tuning.round_options import RoundOptions
+
+    rounds = RoundOptions()
+    group = parser.add_argument_group("lattices (instead of --nbest and --scores)")
+    group.add_argument("--lattice", metavar="PATH", help="lattices of dev: a file or a folder")
+    formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
+    group.add_argument("--format", choices=formats, help="of --lattice, which needs it")
+    group.add_argument(
+        "--lm",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="checkpoints or n-grams, one an LM weight",
+    )
+    group.add_argument(
+        "--list-size",
+        type=whole(1),
+        default=rounds.list_size,
+        help="hypotheses drawn from a rescored lattice in a round",
+    )
+    group.add_argument("--rounds", type=whole(1), default=rounds.rounds, help="at most")
+    group.add_argument(
+        "--tolerance",
+        type=number(0.0),
+        default=rounds.tolerance,
+        metavar="X",
+        help="weights that move less come to rest; 1: as much as the acoustic score varies",
+    )
+    default = BeamOptions()
+    for name in _BEAM_FLAGS:
+        parse: Any = whole(0) if name == "history" else whole(1)
+        parse = number(0.0) if name == "beam" else parse
+        value = getattr(default, name)
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parse if name == "parallel" else or_none(parse),
+            default=value,
+            metavar="N",
+            help=f"as in rescore --mode beam ({value})",
+        )
+    group.add_argument("--engine", type=engine, default="torch", help="torch or torch-bf16")
+    group.add_argument("--threads", type=threads, help="CPU threads")
+    group.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    FLAGS.add_to(parser)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError for flags that do not go together."""
+    if (args.nbest is None) == (args.lattice is None):
+        raise ValueError("one of --nbest and --lattice; found both or none")
+    on_lattices = args.lattice is not None
+    if not args.system and not (args.lm if on_lattices else args.scores):
+        needed = "--lm" if on_lattices else "--scores"
+        raise ValueError(f"nothing to tune for; expected {needed}, or --system NAME=PATH ...")
+    names = [name for name, _ in args.system]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--system: one name twice in {', '.join(names)}")
+    if args.system and args.towards is not None and args.towards not in names:
+        raise ValueError(f"--towards {args.towards}; expected one of {', '.join(names)}")
+    if on_lattices:
+        if args.format is None:
+            raise ValueError("--lattice needs --format")
+        if args.ref is None:
+            raise ValueError("--lattice needs --ref")
+        if args.engine != "torch":
+            from asrprune.core.tables import lookup
+            from asrprune.lm.engines.table import ENGINES, KEEPING
+
+            lookup({name: ENGINES[name] for name in KEEPING}, args.engine, "engine for lattices")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read, join, tune, write."""
-    from asrprune.core.weights import ScoreWeights
-    from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.provenance import provenance
-    from asrprune.rescore.nbest.scored_list import scored_lists
-    from asrprune.rescore.scores_file import read_scores
-    from asrprune.rescore.tuning.posterior_scale import tune_posterior_scale
-    from asrprune.rescore.tuning.tune import TuneOptions, tune
-    from asrprune.rescore.weights_file import (
-        WeightsFile,
-        read_first_pass,
-        reference_hash,
-        refuse_test_set,
-        set_hashes,
-        write_weights,
-    )
+    """Read, tune, write."""
+    from asrprune.cli.tune_systems import Settings, System, tune_systems
+    from asrprune.rescore.lattices.beam_mode import BeamOptions
+    from asrprune.rescore.tuning.round_options import RoundOptions
+    from asrprune.rescore.tuning.tune import TuneOptions
+    from asrprune.rescore.weights_file import refuse_test_set
 
+    _check(args)
     if not args.allow_test:
-        refuse_test_set(args.nbest, args.ref)
-    options = TuneOptions(args.seed, args.starts, negative_lm=args.negative_lm)
-    start = read_first_pass(args.first_pass) if args.first_pass else ScoreWeights()
-    scores = [read_scores(path) for path in args.scores]
-    lists = list(read_nbest(args.nbest))
-    refs = _references(args, lists)
-    scored = list(scored_lists(lists, scores))
-    found = tune(scored, refs, start, options, args.nbest)
-    scale = None
-    dev: dict[str, Any] = {
-        **set_hashes(lists),
-        "ref_hash": reference_hash({nbest.utt: refs[nbest.utt] for nbest in lists}),
-        "utterances": found.utterances,
-        "words": found.words,
-        "errors": found.errors,
-        "wer_percent": found.wer_percent,
-        "wer_percent_lm_weight_0": found.start_wer_percent,
-    }
-    if args.mbr:
-        scale, errors = tune_posterior_scale(scored, refs, found.weights, args.nbest)
-        dev["mbr_errors"] = errors
-        log.info("posterior scale %g: %d errors, %d without", scale, errors, found.errors)
-    lms = tuple(one.lm for one in scores)
-    origin = provenance(args.command_line, seed=args.seed)
-    write_weights(args.out, WeightsFile(found.weights, lms, dev, origin, scale))
-    log.info("dev WER %.2f, %.2f without LM", found.wer_percent, found.start_wer_percent)
-    log.info("%s", found.weights)
-
-
-def _references(args: argparse.Namespace, lists: list[NBest]) -> dict[str, str]:
-    from asrprune.errors import InputError
-    from asrprune.wer.kaldi_text import read_kaldi_text
-
-    if args.ref:
-        return read_kaldi_text(args.ref)
-    for nbest in lists:
-        if nbest.ref is None:
-            found = f"utterance {nbest.utt} without ref"
-            raise InputError(args.nbest, None, found, "a reference for each, or --ref FILE")
-    return {nbest.utt: nbest.ref or "" for nbest in lists}
+        refuse_test_set(args.nbest, args.ref, args.lattice)
+    options = TuneOptions(
+        seed=args.seed,
+        starts=args.starts,
+        negative_lm=args.negative_lm,
+        objective=args.objective,
+        resamples=args.resamples,
+    )
+    beam = BeamOptions(**{name: getattr(args, name) for name in _BEAM_FLAGS})
+    systems = [
+        System(name, paths, os.path.join(args.out, name, "weights.json"))
+        for name, paths in args.system
+    ]
+    if not systems:
+        systems = [System("", tuple(args.lm or args.scores), args.out)]
+    settings = Settings(
+        nbest=args.nbest,
+        lattice=args.lattice,
+        format=args.format,
+        format_options=format_options(args),
+        ref=args.ref,
+        first_pass=args.first_pass,
+        towards=args.towards,
+        mbr=args.mbr,
+        nj=args.nj,
+        engine=args.engine,
+        threads=args.threads,
+        device=args.device,
+        command_line=args.command_line,
+        options=options,
+        rounds=RoundOptions(args.rounds, args.tolerance, args.list_size, beam),
+    )
+    tune_systems(systems, settings)

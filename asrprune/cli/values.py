@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Optional, TypeVar
@@ -111,6 +112,20 @@ def engine(text: str) -> str:
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
     return text
+
+
+def named_paths(text: str) -> tuple[str, tuple[str, ...]]:
+    """A name and paths with commas between them.
+
+    >>> named_paths("both=exp/lm,lm.arpa")
+    ('both', ('exp/lm', 'lm.arpa'))
+    """
+    name, sign, rest = text.partition("=")
+    paths = tuple(rest.split(","))
+    if not sign or not re.fullmatch(r"\w[\w.:+-]*", name) or not all(paths):
+        expected = "NAME=PATH or NAME=PATH,PATH, the name of letters, digits and . : + - _"
+        raise argparse.ArgumentTypeError(f"{text!r}; expected {expected}")
+    return name, paths
 
 
 def file_name_part(text: str) -> str:

@@ -157,16 +157,18 @@ def names_test_set(path: PathLike) -> bool:
     return "test" in words or bool(re.fullmatch(r"test([-.].*|_(clean|other|set))?", folder))
 
 
-def refuse_test_set(nbest: PathLike, ref: Optional[PathLike]) -> None:
-    """Raise InputError when the lists or references are called a test set.
+def refuse_test_set(
+    nbest: Optional[PathLike], ref: Optional[PathLike], lattice: Optional[PathLike] = None
+) -> None:
+    """Raise InputError when the lists, lattices or references are called a test set.
 
-    Called so by a path (see ``names_test_set``) or by the entry "set" of the lists' first line.
+    Called so by a path (see ``names_test_set``), or by the entry "set" of the lists' first line.
     """
     expected = "a dev set: weights are never tuned on test (--allow-test does it all the same)"
-    for path in (nbest, ref):
+    for path in (nbest, ref, lattice):
         if path is not None and names_test_set(path):
             raise InputError(path, None, "a set that is called test", expected)
-    for number, line in islice(read_lines(nbest), 1):
+    for number, line in islice(read_lines(nbest), 1) if nbest is not None else ():
         try:
             header = json.loads(line)
         except json.JSONDecodeError as problem:

@@ -7,7 +7,7 @@ to a copy of the same verse in another. The held-out books are those whose text 
 (so no Gospels, Kings, Chronicles, Isaiah or Psalms) and that hold few exotic names:
 
     dev    Ruth, Ecclesiastes, Philippians, 1 John
-    test   Jonah, James, Song of Songs, 1 Thessalonians, Lamentations
+    test   Jonah, James, Song of Songs, 1 Thessalonians, Lamentations, Galatians, Habakkuk
     valid  Esther, Titus, Malachi (LM perplexity while training; no audio)
 
 Utterances are sentences of 5 to 25 words, at most one a verse over all translations, drawn with
@@ -42,7 +42,15 @@ from asrprune.files import write_json, write_text
 
 HELD_OUT = {
     "dev": ("RUTH", "ECCLESIASTES", "PHILIPPIANS", "JOHN_1"),
-    "test": ("JONAH", "JAMES", "SONG_OF_SONGS", "THESSALONIANS_1", "LAMENTATIONS"),
+    "test": (
+        "JONAH",
+        "JAMES",
+        "SONG_OF_SONGS",
+        "THESSALONIANS_1",
+        "LAMENTATIONS",
+        "GALATIANS",
+        "HABAKKUK",
+    ),
     "valid": ("ESTHER", "TITUS", "MALACHI"),
 }
 SPOKEN = ("dev", "test")
@@ -185,8 +193,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--dev-utts", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--test-utts", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--dev-utts", type=int, default=240, help="default: %(default)s")
+    parser.add_argument("--test-utts", type=int, default=620, help="default: %(default)s")
     parser.add_argument("--train-sentences", type=int, metavar="N", help="default: all")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args()

@@ -14,8 +14,8 @@ quick=false
 exp=
 
 # what is run; --quick sets smaller values below
-dev_utts=120
-test_utts=200
+dev_utts=240
+test_utts=620
 train_sentences=
 seed=0
 synthesiser=auto

@@ -98,9 +98,15 @@ def test_weights_are_those_of_the_verb() -> None:
     }
     joined = list(scored_lists(lists, [Scores("x", {}, entries)]))
     start = asrprune.ScoreWeights(1.0, 2.0, (), -0.5)
-    settings: dict[str, Any] = {"start": start, "seed": 3, "starts": 2}
+    settings: dict[str, Any] = {"start": start, "seed": 3, "resamples": 9}
     found = asrprune.tune_weights(lists, scores, **settings)
-    assert found == tune(joined, refs, start, TuneOptions(3, 2))
+    assert found == tune(joined, refs, start, TuneOptions(3, resamples=9))
+    other = asrprune.ScoreWeights(1.0, 0.5, (3.0,), 0.0)
+    for change in ({"seed": 4}, {"resamples": 0}, {"start": None}, {"towards": other}):
+        assert asrprune.tune_weights(lists, scores, **{**settings, **change}) != found, change
+    settings = {"start": start, "seed": 3, "starts": 2, "objective": "errors"}
+    found = asrprune.tune_weights(lists, scores, **settings)
+    assert found == tune(joined, refs, start, TuneOptions(3, 2, objective="errors"))
     for change in ({"seed": 4}, {"starts": 0}, {"start": None}, {"negative_lm": True}):
         assert asrprune.tune_weights(lists, scores, **{**settings, **change}) != found, change
     other = dict.fromkeys(refs, "a b c")
@@ -109,8 +115,9 @@ def test_weights_are_those_of_the_verb() -> None:
 
 def test_an_lm_may_be_subtracted(scores: dict[str, np.ndarray]) -> None:
     wrong = {utt: -values for utt, values in scores.items()}
-    assert asrprune.tune_weights(tiny_lists(), wrong, starts=3).errors == 1
-    found = asrprune.tune_weights(tiny_lists(), wrong, starts=3, negative_lm=True)
+    exact: dict[str, Any] = {"objective": "errors", "starts": 3}
+    assert asrprune.tune_weights(tiny_lists(), wrong, **exact).errors == 1
+    found = asrprune.tune_weights(tiny_lists(), wrong, **exact, negative_lm=True)
     assert (found.errors, found.weights.lm[0] < 0) == (0, True)
 
 

@@ -536,7 +536,7 @@ RESCORE = (
     ),
     Fault(
         "tuning counts the errors of the worst hypotheses",
-        "rescore/tuning/tune.py",
+        "rescore/tuning/problem.py",
         "best = self.totals(weights).argmax(axis=1)",
         "best = self.totals(weights).argmin(axis=1)",
         ("rescore/tuning/test_tune.py",),

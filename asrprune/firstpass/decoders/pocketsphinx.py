@@ -28,16 +28,24 @@ LM_ORDER = 3
 @dataclass(frozen=True)
 class FirstPassConfig:
     """``nbest``: hypotheses kept an utterance. ``lattice_beam``: how far below the best a path of
-    the stored lattice may be, in units of the decoder's total."""
+    the stored lattice may be, in units of the decoder's total. ``max_hmms``: most active HMMs of a
+    frame, ``max_words``: most words that end in it (pocketsphinx's maxhmmpf and maxwpf); None
+    keeps the decoder's own limit. Fewer decode faster."""
 
     nbest: int = 100
     lattice_beam: float = 100.0
+    max_hmms: Optional[int] = None
+    max_words: Optional[int] = None
 
     def __post_init__(self) -> None:
         if self.nbest < 1:
             raise ValueError(f"nbest is {self.nbest}; expected at least 1")
         if not self.lattice_beam >= 0:
             raise ValueError(f"lattice beam is {self.lattice_beam}; expected >= 0")
+        for name in ("max_hmms", "max_words"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1, or none")
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,13 @@ class PocketSphinx:
         except ImportError:
             raise MissingPackage("pocketsphinx", "mini") from None
         self.config = config
+        limits = {"maxhmmpf": config.max_hmms, "maxwpf": config.max_words}
         # batch: the cepstral mean of each utterance alone, so that no utterance changes another
-        self._decoder: Any = pocketsphinx.Decoder(loglevel="FATAL", cmn="batch")
+        self._decoder: Any = pocketsphinx.Decoder(
+            loglevel="FATAL",
+            cmn="batch",
+            **{name: value for name, value in limits.items() if value is not None},
+        )
         self._lm: Any = self._decoder.get_lm()
         settings = self._decoder.config
         self._ln_base = math.log(settings["logbase"])
@@ -87,6 +100,7 @@ class PocketSphinx:
             1.0, settings["bestpathlw"], (), ratio * math.log(settings["wip"])
         )
         names = ("lw", "fwdflatlw", "bestpathlw", "wip", "silprob", "fillprob", "logbase", "cmn")
+        names += ("maxhmmpf", "maxwpf")
         self.settings: dict[str, Any] = {name: settings[name] for name in names}
 
     def decode(self, utt: str, samples: NDArray[np.int16], ref: Optional[str] = None) -> Decoded:

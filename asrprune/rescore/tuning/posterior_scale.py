@@ -9,7 +9,7 @@ import numpy as np
 from asrprune.core.weights import ScoreWeights
 from asrprune.rescore.decisions import least_risk, pair_errors
 from asrprune.rescore.nbest.scored_list import ScoredList, totals
-from asrprune.rescore.tuning.tune import word_errors
+from asrprune.rescore.tuning.problem import word_errors
 
 SCALES = tuple(float(scale) for scale in np.round(np.geomspace(0.005, 2.0, 14), 4))
 """Scales that are tried, for totals in which the acoustic weight may be 1."""

@@ -1,48 +1,88 @@
-"""Weights that minimise the word errors on a dev set: exact line searches from several starts."""
+"""Score weights from a dev set: few expected word errors, checked on its held-out halves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.core.weights import ScoreWeights
-from asrprune.errors import InputError
 from asrprune.rescore.nbest.scored_list import Floats, ScoredList
-from asrprune.rescore.tuning.line_search import error_profile
+from asrprune.rescore.tuning.exact_search import fewest_errors
+from asrprune.rescore.tuning.held_out import (
+    Intervals,
+    Search,
+    bootstrap_weights,
+    fold_errors,
+    most_restrained,
+)
+from asrprune.rescore.tuning.problem import (
+    Limits,
+    Problem,
+    from_vector,
+    make_problem,
+    vector,
+)
+from asrprune.rescore.tuning.smooth_search import Mixtures, Pull, search
+
+OBJECTIVES = ("expected", "errors")
+SHARPNESS = 6.0
+"""Posteriors of the expected errors: a total that is as much worse as acoustic scores vary within
+a list counts exp(-6)."""
+STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Strengths of the pull towards the centre that are tried, beside none but the centre itself."""
+CENTRE = "centre"
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """``starts``: random starting points beside the fixed ones. ``rounds``: most passes over all
-    directions from one start. ``largest``: limit of a weight, in units in which each score varies
-    within a list as much as the acoustic score does. ``negative_lm``: LM weights may be negative
-    (an LM is subtracted)."""
+    """``objective``: "expected" word errors, smooth and drawn towards a centre; or "errors", those
+    of the best hypotheses counted exactly (MERT), which finds lower ones on dev and is easily
+    misled by a small one. ``seed``: of the resamples and of the random starts. ``resamples`` of the
+    utterances for the intervals (0: none). ``largest``, ``negative_lm`` as in Limits. Only for
+    "errors": ``starts``, random starting points beside the fixed ones, and ``rounds``, most passes
+    over all directions from one start."""
 
     seed: int = 1
     starts: int = 20
     rounds: int = 20
     largest: float = 20.0
     negative_lm: bool = False
+    objective: str = "expected"
+    resamples: int = 100
 
     def __post_init__(self) -> None:
-        if self.starts < 0 or self.rounds < 1 or not self.largest > 0:
-            raise ValueError(f"bad options {self}; expected starts >= 0, rounds and largest > 0")
+        if self.starts < 0 or self.rounds < 1 or not self.largest > 0 or self.resamples < 0:
+            raise ValueError(
+                f"bad options {self}; expected starts and resamples >= 0, rounds and largest > 0"
+            )
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective {self.objective!r}; expected one of {OBJECTIVES}")
 
 
 @dataclass(frozen=True)
 class Tuned:
     """The weights found, their word errors on dev, and for comparison those of the ``start``
-    weights with every LM weight at 0. ``words`` counts reference words."""
+    weights with every LM weight at 0. ``words`` counts reference words.
+
+    Of the objective "expected": ``centre``, what the weights are drawn to; ``strength``, how
+    strongly (None: they are the centre itself), as chosen on held-out halves of dev;
+    ``held_out_errors``: word errors at weights of the other half; ``intervals`` of the weights.
+    """
 
     weights: ScoreWeights
     errors: int
     start_errors: int
     words: int
     utterances: int
+    centre: Optional[ScoreWeights] = None
+    strength: Optional[float] = None
+    held_out_errors: Mapping[str, int] = field(default_factory=dict)
+    intervals: Optional[Intervals] = None
 
     @property
     def wer_percent(self) -> float:
@@ -55,233 +95,98 @@ class Tuned:
         return 100.0 * self.start_errors / self.words
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """[U, H, F] scores (columns: acoustic, first_lm, lm..., words), [U, H] word errors, which
-    places hold a hypothesis that may win, the limits of each weight, and the anchor's column."""
-
-    scores: Floats
-    errors: NDArray[np.int64]
-    usable: NDArray[np.bool_]
-    low: Floats
-    high: Floats
-    unit: Floats
-    anchor: int
-
-    def totals(self, weights: Floats) -> Floats:
-        """``ScoreWeights.totals`` up to rounding, [U, H]: one product, as it is taken often."""
-        return np.where(self.usable, self.scores @ weights, -np.inf)
-
-    def count(self, weights: Floats) -> int:
-        """Word errors of the best hypotheses; ties go to the earlier."""
-        best = self.totals(weights).argmax(axis=1)
-        return int(self.errors[np.arange(len(best)), best].sum())
-
-
 def tune(
     lists: Sequence[ScoredList],
     refs: Mapping[str, str],
     start: ScoreWeights,
     options: Optional[TuneOptions] = None,
     path: str = "n-best",
+    towards: Optional[ScoreWeights] = None,
 ) -> Tuned:
-    """The weights with the fewest word errors that the search finds; same set, same result.
+    """Weights with few word errors, on dev and beyond; same set, same result.
 
     The acoustic weight stays as in ``start`` (only ratios matter). A score that no hypothesis has
     keeps weight 0; without acoustic scores the first LM's weight is 1 and anchors the rest. LM
-    weights are not negative unless ``options`` allow it, the word bonus may be. A move must remove
-    errors; of equally good results the one nearest to ``start`` is taken, and each weight is put
-    into the middle of the stretch where the errors stay the same. A hypothesis with a score of
-    -inf never wins.
+    weights are not negative unless ``options`` allow it, the word bonus may be. A hypothesis with a
+    score of -inf never wins.
+
+    The weights are drawn to ``towards``, those of a similar LM, or else to the best of the mixtures
+    that put the LMs into the place of a part of the first pass's LM; how strongly, the held-out
+    halves of dev decide, and in doubt strongly.
 
     Raises InputError when an utterance has no reference, a score is known for some hypotheses
-    only, or there is nothing to tune on; ValueError for ``start`` with other LM weights than none
-    or one per LM.
+    only, or there is nothing to tune on; ValueError for ``start`` or ``towards`` with another
+    number of LM weights than there are LMs (``start`` may have none).
     """
     options = options or TuneOptions()
-    n_lms = len(lists[0].lm) if lists else 0
-    if start.lm and len(start.lm) != n_lms:
-        raise ValueError(f"start has {len(start.lm)} LM weights for {n_lms} LMs")
-    # sorted, so that rounding does not depend on the order of the file
-    lists = sorted((one for one in lists if one.nbest.hyps), key=lambda one: one.nbest.utt)
-    words = sum(len(_reference(refs, scored, path).split()) for scored in lists)
-    if not words:
-        raise InputError(path, None, "no hypotheses of utterances with words", "a dev set")
-    begin = _vector(replace(start, lm=start.lm or (0.0,) * n_lms))
-    problem = _problem(lists, refs, begin, options, path)
-    begin = np.where(problem.high > problem.low, begin, problem.low)
-    begin = np.clip(begin, problem.low, problem.high)
+    problem, begin = make_problem(lists, refs, start, limits_of(options), path)
+    if towards is not None and len(towards.lm) != len(begin) - 3:
+        raise ValueError(f"towards has {len(towards.lm)} LM weights for {len(begin) - 3} LMs")
     zero_lm = begin.copy()
     zero_lm[2:-1] = 0.0
-    found = _search(problem, begin, options)
-    found = _centre(problem, found)
-    acoustic, first_lm, *lm, word_bonus = found.tolist()
-    return Tuned(
-        weights=ScoreWeights(acoustic, first_lm, tuple(lm), word_bonus),
-        errors=problem.count(found),
-        start_errors=problem.count(zero_lm),
-        words=words,
-        utterances=len(lists),
+    if options.objective == "errors":
+        found = fewest_errors(problem, begin, options.seed, options.starts, options.rounds)
+        return _result(problem, found, zero_lm)
+    if towards is None:
+        to_centre: Search = Mixtures(problem, begin, sharpness_of(problem)).best
+    else:
+        fixed = np.clip(vector(towards), problem.low, problem.high)
+        to_centre = partial(_constant, fixed)
+    everything = np.ones(len(problem.words))
+    strength, checked = _checked_strength(problem, zero_lm, to_centre)
+    fit = partial(_fit, problem, to_centre, strength)
+    found = fit(everything)
+    bounds = bootstrap_weights(problem, fit, options.resamples, options.seed)
+    return replace(
+        _result(problem, found, zero_lm),
+        centre=from_vector(to_centre(everything)),
+        strength=strength,
+        held_out_errors=checked,
+        intervals=None if bounds is None else Intervals(*map(from_vector, bounds)),
     )
 
 
-def _vector(weights: ScoreWeights) -> Floats:
-    return np.array([weights.acoustic, weights.first_lm, *weights.lm, weights.word_bonus])
+def limits_of(options: TuneOptions) -> Limits:
+    """The limits that the options state."""
+    return Limits(options.largest, options.negative_lm)
 
 
-def _reference(refs: Mapping[str, str], scored: ScoredList, path: str) -> str:
-    utt = scored.nbest.utt
-    if utt not in refs:
-        raise InputError(path, None, f"utterance {utt} without a reference", "one for each")
-    return refs[utt]
+def _result(problem: Problem, found: Floats, zero_lm: Floats) -> Tuned:
+    return Tuned(
+        weights=from_vector(found),
+        errors=problem.count(found),
+        start_errors=problem.count(zero_lm),
+        words=int(problem.words.sum()),
+        utterances=len(problem.words),
+    )
 
 
-def _problem(
-    lists: Sequence[ScoredList],
-    refs: Mapping[str, str],
-    begin: Floats,
-    options: TuneOptions,
-    path: str,
-) -> _Problem:
-    depth = max(len(scored.nbest.hyps) for scored in lists)
-    scores = np.zeros((len(lists), depth, len(begin)))
-    errors = np.zeros((len(lists), depth), np.int64)
-    filled = np.zeros((len(lists), depth), bool)
-    for row, scored in enumerate(lists):
-        size = len(scored.nbest.hyps)
-        if size > 1:  # a single hypothesis wins whatever its scores (silence has none)
-            columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
-            scores[row, :size] = np.stack(columns, axis=1)
-        errors[row, :size] = word_errors(_reference(refs, scored, path), scored)
-        filled[row, :size] = True
-    known = _known_columns(lists, scores, filled, path)
-    scores = np.where(known, scores, 0.0)
-    usable = filled & ~np.isneginf(scores).any(axis=2)
-    scores = np.where(usable[..., None], scores, 0.0)
-    anchor = 0 if known[0] and begin[0] != 0.0 else 2
-    unit = _units(scores, usable, anchor)
-    low = np.zeros(len(begin))
-    high = np.where(known, options.largest * unit, 0.0)
-    low[-1] = -high[-1]
-    if options.negative_lm:
-        low[2:-1] = -high[2:-1]
-    if anchor < len(begin) - 1:
-        low[anchor] = high[anchor] = begin[0] if anchor == 0 else 1.0
-    high = np.maximum(high, np.where(known, begin, 0.0))
-    return _Problem(scores, errors, usable, low, high, unit, anchor)
+def _constant(weights: Floats, counts: Floats) -> Floats:
+    return weights
 
 
-def _known_columns(
-    lists: Sequence[ScoredList], scores: Floats, filled: NDArray[np.bool_], path: str
-) -> NDArray[np.bool_]:
-    """Which scores every hypothesis has; one that only some have is an error."""
-    filled = filled & (filled.sum(axis=1, keepdims=True) > 1)
-    unknown = np.isnan(scores) & filled[..., None]
-    for column, name in ((0, "acoustic"), (1, "first_lm")):
-        here = unknown[..., column]
-        if here.any() and not here[filled].all():
-            row, index = np.argwhere(here)[0]
-            found = f"utterance {lists[row].nbest.utt}: no {name} score of hypothesis {index + 1}"
-            raise InputError(path, None, found, "one for each hypothesis, or for none")
-    return np.asarray(~unknown.any(axis=(0, 1)))
+def sharpness_of(problem: Problem) -> float:
+    """What totals are multiplied by before they become posteriors."""
+    return SHARPNESS / problem.spread
 
 
-def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
-    """The word errors of each hypothesis of a list, [H]."""
-    from rapidfuzz.distance import Levenshtein
-
-    words = ref.split()
-    return np.array([Levenshtein.distance(words, hyp.words) for hyp in scored.nbest.hyps])
-
-
-def _units(scores: Floats, usable: NDArray[np.bool_], anchor: int) -> Floats:
-    """The weight that makes each score vary within lists as much as the anchor's does, [F]."""
-    count = np.maximum(usable.sum(axis=1, keepdims=True), 1)[..., None]
-    mean = scores.sum(axis=1, keepdims=True) / count
-    spread = np.sqrt(np.where(usable[..., None], (scores - mean) ** 2, 0.0).mean(axis=(0, 1)))
-    if anchor >= len(spread) or spread[anchor] == 0.0:
-        return np.ones(len(spread))
-    return np.where(spread > 0, spread[anchor] / np.where(spread > 0, spread, 1.0), 1.0)
+def _fit(problem: Problem, to_centre: Search, strength: Optional[float], counts: Floats) -> Floats:
+    centre = to_centre(counts)
+    if strength is None:
+        return centre
+    return search(problem, centre, sharpness_of(problem), Pull(centre, strength), counts)
 
 
-def _search(problem: _Problem, begin: Floats, options: TuneOptions) -> Floats:
-    """The best of the descents from all starting points."""
-    random = np.random.default_rng(options.seed)
-    free = np.flatnonzero(problem.high > problem.low)
-    starts = [begin]
-    for scale in (0.25, 0.5, 1.0):  # first pass and LMs mixed in simple proportions
-        mixed = begin.copy()
-        mixed[2:-1] = scale * problem.unit[2:-1]
-        starts.append(mixed)
-    for _ in range(options.starts):
-        drawn = begin.copy()
-        drawn[free] = random.exponential(1.0, len(free)) * problem.unit[free]
-        if free.size and free[-1] == len(begin) - 1:
-            drawn[-1] *= random.choice((-1.0, 1.0))
-        starts.append(drawn)
-    directions = [np.eye(len(begin))[column] for column in free]
-    directions += [
-        np.where(problem.high > problem.low, random.normal(size=len(begin)) * problem.unit, 0.0)
-        for _ in range(2 * len(free))
-    ]
-    best: Optional[tuple[int, float, Floats]] = None
-    for point in starts:
-        point = np.clip(point, problem.low, problem.high)
-        point, errors = _descend(problem, point, directions, options.rounds)
-        change = float(np.sum(((point - begin) / problem.unit) ** 2))
-        if best is None or (errors, change) < best[:2]:
-            best = (errors, change, point)
-    assert best is not None
-    return best[2]
-
-
-def _descend(
-    problem: _Problem, point: Floats, directions: Sequence[Floats], rounds: int
-) -> tuple[Floats, int]:
-    """Line searches until none removes an error."""
-    errors = problem.count(point)
-    for _ in range(rounds):
-        before = errors
-        for direction in directions:
-            low, high = _limits(problem, point, direction)
-            if not low < high:
-                continue
-            slopes = np.where(problem.usable, problem.scores @ direction, 0.0)
-            profile = error_profile(problem.totals(point), slopes, problem.errors, low, high)
-            fewest, left, right = profile.best()
-            if fewest < errors:
-                moved = np.clip(point + 0.5 * (left + right) * direction, problem.low, problem.high)
-                counted = problem.count(moved)
-                if counted < errors:  # rounding may spoil a very narrow stretch
-                    point, errors = moved, counted
-        if errors == before:
-            break
-    return point, errors
-
-
-def _limits(problem: _Problem, point: Floats, direction: Floats) -> tuple[float, float]:
-    """The range of t in which ``point + t * direction`` stays within the limits."""
-    moving = direction != 0.0
-    to_low = (problem.low - point)[moving] / direction[moving]
-    to_high = (problem.high - point)[moving] / direction[moving]
-    ends = np.sort(np.stack((to_low, to_high)), axis=0)
-    return float(ends[0].max(initial=-np.inf)), float(ends[1].min(initial=np.inf))
-
-
-def _centre(problem: _Problem, point: Floats) -> Floats:
-    """Each free weight in the middle of its stretch of equal errors, if no error is added."""
-    errors = problem.count(point)
-    for column in np.flatnonzero(problem.high > problem.low):
-        direction = np.eye(len(point))[column]
-        low, high = _limits(problem, point, direction)
-        if not low < high:
-            continue
-        slopes = np.where(problem.usable, problem.scores @ direction, 0.0)
-        profile = error_profile(problem.totals(point), slopes, problem.errors, low, high)
-        left, right = profile.around(0.0)
-        if left == low or right == high:
-            continue  # flat up to a limit: there is no middle
-        moved = point + 0.5 * (left + right) * direction
-        if problem.count(moved) == errors:
-            point = moved
-    return point
+def _checked_strength(
+    problem: Problem, zero_lm: Floats, to_centre: Search
+) -> tuple[Optional[float], dict[str, int]]:
+    """The strength of the pull that held-out halves of dev speak for, and their word errors."""
+    found: list[tuple[str, NDArray[np.int64]]] = []
+    strengths: dict[str, Optional[float]] = {CENTRE: None}
+    strengths |= {f"strength {one:g}": one for one in STRENGTHS}
+    for name, strength in strengths.items():
+        found.append((name, fold_errors(problem, partial(_fit, problem, to_centre, strength))))
+    chosen = most_restrained(found)
+    checked = {"without LM": problem.count(zero_lm)}
+    checked |= {name: int(errors.sum()) for name, errors in found}
+    return strengths[chosen], checked

@@ -14,7 +14,8 @@ from asrprune.errors import InputError
 from asrprune.rescore.decisions import minimum_risk
 from asrprune.rescore.nbest.scored_list import ScoredList, totals
 from asrprune.rescore.tuning.posterior_scale import SCALES, tune_posterior_scale
-from asrprune.rescore.tuning.tune import TuneOptions, tune, word_errors
+from asrprune.rescore.tuning.problem import word_errors
+from asrprune.rescore.tuning.tune import TuneOptions, tune
 from asrprune.rescore.weights_file import WeightsFile, read_weights, write_weights
 
 

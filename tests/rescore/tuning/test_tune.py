@@ -15,7 +15,8 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.rescore.nbest.scored_list import ScoredList, totals
 from asrprune.rescore.tuning.line_search import error_profile
-from asrprune.rescore.tuning.tune import TuneOptions, tune, word_errors
+from asrprune.rescore.tuning.problem import word_errors
+from asrprune.rescore.tuning.tune import OBJECTIVES, TuneOptions, tune
 from asrprune.rescore.weights_file import (
     WeightsFile,
     names_test_set,
@@ -100,21 +101,23 @@ def count(lists, refs, weights):
         *slow([ScoreWeights(1.0, 2.0, (3.0,), 1.5), ScoreWeights(1.0, 0.0, (5.0,), -4.0)]),
     ],
 )
-def test_a_planted_optimum_is_found(weights):
+@pytest.mark.parametrize(("objective", "slack"), [("errors", 0.002), ("expected", 0.04)])
+def test_a_planted_optimum_is_found(weights, objective, slack):
     lists, refs = planted(weights, lms=len(weights.lm))
     fewest = count(lists, refs, weights)
-    found = tune(lists, refs, ScoreWeights(1.0, 1.0))
-    assert found.errors <= fewest + 0.002 * found.words
+    options = TuneOptions(objective=objective, resamples=0)
+    found = tune(lists, refs, ScoreWeights(1.0, 1.0), options)
+    assert found.errors <= fewest + slack * found.words
     assert found.errors == count(lists, refs, found.weights)
     assert found.errors < 0.4 * found.start_errors
     assert found.weights.acoustic == 1.0
     assert found.wer_percent == pytest.approx(100 * found.errors / (12 * 60))
 
 
-@pytest.mark.slow
-def test_same_input_same_result():
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_same_input_same_result(objective):
     lists, refs = planted(ScoreWeights(1.0, 2.0, (3.0,), 1.5), utterances=10)
-    options = TuneOptions(seed=5, starts=4)
+    options = TuneOptions(seed=5, starts=4, objective=objective, resamples=9)
     first = tune(lists, refs, ScoreWeights(1.0, 1.0), options)
     assert first == tune(lists, refs, ScoreWeights(1.0, 1.0), options)
     assert first == tune(lists[::-1], refs, ScoreWeights(1.0, 1.0), options)
@@ -122,7 +125,7 @@ def test_same_input_same_result():
 
 def test_a_silent_utterance_changes_nothing_but_its_errors():
     lists, refs = planted(ScoreWeights(1.0, 2.0, (3.0,), 1.5), utterances=10)
-    options = TuneOptions(seed=5, starts=4)
+    options = TuneOptions(seed=5, resamples=0)
     without = tune(lists, refs, ScoreWeights(1.0, 1.0), options)
     unknown = np.array([np.nan])
     silent = NBest("z", (Hypothesis(""),))
@@ -153,7 +156,7 @@ def test_without_first_pass_scores_the_lm_is_the_anchor():
     nothing = np.full(3, np.nan)
     lm = np.array([[-9.0, -2.0, -1.0]])
     one = ScoredList(NBest("u", hyps), nothing, nothing, lm, np.array([2.0, 2.0, 1.0]))
-    found = tune([one], {"u": "a b"}, ScoreWeights())
+    found = tune([one], {"u": "a b"}, ScoreWeights(), TuneOptions(objective="errors"))
     assert found.errors == 0
     assert (found.weights.acoustic, found.weights.first_lm, found.weights.lm) == (0.0, 0.0, (1.0,))
     assert found.weights.word_bonus > 1.0

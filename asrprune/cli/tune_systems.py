@@ -1,0 +1,274 @@
+"""The work of ``tune``: dev data read once, the weights of every system tuned and written."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional
+
+from asrprune.core.hypothesis import NBest
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
+from asrprune.rescore.nbest.scored_list import ScoredList, scored_lists
+from asrprune.rescore.tuning.report import described
+from asrprune.rescore.tuning.round_options import RoundOptions
+from asrprune.rescore.tuning.tune import Tuned, TuneOptions, tune
+from asrprune.rescore.weights_file import (
+    WeightsFile,
+    read_any_weights,
+    read_first_pass,
+    reference_hash,
+    set_hashes,
+    write_weights,
+)
+
+if TYPE_CHECKING:
+    from asrprune.lm.protocol import LanguageModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class System:
+    """Scores files (of lists) or LMs (for lattices), and where the weights go. ``name`` is "" where
+    there is one system only."""
+
+    name: str
+    paths: tuple[str, ...]
+    out: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says of all systems."""
+
+    nbest: Optional[str]
+    lattice: Optional[str]
+    format: Optional[str]
+    format_options: Mapping[str, Any]
+    ref: Optional[str]
+    first_pass: Optional[str]
+    towards: Optional[str]
+    mbr: bool
+    nj: int
+    engine: str
+    threads: Optional[int]
+    device: str
+    command_line: Sequence[str]
+    options: TuneOptions = field(default_factory=TuneOptions)
+    rounds: RoundOptions = field(default_factory=RoundOptions)
+
+    @property
+    def dev(self) -> str:
+        """The path of the dev set."""
+        return str(self.nbest if self.lattice is None else self.lattice)
+
+
+@dataclass(frozen=True)
+class _Dev:
+    """The dev set as it was read: lists or lattices, references, the weights to start from."""
+
+    lists: tuple[NBest, ...]
+    lattices: tuple[Lattice, ...]
+    refs: Mapping[str, str]
+    start: ScoreWeights
+
+
+def tune_systems(systems: Sequence[System], settings: Settings) -> None:
+    """Tune and write every system; the one that the others are drawn to comes first.
+
+    Raises as ``tune`` and ``tune_on_lattices`` do.
+    """
+    dev = _read(settings)
+    towards: Optional[ScoreWeights] = None
+    waiting = list(systems)
+    if settings.towards is not None and not systems[0].name:
+        towards = read_any_weights(settings.towards).weights
+    elif settings.towards is not None:
+        first = next(one for one in systems if one.name == settings.towards)
+        waiting.remove(first)
+        towards = _tune_one(first, settings, dev, None)
+    work = partial(_tune_one, settings=settings, dev=dev, towards=towards)
+    if settings.nj == 1 or len(waiting) < 2:
+        for system in waiting:
+            work(system)
+        return
+    pool = ProcessPoolExecutor(
+        min(settings.nj, len(waiting)),
+        # spawned, not forked: this process may hold threads of other libraries
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(settings, towards),
+    )
+    try:
+        for future in as_completed([pool.submit(_tune_in_worker, one) for one in waiting]):
+            future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+"""What this process tunes on; a pool gives its workers no better place."""
+
+
+def _start_worker(settings: Settings, towards: Optional[ScoreWeights]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    _worker.update(settings=settings, dev=_read(settings), towards=towards)
+
+
+def _tune_in_worker(system: System) -> None:
+    _tune_one(system, **_worker)
+
+
+def _read(settings: Settings) -> _Dev:
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.firstpass.formats.table import read_items
+
+    lists: tuple[NBest, ...] = ()
+    lattices: tuple[Lattice, ...] = ()
+    if settings.nbest is not None:
+        lists = tuple(read_nbest(settings.nbest))
+    else:
+        items = read_items(str(settings.format), settings.dev, settings.format_options)
+        lattices = tuple(one for one in items if isinstance(one, Lattice))
+        names = [one.utt for one in lattices]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(settings.dev, None, f"utterance {twice} again", "each utterance once")
+    start = lattices[0].weights if lattices else None
+    if settings.first_pass is not None:
+        start = read_first_pass(settings.first_pass)
+    return _Dev(lists, lattices, _references(settings, lists), start or ScoreWeights())
+
+
+def _references(settings: Settings, lists: Sequence[NBest]) -> Mapping[str, str]:
+    from asrprune.wer.kaldi_text import read_kaldi_text
+
+    if settings.ref is not None:
+        return read_kaldi_text(settings.ref)
+    for nbest in lists:
+        if nbest.ref is None:
+            found = f"utterance {nbest.utt} without ref"
+            raise InputError(settings.dev, None, found, "a reference for each, or --ref FILE")
+    return {nbest.utt: nbest.ref or "" for nbest in lists}
+
+
+def _tune_one(
+    system: System, settings: Settings, dev: _Dev, towards: Optional[ScoreWeights]
+) -> ScoreWeights:
+    """Tune one system, write its weights, and give them back."""
+    from asrprune.provenance import provenance
+    from asrprune.rescore.scores_file import read_scores
+    from asrprune.rescore.tuning.posterior_scale import tune_posterior_scale
+
+    facts: dict[str, Any] = {}
+    if towards is not None and len(towards.lm) != len(system.paths):
+        if not system.name:
+            found = f"{len(towards.lm)} LM weights"
+            raise InputError(str(settings.towards), None, found, f"{len(system.paths)}, one an LM")
+        towards = None  # another number of LMs: there are no weights to be drawn to
+    if settings.lattice is None:
+        scores = [read_scores(path) for path in system.paths]
+        names = tuple(one.lm for one in scores)
+        lists: Sequence[ScoredList] = list(scored_lists(dev.lists, scores))
+        found_weights = tune(lists, dev.refs, dev.start, settings.options, settings.dev, towards)
+        facts |= set_hashes(dev.lists)
+    else:
+        lms = [_open(path, settings) for path in system.paths]
+        names = tuple(lm.name for lm in lms)
+        lists, found_weights, facts = _on_lattices(lms, settings, dev, towards)
+    scale = None
+    facts |= _facts(found_weights, dev, lists)
+    if settings.mbr:
+        weights = found_weights.weights
+        scale, errors = tune_posterior_scale(lists, dev.refs, weights, settings.dev)
+        facts["mbr_errors"] = errors
+        log.info("posterior scale %g: %d errors, %d without", scale, errors, found_weights.errors)
+    origin = provenance(settings.command_line, seed=settings.options.seed)
+    value = WeightsFile(found_weights.weights, names, facts, origin, scale)
+    if system.name:
+        os.makedirs(os.path.dirname(system.out), exist_ok=True)
+    write_weights(system.out, value)
+    for line in described(found_weights, names):
+        log.info("%s%s", f"{system.name}: " if system.name else "", line)
+    return found_weights.weights
+
+
+def _on_lattices(
+    lms: Sequence[LanguageModel],
+    settings: Settings,
+    dev: _Dev,
+    towards: Optional[ScoreWeights],
+) -> tuple[Sequence[ScoredList], Tuned, dict[str, Any]]:
+    from asrprune.rescore.tuning.lattice_rounds import tune_on_lattices
+
+    if not dev.lattices:
+        raise InputError(settings.dev, None, "no lattices", "those of a dev set")
+    found = tune_on_lattices(
+        dev.lattices,
+        lms,
+        dev.refs,
+        dev.start,
+        settings.options,
+        settings.rounds,
+        towards,
+        settings.dev,
+    )
+    if not found.rest:
+        log.warning("the weights have not come to rest in %d rounds (--rounds)", found.rounds)
+    utterances = set_hashes([scored.nbest for scored in found.lists])["utterances_hash"]
+    facts = {
+        "utterances_hash": utterances,
+        "rounds": found.rounds,
+        "at_rest": found.rest,
+        "hypotheses": found.hypotheses,
+    }
+    return found.lists, found.tuned, facts
+
+
+def _open(path: str, settings: Settings) -> LanguageModel:
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.open import open_lm
+
+    return open_lm(path, settings.engine, EngineOptions(settings.threads, settings.device))
+
+
+def _facts(found: Tuned, dev: _Dev, lists: Sequence[ScoredList]) -> dict[str, Any]:
+    """What the weights file says of the dev set and of the search."""
+    names = [scored.nbest.utt for scored in lists]
+    facts: dict[str, Any] = {
+        "ref_hash": reference_hash({name: dev.refs[name] for name in names}),
+        "utterances": found.utterances,
+        "words": found.words,
+        "errors": found.errors,
+        "wer_percent": found.wer_percent,
+        "wer_percent_lm_weight_0": found.start_wer_percent,
+    }
+    if found.centre is not None:
+        facts["centre"] = _plain(found.centre)
+        facts["strength"] = found.strength
+        facts["held_out_wer_percent"] = {
+            name: 100.0 * errors / found.words for name, errors in found.held_out_errors.items()
+        }
+    if found.intervals is not None:
+        low, high = _plain(found.intervals.low), _plain(found.intervals.high)
+        facts["intervals"] = {
+            key: list(zip(low[key], high[key])) if key == "lm" else [low[key], high[key]]
+            for key in low
+        }
+    return facts
+
+
+def _plain(weights: ScoreWeights) -> dict[str, Any]:
+    return {
+        "acoustic": weights.acoustic,
+        "first_lm": weights.first_lm,
+        "lm": list(weights.lm),
+        "word_bonus": weights.word_bonus,
+    }

@@ -1,0 +1,174 @@
+"""A dev set as arrays: what every search for score weights works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asrprune.core.weights import ScoreWeights
+from asrprune.errors import InputError
+from asrprune.rescore.nbest.scored_list import Floats, ScoredList
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``largest``: limit of a weight, in units in which each score varies within a list as much as
+    the acoustic score does. ``negative_lm``: LM weights may be negative (an LM is subtracted)."""
+
+    largest: float = 20.0
+    negative_lm: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Scores [U, H, F] (columns: acoustic, first_lm, lm..., words) and word errors [U, H] of the
+    hypotheses, which places hold one that may win, the reference words [U]; the limits of each
+    weight, the weight that makes each score vary within lists as much as the anchor's (``unit``),
+    the column of the anchor, whose weight is fixed, and how much its score varies (``spread``)."""
+
+    scores: Floats
+    errors: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+    words: NDArray[np.int64]
+    low: Floats
+    high: Floats
+    unit: Floats
+    anchor: int
+    spread: float
+
+    @property
+    def free(self) -> NDArray[np.int64]:
+        """The columns whose weights may move."""
+        return np.flatnonzero(self.high > self.low)
+
+    def totals(self, weights: Floats) -> Floats:
+        """``ScoreWeights.totals`` up to rounding, [U, H]: one product, as it is taken often."""
+        return np.where(self.usable, self.scores @ weights, -np.inf)
+
+    def chosen_errors(self, weights: Floats) -> NDArray[np.int64]:
+        """Word errors of the best hypothesis of each list, [U]; ties go to the earlier."""
+        best = self.totals(weights).argmax(axis=1)
+        return np.asarray(self.errors[np.arange(len(best)), best])
+
+    def count(self, weights: Floats) -> int:
+        """Word errors of the best hypotheses."""
+        return int(self.chosen_errors(weights).sum())
+
+
+def vector(weights: ScoreWeights) -> Floats:
+    """The weights in the order of the columns, [F]."""
+    return np.array([weights.acoustic, weights.first_lm, *weights.lm, weights.word_bonus])
+
+
+def from_vector(values: Floats) -> ScoreWeights:
+    """The weights of ``vector``."""
+    acoustic, first_lm, *lm, word_bonus = values.tolist()
+    return ScoreWeights(acoustic, first_lm, tuple(lm), word_bonus)
+
+
+def make_problem(
+    lists: Sequence[ScoredList],
+    refs: Mapping[str, str],
+    start: ScoreWeights,
+    limits: Limits,
+    path: str,
+) -> tuple[Problem, Floats]:
+    """The arrays, utterances sorted by id, and the ``start`` weights [F] within their limits.
+
+    The anchor is the acoustic score, else the first LM; ``start`` gives its weight. A score that no
+    hypothesis has keeps weight 0. Raises as ``tune`` does.
+    """
+    n_lms = len(lists[0].lm) if lists else 0
+    if start.lm and len(start.lm) != n_lms:
+        raise ValueError(f"start has {len(start.lm)} LM weights for {n_lms} LMs")
+    # sorted, so that rounding does not depend on the order of the file
+    lists = sorted((one for one in lists if one.nbest.hyps), key=lambda one: one.nbest.utt)
+    words = [len(_reference(refs, scored, path).split()) for scored in lists]
+    if not sum(words):
+        raise InputError(path, None, "no hypotheses of utterances with words", "a dev set")
+    begin = vector(replace(start, lm=start.lm or (0.0,) * n_lms))
+    problem = _arrays(lists, refs, begin, limits, path)
+    begin = np.where(problem.high > problem.low, begin, problem.low)
+    return problem, np.clip(begin, problem.low, problem.high)
+
+
+def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
+    """The word errors of each hypothesis of a list, [H]."""
+    from rapidfuzz.distance import Levenshtein
+
+    words = ref.split()
+    return np.array([Levenshtein.distance(words, hyp.words) for hyp in scored.nbest.hyps])
+
+
+def _reference(refs: Mapping[str, str], scored: ScoredList, path: str) -> str:
+    utt = scored.nbest.utt
+    if utt not in refs:
+        raise InputError(path, None, f"utterance {utt} without a reference", "one for each")
+    return refs[utt]
+
+
+def _arrays(
+    lists: Sequence[ScoredList],
+    refs: Mapping[str, str],
+    begin: Floats,
+    limits: Limits,
+    path: str,
+) -> Problem:
+    depth = max(len(scored.nbest.hyps) for scored in lists)
+    scores = np.zeros((len(lists), depth, len(begin)))
+    errors = np.zeros((len(lists), depth), np.int64)
+    filled = np.zeros((len(lists), depth), bool)
+    for row, scored in enumerate(lists):
+        size = len(scored.nbest.hyps)
+        if size > 1:  # a single hypothesis wins whatever its scores (silence has none)
+            columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
+            scores[row, :size] = np.stack(columns, axis=1)
+        errors[row, :size] = word_errors(_reference(refs, scored, path), scored)
+        filled[row, :size] = True
+    known = _known_columns(lists, scores, filled, path)
+    scores = np.where(known, scores, 0.0)
+    usable = filled & ~np.isneginf(scores).any(axis=2)
+    scores = np.where(usable[..., None], scores, 0.0)
+    anchor = 0 if known[0] and begin[0] != 0.0 else 2
+    unit, spread = _units(scores, usable, anchor)
+    low = np.zeros(len(begin))
+    high = np.where(known, limits.largest * unit, 0.0)
+    low[-1] = -high[-1]
+    if limits.negative_lm:
+        low[2:-1] = -high[2:-1]
+    if anchor < len(begin) - 1:
+        low[anchor] = high[anchor] = begin[0] if anchor == 0 else 1.0
+    high = np.maximum(high, np.where(known, begin, 0.0))
+    words = np.array([len(refs[scored.nbest.utt].split()) for scored in lists])
+    return Problem(scores, errors, usable, words, low, high, unit, anchor, spread)
+
+
+def _known_columns(
+    lists: Sequence[ScoredList], scores: Floats, filled: NDArray[np.bool_], path: str
+) -> NDArray[np.bool_]:
+    """Which scores every hypothesis has; one that only some have is an error."""
+    filled = filled & (filled.sum(axis=1, keepdims=True) > 1)
+    unknown = np.isnan(scores) & filled[..., None]
+    for column, name in ((0, "acoustic"), (1, "first_lm")):
+        here = unknown[..., column]
+        if here.any() and not here[filled].all():
+            row, index = np.argwhere(here)[0]
+            found = f"utterance {lists[row].nbest.utt}: no {name} score of hypothesis {index + 1}"
+            raise InputError(path, None, found, "one for each hypothesis, or for none")
+    return np.asarray(~unknown.any(axis=(0, 1)))
+
+
+def _units(scores: Floats, usable: NDArray[np.bool_], anchor: int) -> tuple[Floats, float]:
+    """The weight that makes each score vary within lists as much as the anchor's does, [F], and
+    how much that is."""
+    count = np.maximum(usable.sum(axis=1, keepdims=True), 1)[..., None]
+    mean = scores.sum(axis=1, keepdims=True) / count
+    squares = np.where(usable[..., None], (scores - mean) ** 2, 0.0).sum(axis=(0, 1))
+    spread = np.sqrt(squares / max(int(usable.sum()), 1))
+    if anchor >= len(spread) or spread[anchor] == 0.0:
+        return np.ones(len(spread)), 1.0
+    unit = np.where(spread > 0, spread[anchor] / np.where(spread > 0, spread, 1.0), 1.0)
+    return unit, float(spread[anchor])
