@@ -8,60 +8,82 @@ set -euo pipefail
 
 # how far, on how many cores, where
 stage=0
-stop_stage=11
+stop_stage=10
 nj=$(nproc)
 quick=false
+full=false
 exp=
 
-# what is run; --quick sets smaller values below
-dev_utts=240
-test_utts=620
+# what is run; --quick and --full set other values below
+dev_utts=220
+test_utts=540
 train_sentences=
 seed=0
 synthesiser=auto
 vocab_size=2000
 train_conf=recipes/mini/conf/train.json
+train_seed=1
 ngram_order=3
 nbest=100
-sparsities=0.3,0.5,0.7
-# method:criterion:schedule, or a plan file such as recipes/mini/conf/plan-combined.json
-plans="low-rank:kfac:cubic low-rank:magnitude:cubic structured:kfac:cubic
-  unstructured:magnitude:cubic width:kfac:cubic"
+# the decoder's: fewer HMMs and word ends cost no WER here, a narrower lattice a little oracle WER
+max_hmms=3000
+max_words=20
+lattice_beam=70
+# method:criterion:schedule:sparsities, or a plan file such as recipes/mini/conf/plan-combined.json,
+# which takes those of $sparsities. 0.625 of the blocks is half of the file, as is 0.5 of the width
+sparsities=0.3,0.625
+plans="low-rank:kfac:cubic:0.3,0.625 structured:kfac:cubic:0.3,0.625 width:kfac:cubic:0.5,0.75"
 # then one of these members, where there is one of that name, down to smaller sizes by structured
 # pruning, taught by the dense LM (--narrow none: no)
 narrow=width-kfac-cubic/sparsity-0.50
-small_sparsities=0.7,0.8,0.9
+small_sparsities=0.75,0.85
 fine_tune_tokens=300000
 statistics_tokens=10000
-bench_utts=40
+engine=onnx
+history=3
+bench_engine=auto
+bench_utts=20
 bench_repeats=3
+# the table's first rows, beside first pass, oracle, n-gram, dense and dense+ngram
+front="low-rank-kfac-cubic-0.625 structured-kfac-cubic-0.625 width-kfac-cubic-0.50
+  width-kfac-cubic+structured-0.75 width-kfac-cubic+structured-0.85"
 
-# before the options are read, so that an option still goes over --quick
+# before the options are read, so that an option still goes over --quick and --full
 if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
   train_conf=recipes/mini/conf/train-quick.json
   nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
-  plans="low-rank:magnitude:one-shot recipes/mini/conf/plan-combined.json width:kfac:cubic"
+  plans="low-rank:magnitude:one-shot:0.5 recipes/mini/conf/plan-combined.json
+    width:kfac:cubic:0.5"
   small_sparsities=0.7
+  front="low-rank-magnitude-one-shot-0.50 plan-combined-0.50 width-kfac-cubic+structured-0.70"
+fi
+if [[ " $* " == *" --full "* && " $* " != *" --full false "* ]]; then # criteria and schedules too
+  plans+=" low-rank:magnitude:cubic:0.3,0.625 low-rank:kfac:one-shot:0.3,0.625
+    structured:magnitude:cubic:0.3,0.625 structured:kfac:one-shot:0.3,0.625
+    unstructured:magnitude:cubic:0.3,0.625 recipes/mini/conf/plan-combined.json"
 fi
 
-help_message="usage: recipes/mini/run.sh [--quick] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
+help_message="usage: recipes/mini/run.sh [--quick | --full] [--stage N] [--stop-stage N] [--nj N]
+                           [--exp DIR]
 
   0 environment   1 text        2 tokenizer   3 audio     4 first pass
   5 n-gram LM     6 LM          7 prune       8 LM scores and speed
-  9 tune on dev, rescore test   10 dense + n-gram   11 report
+  9 tune on dev, rescore test   10 report
 
   --quick          the whole pipeline on a little data, to see that it runs
+  --full           more plans: magnitude against data, one-shot against incremental (an hour more)
   --exp DIR        outputs (default: exp/mini, or exp/mini-quick)
   --synthesiser S  what reads the sentences: flite; hibari, a neural voice from PyPI; or auto
                    (default), flite if it is there or apt-get installs it without a password
-Any knob at the top of this file is an option too, e.g. --dev-utts 50 --sparsities 0.5.
+Any knob at the top of this file is an option too, e.g. --dev-utts 50 --train-seed 2.
 A finished stage is skipped unless its command, knobs or scripts have changed."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
-parse_options "stage stop_stage nj quick exp dev_utts test_utts train_sentences seed synthesiser
-  vocab_size train_conf ngram_order nbest sparsities plans narrow small_sparsities fine_tune_tokens
-  statistics_tokens bench_utts bench_repeats" "$@"
+parse_options "stage stop_stage nj quick full exp dev_utts test_utts train_sentences seed synthesiser
+  vocab_size train_conf train_seed ngram_order nbest max_hmms max_words lattice_beam sparsities plans
+  narrow small_sparsities fine_tune_tokens statistics_tokens engine history bench_engine bench_utts
+  bench_repeats front" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
 fi
@@ -75,6 +97,11 @@ if [ "$stage" -le 3 ]; then # auto becomes flite or hibari: what the folder bega
   echo "$synthesiser" >"$exp/synthesiser"
 fi
 text=$exp/text data=$exp/data audio=$exp/audio first=$exp/first-pass runs=$exp/runs
+lists=$exp/lists # what is done with n-best lists, beside the lattices of $runs
+if [ "$bench_engine" = auto ]; then # int8 compiles its kernel
+  bench_engine=onnx
+  if command -v g++ >/dev/null; then bench_engine=int8; fi
+fi
 export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
 export OMP_WAIT_POLICY=PASSIVE # threads that spin cost a shared machine most of its speed
 
@@ -108,9 +135,9 @@ stage_first_pass() {
   fresh "$first/dev" "$first/test"
   for set in dev test; do
     asrprune first-pass --decoder pocketsphinx --cuts "$audio/$set/cuts.jsonl.gz" \
-      --nbest "$nbest" --nj "$nj" --out "$first/$set"
+      --nbest "$nbest" --max-hmms "$max_hmms" --max-words "$max_words" \
+      --lattice-beam "$lattice_beam" --nj "$nj" --out "$first/$set"
     asrprune wer --ref "$text/$set/text" --hyp "$first/$set/hyp"
-    asrprune oracle --nbest "$first/$set/nbest.jsonl.gz" --ref "$text/$set/text"
   done
 }
 
@@ -121,7 +148,8 @@ stage_ngram() {
 
 stage_lm() {
   fresh "$exp/lm/dense" "$exp/lm/dense.training"
-  asrprune train --data "$data" --config "$train_conf" --out "$exp/lm/dense"
+  asrprune train --data "$data" --config "$train_conf" --set "seed=$train_seed" \
+    --out "$exp/lm/dense"
 }
 
 stage_prune() { # one family of sizes a plan, and one of smaller sizes
@@ -130,12 +158,12 @@ stage_prune() { # one family of sizes a plan, and one of smaller sizes
   fresh "${families[@]}"
   for plan in $plans; do
     if [ -f "$plan" ]; then
-      what=(--plan "$plan")
+      what=(--plan "$plan") sizes=$sparsities
     else
-      IFS=: read -r method criterion schedule <<<"$plan"
+      IFS=: read -r method criterion schedule sizes <<<"$plan"
       what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
     fi
-    asrprune prune --lm "$exp/lm/dense" --data "$data" "${what[@]}" --sparsity "$sparsities" \
+    asrprune prune --lm "$exp/lm/dense" --data "$data" "${what[@]}" --sparsity "$sizes" \
       --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
       --out "$exp/lm/$(name_of "$plan")"
   done
@@ -150,8 +178,13 @@ stage_prune() { # one family of sizes a plan, and one of smaller sizes
 }
 
 name_of() { # of a plan: its three axes, or its file's name
-  local name=${1//:/-}
-  basename "$name" .json
+  local method criterion schedule sizes
+  if [ -f "$1" ]; then
+    basename "$1" .json
+  else
+    IFS=: read -r method criterion schedule sizes <<<"$1"
+    echo "$method-$criterion-$schedule"
+  fi
 }
 
 # "NAME PATH" of every LM: the dense one, the n-gram, each member of each family
@@ -168,72 +201,116 @@ list_lms() {
   done
 }
 
-stage_score() { # the slow part: one LM score a hypothesis, and the speed of it
-  list_lms | while read -r name lm; do
-    for set in dev test; do
-      asrprune lmscore --lm "$lm" --nbest "$first/$set/nbest.jsonl.gz" \
-        --out "$runs/$name/$set.scores.gz"
-    done
-    asrprune perplexity --lm "$lm" --text "$text/test/sentences.txt" \
-      --json "$runs/$name/perplexity.json"
-    threads=(--threads "$nj")
-    if [ "$name" = ngram ]; then threads=(); fi # KenLM has one
-    asrprune bench --lm "$lm" --nbest "$first/test/nbest.jsonl.gz" \
-      --limit "$bench_utts" --repeats "$bench_repeats" ${threads[@]+"${threads[@]}"} \
-      --json "$runs/$name/bench.json"
-  done
+list_systems() { # the same, and the dense LM with the n-gram, tuned together
+  list_lms
+  echo "dense+ngram $exp/lm/dense,$exp/lm/ngram.arpa"
 }
 
-stage_rescore() { # weights from dev, used on test; hyp-fixed: the same LM at the dense LM's weights
-  list_lms | while read -r name lm; do
-    run=$runs/$name
-    asrprune tune --nbest "$first/dev/nbest.jsonl.gz" --scores "$run/dev.scores.gz" \
-      --ref "$text/dev/text" --first-pass "$first/dev/first_pass.json" --out "$run/weights.json"
-    asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "$run/test.scores.gz" \
-      --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
-    if [ "$name" != dense ]; then
-      asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "$run/test.scores.gz" \
-        --weights "$runs/dense/weights.json" --out "$run/hyp-fixed"
+# each FUNCTION LIST: call FUNCTION NAME PATH for every line of LIST, $nj at once, a thread each
+each() {
+  local running=0 line lines
+  mapfile -t lines < <("$2")
+  for line in "${lines[@]}"; do
+    if [ "$running" -ge "$nj" ]; then
+      wait -n || return
+      running=$((running - 1))
     fi
-    asrprune wer --ref "$text/test/text" --hyp "$run/hyp" --json "$run/wer.json"
+    OMP_NUM_THREADS=1 "$1" ${line% *} ${line#* } &
+    running=$((running + 1))
+  done
+  while [ "$running" -gt 0 ]; do
+    wait -n || return
+    running=$((running - 1))
   done
 }
 
-stage_combine() { # log-linear combination of the dense LM and the n-gram, tuned together
-  run=$runs/dense+ngram
-  asrprune tune --nbest "$first/dev/nbest.jsonl.gz" --ref "$text/dev/text" \
-    --scores "$runs"/{dense,ngram}/dev.scores.gz \
-    --first-pass "$first/dev/first_pass.json" --out "$run/weights.json"
-  asrprune rescore --nbest "$first/test/nbest.jsonl.gz" \
-    --scores "$runs"/{dense,ngram}/test.scores.gz \
-    --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
-  for lm in dense ngram; do cp "$runs/$lm/bench.json" "$run/bench-$lm.json"; done
+score_one() { # an LM score for every hypothesis of the lists
+  local how=(--engine "$engine")
+  if [ "$1" = ngram ]; then how=(); fi
+  for set in dev test; do
+    asrprune lmscore --lm "$2" --nbest "$first/$set/nbest.jsonl.gz" ${how[@]+"${how[@]}"} \
+      --out "$lists/$1/$set.scores.gz"
+  done
+  asrprune perplexity --lm "$2" --text "$text/test/sentences.txt" --json "$runs/$1/perplexity.json"
+}
+
+stage_score() { # then the speed of it: all LMs in turns, against padded batches of the dense one
+  each score_one list_lms
+  asrprune bench --system $(list_lms | tr ' ' '=') --nbest "$first/test/nbest.jsonl.gz" \
+    --limit "$bench_utts" --repeats "$bench_repeats" --engine "$bench_engine" --threads 1 \
+    --baseline padded --no-check --out "$runs"
+  for lm in dense ngram; do # what both together cost
+    mkdir -p "$runs/dense+ngram"
+    cp "$runs/$lm/bench.json" "$runs/dense+ngram/bench-$lm.json"
+  done
+}
+
+same_weights() {
+  python -c '
+import json, sys
+a, b = (json.load(open(path))["weights"] for path in sys.argv[1:])
+sys.exit(a != b)' "$@"
+}
+
+rescore_one() { # hyp from lattices, hyp-fixed at the dense LM's weights, hyp-lists from lists
+  local run=$runs/$1 scores=() part
+  local lattices=(asrprune rescore --lattice "$first/test/lattices" --format slf --mode beam
+    --history "$history" --lm ${2//,/ })
+  "${lattices[@]}" --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
+  asrprune wer --ref "$text/test/text" --hyp "$run/hyp" --json "$run/wer.json"
+  if [ "$1" = dense+ngram ]; then
+    scores=("$lists"/{dense,ngram}/test.scores.gz)
+  else
+    scores=("$lists/$1/test.scores.gz")
+    if [ "$1" != dense ]; then
+      if same_weights "$run/weights.json" "$runs/dense/weights.json"; then
+        cp "$run/hyp" "$run/hyp-fixed"
+      else
+        "${lattices[@]}" --weights "$runs/dense/weights.json" --out "$run/hyp-fixed"
+      fi
+    fi
+  fi
+  asrprune rescore --nbest "$first/test/nbest.jsonl.gz" --scores "${scores[@]}" \
+    --weights "$lists/$1/weights.json" --out "$run/hyp-lists"
+}
+
+stage_rescore() { # weights from dev, drawn to the dense LM's, used on test
+  local tune=(asrprune tune --ref "$text/dev/text" --first-pass "$first/dev/first_pass.json"
+    --towards dense --nj "$nj")
+  OMP_NUM_THREADS=1 "${tune[@]}" --lattice "$first/dev/lattices" --format slf \
+    --history "$history" --system $(list_systems | tr ' ' '=') --out "$runs"
+  OMP_NUM_THREADS=1 "${tune[@]}" --nbest "$first/dev/nbest.jsonl.gz" --out "$lists" \
+    --system $(list_lms | sed "s#^\([^ ]*\) .*#\1=$lists/\1/dev.scores.gz#") \
+    "dense+ngram=$lists/dense/dev.scores.gz,$lists/ngram/dev.scores.gz"
+  each rescore_one list_systems
 }
 
 stage_report() {
   mkdir -p "$runs/first-pass" "$runs/oracle"
   cp "$first/test/hyp" "$runs/first-pass/hyp"
-  asrprune oracle --nbest "$first/test/nbest.jsonl.gz" --ref "$text/test/text" \
+  asrprune oracle --lattice "$first/test/lattices" --format slf --ref "$text/test/text" \
     --json "$runs/oracle/oracle.json"
+  asrprune oracle --nbest "$first/test/nbest.jsonl.gz" --ref "$text/test/text" \
+    --json "$runs/oracle/oracle-lists.json"
   asrprune report --runs "$runs"/{first-pass,oracle,ngram,dense,dense+ngram} \
     $(list_lms | tail -n +3 | sed "s#^\([^ ]*\) .*#$runs/\1#") \
+    --front first-pass oracle ngram dense dense+ngram $front \
     --ref "$text/test/text" --baseline dense --first-pass "$first/test/first_pass.json" \
     --title "recipes/mini (synthetic speech)" --out "$exp/report"
 }
 
 { # read whole before it runs: this file may be edited meanwhile
   run_stage 0 environment stage_environment
-  run_stage 1 text stage_text
-  run_stage 2 tokenizer stage_tokenizer
-  run_stage 3 audio stage_audio
-  run_stage 4 "first pass" stage_first_pass
+  run_stage 1 text stage_text 1
+  run_stage 2 tokenizer stage_tokenizer 1
+  run_stage 3 audio stage_audio 3
+  run_stage 4 "first pass" stage_first_pass 25
   run_stage 5 "n-gram LM" stage_ngram
-  run_stage 6 LM stage_lm
-  run_stage 7 prune stage_prune
-  run_stage 8 "LM scores" stage_score
-  run_stage 9 rescore stage_rescore
-  run_stage 10 combine stage_combine
-  run_stage 11 report stage_report
+  run_stage 6 LM stage_lm 35
+  run_stage 7 prune stage_prune 15
+  run_stage 8 "LM scores" stage_score 8
+  run_stage 9 rescore stage_rescore 12
+  run_stage 10 report stage_report
   log "done: $exp"
   exit
 }

@@ -46,10 +46,12 @@ _usage() {
   exit 2
 }
 
-# run_stage N NAME FUNCTION: run one stage in a subshell that stops at the first failing command,
-# unless $exp/.done/N holds the same command already. The mark is written after success only; it
-# holds the text of the function and of those it calls, the value of each knob that the text names, and the hash of each file
-# of local/ and recipes/ that it names. A changed command drops the marks of all later stages too.
+# run_stage N NAME FUNCTION [PERCENT]: run one stage in a subshell that stops at the first failing
+# command, unless $exp/.done/N holds the same command already. The mark is written after success
+# only; it holds the text of the function and of those it calls, the value of each knob that the
+# text names, and the hash of each file of local/ and recipes/ that it names. A changed command
+# drops the marks of all later stages too. The log says what share of the recipe's time the stage
+# usually takes; $exp/times.tsv gets a line of its number, name and seconds.
 run_stage() {
   local number=$1 name=$2 body=$3 marks=$exp/.done command status=0 later
   if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
@@ -64,7 +66,7 @@ run_stage() {
       mv "$later" "$marks/old.${later##*/}"
     fi
   done
-  log "stage $number ($name)"
+  log "stage $number ($name)${4:+, usually $4 % of the time}"
   local start=$SECONDS
   set +e
   (set -euo pipefail; "$body") </dev/null
@@ -76,6 +78,7 @@ run_stage() {
   fi
   printf '%s\n' "$command" >"$marks/.$number.tmp"
   mv "$marks/.$number.tmp" "$marks/$number"
+  printf '%s\t%s\t%s\n' "$number" "$name" "$((SECONDS - start))" >>"$exp/times.tsv"
   log "stage $number ($name): $((SECONDS - start)) s"
 }
 
