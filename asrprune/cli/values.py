@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Optional, TypeVar
@@ -118,6 +119,22 @@ def file_name_part(text: str) -> str:
     if not text or "/" in text:
         raise argparse.ArgumentTypeError(f"{text!r}; expected a name without a slash")
     return text
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """A name, which is that of a folder too, and a path: of NAME=PATH.
+
+    >>> named_path("dense=exp/lm/dense")
+    ('dense', 'exp/lm/dense')
+    """
+    name, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=PATH")
+    if not re.fullmatch(r"[\w:+-][\w.:+-]*", name):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a NAME of letters, digits and _ . : + - that starts with no dot"
+        )
+    return name, path
 
 
 def output(text: str) -> str:
