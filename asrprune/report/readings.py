@@ -7,6 +7,7 @@ and the key for what is missing or of another type or range.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Optional
 
 from asrprune.errors import InputError
@@ -14,15 +15,19 @@ from asrprune.files import PathLike
 from asrprune.report.record import (
     Record,
     a_count,
+    a_label,
     a_list,
+    a_list_of,
     a_name,
     a_number,
+    a_ratio,
     a_truth,
     an_amount,
     an_interval,
     an_object,
     read_record,
 )
+from asrprune.report.rows import Weight
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,54 @@ class PruningReading:
 
 
 @dataclass(frozen=True)
+class PaddedReading:
+    """How many times as fast as the padded fp32 batch of the LM called ``lm``: one ratio a repeat,
+    each taken within one turn."""
+
+    lm: str
+    ratios: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median of the ratios."""
+        return median(self.ratios)
+
+
+@dataclass(frozen=True)
+class MachineReading:
+    """What a measurement was made on; None where a file does not say. ``flags`` are the
+    instruction sets that decide the speed of matrix products."""
+
+    processor: Optional[str] = None
+    flags: Optional[tuple[str, ...]] = None
+    cores: Optional[int] = None
+    memory_bytes: Optional[int] = None
+    system: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class MeasurementReading:
+    """``asrprune bench``: the machine, and the number format that its LM was trained in."""
+
+    machine: Optional[MachineReading]
+    training_precision: Optional[str]
+
+
+@dataclass(frozen=True)
 class BenchReading:
     """``asrprune bench``: size and speed of an LM. ``parameters`` is None for an n-gram, ``rtf``
-    (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned."""
+    (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned, ``engine``
+    and what follows for files that do not say."""
 
     parameters: Optional[int]
     nonzero: Optional[int]
     size_bytes: Optional[int]
     rtf: Optional[float]
     pruning: Optional[PruningReading]
+    engine: Optional[str] = None
+    padded: Optional[PaddedReading] = None
+    machine: Optional[MachineReading] = None
+    training_precision: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -97,12 +141,43 @@ def read_bench(path: PathLike) -> BenchReading:
     systems = record.get("systems", a_list)
     if not systems:
         raise InputError(path, None, "systems is []", "one system at least")
+    parameters = record.find("parameters", a_count)
+    engine = record.find("engine", a_name)
+    if parameters is None and engine is None and "engine" in record.values:
+        engine = "kenlm"  # an n-gram has no choice of engine
     return BenchReading(
-        parameters=record.find("parameters", a_count),
+        parameters=parameters,
         nonzero=record.find("nonzero_parameters", a_count),
         size_bytes=record.find("size_bytes", a_count),
         rtf=record.part("systems", 0).find("rtf", an_amount),
         pruning=pruning,
+        engine=engine,
+        padded=_padded(record),
+        machine=_machine(record),
+        training_precision=record.find("training_precision", a_name),
+    )
+
+
+def _padded(record: Record) -> Optional[PaddedReading]:
+    if record.find("times_padded", an_object) is None:
+        return None
+    times = record.part("times_padded")
+    ratios = times.get("ratios", a_list_of(a_ratio))
+    if not ratios:
+        raise InputError(record.path, None, "times_padded.ratios is []", "one ratio at least")
+    return PaddedReading(times.get("lm", a_label), ratios)
+
+
+def _machine(record: Record) -> Optional[MachineReading]:
+    if record.find("machine", an_object) is None:
+        return None
+    machine = record.part("machine")
+    return MachineReading(
+        processor=machine.find("processor", a_label),
+        flags=machine.find("flags", a_list_of(a_name)),
+        cores=machine.find("cores", a_count),
+        memory_bytes=machine.find("memory_bytes", a_count),
+        system=machine.find("system", a_label),
     )
 
 
@@ -114,6 +189,43 @@ def _pruning(step: Record) -> PruningReading:
         sparsity=step.find("measured", a_number),
         masks=step.find("masks", a_truth) or False,
     )
+
+
+def read_weights(path: PathLike) -> tuple[Weight, ...]:
+    """The weights of ``asrprune tune`` at ``path``: acoustic, first LM, one an LM, word bonus.
+
+    Their intervals are those of ``dev.intervals``, None for a file without them.
+    """
+    record = read_record(path)
+    record.get("weights", an_object)
+    weights = record.part("weights")
+    names = record.find("lms", a_list_of(a_label)) or ()
+    values = weights.find("lm", a_list_of(a_number)) or ()
+    found = _intervals(record)
+    of_lms = None if found is None else found.find("lm", a_list_of(an_interval))
+    if len({len(part) for part in (values, names, of_lms) if part is not None}) > 1:
+        counts = f"{len(values)} LM weights, {len(names)} lms"
+        counts += "" if of_lms is None else f", {len(of_lms)} intervals of LM weights"
+        raise InputError(path, None, counts, "as many of each")
+
+    def plain(name: str) -> Weight:
+        interval = None if found is None else found.find(name, an_interval)
+        low, high = interval or (None, None)
+        return Weight(name, weights.get(name, a_number), low, high)
+
+    lms = [
+        Weight(name, value, low, high, is_lm=True)
+        for name, value, (low, high) in zip(names, values, of_lms or [(None, None)] * len(names))
+    ]
+    return plain("acoustic"), plain("first_lm"), *lms, plain("word_bonus")
+
+
+def _intervals(record: Record) -> Optional[Record]:
+    """What the tuner says of the weights' 95 % intervals; None for a file without."""
+    if record.find("dev", an_object) is None:
+        return None
+    dev = record.part("dev")
+    return dev.part("intervals") if dev.find("intervals", an_object) is not None else None
 
 
 def read_rescore(path: PathLike) -> RescoreReading:

@@ -90,6 +90,13 @@ def a_name(value: Any) -> str:
     return value
 
 
+def a_label(value: Any) -> str:
+    """One line of text that can be printed."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise OtherThan("one line of text")
+    return value
+
+
 def a_count(value: Any) -> int:
     """A whole number >= 0."""
     if type(value) is not int or not 0 <= value < LARGEST:
@@ -109,6 +116,25 @@ def an_amount(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
         raise OtherThan("a number >= 0")
     return a_number(value)
+
+
+def a_ratio(value: Any) -> float:
+    """A finite number > 0."""
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise OtherThan("a number > 0")
+    return a_number(value)
+
+
+def a_list_of(take: Take[Value]) -> Take[tuple[Value, ...]]:
+    """A list, each part of it as ``take`` takes it."""
+
+    def take_all(value: Any) -> tuple[Value, ...]:
+        try:
+            return tuple(take(one) for one in a_list(value))
+        except OtherThan as problem:
+            raise OtherThan(f"{problem}, in a list") from None
+
+    return take_all
 
 
 def an_interval(value: Any) -> tuple[float, float]:

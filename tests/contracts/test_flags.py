@@ -311,6 +311,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--ref": (None, f"report --ref {NONE}"),
         "--baseline": (None, "report --baseline nobody"),
         "--first-pass": (None, f"report --first-pass {NONE}"),
+        "--front": (None, "report --front nobody"),
         "--title": (None, "report --title ''"),
         "--fact": (None, "report --fact nothing"),
         "--seed": (None, "report --seed x"),
