@@ -99,16 +99,24 @@ def size_class(fraction: float) -> str:
 
 def _pruned(size: str, rows: Sequence[SystemRow], base: SystemRow) -> str:
     start = f"{size[0].upper()}{size[1:]} of {_the(base)}'s bytes"
-    whats = [f"{megabytes(row.size_bytes)} MB, {row.name}" for row in rows]
-    costs = [f"WER {_difference(row)}, {_verdict(row, base)}" for row in rows]
-    speeds = [_speed(row, base) for row in rows]
     if len(rows) == 1:
-        return f"{start} ({whats[0]}): {costs[0]}" + (f"; {speeds[0]}." if speeds[0] else ".")
-    parts = [
-        f"{cost}{', ' if speed else ''}{speed} ({what})"
-        for what, cost, speed in zip(whats, costs, speeds)
-    ]
+        what = f"{megabytes(rows[0].size_bytes)} MB, {rows[0].name}"
+        cost, speed = _cost(rows[0], base), _speed(rows[0], base)
+        return f"{start} ({what}): {cost}{'; ' if speed else ''}{speed}."
+    parts, told = [], None
+    for row in rows:
+        part = f"{row.name} ({megabytes(row.size_bytes)} MB) {_cost(row, base)}"
+        if row.times_padded is not None and row.padded_lm == told:
+            part += f", {times(row.times_padded)} times"
+        elif row.times_padded is not None:
+            part += f", {_speed(row, base)}"
+            told = row.padded_lm
+        parts.append(part)
     return f"{start}: {'; '.join(parts)}."
+
+
+def _cost(row: SystemRow, base: SystemRow) -> str:
+    return f"WER {_difference(row)}, {_verdict(row, base)}"
 
 
 def _speed(row: SystemRow, base: SystemRow) -> str:

@@ -168,14 +168,22 @@ def markdown_lines(table: Sequence[Sequence[str]]) -> str:
     return line(table[0]) + line(rule) + "".join(line(texts) for texts in table[1:])
 
 
+TEXTS = ("system", "engine", "note")
+"""Columns that are read as text, not as numbers."""
+
+
 def html_table(rows: Sequence[SystemRow], columns: Columns = COLUMNS) -> str:
-    """The table as an HTML element; the row's kind is its class."""
+    """The table as an HTML element; the row's kind is its class, "text" that of cells that are no
+    numbers."""
     heading, *lines = cells(rows, columns)
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heading)
+    starts = ['class="text"' if name in TEXTS else "" for name in heading]
+
+    def line(tag: str, texts: Sequence[str]) -> str:
+        opened = [f"<{tag} {start}>" if start else f"<{tag}>" for start in starts]
+        return "".join(f"{o}{html.escape(text)}</{tag}>" for o, text in zip(opened, texts))
+
     body = "".join(
-        f'<tr class="{html.escape(row.kind.replace(" ", "-"))}">'
-        + "".join(f"<td>{html.escape(text)}</td>" for text in line)
-        + "</tr>\n"
-        for row, line in zip(rows, lines)
+        f'<tr class="{html.escape(row.kind.replace(" ", "-"))}">{line("td", texts)}</tr>\n'
+        for row, texts in zip(rows, lines)
     )
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f"<table><thead><tr>{line('th', heading)}</tr></thead>\n<tbody>{body}</tbody></table>"
