@@ -1,30 +1,44 @@
-"""``asrprune bench``: how fast an LM scores n-best lists."""
+"""``asrprune bench``: how fast an LM, or each of many, scores n-best lists."""
 
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.bench_tables import many_table, one_table
 from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
     add_engine_arguments,
     engine_options,
+    lm_paths,
 )
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import output_file, whole
+from asrprune.cli.values import named_path, output_file, output_folder, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asrprune.core.hypothesis import NBest
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.protocol import LanguageModel
+    from asrprune.rescore.bench.agreement import Floats
     from asrprune.rescore.bench.bench import BenchResult
 
-EXAMPLE = "example: asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1"
+EXAMPLE = """examples:
+  asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1
+  asrprune bench --system dense=exp/lm small=exp/small/sparsity-0.50 ngram=exp/ngram.arpa \\
+      --baseline padded --nbest exp/dev/nbest.jsonl.gz --threads 1 --out runs"""
 BASELINES = ("padded",)
 
-log = logging.getLogger(__name__)
+
+def _has_padded(args: argparse.Namespace) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return not is_ngram(lm_paths(args)[0])
 
 
 def _compares(args: argparse.Namespace) -> bool:
@@ -34,21 +48,38 @@ def _compares(args: argparse.Namespace) -> bool:
     return bool(args.baseline) or choose_engine(args.engine, args.device)[0] != "torch"
 
 
+MANY = Mode(("out",), lambda args: args.system is not None, "has no use without --system")
+ONE = Mode(
+    ("lm", "json"),
+    lambda args: args.system is None,
+    "has no use with --system, whose figures go to DIR/NAME/bench.json",
+)
 COMPARING = Mode(
     ("check",),
     _compares,
     "has no use for engine torch without --baseline: there is nothing to compare it with",
     inside=CHECKPOINT,
 )
-CHECKED = Mode(
-    ("weights",), lambda args: bool(args.check), "has no use with --no-check", inside=COMPARING
+CHECKED = Mode((), lambda args: bool(args.check), "has no use with --no-check", inside=COMPARING)
+WEIGHTED = Mode(
+    ("weights",),
+    lambda args: args.system is None,
+    "has no use with --system: weights are those of one LM",
+    inside=CHECKED,
 )
 MODES = (
-    Mode(("lm", "nbest", "limit", "repeats", "warmup", "json")),
+    Mode(("system", "nbest", "limit", "repeats", "warmup")),
+    ONE,
+    MANY,
     *ENGINE_MODES,
-    Mode(("baseline",), inside=CHECKPOINT),
+    Mode(
+        ("baseline",),
+        _has_padded,
+        "has no use where the first --system is an n-gram LM: it has no padded batches",
+        inside=CHECKPOINT,
+    ),
     COMPARING,
-    CHECKED,
+    WEIGHTED,
 )
 
 
@@ -57,7 +88,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from asrprune.rescore.bench.bench import BenchOptions
 
     defaults = BenchOptions()
-    parser.add_argument("--lm", required=True, metavar="PATH", help="checkpoint folder or n-gram")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--lm", metavar="PATH", help="checkpoint folder or n-gram")
+    which.add_argument(
+        "--system",
+        nargs="+",
+        action="extend",
+        type=named_path,
+        metavar="NAME=PATH",
+        help="many LMs, which take turns within every repeat; the first is the yardstick's",
+    )
     parser.add_argument("--nbest", required=True, metavar="FILE", help="n-best lists")
     parser.add_argument(
         "--limit", type=whole(1), metavar="N", help="only N utterances, spread over the file"
@@ -68,15 +108,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", type=output_file, metavar="FILE", help="write the figures (- is stdout)"
     )
     parser.add_argument(
+        "--out",
+        type=output_folder,
+        metavar="DIR",
+        help="with --system, which needs it: write the figures to DIR/NAME/bench.json",
+    )
+    parser.add_argument(
         "--baseline",
         choices=BASELINES,
-        help="measure this too, in turns: padded batches in fp32 torch that share no prefix",
+        help="measure this too, in turns: padded batches in fp32 torch that share no prefix, of "
+        "the LM, or of the first --system",
     )
     parser.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="compare the scores with those of the baseline, or of the torch engine without one",
+        help="compare the scores with those of the LM's baseline, or of the torch engine without",
     )
     parser.add_argument(
         "--weights",
@@ -88,119 +135,153 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
+    if MANY.holds(args):
+        _run_many(args)
+    else:
+        _run_one(args)
+
+
+def _run_one(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
-    from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
-    from asrprune.lm.model.transformer import count_nonzero, count_parameters
-    from asrprune.lm.open import open_lm, open_padded
-    from asrprune.lm.protocol import LanguageModel
-    from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
-    from asrprune.provenance import provenance
-    from asrprune.rescore.bench.agreement import compare_scores
-    from asrprune.rescore.bench.bench import BenchOptions, bench, spread
-    from asrprune.rescore.bench.machine import describe_machine, describe_run, peak_rss_bytes
+    from asrprune.rescore.bench.bench import bench
+    from asrprune.rescore.bench.figures import describe_lm, times_padded
     from asrprune.rescore.weights_file import read_any_weights
 
     options = engine_options(args)
     weights = None if args.weights is None else read_any_weights(args.weights)
     if weights is not None:
         weights.check_lms([args.lm], args.weights)
-    lists = spread(list(read_nbest(args.nbest)), args.limit)
-    scoring = ScoringOptions(token_budget=args.token_budget)
-    lm = open_lm(args.lm, args.engine, options, scoring)
-    figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, args.threads)}
-    if is_checkpoint(args.lm):
-        checkpoint = load_checkpoint(args.lm)
-        figures["parameters"] = count_parameters(checkpoint.model)
-        figures["nonzero_parameters"] = count_nonzero(checkpoint.model)
-        figures["size_bytes"] = checkpoint.size_bytes()
-        figures["history"] = list(checkpoint.history)
-        del checkpoint
-    else:
-        figures["size_bytes"] = os.path.getsize(args.lm)
+    lists = _read_lists(args)
+    lm = _open(args.lm, args, options)
+    figures = describe_lm(args.lm, lm, args.threads)
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
-        systems[f"{args.baseline} baseline"] = open_padded(
-            args.lm, options, args.token_budget or TOKEN_BUDGET
-        )
-    results = bench(lists, systems, BenchOptions(args.repeats, args.warmup), args.nbest)
-    figures["warmup"] = args.warmup
-    figures["systems"] = [_row(one, results[-1]) for one in results]
-    figures["peak_rss_bytes"] = peak_rss_bytes()
-    figures["machine"] = describe_machine()
-    figures["provenance"] = provenance(args.command_line)
+        systems[f"{args.baseline} baseline"] = _open_padded(args.lm, args, options)
+    results = bench(lists, systems, _bench_options(args), args.nbest)
+    figures |= _measured(args, results)
+    if args.baseline:
+        figures["times_padded"] = times_padded(results[0], results[1], lm.name)
     if CHECKED.holds(args):
-        if args.baseline:
-            reference = results[-1].scores
-        else:
-            texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
-            plain = replace(options, calibration=None)
-            reference = open_lm(args.lm, "torch", plain, scoring).score_lists(texts)
-        found = compare_scores(
-            lists, reference, results[0].scores, None if weights is None else weights.weights
+        padded = args.baseline is not None
+        reference = results[-1].scores if padded else _torch_scores(args.lm, args, options, lists)
+        figures["agreement"] = _agreement(
+            args.baseline or "torch",
+            lists,
+            reference,
+            results[0],
+            None if weights is None else weights.weights,
         )
-        figures["agreement"] = {"reference": args.baseline or "torch", **asdict(found)}
-    (sys.stderr if args.json == "-" else sys.stdout).write(_table(figures))
+    (sys.stderr if args.json == "-" else sys.stdout).write(one_table(figures))
     if args.json:
         write_json(args.json, figures)
 
 
-def _row(result: BenchResult, slowest: BenchResult) -> dict[str, Any]:
-    timing = result.timing
+def _run_many(args: argparse.Namespace) -> None:
+    """The systems in turns; nothing is written before all of them are measured."""
+    from asrprune.files import write_json
+    from asrprune.lm.open import is_ngram
+    from asrprune.rescore.bench.bench import bench
+    from asrprune.rescore.bench.figures import describe_lm, times_padded
+
+    names = [name for name, _ in args.system]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"--system {twice}: two of this name; expected different names")
+    if args.out is None:
+        raise ValueError("--system is given without --out; expected --out DIR for the figures")
+    options = engine_options(args)
+    lists = _read_lists(args)
+    systems: dict[str, LanguageModel] = {}
+    for name, path in args.system:
+        try:
+            systems[name] = _open(path, args, options)
+        except ValueError as problem:
+            raise ValueError(f"--system {name}={path}: {problem}") from None
+    described = {name: describe_lm(path, systems[name], args.threads) for name, path in args.system}
+    first, first_path = args.system[0]
+    if args.baseline:  # with a space: no system's name
+        systems[f"{first} {args.baseline}"] = _open_padded(first_path, args, options)
+    results = bench(lists, systems, _bench_options(args), args.nbest)
+    every = {}
+    for (name, path), own in zip(args.system, results):
+        measured = [own, results[-1]] if args.baseline else [own]
+        figures = {**described[name], **_measured(args, measured), "turns": list(systems)}
+        if args.baseline:
+            figures["times_padded"] = times_padded(own, results[-1], first)
+        if CHECKED.holds(args) and not is_ngram(path):
+            if args.baseline and name == first:
+                found = _agreement(args.baseline, lists, results[-1].scores, own)
+                figures["agreement"] = found
+            elif args.engine != "torch":
+                reference = _torch_scores(path, args, options, lists)
+                figures["agreement"] = _agreement("torch", lists, reference, own)
+        every[name] = figures
+    for name, figures in every.items():
+        write_json(Path(args.out) / name / "bench.json", figures)
+    sys.stdout.write(many_table(every))
+
+
+def _read_lists(args: argparse.Namespace) -> list[NBest]:
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.rescore.bench.bench import spread
+
+    return spread(list(read_nbest(args.nbest)), args.limit)
+
+
+def _bench_options(args: argparse.Namespace) -> Any:
+    from asrprune.rescore.bench.bench import BenchOptions
+
+    return BenchOptions(args.repeats, args.warmup)
+
+
+def _open(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
+    from asrprune.lm.open import open_lm
+    from asrprune.lm.scoring.forests import ScoringOptions
+
+    return open_lm(path, args.engine, options, ScoringOptions(token_budget=args.token_budget))
+
+
+def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
+    from asrprune.lm.open import open_padded
+    from asrprune.lm.scoring.forests import TOKEN_BUDGET
+
+    return open_padded(path, options, args.token_budget or TOKEN_BUDGET)
+
+
+def _torch_scores(
+    path: str, args: argparse.Namespace, options: EngineOptions, lists: Sequence[NBest]
+) -> Sequence[Floats]:
+    """The scores of the reference engine, one array [H] a list."""
+    from asrprune.lm.open import open_lm
+    from asrprune.lm.scoring.forests import ScoringOptions
+
+    plain = replace(options, calibration=None)
+    lm = open_lm(path, "torch", plain, ScoringOptions(token_budget=args.token_budget))
+    return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
+
+
+def _measured(args: argparse.Namespace, results: Sequence[BenchResult]) -> dict[str, Any]:
+    """What the run gives: the LM's own times first, the yardstick's last."""
+    from asrprune.provenance import provenance
+    from asrprune.rescore.bench.figures import system_row
+    from asrprune.rescore.bench.machine import describe_machine, peak_rss_bytes
+
     return {
-        "name": result.name,
-        "wall_s": timing.wall_s,
-        "runs_s": list(result.runs_s),
-        "audio_s": timing.audio_s,
-        "rtf": timing.rtf,
-        "tokens": timing.tokens,
-        "unique_tokens": timing.unique_tokens,
-        "tokens_per_s": timing.tokens_per_s,
-        "unique_ratio": timing.unique_ratio,
-        "speed_up": slowest.timing.wall_s / timing.wall_s,
+        "warmup": args.warmup,
+        "systems": [system_row(one, results[-1]) for one in results],
+        "peak_rss_bytes": peak_rss_bytes(),
+        "machine": describe_machine(),
+        "provenance": provenance(args.command_line),
     }
 
 
-def _table(figures: dict[str, Any]) -> str:
-    facts = [f"{key} {figures[key]}" for key in ("engine", "device", "threads")]
-    if figures["note"]:
-        facts.append(figures["note"])
-    if "parameters" in figures:
-        facts.append(f"{figures['parameters'] / 1e6:.2f} M parameters")
-    facts.append(f"{figures['size_bytes'] / 1e6:.2f} MB")
-    facts.append(f"peak memory {figures['peak_rss_bytes'] / 1e6:.0f} MB")
-    lines = [", ".join(facts)]
-    lines.append(
-        f"{'system':<20} {'wall s':>8} {'LM RTF':>9} {'tokens/s':>9} {'unique':>7} {'x':>6}"
-    )
-    for row in figures["systems"]:
-        rtf = "unknown" if row["rtf"] is None else f"{row['rtf']:.5f}"
-        speed = "-" if not row["tokens"] else f"{row['tokens_per_s']:.0f}"
-        unique = "-" if row["unique_ratio"] is None else f"{row['unique_ratio']:.3f}"
-        lines.append(
-            f"{row['name']:<20} {row['wall_s']:>8.3f} {rtf:>9} {speed:>9} {unique:>7} "
-            f"{row['speed_up']:>6.2f}"
-        )
-    runs = len(figures["systems"][0]["runs_s"])
-    lines.append(f"median of {runs} runs after {figures['warmup']} for warm-up")
-    if "agreement" in figures:
-        lines += _agreement_lines(figures["agreement"])
-    return "\n".join(lines) + "\n"
+def _agreement(
+    name: str,
+    lists: Sequence[NBest],
+    reference: Sequence[Floats],
+    result: BenchResult,
+    weights: Any = None,
+) -> dict[str, Any]:
+    from asrprune.rescore.bench.agreement import compare_scores
 
-
-def _agreement_lines(found: dict[str, Any]) -> list[str]:
-    ranked = "LM score" if found["wer"] is None else "total"
-    lines = [
-        f"against {found['reference']} in fp32: |difference| of ln P at most "
-        f"{found['max_difference']:.2g}, {found['mean_difference']:.2g} on average "
-        f"(bias {found['bias']:+.2g}) over {found['hypotheses']} hypotheses",
-        f"by {ranked}: another best hypothesis in {found['changed_best']} of {found['lists']} "
-        f"lists, another rank for {found['moved']} hypotheses",
-    ]
-    if found["wer"] is not None:
-        first, second, interval = (found["wer"][key] for key in ("first", "second", "interval"))
-        lines.append(
-            f"WER {first['wer_percent']:.2f} -> {second['wer_percent']:.2f}, difference "
-            f"{found['wer']['difference_percent']:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
-        )
-    return lines
+    return {"reference": name, **asdict(compare_scores(lists, reference, result.scores, weights))}

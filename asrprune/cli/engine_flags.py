@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def lm_paths(args: argparse.Namespace) -> list[str]:
+    """The LMs of the call: that of ``--lm``, or those of ``--system NAME=PATH``, where a verb has
+    it."""
+    named = getattr(args, "system", None)
+    return [args.lm] if named is None else [path for _, path in named]
+
+
 def _is_checkpoint(args: argparse.Namespace) -> bool:
     from asrprune.lm.open import is_ngram
 
-    return not is_ngram(args.lm)
+    return not all(map(is_ngram, lm_paths(args)))
 
 
 def _calibrates(args: argparse.Namespace) -> bool:
@@ -36,7 +43,7 @@ ENGINE_MODES = (
     CHECKPOINT,
     Mode(("calibration",), _calibrates, "has no use for engine {engine}", inside=CHECKPOINT),
 )
-"""Of ``add_engine_arguments``; the LM is ``--lm``."""
+"""Of ``add_engine_arguments``; the LMs are those of ``lm_paths``."""
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ EXAMPLE = (
 )
 
 
-MODES = (Mode(("runs", "ref", "baseline", "first_pass", "title", "fact", "seed", "out")),)
+MODES = (Mode(("runs", "ref", "baseline", "first_pass", "front", "title", "fact", "seed", "out")),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ref", required=True, help="reference text of the test set (Kaldi text)")
     parser.add_argument("--baseline", help="name of the run that the others are compared with")
     parser.add_argument("--first-pass", help="first_pass.json of the test set, for the total RTF")
+    parser.add_argument(
+        "--front",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="runs of the first screen, in this order and in few columns, with sentences made of "
+        "the numbers; every row and column stands below on the page (default: all runs at once)",
+    )
     parser.add_argument("--title", default="asrprune report", help="heading of the page")
     parser.add_argument(
         "--fact", action="append", default=[], metavar="LABEL=TEXT", help="a line for the page"
@@ -43,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from asrprune.files import write_json, write_text
     from asrprune.provenance import provenance
-    from asrprune.report.gather import describe_first_pass, gather_rows
+    from asrprune.report.front import make_front
+    from asrprune.report.gather import (
+        describe_first_pass,
+        describe_machine,
+        gather_rows,
+        read_measurement,
+    )
     from asrprune.report.page import html_page
     from asrprune.report.readings import read_first_pass
     from asrprune.report.tables import markdown_table
@@ -51,18 +66,32 @@ def run(args: argparse.Namespace) -> None:
     stated = _facts(args.fact)
     origin = provenance(args.command_line, seed=args.seed)
     first_pass = None if args.first_pass is None else read_first_pass(args.first_pass)
-    facts = {label: str(value) for label, value in origin.items()}
-    if first_pass is not None:
-        facts = {"first pass": describe_first_pass(first_pass), **facts}
-    facts = {**stated, **facts, **stated}  # first, and over those of the same label
+    origin_texts = {label: str(value) for label, value in origin.items()}
+    described = {} if first_pass is None else {"first pass": describe_first_pass(first_pass)}
     rows = gather_rows(args.runs, args.ref, args.baseline, first_pass, args.seed)
+    front = make_front(rows, args.front, args.baseline) if args.front else None
+    measured = read_measurement(args.runs, args.baseline)
+    facts = {**stated, **described, **describe_machine(measured), **origin_texts}
+    facts |= stated  # first, and over those of the same label
     out = Path(args.out)
-    table = markdown_table(rows)
+    table = markdown_table(rows) if front is None else front.markdown()
     with write_text(out / "index.html") as stream:
-        stream.write(html_page(args.title, rows, facts))
+        stream.write(html_page(args.title, rows, facts, front, args.baseline))
     with write_text(out / "table.md") as stream:
         stream.write(table)
-    write_json(out / "table.json", {"rows": [asdict(row) for row in rows], "provenance": origin})
+    write_json(
+        out / "table.json",
+        {
+            "title": args.title,
+            "baseline": args.baseline,
+            "front": None if front is None else [row.name for row in front.rows],
+            "sentences": [] if front is None else list(front.sentences),
+            "rows": [asdict(row) for row in rows],
+            "facts": {**described, **stated},
+            "measured": None if measured is None else asdict(measured),
+            "provenance": origin,
+        },
+    )
     sys.stdout.write(table)
     sys.stdout.write(f"report: {out / 'index.html'}\n")
 

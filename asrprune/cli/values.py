@@ -135,6 +135,22 @@ def file_name_part(text: str) -> str:
     return text
 
 
+def named_path(text: str) -> tuple[str, str]:
+    """A name, which is that of a folder too, and a path: of NAME=PATH.
+
+    >>> named_path("dense=exp/lm/dense")
+    ('dense', 'exp/lm/dense')
+    """
+    name, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=PATH")
+    if not re.fullmatch(r"[\w:+-][\w.:+-]*", name):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected a NAME of letters, digits and _ . : + - that starts with no dot"
+        )
+    return name, path
+
+
 def output(text: str) -> str:
     """A path at which a file or folder can be written, or - for standard output."""
     if text == "-":

@@ -4,6 +4,9 @@ A run folder is named after its system and holds what the verbs wrote:
 
 - ``hyp``: the chosen words on the test set (``asrprune rescore``), or ``oracle.json``
 - ``hyp-fixed``: the words chosen at the baseline's score weights (optional)
+- ``hyp-lists``: the words chosen from n-best lists with weights tuned on lists, where ``hyp`` is
+  from lattices (optional; beside ``oracle.json`` it is ``oracle-lists.json``)
+- ``weights.json``: the tuned score weights (``asrprune tune``; optional)
 - ``bench*.json``: speed and size of each LM of the system (``asrprune bench``; optional)
 - ``perplexity.json`` (``asrprune perplexity``; optional)
 - ``rescore.json``: search time (``asrprune rescore --json``; optional)
@@ -21,10 +24,13 @@ from asrprune.files import PathLike
 from asrprune.report.readings import (
     BenchReading,
     FirstPassReading,
+    MeasurementReading,
+    PaddedReading,
     read_bench,
     read_oracle,
     read_perplexity,
     read_rescore,
+    read_weights,
 )
 from asrprune.report.rows import SystemRow
 from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
@@ -55,11 +61,8 @@ def gather_rows(
         raise InputError(twice, None, f"two runs called {twice}", "run folders of different names")
     if baseline is not None and baseline not in names:
         raise InputError(baseline, None, "no such run", f"a baseline among {', '.join(names)}")
-    scorings = {
-        folder.name: _score(folder / "hyp", refs, ref)
-        for folder in folders
-        if (folder / "hyp").is_file()
-    }
+    scorings = _scorings(folders, "hyp", refs, ref)
+    on_lists = _scorings(folders, "hyp-lists", refs, ref)
     if baseline is not None and baseline not in scorings:
         found, expected = "no file hyp to compare with", "a baseline that is no oracle"
         raise InputError(folders[names.index(baseline)], None, found, expected)
@@ -69,17 +72,30 @@ def gather_rows(
         benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
         row = _model_columns(folder, benches)
         if folder.name in scorings:
+            compared = None if folder.name == baseline else baseline
             row = _wer_columns(row, scorings[folder.name], seed)
             row = _fixed_columns(row, folder, refs, ref)
-            if baseline in scorings and folder.name != baseline:
-                row = _paired_columns(row, scorings[baseline], scorings[folder.name], seed)
+            if compared in scorings:
+                row = _paired_columns(row, scorings[compared], scorings[folder.name], seed)
+            if folder.name in on_lists:
+                row = _lists_columns(row, on_lists.get(compared), on_lists[folder.name], seed)
             row = _speed_columns(row, folder, benches, decoder_rtf)
+            if (folder / "weights.json").is_file():
+                row = replace(row, weights=read_weights(folder / "weights.json"))
         elif (folder / "oracle.json").is_file():
-            row = _oracle_columns(row, folder / "oracle.json")
+            row = _oracle_columns(row, folder)
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
     return rows
+
+
+def _scorings(
+    folders: Sequence[Path], name: str, refs: Mapping[str, str], ref: PathLike
+) -> dict[Optional[str], Scoring]:
+    """Name -> the scored words of each folder that has them, in its file ``name``."""
+    there = [folder for folder in folders if (folder / name).is_file()]
+    return {folder.name: _score(folder / name, refs, ref) for folder in there}
 
 
 def _score(hyp: Path, refs: Mapping[str, str], ref: PathLike) -> Scoring:
@@ -94,6 +110,37 @@ def describe_first_pass(facts: FirstPassReading) -> str:
     if facts.rtf_per_process is not None:
         parts.append(f"RTF {facts.rtf_per_process:.3f} in one process")
     return ", ".join(parts)
+
+
+def read_measurement(
+    runs: Sequence[PathLike], baseline: Optional[str] = None
+) -> Optional[MeasurementReading]:
+    """What the speeds were measured on, and the precision of training: of the baseline's bench
+    file, or of the first run that has one; None without any."""
+    folders = sorted(map(Path, runs), key=lambda folder: folder.name != baseline)
+    for folder in folders:
+        for path in sorted(folder.glob("bench*.json")):
+            bench = read_bench(path)
+            return MeasurementReading(bench.machine, bench.training_precision)
+    return None
+
+
+def describe_machine(measured: Optional[MeasurementReading]) -> dict[str, str]:
+    """Label -> text of what a measurement was made on, as far as it is known."""
+    facts: dict[str, str] = {}
+    machine = None if measured is None else measured.machine
+    if machine is not None:
+        parts = [machine.processor or "unknown processor"]
+        if machine.flags:
+            parts.append(f"with {' '.join(machine.flags)}")
+        if machine.cores is not None:
+            parts.append(f"{machine.cores} cores")
+        if machine.memory_bytes is not None:
+            parts.append(f"{machine.memory_bytes / 2**30:.0f} GiB")
+        facts["speed measured on"] = ", ".join(part for part in parts)
+    if measured is not None and measured.training_precision is not None:
+        facts["precision of training"] = measured.training_precision
+    return facts
 
 
 def _model_columns(folder: Path, benches: Sequence[BenchReading]) -> SystemRow:
@@ -144,17 +191,50 @@ def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
         wer_percent=interval.wer_percent,
         wer_low=interval.percentile.low,
         wer_high=interval.percentile.high,
+        words=sum(one.words for one in counts),
     )
 
 
-def _oracle_columns(row: SystemRow, path: Path) -> SystemRow:
-    oracle = read_oracle(path)
-    return replace(
+def _oracle_columns(row: SystemRow, folder: Path) -> SystemRow:
+    oracle = read_oracle(folder / "oracle.json")
+    row = replace(
         row,
         kind="oracle",
         wer_percent=oracle.wer_percent,
         wer_low=oracle.low,
         wer_high=oracle.high,
+    )
+    if not (folder / "oracle-lists.json").is_file():
+        return row
+    oracle = read_oracle(folder / "oracle-lists.json")
+    return replace(
+        row,
+        wer_lists_percent=oracle.wer_percent,
+        wer_lists_low=oracle.low,
+        wer_lists_high=oracle.high,
+    )
+
+
+def _lists_columns(
+    row: SystemRow, base: Optional[Scoring], system: Scoring, seed: int
+) -> SystemRow:
+    """WER of words chosen from lists, and the difference to the baseline's of that kind."""
+    alone = _wer_columns(row, system, seed)
+    row = replace(
+        row,
+        wer_lists_percent=alone.wer_percent,
+        wer_lists_low=alone.wer_low,
+        wer_lists_high=alone.wer_high,
+    )
+    if base is None:
+        return row
+    paired = _paired_columns(row, base, system, seed)
+    return replace(
+        row,
+        delta_lists_percent=paired.delta_percent,
+        delta_lists_low=paired.delta_low,
+        delta_lists_high=paired.delta_high,
+        delta_lists_p=paired.delta_p,
     )
 
 
@@ -184,13 +264,39 @@ def _speed_columns(
     benches: Sequence[BenchReading],
     decoder_rtf: Optional[float],
 ) -> SystemRow:
-    """RTF of LM scoring, and the total: none where a part is unknown."""
+    """RTF of LM scoring, the total, and the speed against padded batches: none where a part is
+    unknown."""
     scoring = [bench.rtf for bench in benches]
     parts = [decoder_rtf, *scoring]
     if (folder / "rescore.json").is_file():
         parts.append(read_rescore(folder / "rescore.json").search_rtf)
-    return replace(
+    row = replace(
         row,
         lm_rtf=None if None in scoring else _sum(scoring),
         total_rtf=None if None in parts else _sum(parts),
     )
+    engines = [bench.engine for bench in benches]
+    if None not in engines:
+        row = replace(row, engine=" + ".join(map(str, dict.fromkeys(engines))) or None)
+    padded = _together([bench.padded for bench in benches])
+    if padded is None:
+        return row
+    return replace(
+        row,
+        times_padded=padded.median,
+        times_padded_low=min(padded.ratios),
+        times_padded_high=max(padded.ratios),
+        padded_lm=padded.lm,
+    )
+
+
+def _together(parts: Sequence[Optional[PaddedReading]]) -> Optional[PaddedReading]:
+    """The ratios of LMs that score one after the other: their times add up, turn by turn. None
+    where one is unknown or they have not the same yardstick and turns."""
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    if len({(part.lm, len(part.ratios)) for part in known}) > 1:
+        return None
+    turns = zip(*(part.ratios for part in known))
+    return PaddedReading(known[0].lm, tuple(1 / sum(1 / one for one in turn) for turn in turns))

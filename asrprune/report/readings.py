@@ -6,23 +6,28 @@ and the key for what is missing or of another type or range.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
+from statistics import median
+from typing import Optional
 
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json
-
-Value = TypeVar("Value")
-Take = Callable[[Any], Value]
-"""``take(value)``: the value with its type. Raises _OtherThan, which says what is expected."""
-LARGEST = 2**63
-
-
-class _OtherThan(Exception):
-    """A value that is not of the kind that the message names."""
+from asrprune.files import PathLike
+from asrprune.report.record import (
+    Record,
+    a_count,
+    a_label,
+    a_list,
+    a_list_of,
+    a_name,
+    a_number,
+    a_ratio,
+    a_truth,
+    an_amount,
+    an_interval,
+    an_object,
+    read_record,
+)
+from asrprune.report.rows import Weight
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,54 @@ class PruningReading:
 
 
 @dataclass(frozen=True)
+class PaddedReading:
+    """How many times as fast as the padded fp32 batch of the LM called ``lm``: one ratio a repeat,
+    each taken within one turn."""
+
+    lm: str
+    ratios: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median of the ratios."""
+        return median(self.ratios)
+
+
+@dataclass(frozen=True)
+class MachineReading:
+    """What a measurement was made on; None where a file does not say. ``flags`` are the
+    instruction sets that decide the speed of matrix products."""
+
+    processor: Optional[str] = None
+    flags: Optional[tuple[str, ...]] = None
+    cores: Optional[int] = None
+    memory_bytes: Optional[int] = None
+    system: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class MeasurementReading:
+    """``asrprune bench``: the machine, and the number format that its LM was trained in."""
+
+    machine: Optional[MachineReading]
+    training_precision: Optional[str]
+
+
+@dataclass(frozen=True)
 class BenchReading:
     """``asrprune bench``: size and speed of an LM. ``parameters`` is None for an n-gram, ``rtf``
-    (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned."""
+    (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned, ``engine``
+    and what follows for files that do not say."""
 
     parameters: Optional[int]
     nonzero: Optional[int]
     size_bytes: Optional[int]
     rtf: Optional[float]
     pruning: Optional[PruningReading]
+    engine: Optional[str] = None
+    padded: Optional[PaddedReading] = None
+    machine: Optional[MachineReading] = None
+    training_precision: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -91,149 +135,129 @@ class FirstPassReading:
 
 def read_bench(path: PathLike) -> BenchReading:
     """The bench file at ``path``; of several systems the first, which is the LM itself."""
-    record = _read(path)
-    steps = record.find("history", _list)
+    record = read_record(path)
+    steps = record.find("history", a_list)
     pruning = _pruning(record.part("history", len(steps) - 1)) if steps else None
-    systems = record.get("systems", _list)
+    systems = record.get("systems", a_list)
     if not systems:
         raise InputError(path, None, "systems is []", "one system at least")
+    parameters = record.find("parameters", a_count)
+    engine = record.find("engine", a_name)
+    if parameters is None and engine is None and "engine" in record.values:
+        engine = "kenlm"  # an n-gram has no choice of engine
     return BenchReading(
-        parameters=record.find("parameters", _count),
-        nonzero=record.find("nonzero_parameters", _count),
-        size_bytes=record.find("size_bytes", _count),
-        rtf=record.part("systems", 0).find("rtf", _amount),
+        parameters=parameters,
+        nonzero=record.find("nonzero_parameters", a_count),
+        size_bytes=record.find("size_bytes", a_count),
+        rtf=record.part("systems", 0).find("rtf", an_amount),
         pruning=pruning,
+        engine=engine,
+        padded=_padded(record),
+        machine=_machine(record),
+        training_precision=record.find("training_precision", a_name),
     )
 
 
-def _pruning(step: _Record) -> PruningReading:
+def _padded(record: Record) -> Optional[PaddedReading]:
+    if record.find("times_padded", an_object) is None:
+        return None
+    times = record.part("times_padded")
+    ratios = times.get("ratios", a_list_of(a_ratio))
+    if not ratios:
+        raise InputError(record.path, None, "times_padded.ratios is []", "one ratio at least")
+    return PaddedReading(times.get("lm", a_label), ratios)
+
+
+def _machine(record: Record) -> Optional[MachineReading]:
+    if record.find("machine", an_object) is None:
+        return None
+    machine = record.part("machine")
+    return MachineReading(
+        processor=machine.find("processor", a_label),
+        flags=machine.find("flags", a_list_of(a_name)),
+        cores=machine.find("cores", a_count),
+        memory_bytes=machine.find("memory_bytes", a_count),
+        system=machine.find("system", a_label),
+    )
+
+
+def _pruning(step: Record) -> PruningReading:
     return PruningReading(
-        criterion=step.find("criterion", _name),
-        method=step.find("method", _name),
-        schedule=step.find("schedule", _name),
-        sparsity=step.find("measured", _number),
-        masks=step.find("masks", _truth) or False,
+        criterion=step.find("criterion", a_name),
+        method=step.find("method", a_name),
+        schedule=step.find("schedule", a_name),
+        sparsity=step.find("measured", a_number),
+        masks=step.find("masks", a_truth) or False,
     )
+
+
+def read_weights(path: PathLike) -> tuple[Weight, ...]:
+    """The weights of ``asrprune tune`` at ``path``: acoustic, first LM, one an LM, word bonus.
+
+    Their intervals are those of ``dev.intervals``, None for a file without them.
+    """
+    record = read_record(path)
+    record.get("weights", an_object)
+    weights = record.part("weights")
+    names = record.find("lms", a_list_of(a_label)) or ()
+    values = weights.find("lm", a_list_of(a_number)) or ()
+    found = _intervals(record)
+    of_lms = None if found is None else found.find("lm", a_list_of(an_interval))
+    if len({len(part) for part in (values, names, of_lms) if part is not None}) > 1:
+        counts = f"{len(values)} LM weights, {len(names)} lms"
+        counts += "" if of_lms is None else f", {len(of_lms)} intervals of LM weights"
+        raise InputError(path, None, counts, "as many of each")
+
+    def plain(name: str) -> Weight:
+        interval = None if found is None else found.find(name, an_interval)
+        low, high = interval or (None, None)
+        return Weight(name, weights.get(name, a_number), low, high)
+
+    lms = [
+        Weight(name, value, low, high, is_lm=True)
+        for name, value, (low, high) in zip(names, values, of_lms or [(None, None)] * len(names))
+    ]
+    return plain("acoustic"), plain("first_lm"), *lms, plain("word_bonus")
+
+
+def _intervals(record: Record) -> Optional[Record]:
+    """What the tuner says of the weights' 95 % intervals; None for a file without."""
+    if record.find("dev", an_object) is None:
+        return None
+    dev = record.part("dev")
+    return dev.part("intervals") if dev.find("intervals", an_object) is not None else None
 
 
 def read_rescore(path: PathLike) -> RescoreReading:
     """The file of ``rescore --json`` at ``path``, of lists or of lattices."""
-    record = _read(path)
+    record = read_record(path)
     search = record.find if "mode" in record.values else record.get  # lattices have a mode
-    return RescoreReading(search("search_wall_s", _amount), record.find("audio_s", _amount))
+    return RescoreReading(search("search_wall_s", an_amount), record.find("audio_s", an_amount))
 
 
 def read_oracle(path: PathLike) -> OracleReading:
     """The file of ``oracle --json`` at ``path``."""
-    record = _read(path)
-    depths = record.get("depths", _list)
+    record = read_record(path)
+    depths = record.get("depths", a_list)
     if not depths:
         raise InputError(path, None, "depths is []", "one depth at least")
     deepest = record.part("depths", len(depths) - 1)
-    low, high = deepest.get("interval_percent", _interval)
-    return OracleReading(deepest.get("wer_percent", _amount), low, high)
+    low, high = deepest.get("interval_percent", an_interval)
+    return OracleReading(deepest.get("wer_percent", an_amount), low, high)
 
 
 def read_perplexity(path: PathLike) -> PerplexityReading:
     """The file of ``perplexity --json`` at ``path``."""
-    return PerplexityReading(_read(path).get("ppl_word", _amount))
+    return PerplexityReading(read_record(path).get("ppl_word", an_amount))
 
 
 def read_first_pass(path: PathLike) -> FirstPassReading:
     """A decoder's ``first_pass.json``; another tool's may hold the real-time factor alone."""
-    record = _read(path)
-    identity = record.find("identity", _object)
+    record = read_record(path)
+    identity = record.find("identity", an_object)
     return FirstPassReading(
-        decoder=None if identity is None else record.part("identity").find("decoder", _name),
-        utterances=record.find("utterances", _count),
-        audio_s=record.find("audio_s", _amount),
-        rtf_per_process=record.find("rtf_per_process", _amount),
+        decoder=None if identity is None else record.part("identity").find("decoder", a_name),
+        utterances=record.find("utterances", a_count),
+        audio_s=record.find("audio_s", an_amount),
+        rtf_per_process=record.find("rtf_per_process", an_amount),
     )
-
-
-@dataclass(frozen=True)
-class _Record:
-    """An object in the file ``path``; ``where`` is its place there, as in "systems[0]."."""
-
-    path: PathLike
-    values: Mapping[str, Any]
-    where: str = ""
-
-    def get(self, key: str, take: Take[Value]) -> Value:
-        """The value of ``key``."""
-        if key not in self.values:
-            expected = "the file of an asrprune verb, which has it"
-            raise InputError(self.path, None, f"{self.where}{key} is missing", expected)
-        return self._taken(f"{self.where}{key}", self.values[key], take)
-
-    def find(self, key: str, take: Take[Value]) -> Optional[Value]:
-        """The value of ``key``, None where it is missing or null."""
-        return None if self.values.get(key) is None else self.get(key, take)
-
-    def part(self, key: str, index: Optional[int] = None) -> _Record:
-        """The object that is the value of ``key``, or stands at ``index`` of that list."""
-        value = self.values[key] if index is None else self.values[key][index]
-        where = f"{self.where}{key}" + ("" if index is None else f"[{index}]")
-        return _Record(self.path, self._taken(where, value, _object), f"{where}.")
-
-    def _taken(self, where: str, value: Any, take: Take[Value]) -> Value:
-        try:
-            return take(value)
-        except _OtherThan as problem:
-            found = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-            raise InputError(self.path, None, f"{where} is {found}", str(problem)) from None
-
-
-def _read(path: PathLike) -> _Record:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(path, None, f"a {type(value).__name__}", "a JSON object")
-    return _Record(path, value)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _OtherThan("an object")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise _OtherThan("a list")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _OtherThan("true or false")
-    return value
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\w.:+-]+", value):
-        raise _OtherThan("a name")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < LARGEST:
-        raise _OtherThan("a whole number >= 0")
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not -LARGEST < value < LARGEST:  # nor NaN
-        raise _OtherThan("a number")
-    return float(value)
-
-
-def _amount(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise _OtherThan("a number >= 0")
-    return _number(value)
-
-
-def _interval(value: Any) -> tuple[float, float]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise _OtherThan("a list of two numbers")
-    return _number(value[0]), _number(value[1])

@@ -8,6 +8,18 @@ from typing import Optional
 
 
 @dataclass(frozen=True)
+class Weight:
+    """A tuned score weight with its 95 % interval, None where that is unknown. ``name`` is
+    ``acoustic``, ``first_lm`` or ``word_bonus``, or that of an LM (``is_lm``)."""
+
+    name: str
+    value: float
+    low: Optional[float] = None
+    high: Optional[float] = None
+    is_lm: bool = False
+
+
+@dataclass(frozen=True)
 class SystemRow:
     """What is known of one system; None where a column does not apply or was not measured.
 
@@ -16,7 +28,11 @@ class SystemRow:
     parameters that are not zero. ``size_bytes`` is the saved weights file. ``wer_percent`` has the
     bootstrap 95 % interval ``wer_low`` .. ``wer_high``. ``delta_percent`` is the WER minus the
     baseline's with the paired interval and two-sided p. ``wer_fixed_percent`` is the WER at the
-    baseline's score weights. ``lm_rtf`` covers LM scoring, ``total_rtf`` everything.
+    baseline's score weights. ``wer_lists_...`` and ``delta_lists_...`` are the same of words chosen
+    from n-best lists, where the others are of words from lattices. ``words`` counts those of the
+    reference. ``lm_rtf`` covers LM scoring, ``total_rtf`` everything. ``times_padded``: how many
+    times as fast as the padded fp32 batch of the LM ``padded_lm`` scoring with ``engine`` is, the
+    median over the repeats, with the smallest and largest ratio ``..._low`` and ``..._high``.
     """
 
     name: str
@@ -37,8 +53,22 @@ class SystemRow:
     delta_high: Optional[float] = None
     delta_p: Optional[float] = None
     wer_fixed_percent: Optional[float] = None
+    wer_lists_percent: Optional[float] = None
+    wer_lists_low: Optional[float] = None
+    wer_lists_high: Optional[float] = None
+    delta_lists_percent: Optional[float] = None
+    delta_lists_low: Optional[float] = None
+    delta_lists_high: Optional[float] = None
+    delta_lists_p: Optional[float] = None
+    words: Optional[int] = None
     lm_rtf: Optional[float] = None
     total_rtf: Optional[float] = None
+    engine: Optional[str] = None
+    times_padded: Optional[float] = None
+    times_padded_low: Optional[float] = None
+    times_padded_high: Optional[float] = None
+    padded_lm: Optional[str] = None
+    weights: tuple[Weight, ...] = ()
     note: str = ""
 
 

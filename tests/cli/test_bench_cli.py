@@ -1,16 +1,26 @@
-"""``asrprune bench`` on an n-gram: ``--limit`` takes part of the lists."""
+"""``asrprune bench``: part of the lists, and many LMs in turns."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.timing import Timing
 from asrprune.firstpass.formats.jsonl import write_nbest
+from asrprune.lm.engines.pytorch.padded import PaddedScorer
+from asrprune.lm.model.checkpoint import save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.rescore.bench.bench import BenchResult, speed_up
 from tests.quick import slow
+from tests.small_lm import SENTENCES, save_small_lm
 
 ARPA = (
     "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"
@@ -29,3 +39,140 @@ def test_limit_measures_fewer_utterances(flags: list[str], audio_s: float, tmp_p
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["systems"][0]["audio_s"] == audio_s
     assert figures["size_bytes"] == len(ARPA)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the checkpoints lm and llama, tiny.arpa and nbest.jsonl."""
+    lm = save_small_lm(tmp_path)
+    shape = ModelShape.uniform(18, 16, 1, 2, max_positions=40, architecture="llama")
+    save_checkpoint(tmp_path / "llama", TransformerLM(shape), lm / "tokenizer.model", {})
+    (tmp_path / "tiny.arpa").write_text(ARPA)
+    hyps = tuple(Hypothesis(text, -1.0 - n, -2.0) for n, text in enumerate(SENTENCES[:3]))
+    write_nbest(tmp_path / "nbest.jsonl", [NBest(u, hyps, 2.0, "a cat") for u in ("u1", "u2")])
+    return tmp_path
+
+
+def _bench(place: Path, systems: Sequence[str], *more: str) -> int:
+    named = [one.replace("=", f"={place}/") for one in systems]
+    command = ["bench", "--system", *named, "--nbest", str(place / "nbest.jsonl"), "--warmup", "0"]
+    return main([*command, "--out", str(place / "out"), *more])
+
+
+def _figures(place: Path, name: str) -> Any:
+    return json.loads((place / "out" / name / "bench.json").read_text())
+
+
+def test_many_lms_take_turns(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = []
+    for scorer in (TransformerScorer, PaddedScorer):
+
+        def score_lists(self: Any, lists: Any, real: Any = scorer.score_lists) -> Any:
+            turns.append(self.name)
+            return real(self, lists)
+
+        monkeypatch.setattr(scorer, "score_lists", score_lists)
+    systems = ["dense=lm", "copy=lm", "small+2=llama"]
+    assert _bench(place, systems, "--baseline", "padded", "--repeats", "3", "--threads", "1") == 0
+    assert turns == ["lm", "lm", "llama", "padded"] * 3
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[:3] == ["system", "engine", "MB"]
+    assert [line.split()[:2] for line in printed[1:4]] == [
+        ["dense", "torch"],
+        ["copy", "torch"],
+        ["small+2", "torch"],
+    ]
+    assert "padded fp32 batch of dense" in printed[5]
+    assert "scores of 1 systems" in printed[6]
+    files = {path.relative_to(place / "out") for path in (place / "out").rglob("*.*")}
+    assert files == {Path(name) / "bench.json" for name in ("dense", "copy", "small+2")}
+    for name in ("dense", "copy", "small+2"):
+        figures = _figures(place, name)
+        own, padded = figures["systems"]
+        assert (own["name"], padded["name"]) == (name, "dense padded")
+        assert padded["runs_s"] == _figures(place, "dense")["systems"][1]["runs_s"]
+        times = figures["times_padded"]
+        ratios = [slow / fast for slow, fast in zip(padded["runs_s"], own["runs_s"])]
+        assert times == {
+            "lm": "dense",
+            "ratios": ratios,
+            "median": sorted(ratios)[1],
+            "min": min(ratios),
+            "max": max(ratios),
+        }
+        assert figures["turns"] == ["dense", "copy", "small+2", "dense padded"]
+        assert figures["size_bytes"] > 0
+        assert ("agreement" in figures) == (name == "dense")
+    assert _figures(place, "dense")["agreement"]["max_difference"] < 1e-4
+
+
+def test_a_ratio_is_taken_within_its_turn() -> None:
+    slow, fast = (
+        BenchResult(name, runs, Timing(1.0), [])
+        for name, runs in (("slow", (8.0, 30.0, 9.0)), ("fast", (2.0, 10.0, 1.0)))
+    )
+    found = speed_up(slow, fast)
+    assert found.ratios == (4.0, 3.0, 9.0)
+    assert (found.median, found.min, found.max) == (4.0, 3.0, 9.0)
+    with pytest.raises(ValueError, match="expected as many"):
+        speed_up(slow, BenchResult("once", (1.0,), Timing(1.0), []))
+
+
+def test_an_ngram_is_one_of_many(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("kenlm")
+    lists = [NBest("u1", (Hypothesis("a", -1.0),), audio_s=1.0)]
+    write_nbest(place / "nbest.jsonl", lists)
+    more = ("--repeats", "1", "--engine", "torch-bf16")
+    assert _bench(place, ["dense=lm", "gram=tiny.arpa"], *more) == 0
+    assert capsys.readouterr().out.splitlines()[2].split()[:2] == ["gram", "kenlm"]
+    gram, dense = _figures(place, "gram"), _figures(place, "dense")
+    assert (gram["engine"], gram["threads"], gram["size_bytes"]) == (None, 1, len(ARPA))
+    assert "agreement" not in gram
+    assert "times_padded" not in gram
+    assert dense["agreement"]["reference"] == "torch"
+    assert _bench(place, ["dense=lm"], *more, "--no-check") == 0
+    assert "agreement" not in _figures(place, "dense")
+
+
+@pytest.mark.parametrize(
+    ("systems", "more", "found"),
+    [
+        (["a=lm", "b=llama"], ["--engine", "int8"], "engine int8 computes gpt2"),
+        (["a=lm", "a=llama"], [], "--system a: two of this name"),
+        (["a=lm"], ["--engine", "int8", "--calibration", "x"], "no use for engine int8"),
+        (["a=lm", "../b=lm"], [], "expected a NAME"),
+        (["a=lm", "b="], [], "expected NAME=PATH"),
+        (["a=lm"], ["--lm", "x"], "not allowed with argument"),
+        (["a=lm"], ["--engine", "torch-bf16", "--weights", "x"], "weights are those of one LM"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    systems: list[str],
+    more: list[str],
+    found: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asrprune.rescore.bench.bench.bench", None)
+    if "b=" in systems:
+        assert main(["bench", "--system", *systems, "--nbest", "x", "--out", "y"]) == 2
+    else:
+        assert _bench(place, systems, *more) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert [line for line in error if found in line] == error[-1:]
+    assert not (place / "out").exists()
+
+
+def test_many_need_a_place_and_paths_that_are_there(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", "--nbest", str(place / "nbest.jsonl")]
+    assert main([*command, "--system", f"a={place}/lm"]) == 2
+    assert "expected --out DIR" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "--lm --system is required" in capsys.readouterr().err
+    assert _bench(place, ["a=lm", "b=none"]) == 1
+    assert f"{place}/none: no such path" in capsys.readouterr().err

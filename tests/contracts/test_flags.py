@@ -87,6 +87,9 @@ CALLS = {
     "bench-calibrated": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
     " --engine onnx-int8 --calibration {text}",
     "bench-ngram": "bench --lm {arpa} --nbest {nbest} --json {out} --repeats 1 --warmup 0",
+    "bench-systems": "bench --system one={lm} two={lm} --nbest {nbest} --out {out} --repeats 1"
+    " --warmup 0 --baseline padded",
+    "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}",
     "report": "report --runs {run} --ref {ref} --out {out}",
 }
 """Calls that succeed, as their names say: with {names} of what ``place`` has."""
@@ -283,13 +286,15 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--seed": (None, "oracle --seed -1"),
     },
     "bench": {
-        "--lm": (None, f"bench --lm {NONE}"),
+        "--lm": ("bench-systems --lm {lm}", f"bench --lm {NONE}"),
+        "--system": (None, "bench-systems --system two"),
         "--nbest": (None, f"bench --nbest {NONE}"),
         "--limit": (None, "bench --limit 0"),
         "--repeats": (None, "bench --repeats 0"),
         "--warmup": (None, "bench --warmup -1"),
-        "--json": (None, "bench --json {away}"),
-        "--baseline": ("bench-ngram --baseline padded", "bench --baseline nothing"),
+        "--json": ("bench-systems --json {out}", "bench --json {away}"),
+        "--out": ("bench --out {out}", "bench-systems --out {text}"),
+        "--baseline": ("bench-systems-ngram --baseline padded", "bench --baseline nothing"),
         "--check": ("bench --check", "bench-padded --check=often"),
         "--weights": ("bench-alone --weights {w1}", f"bench-padded --weights {NONE}"),
         "--engine": ("bench-ngram --engine torch", "bench --engine nonsense"),
@@ -306,6 +311,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--ref": (None, f"report --ref {NONE}"),
         "--baseline": (None, "report --baseline nobody"),
         "--first-pass": (None, f"report --first-pass {NONE}"),
+        "--front": (None, "report --front nobody"),
         "--title": (None, "report --title ''"),
         "--fact": (None, "report --fact nothing"),
         "--seed": (None, "report --seed x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ import pytest
 from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.report import readings
-from asrprune.report.gather import describe_first_pass, gather_rows
+from asrprune.report.gather import (
+    describe_first_pass,
+    describe_machine,
+    gather_rows,
+    read_measurement,
+)
 from asrprune.report.page import html_page
+from asrprune.report.rows import Weight
 from asrprune.report.tables import markdown_table
 
 STEP = {"criterion": "kfac", "method": "2:4", "schedule": "cubic", "measured": 0.5, "masks": True}
@@ -27,6 +34,31 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
             "size_bytes": 99,
             "history": [{}, STEP],
             "systems": [{"rtf": 0.5}, "another"],
+            "engine": "onnx",
+            "times_padded": {"lm": "dense", "ratios": [4.0, 2.0, 9.0], "median": 4.0},
+            "machine": {
+                "processor": "Some CPU @ 2 GHz",
+                "flags": ["avx2"],
+                "cores": 2,
+                "memory_bytes": 2**34,
+                "system": "Linux x86_64",
+            },
+            "training_precision": "fp32",
+        },
+    ),
+    "weights.json": (
+        readings.read_weights,
+        {
+            "weights": {"acoustic": 1.0, "first_lm": 2.0, "lm": [3.0, 4.0], "word_bonus": -1.0},
+            "lms": ["dense", "tiny.arpa (3-gram)"],
+            "dev": {
+                "intervals": {
+                    "acoustic": [0.5, 1.5],
+                    "first_lm": [1.0, 3.0],
+                    "lm": [[2.0, 4.0], [3.0, 5.0]],
+                    "word_bonus": [-2.0, 0.0],
+                }
+            },
         },
     ),
     "rescore.json": (readings.read_rescore, {"search_wall_s": 1.0, "audio_s": 4.0, "more": 1}),
@@ -34,6 +66,10 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "oracle.json": (
         readings.read_oracle,
         {"depths": [{}, {"wer_percent": 1.5, "interval_percent": [1.0, 2.0]}]},
+    ),
+    "oracle-lists.json": (
+        readings.read_oracle,
+        {"depths": [{"wer_percent": 2.5, "interval_percent": [2.0, 3.0]}]},
     ),
     "first_pass.json": (
         readings.read_first_pass,
@@ -83,26 +119,40 @@ def run(tmp_path: Path) -> Path:
 def _report(run: Path) -> str:
     first_pass = readings.read_first_pass(run / "first_pass.json")
     rows = gather_rows([run], run.parent / "ref", None, first_pass)
-    page = html_page("title", rows, {"first pass": describe_first_pass(first_pass)})
-    return markdown_table(rows) + page + json.dumps([vars(row) for row in rows], allow_nan=False)
+    machine = describe_machine(read_measurement([run]))
+    page = html_page("title", rows, {"first pass": describe_first_pass(first_pass), **machine})
+    return markdown_table(rows) + page + json.dumps([asdict(row) for row in rows], allow_nan=False)
 
 
 def test_what_the_verbs_write_is_read(run: Path) -> None:
     read = {name: reader(run / name) for name, (reader, _) in FILES.items()}
     pruning = readings.PruningReading("kfac", "2:4", "cubic", 0.5, True)
+    padded = readings.PaddedReading("dense", (4.0, 2.0, 9.0))
+    machine = readings.MachineReading("Some CPU @ 2 GHz", ("avx2",), 2, 2**34, "Linux x86_64")
     assert read == {
-        "bench.json": readings.BenchReading(20, 10, 99, 0.5, pruning),
+        "bench.json": readings.BenchReading(
+            20, 10, 99, 0.5, pruning, "onnx", padded, machine, "fp32"
+        ),
+        "weights.json": (
+            Weight("acoustic", 1.0, 0.5, 1.5),
+            Weight("first_lm", 2.0, 1.0, 3.0),
+            Weight("dense", 3.0, 2.0, 4.0, True),
+            Weight("tiny.arpa (3-gram)", 4.0, 3.0, 5.0, True),
+            Weight("word_bonus", -1.0, -2.0, 0.0),
+        ),
         "rescore.json": readings.RescoreReading(1.0, 4.0),
         "perplexity.json": readings.PerplexityReading(7.5),
         "oracle.json": readings.OracleReading(1.5, 1.0, 2.0),
+        "oracle-lists.json": readings.OracleReading(2.5, 2.0, 3.0),
         "first_pass.json": readings.FirstPassReading("pocketsphinx", 3, 9.0, 0.3),
     }
     assert read["rescore.json"].search_rtf == 0.25
+    assert padded.median == 4.0
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_variant_is_reported_or_refused(name: str, run: Path) -> None:
-    if name == "oracle.json":
+    if name.startswith("oracle"):
         (run / "hyp").unlink()
     named, taken = [], 0
     texts = [json.dumps(one) for one in _variants(FILES[name][1])]
@@ -136,6 +186,26 @@ def test_bytes_that_are_no_text(run: Path) -> None:
         ("bench.json", {"systems": [{}], "history": [3]}, "history[0] is 3; expected an object"),
         ("bench.json", {"systems": [{}], "parameters": 1.5}, "parameters is 1.5; expected a whole"),
         ("rescore.json", {}, "search_wall_s is missing"),
+        (
+            "bench.json",
+            {"systems": [{}], "times_padded": {"lm": "dense", "ratios": [1, 0]}},
+            "times_padded.ratios is [1, 0]; expected a number > 0, in a list",
+        ),
+        (
+            "bench.json",
+            {"systems": [{}], "times_padded": {"lm": "dense", "ratios": []}},
+            "times_padded.ratios is []; expected one ratio",
+        ),
+        (
+            "weights.json",
+            {"weights": {"acoustic": 1, "first_lm": 1, "lm": [1], "word_bonus": 0}, "lms": []},
+            "1 LM weights, 0 lms; expected as many of each",
+        ),
+        (
+            "weights.json",
+            {"weights": {}, "dev": {"intervals": {"acoustic": [1]}}},
+            "dev.intervals.acoustic is [1]; expected a list of two numbers",
+        ),
         ("first_pass.json", {"identity": 3}, "identity is 3; expected an object"),
     ],
 )
@@ -171,3 +241,20 @@ def test_an_oracle_is_no_baseline(run: Path, capsys: pytest.CaptureFixture[str])
     argv = ["report", "--runs", str(run), str(other), "--ref", str(run.parent / "ref")]
     assert main([*argv, "--baseline", "oracle", "--out", str(run.parent / "out")]) == 1
     assert "no file hyp to compare with" in capsys.readouterr().err
+
+
+def test_weights_of_an_older_file_have_no_intervals(run: Path) -> None:
+    value = FILES["weights.json"][1]
+    for dev in ({}, {"utterances": 3}, {"intervals": None}):
+        (run / "weights.json").write_text(json.dumps({**value, "dev": dev}))
+        read = readings.read_weights(run / "weights.json")
+        assert [one.value for one in read] == [1.0, 2.0, 3.0, 4.0, -1.0]
+        assert {(one.low, one.high) for one in read} == {(None, None)}
+    (run / "weights.json").write_text(json.dumps({**value, "dev": {"intervals": {"lm": None}}}))
+    assert {one.low for one in readings.read_weights(run / "weights.json")} == {None}
+
+
+def test_an_ngram_has_an_engine_where_the_file_could_say(run: Path) -> None:
+    for figures, engine in (({"engine": None}, "kenlm"), ({}, None)):
+        (run / "bench.json").write_text(json.dumps({"systems": [{}], **figures}))
+        assert readings.read_bench(run / "bench.json").engine == engine

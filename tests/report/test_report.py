@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,114 @@ def test_bad_runs_are_one_line(
     error = capsys.readouterr().err
     assert found in error
     assert error.count("\n") == 1
+    assert not (runs / "out").exists()
+
+
+def _add_speed_lists_and_weights(base: Path) -> None:
+    """What the runs of a recipe hold too."""
+    speeds = {"dense": ("onnx", [4.0, 2.0, 3.0]), "pruned": ("int8", [8.0, 9.0, 7.0])}
+    for name, (engine, ratios) in speeds.items():
+        more = {
+            "engine": engine,
+            "times_padded": {"lm": "dense", "ratios": ratios},
+            "machine": {"processor": "Some CPU", "flags": ["avx2"], "cores": 2},
+            "training_precision": "fp32",
+        }
+        path = base / "runs" / name / "bench.json"
+        path.write_text(json.dumps({**BENCHES[name], **more}))
+        weights = {"acoustic": 1.0, "first_lm": 0.5, "lm": [0.25], "word_bonus": -0.125}
+        dev = {"intervals": {"acoustic": [0.5, 2], "lm": [[0.125, 0.375]]}}
+        file = {"weights": weights, "lms": [name], "dev": dev}
+        (base / "runs" / name / "weights.json").write_text(json.dumps(file))
+    _write_text(base / "runs/dense/hyp-lists", HYPS["pruned"])
+    _write_text(base / "runs/pruned/hyp-lists", HYPS["first"])
+    oracle = {"depths": [{"wer_percent": 2.5, "interval_percent": [2.0, 3.0]}]}
+    (base / "runs/oracle/oracle-lists.json").write_text(json.dumps(oracle))
+    both = base / "runs/both"
+    both.mkdir()
+    _write_text(both / "hyp", HYPS["dense"])
+    for name in speeds:
+        (both / f"bench-{name}.json").write_text((base / f"runs/{name}/bench.json").read_text())
+
+
+def test_words_from_lists_speed_and_weights_are_columns(runs: Path) -> None:
+    _add_speed_lists_and_weights(runs)
+    assert _report(runs, "--runs", str(runs / "runs/both"), "--baseline", "dense") == 0
+    table = json.loads((runs / "out/table.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    assert rows["dense"]["wer_lists_percent"] == pytest.approx(100 / 6)
+    assert rows["dense"]["delta_lists_percent"] is None
+    assert rows["pruned"]["wer_lists_percent"] == pytest.approx(200 / 6)
+    assert rows["pruned"]["delta_lists_percent"] == pytest.approx(100 / 6)
+    assert rows["pruned"]["delta_lists_low"] <= 100 / 6 <= rows["pruned"]["delta_lists_high"]
+    assert 0 < rows["pruned"]["delta_lists_p"] <= 1
+    assert rows["pruned"]["words"] == 6
+    assert rows["oracle"]["wer_lists_percent"] == 2.5
+    assert rows["first"]["wer_lists_percent"] is None
+    assert (rows["dense"]["times_padded"], rows["dense"]["padded_lm"]) == (3.0, "dense")
+    assert (rows["dense"]["times_padded_low"], rows["dense"]["times_padded_high"]) == (2.0, 4.0)
+    turns = sorted(1 / (1 / a + 1 / b) for a, b in ((4, 8), (2, 9), (3, 7)))
+    both = [rows["both"][f"times_padded{end}"] for end in ("_low", "", "_high")]
+    assert both == pytest.approx(turns)
+    assert rows["both"]["engine"] == "onnx + int8"
+    assert table["measured"]["machine"]["flags"] == ["avx2"]
+    assert table["measured"]["training_precision"] == "fp32"
+    assert (table["front"], table["sentences"]) == (None, [])
+    page = (runs / "out/index.html").read_text()
+    for cell in (
+        "<th>WER on lists [95 %]</th>",
+        "<th>lists vs baseline</th>",
+        "<td>3.0 [2.0, 4.0]</td>",
+        "<td>0.25 [0.125, 0.375]</td>",
+        "<td>-0.125</td>",
+        "<dd>Some CPU, with avx2, 2 cores</dd>",
+        "padded fp32 batch of dense",
+    ):
+        assert cell in page, cell
+    assert "All systems" not in page
+
+
+def test_ratios_of_other_yardsticks_do_not_add_up(runs: Path) -> None:
+    _add_speed_lists_and_weights(runs)
+    path = runs / "runs/both/bench-pruned.json"
+    for times in ({"lm": "pruned", "ratios": [8.0, 9.0, 7.0]}, {"lm": "dense", "ratios": [8.0]}):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "times_padded": times}))
+        assert _report(runs, "--runs", str(runs / "runs/both")) == 0
+        rows = json.loads((runs / "out/table.json").read_text())["rows"]
+        assert [row["times_padded"] for row in rows if row["name"] == "both"] == [None]
+
+
+def test_the_front_comes_first_and_everything_below(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _add_speed_lists_and_weights(runs)
+    assert _report(runs, "--baseline", "dense", "--front", "pruned", "dense") == 0
+    table = json.loads((runs / "out/table.json").read_text())
+    assert table["front"] == ["pruned", "dense"]
+    assert table["baseline"] == "dense"
+    assert [row["name"] for row in table["rows"]] == ["first", "oracle", "dense", "pruned"]
+    (said,) = table["sentences"]
+    assert said.startswith("A third of the dense LM's bytes (2.50 MB, pruned): WER +16.67 [+0.00, ")
+    assert "8.0 times as fast as the dense LM's padded fp32 batch (dense itself: 3.0)" in said
+    text = (runs / "out/table.md").read_text()
+    assert capsys.readouterr().out.startswith(text)
+    lines = text.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:4]] == ["pruned", "dense"]
+    assert "LM RTF" not in lines[0]
+    assert lines[4:] == ["", f"- {said}"]
+    first, below = (runs / "out/index.html").read_text().split("<h2>All systems</h2>")
+    assert first.count("<tr class=") == 2
+    assert said in html.unescape(first)
+    assert "LM RTF" in below
+    assert ">oracle</td>" in below
+    assert ">oracle</td>" not in first
+
+
+def test_a_front_without_such_a_run_is_refused(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _report(runs, "--front", "dense", "nobody") == 1
+    assert "nobody: no such run; expected names for --front" in capsys.readouterr().err
     assert not (runs / "out").exists()
 
 

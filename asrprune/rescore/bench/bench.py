@@ -42,6 +42,31 @@ class BenchResult:
     scores: list[NDArray[np.float64]]
 
 
+@dataclass(frozen=True)
+class SpeedUp:
+    """How many times as fast as the yardstick a system is: the ratio of their wall times within
+    the same turn, one a counted repeat in ``ratios``, and what ``median``, ``min`` and ``max``
+    those have."""
+
+    ratios: tuple[float, ...]
+    median: float
+    min: float
+    max: float
+
+
+def speed_up(yardstick: BenchResult, system: BenchResult) -> SpeedUp:
+    """The wall times of ``yardstick`` over those of ``system``, turn by turn; above 1 the system
+    is the faster one.
+
+    A slow spell of the machine meets both of one turn, so that the ratios are steadier than the
+    times. Raises ValueError for systems with different numbers of runs.
+    """
+    if len(yardstick.runs_s) != len(system.runs_s):
+        raise ValueError(f"{len(yardstick.runs_s)} runs and {len(system.runs_s)}; expected as many")
+    ratios = tuple(slow / own for slow, own in zip(yardstick.runs_s, system.runs_s))
+    return SpeedUp(ratios, median(ratios), min(ratios), max(ratios))
+
+
 def spread(lists: Sequence[NBest], limit: Optional[int]) -> list[NBest]:
     """``limit`` lists at equal distances, in order; all of them when there are no more, or None.
 
@@ -63,8 +88,8 @@ def bench(
     """The time of scoring all lists, tokenisation included, model loading excluded.
 
     The systems take turns within every repeat, so that a slow spell of the machine meets them all.
-    ``path`` names the n-best file in errors. Raises InputError naming the utterance for a
-    hypothesis that cannot be scored: there is no time of what was left out.
+    ``path`` names the n-best file in errors. Raises InputError naming the utterance and the system
+    for a hypothesis that cannot be scored: there is no time of what was left out.
     """
     texts = [[hyp.text for hyp in nbest.hyps] for nbest in lists]
     audio = [nbest.audio_s for nbest in lists]
@@ -84,7 +109,8 @@ def bench(
             except UnscorableError as problem:
                 number, index = problem.index
                 found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
-                raise InputError(path, None, found, "hypotheses that the LM can score") from None
+                expected = f"hypotheses that {name} can score"
+                raise InputError(path, None, found, expected) from None
             wall_s = time.perf_counter() - start
             after = lm.stats
             counts[name] = ScoringStats(

@@ -12,12 +12,18 @@ from typing import Any, Optional
 
 from asrprune.lm.protocol import LanguageModel
 
+_X86 = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+FLAGS = (*_X86, "asimd", "sve", "i8mm", "bf16")
+"""Instruction sets that decide the speed of matrix products, as Linux names them: x86, then Arm."""
+
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, usable cores, memory and operating system of this machine."""
+    """Processor with those of FLAGS that it has, usable cores, memory and operating system of this
+    machine."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "processor": _processor(),
+        "processor": _cpu_info("model name") or platform.processor() or platform.machine(),
+        "flags": [flag for flag in FLAGS if flag in _cpu_info("flags", "Features").split()],
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_bytes": pages,
         "system": f"{platform.system()} {platform.machine()}",
@@ -40,11 +46,12 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 
 
-def _processor() -> str:
+def _cpu_info(*keys: str) -> str:
+    """The first entry of /proc/cpuinfo with one of these keys; "" without one."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
-            if name.strip() == "model name":
+            if name.strip() in keys:
                 return value.strip()
-    return platform.processor() or platform.machine()
+    return ""
