@@ -92,3 +92,12 @@ def engine_options(args: argparse.Namespace) -> EngineOptions:
         check_engine(args.engine, options)
         log.info("engine %s (%s)", args.engine, why)
     return options
+
+
+def check_keeping_engine(engine: str, use: str) -> None:
+    """Raise ValueError unless the engine keeps keys and values, which ``use`` needs."""
+    if engine != "torch":  # without torch, which takes a second
+        from asrprune.core.tables import lookup
+        from asrprune.lm.engines.table import ENGINES, KEEPING
+
+        lookup({name: ENGINES[name] for name in KEEPING}, engine, f"engine for {use}")

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.engine_flags import check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
-from asrprune.core.tables import lookup
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
 
@@ -148,10 +148,8 @@ def check_lattice_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--lattice needs --format")
     if (args.write_lattice is None) != (args.to is None):
         raise ValueError("--write-lattice and --to go together; found one of them")
-    if LATTICE_MODES[args.mode].prefixes and args.engine != "torch":
-        from asrprune.lm.engines.table import ENGINES, KEEPING
-
-        lookup({name: ENGINES[name] for name in KEEPING}, args.engine, "engine for --mode beam")
+    if LATTICE_MODES[args.mode].prefixes:
+        check_keeping_engine(args.engine, "--mode beam")
 
 
 def search_options(args: argparse.Namespace, ranking: Any) -> Any:

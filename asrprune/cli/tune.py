@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from asrprune.cli.engine_flags import check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import (
@@ -15,6 +16,8 @@ from asrprune.cli.values import (
     number,
     or_none,
     output,
+    output_file,
+    output_folder,
     seed,
     threads,
     whole,
@@ -212,7 +215,7 @@ def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
             type=parse if name == "parallel" else or_none(parse),
             default=value,
             metavar="N",
-            help=f"as in rescore --mode beam ({value})",
+            help="as in rescore --mode beam",
         )
     group.add_argument("--engine", type=engine, default="torch", help="torch or torch-bf16")
     group.add_argument("--threads", type=threads, help="CPU threads")
@@ -228,6 +231,10 @@ def _check(args: argparse.Namespace) -> None:
     if not args.system and not (args.lm if on_lattices else args.scores):
         needed = "--lm" if on_lattices else "--scores"
         raise ValueError(f"nothing to tune for; expected {needed}, or --system NAME=PATH ...")
+    try:
+        (output_folder if args.system else output_file)(args.out)
+    except argparse.ArgumentTypeError as problem:
+        raise ValueError(f"--out {problem}") from None
     names = [name for name, _ in args.system]
     if len(set(names)) < len(names):
         raise ValueError(f"--system: one name twice in {', '.join(names)}")
@@ -238,11 +245,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError("--lattice needs --format")
         if args.ref is None:
             raise ValueError("--lattice needs --ref")
-        if args.engine != "torch":
-            from asrprune.core.tables import lookup
-            from asrprune.lm.engines.table import ENGINES, KEEPING
-
-            lookup({name: ENGINES[name] for name in KEEPING}, args.engine, "engine for lattices")
+        check_keeping_engine(args.engine, "lattices")
 
 
 def run(args: argparse.Namespace) -> None:

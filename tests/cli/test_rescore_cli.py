@@ -243,7 +243,7 @@ def test_tuning_on_test_is_refused(lm, dev, first_pass, tmp_path, capsys):
     test = tmp_path / "test"
     dev.rename(test)
     common = ("--nbest", test / "nbest.jsonl", "--scores", test / "scores.gz")
-    flags = ("--out", tmp_path / "w.json", "--starts", 0)
+    flags = ("--out", tmp_path / "w.json", "--resamples", 0)
     assert call("tune", *common, *flags) == 1
     assert "weights are never tuned on test" in capsys.readouterr().err
     assert call("tune", *common, *flags, "--allow-test") == 0
