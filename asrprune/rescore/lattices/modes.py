@@ -59,13 +59,15 @@ def rescore_lattices(
     path: str = "lattices",
     block: int = 16,
 ) -> Iterator[ScoredLattice]:
-    """The rescored lattices in order, streaming; ``block`` of them share forward passes.
+    """The rescored lattices in order, streaming; ``block`` of them share forward passes, or as
+    many as the options call ``parallel`` if that is more.
 
     ``path`` names the lattices in errors. Raises InputError naming the utterance where the mode
     cannot score a lattice, ValueError for another number of LMs than of LM weights.
     """
     if len(lms) != len(weights.lm):
         raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
+    block = max(block, getattr(options, "parallel", 0))
     stream = iter(lattices)
     while here := list(islice(stream, block)):
         try:

@@ -106,6 +106,19 @@ def test_lists_are_sorted_by_the_stored_weights_and_start_as_the_decoder(decoded
     assert hyp[0][1] == lists["utt-3"].hyps[0].text
 
 
+def test_the_decoder_has_the_limits_that_are_asked_for() -> None:
+    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+
+    own = PocketSphinx(FirstPassConfig()).settings
+    limited = PocketSphinx(FirstPassConfig(max_hmms=321, max_words=7)).settings
+    assert (limited["maxhmmpf"], limited["maxwpf"]) == (321, 7)
+    changed = {name for name in own if own[name] != limited[name]}
+    assert changed == {"maxhmmpf", "maxwpf"}
+    for name in ("max_hmms", "max_words"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            FirstPassConfig(**{name: 0})
+
+
 def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -> None:
     summary = json.loads((decoded / "first_pass.json").read_text())
     last = list(read_nbest(decoded / "nbest.jsonl.gz"))[-1]
