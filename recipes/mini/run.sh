@@ -148,33 +148,44 @@ stage_ngram() {
 
 stage_lm() {
   fresh "$exp/lm/dense" "$exp/lm/dense.training"
-  asrprune train --data "$data" --config "$train_conf" --set "seed=$train_seed" \
-    --out "$exp/lm/dense"
+  # two processes of a thread each on any machine: the same batches, and faster than two threads
+  OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m asrprune train --data "$data" \
+    --config "$train_conf" --set "seed=$train_seed" --out "$exp/lm/dense"
 }
 
-stage_prune() { # one family of sizes a plan, and one of smaller sizes
-  local families=("$exp/lm/${narrow%%/*}+structured")
-  for plan in $plans; do families+=("$exp/lm/$(name_of "$plan")"); done
-  fresh "${families[@]}"
-  for plan in $plans; do
-    if [ -f "$plan" ]; then
-      what=(--plan "$plan") sizes=$sparsities
-    else
-      IFS=: read -r method criterion schedule sizes <<<"$plan"
-      what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
-    fi
-    asrprune prune --lm "$exp/lm/dense" --data "$data" "${what[@]}" --sparsity "$sizes" \
-      --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
-      --out "$exp/lm/$(name_of "$plan")"
-  done
+list_plans() { # "NAME PLAN" of every family; first the one that is pruned further
+  {
+    for plan in $plans; do echo "$(name_of "$plan") $plan"; done
+  } | awk -v first="${narrow%%/*}" '{ print ($1 == first ? 0 : 1), $0 }' | sort -s -n -k1,1 |
+    cut -d' ' -f2-
+}
+
+prune_one() { # a family of sizes from the dense LM, and of smaller ones from a member of it
+  local common=(--data "$data" --fine-tune-tokens "$fine_tune_tokens"
+    --statistics-tokens "$statistics_tokens" --seed "$train_seed")
+  local what sizes=$sparsities method criterion schedule
+  if [ -f "$2" ]; then
+    what=(--plan "$2")
+  else
+    IFS=: read -r method criterion schedule sizes <<<"$2"
+    what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
+  fi
+  asrprune prune --lm "$exp/lm/dense" "${common[@]}" "${what[@]}" --sparsity "$sizes" \
+    --out "$exp/lm/$1"
+  if [ "$1" != "${narrow%%/*}" ]; then return 0; fi
   if [ ! -d "$exp/lm/$narrow" ]; then
     log "$exp/lm/$narrow is not there: no smaller sizes are made from it"
-  else
-    asrprune prune --lm "$exp/lm/$narrow" --teacher "$exp/lm/dense" --data "$data" \
-      --method structured --sparsity "$small_sparsities" \
-      --fine-tune-tokens "$fine_tune_tokens" --statistics-tokens "$statistics_tokens" \
-      --out "$exp/lm/${narrow%%/*}+structured"
+    return 0
   fi
+  asrprune prune --lm "$exp/lm/$narrow" --teacher "$exp/lm/dense" "${common[@]}" \
+    --method structured --sparsity "$small_sparsities" --out "$exp/lm/$1+structured"
+}
+
+stage_prune() {
+  local families=("$exp/lm/${narrow%%/*}+structured") plan
+  for plan in $plans; do families+=("$exp/lm/$(name_of "$plan")"); done
+  fresh "${families[@]}"
+  each prune_one list_plans
 }
 
 name_of() { # of a plan: its three axes, or its file's name
@@ -204,24 +215,6 @@ list_lms() {
 list_systems() { # the same, and the dense LM with the n-gram, tuned together
   list_lms
   echo "dense+ngram $exp/lm/dense,$exp/lm/ngram.arpa"
-}
-
-# each FUNCTION LIST: call FUNCTION NAME PATH for every line of LIST, $nj at once, a thread each
-each() {
-  local running=0 line lines
-  mapfile -t lines < <("$2")
-  for line in "${lines[@]}"; do
-    if [ "$running" -ge "$nj" ]; then
-      wait -n || return
-      running=$((running - 1))
-    fi
-    OMP_NUM_THREADS=1 "$1" ${line% *} ${line#* } &
-    running=$((running + 1))
-  done
-  while [ "$running" -gt 0 ]; do
-    wait -n || return
-    running=$((running - 1))
-  done
 }
 
 score_one() { # an LM score for every hypothesis of the lists
@@ -257,7 +250,6 @@ rescore_one() { # hyp from lattices, hyp-fixed at the dense LM's weights, hyp-li
   local lattices=(asrprune rescore --lattice "$first/test/lattices" --format slf --mode beam
     --history "$history" --lm ${2//,/ })
   "${lattices[@]}" --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
-  asrprune wer --ref "$text/test/text" --hyp "$run/hyp" --json "$run/wer.json"
   if [ "$1" = dense+ngram ]; then
     scores=("$lists"/{dense,ngram}/test.scores.gz)
   else

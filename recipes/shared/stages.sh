@@ -82,6 +82,29 @@ run_stage() {
   log "stage $number ($name): $((SECONDS - start)) s"
 }
 
+# each FUNCTION LIST: call FUNCTION NAME WHAT for every line "NAME WHAT" that LIST prints, $nj of them
+# at once, a thread each. The first that fails stops the others, and its status is the result.
+each() {
+  local running=0 line lines status
+  mapfile -t lines < <("$2")
+  for line in "${lines[@]}" ""; do
+    while [ "$running" -ge "$nj" ] || [ -z "$line" -a "$running" -gt 0 ]; do
+      status=0
+      wait -n || status=$?
+      running=$((running - 1))
+      if [ "$status" -ne 0 ]; then
+        kill $(jobs -pr) 2>/dev/null || true
+        wait
+        return "$status"
+      fi
+    done
+    if [ -n "$line" ]; then
+      OMP_NUM_THREADS=1 "$1" "${line%% *}" "${line#* }" &
+      running=$((running + 1))
+    fi
+  done
+}
+
 # fresh PATH ...: to be called once by a stage: drop what the stage made by an earlier command, which
 # verbs that resume would refuse. What a killed run of this command made stays.
 fresh() {

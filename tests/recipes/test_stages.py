@@ -31,7 +31,7 @@ note() {{ echo "$1" >>"$exp/ran"; }}
 first() {{ note first; }}
 second() {{ note "second $size"; {second} }}
 third() {{ note third; }}
-run_stage 0 one first
+run_stage 0 one first 30
 run_stage 1 two second
 run_stage 2 three third
 """
@@ -90,6 +90,45 @@ def test_first_run_runs_every_stage_in_order(recipe: Recipe) -> None:
     status, _, ran = recipe.run()
     assert (status, ran) == (0, ["first", "second 10", "third"])
     assert recipe.marks() == {"0", "1", "2"}
+
+
+def test_the_log_says_what_share_of_the_time_a_stage_takes(recipe: Recipe) -> None:
+    log = recipe.run()[1]
+    assert "stage 0 (one), usually 30 % of the time\n" in log
+    assert "stage 1 (two)\n" in log
+    times = (recipe.exp / "times.tsv").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in times] == [["0", "one"], ["1", "two"], ["2", "three"]]
+    assert all(0 <= int(line.split("\t")[2]) < 60 for line in times)
+
+
+ITEMS = 'items() { printf "a 1\\nb 2\\nc 3\\nd 4\\n"; };'
+
+
+@pytest.mark.parametrize("nj", ["1", "3", "9"])
+def test_each_calls_a_function_for_every_line(recipe: Recipe, nj: str) -> None:
+    recipe.write(second=f'{ITEMS} job() {{ note "$1=$2 $OMP_NUM_THREADS"; }}; each job items;')
+    status, _, ran = recipe.run("--nj", nj)
+    assert status == 0
+    assert sorted(ran[2:6]) == ["a=1 1", "b=2 1", "c=3 1", "d=4 1"]
+    assert ran[6:] == ["third"]
+
+
+def test_each_runs_no_more_at_once_than_jobs(recipe: Recipe) -> None:
+    job = 'job() { note "in"; sleep 0.3; note "out"; };'
+    recipe.write(second=f"{ITEMS} {job} each job items;")
+    ran = recipe.run("--nj", "2")[2][2:-1]
+    running = [ran[:place].count("in") - ran[:place].count("out") for place in range(len(ran) + 1)]
+    assert max(running) == 2
+    assert running[-1] == 0
+
+
+def test_one_that_fails_stops_the_others(recipe: Recipe) -> None:
+    job = 'job() { if [ "$1" = b ]; then exit 7; fi; sleep 5; note "end $1"; };'
+    recipe.write(second=f"{ITEMS} {job} each job items;")
+    status, log, ran = recipe.run("--nj", "2")
+    assert status == 7
+    assert "stage 1 (two): failed with status 7" in log
+    assert ran == ["first", "second 10"]
 
 
 def test_changed_knob_runs_its_stage_and_all_later_ones(recipe: Recipe) -> None:
