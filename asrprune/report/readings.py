@@ -153,7 +153,7 @@ def read_bench(path: PathLike) -> BenchReading:
         pruning=pruning,
         engine=engine,
         padded=_padded(record),
-        machine=_machine(record),
+        machine=read_machine(record),
         training_precision=record.find("training_precision", a_name),
     )
 
@@ -168,7 +168,8 @@ def _padded(record: Record) -> Optional[PaddedReading]:
     return PaddedReading(times.get("lm", a_label), ratios)
 
 
-def _machine(record: Record) -> Optional[MachineReading]:
+def read_machine(record: Record) -> Optional[MachineReading]:
+    """What stands under the key "machine"; None without one."""
     if record.find("machine", an_object) is None:
         return None
     machine = record.part("machine")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import doctest
 import html
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 import asrprune.report.rows
 from asrprune.cli.main import main
+from asrprune.errors import InputError
 from asrprune.report.plots import PLOTS, pareto_svg
 from asrprune.report.rows import SystemRow
+from asrprune.report.table_file import read_table
 from asrprune.report.tables import markdown_table
 
 REF = {"u1": "a b c d", "u2": "e f", "u3": ""}
@@ -179,6 +183,11 @@ def test_words_from_lists_speed_and_weights_are_columns(runs: Path) -> None:
     assert table["measured"]["machine"]["flags"] == ["avx2"]
     assert table["measured"]["training_precision"] == "fp32"
     assert (table["front"], table["sentences"]) == (None, [])
+    read = read_table(runs / "out/table.json")
+    assert [json.loads(json.dumps(asdict(row))) for row in read.rows] == table["rows"]
+    assert read.measured is not None
+    assert read.measured.training_precision == "fp32"
+    assert (read.baseline, read.front) == ("dense", ())
     page = (runs / "out/index.html").read_text()
     for cell in (
         "<th>WER on lists [95 %]</th>",
@@ -191,6 +200,27 @@ def test_words_from_lists_speed_and_weights_are_columns(runs: Path) -> None:
     ):
         assert cell in page, cell
     assert "All systems" not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"wer_percent": "low"}, "rows[0].wer_percent is 'low'; expected a number"),
+        ({"words": 1.5}, "rows[0].words is 1.5; expected a whole number"),
+        ({"name": None}, "rows[0].name is None; expected one line of text"),
+        ({"note": 3}, "rows[0].note is 3; expected one line of text, or none"),
+        ({"weights": [{"name": "lm"}]}, "rows[0].weights[0].value is missing"),
+    ],
+)
+def test_a_table_that_was_edited_wrongly_is_refused(
+    change: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    row = {"name": "dense", "kind": "dense", "wer_percent": 1.0}
+    (tmp_path / "table.json").write_text(json.dumps({"rows": [row]}))
+    assert read_table(tmp_path / "table.json").rows == (SystemRow("dense", "dense", wer_percent=1),)
+    (tmp_path / "table.json").write_text(json.dumps({"rows": [{**row, **change}]}))
+    with pytest.raises(InputError, match=re.escape(found)):
+        read_table(tmp_path / "table.json")
 
 
 def test_ratios_of_other_yardsticks_do_not_add_up(runs: Path) -> None:
