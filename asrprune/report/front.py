@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -34,6 +35,8 @@ FRACTIONS = {
 }
 """What a size is called that is within TOLERANCE of it."""
 TOLERANCE = 0.1
+LINE = 100
+"""Characters of a line of Markdown."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,17 @@ class Front:
         """The table in few columns, then the sentences as a list."""
         text = markdown_table(self.rows, FRONT_COLUMNS)
         if self.sentences:
-            text += "\n" + "".join(f"- {sentence}\n" for sentence in self.sentences)
+            items = (markdown_item(sentence) for sentence in self.sentences)
+            text += "\n" + "".join(f"{item}\n" for item in items)
         return text
+
+
+def markdown_item(text: str) -> str:
+    """``text`` as an item of a list, in lines that a terminal shows whole."""
+    lines = textwrap.wrap(
+        text, LINE - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "- " + "\n".join(lines)
 
 
 def make_front(

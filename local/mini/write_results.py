@@ -6,10 +6,10 @@
     python local/mini/write_results.py --check    # do they say what results.json says?
 
 The first table is that of the run, the others are those of the same run with other seeds (their
-reports state them: ``asrprune report --fact seed=1``). All numbers go to recipes/mini/results.json;
-recipes/mini/RESULTS.md and the part of README.md between its marks are made of that file alone.
-What stands in RESULTS.md between ``<!-- by hand: NAME -->`` and ``<!-- end by hand -->`` stays as
-it is written.
+reports state them: ``asrprune report --fact "run=seed 1"``). All numbers go to
+recipes/mini/results.json; recipes/mini/RESULTS.md and the part of README.md between its marks are
+made of that file alone. What stands in RESULTS.md between ``<!-- by hand: NAME -->`` and
+``<!-- end by hand -->`` stays as it is written.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any, Optional
 
 from asrprune.errors import InputError
 from asrprune.files import read_lines, write_text
-from asrprune.report.front import Front, make_front
+from asrprune.report.front import LINE, Front, make_front, markdown_item
 from asrprune.report.gather import describe_machine
 from asrprune.report.page import legend
 from asrprune.report.record import (
@@ -116,7 +117,7 @@ def gather(
     stated: Mapping[str, str],
 ) -> dict[str, Any]:
     """What results.json is to hold. Raises InputError for tables without a baseline, of different
-    baselines, and for facts that hold a path of this machine."""
+    baselines or of runs with the same name, and for facts that hold a path of this machine."""
     first = tables[0]
     for path, table in zip(paths, tables):
         if table.baseline is None or table.baseline != first.baseline:
@@ -126,7 +127,11 @@ def gather(
         if re.search(r"(?<![\w./])~?/\w", text):
             found, expected = f"fact {label!r} is {text!r}", "no path of one machine"
             raise InputError(paths[0], None, found, expected)
-    labels = [_label(table, number) for number, table in enumerate(tables)]
+    labels = [table.facts.get("run", f"run {n}") for n, table in enumerate(tables, start=1)]
+    if len(set(labels)) < len(labels):
+        twice = next(n for n, label in enumerate(labels) if label in labels[:n])
+        found = f"two runs called {labels[twice]!r}"
+        raise InputError(paths[twice], None, found, 'another --fact "run=..."')
     runs = [
         {"label": label, "rows": [_columns(row, number == 0) for row in table.rows]}
         for number, (label, table) in enumerate(zip(labels, tables))
@@ -144,17 +149,13 @@ def gather(
 
 def _facts(table: ResultTable) -> dict[str, str]:
     """How the run was made: what was stated for its report, the machine, versions."""
-    facts = {label: text for label, text in table.facts.items() if label != "seed"}
+    facts = {label: text for label, text in table.facts.items() if label != "run"}
     facts |= describe_machine(table.measured)
     made = table.provenance
     versions = [f"{name} {made[name]}" for name in ("python", "torch", "numpy") if name in made]
     facts |= {"versions": ", ".join(versions)} if versions else {}
     facts |= {"commit": made["commit"]} if "commit" in made else {}
     return facts | ({"date": made["time_utc"][:10]} if "time_utc" in made else {})
-
-
-def _label(table: ResultTable, number: int) -> str:
-    return f"seed {table.facts['seed']}" if "seed" in table.facts else f"run {number + 1}"
 
 
 def _columns(row: SystemRow, whole: bool) -> dict[str, Any]:
@@ -203,16 +204,21 @@ def results_page(results: Results, by_hand: Mapping[str, str]) -> str:
     """RESULTS.md."""
     front = results.first_screen()
     parts = ["# Results of recipes/mini", MADE, _hand("setting", by_hand)]
-    parts.append("".join(f"- {label}: {text}\n" for label, text in results.facts.items()))
-    parts += [front.markdown(), legend(front.rows, results.baseline, FRONT_COLUMNS)]
+    facts = [markdown_item(f"{label}: {text}") for label, text in results.facts.items()]
+    parts.append("\n".join(facts))
+    parts += [front.markdown(), _paragraph(legend(front.rows, results.baseline, FRONT_COLUMNS))]
     parts += ["## What it says about the study's claims", _hand("claims", by_hand)]
     parts += ["## All systems", markdown_table(results.rows)]
-    parts.append(legend(results.rows, results.baseline))
+    parts.append(_paragraph(legend(results.rows, results.baseline)))
     if len(results.runs) > 1:
-        parts += ["## Other seeds", *_seeds(results)]
+        parts += ["## Seeds", *_seeds(results)]
     if results.times:
         parts += ["## Time of the stages", _times(results)]
     return "\n\n".join(part.strip("\n") for part in parts if part.strip("\n")) + "\n"
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, LINE, break_long_words=False, break_on_hyphens=False)
 
 
 def _hand(name: str, by_hand: Mapping[str, str]) -> str:
