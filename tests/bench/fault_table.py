@@ -187,6 +187,13 @@ LM = (
         ("lm/training/test_optimizers.py",),
     ),
     Fault(
+        "Muon's Gram matrix is multiplied from one side",
+        "lm/training/muon.py",
+        "gram = factor @ (gram @ factor)",
+        "gram = factor @ gram",
+        ("lm/training/test_optimizers.py",),
+    ),
+    Fault(
         "the int8 kernel gets keys for values",
         "lm/engines/int8/packed.py",
         'names = ("query", "key", "value", "out", "up", "down")',

@@ -14,6 +14,8 @@ from asrprune.lm.training.precision import choose_precision
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of a step ``X <- a X + (b S + c S^2) X``, ``S = X X^T``."""
 STEPS = 5
+GRAM_FROM = 2
+"""How many times as long as wide a matrix is that is orthogonalised by way of its Gram matrix."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -91,11 +93,41 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
     Computed in the format of ``matrices``. A matrix of zeros stays one.
     """
-    a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]  # no singular value above 1
+    wide = x.shape[2] >= GRAM_FROM * x.shape[1]
+    x = _by_gram(x) if wide and x.dtype == torch.float32 else _directly(x)
+    return x.transpose(1, 2) if tall else x
+
+
+def _directly(x: Tensor) -> Tensor:
+    """Newton-Schulz of [n, m, k], m <= k: 2 products of m x m x k and one of m x m x m a step."""
+    a, b, c = NEWTON_SCHULZ
     for _ in range(STEPS):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.transpose(1, 2) if tall else x
+    return x
+
+
+def _by_gram(x: Tensor) -> Tensor:
+    """The same with 2 products of m x m x k in all, and 4 of m x m x m a step.
+
+    A step multiplies x by a polynomial P of S, so that the next S is P S P: x is needed at the
+    ends only. In bf16 the errors of S would add up.
+    """
+    gram = x @ x.transpose(1, 2)
+    product = factor = _polynomial(gram)
+    for _ in range(STEPS - 1):
+        gram = factor @ (gram @ factor)
+        factor = _polynomial(gram)
+        product = factor @ product
+    return product @ x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """``a + b S + c S^2``."""
+    a, b, c = NEWTON_SCHULZ
+    value = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    value.diagonal(dim1=1, dim2=2).add_(a)
+    return value

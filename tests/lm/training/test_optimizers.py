@@ -122,6 +122,16 @@ def test_orthogonalised_keeps_singular_vectors_and_evens_out_values() -> None:
     assert not orthogonalised(torch.zeros(1, 3, 4)).any()
 
 
+@pytest.mark.parametrize("size", [(4, 12), (12, 4), (3, 6), (1, 5), (5, 6)])
+def test_orthogonalised_by_the_gram_matrix_is_the_same(size: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    rows, columns = size
+    many = torch.randn(3, *size) * torch.logspace(0, -4, columns)
+    many[2, : rows // 2] = many[2, rows - rows // 2 :]  # not of full rank
+    direct = orthogonalised(many.double()).float()  # only float32 goes by way of it
+    torch.testing.assert_close(orthogonalised(many), direct, atol=2e-4, rtol=0.0)
+
+
 def test_muon_takes_matrices_only() -> None:
     with pytest.raises(ValueError, match="2-D"):
         Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
