@@ -33,11 +33,11 @@ lattice_beam=70
 # which takes those of $sparsities. 0.625 of the blocks is half of the file, as is 0.5 of the width
 sparsities=0.3,0.625
 plans="low-rank:kfac:cubic:0.3,0.625 structured:kfac:cubic:0.3,0.625 width:kfac:cubic:0.5,0.75"
-# then one of these members, where there is one of that name, down to smaller sizes by structured
-# pruning, taught by the dense LM (--narrow none: no)
-narrow=width-kfac-cubic/sparsity-0.50
-small_sparsities=0.75,0.85
+# then members of these families down to smaller sizes by structured pruning, taught by the dense LM:
+# family/member:sparsities (--narrow none: no). 0.8 is a quarter of the file, 0.94 a tenth
+narrow="width-kfac-cubic/sparsity-0.50:0.8 width-kfac-cubic/sparsity-0.75:0.94"
 fine_tune_tokens=300000
+narrow_tokens=600000
 statistics_tokens=10000
 engine=onnx
 history=3
@@ -46,7 +46,7 @@ bench_utts=20
 bench_repeats=3
 # the table's first rows, beside first pass, oracle, n-gram, dense and dense+ngram
 front="low-rank-kfac-cubic-0.625 structured-kfac-cubic-0.625 width-kfac-cubic-0.50
-  width-kfac-cubic+structured-0.75 width-kfac-cubic+structured-0.85"
+  width-kfac-cubic-0.50+structured-0.80 width-kfac-cubic-0.75+structured-0.94"
 
 # before the options are read, so that an option still goes over --quick and --full
 if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
@@ -55,8 +55,8 @@ if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
   plans="low-rank:magnitude:one-shot:0.5 recipes/mini/conf/plan-combined.json
     width:kfac:cubic:0.5"
-  small_sparsities=0.7
-  front="low-rank-magnitude-one-shot-0.50 plan-combined-0.50 width-kfac-cubic+structured-0.70"
+  narrow=width-kfac-cubic/sparsity-0.50:0.7 narrow_tokens=20000
+  front="low-rank-magnitude-one-shot-0.50 plan-combined-0.50 width-kfac-cubic-0.50+structured-0.70"
 fi
 if [[ " $* " == *" --full "* && " $* " != *" --full false "* ]]; then # criteria and schedules too
   plans+=" low-rank:magnitude:cubic:0.3,0.625 low-rank:kfac:one-shot:0.3,0.625
@@ -82,7 +82,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj quick full exp dev_utts test_utts train_sentences seed synthesiser
   vocab_size train_conf train_seed ngram_order nbest max_hmms max_words lattice_beam sparsities plans
-  narrow small_sparsities fine_tune_tokens statistics_tokens engine history bench_engine bench_utts
+  narrow fine_tune_tokens narrow_tokens statistics_tokens engine history bench_engine bench_utts
   bench_repeats front" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
@@ -153,17 +153,26 @@ stage_lm() {
     --config "$train_conf" --set "seed=$train_seed" --out "$exp/lm/dense"
 }
 
-list_plans() { # "NAME PLAN" of every family; first the one that is pruned further
-  {
-    for plan in $plans; do echo "$(name_of "$plan") $plan"; done
-  } | awk -v first="${narrow%%/*}" '{ print ($1 == first ? 0 : 1), $0 }' | sort -s -n -k1,1 |
-    cut -d' ' -f2-
+list_plans() { # "NAME PLAN" of every family; first those that are pruned further
+  local plan name
+  for plan in $plans; do
+    name=$(name_of "$plan")
+    if [[ " $narrow" == *" $name/"* ]]; then echo "$name $plan"; fi
+  done
+  for plan in $plans; do
+    name=$(name_of "$plan")
+    if [[ " $narrow" != *" $name/"* ]]; then echo "$name $plan"; fi
+  done
 }
 
-prune_one() { # a family of sizes from the dense LM, and of smaller ones from a member of it
-  local common=(--data "$data" --fine-tune-tokens "$fine_tune_tokens"
-    --statistics-tokens "$statistics_tokens" --seed "$train_seed")
-  local what sizes=$sparsities method criterion schedule
+narrowed() { # of "family/sparsity-S:sizes": the name of the family of smaller sizes
+  local member=${1%%:*}
+  echo "${member%%/*}-${member##*sparsity-}+structured"
+}
+
+prune_one() { # a family of sizes from the dense LM, and of smaller ones from members of it
+  local common=(--data "$data" --statistics-tokens "$statistics_tokens" --seed "$train_seed")
+  local what sizes=$sparsities method criterion schedule item
   if [ -f "$2" ]; then
     what=(--plan "$2")
   else
@@ -171,19 +180,20 @@ prune_one() { # a family of sizes from the dense LM, and of smaller ones from a 
     what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
   fi
   asrprune prune --lm "$exp/lm/dense" "${common[@]}" "${what[@]}" --sparsity "$sizes" \
-    --out "$exp/lm/$1"
-  if [ "$1" != "${narrow%%/*}" ]; then return 0; fi
-  if [ ! -d "$exp/lm/$narrow" ]; then
-    log "$exp/lm/$narrow is not there: no smaller sizes are made from it"
-    return 0
-  fi
-  asrprune prune --lm "$exp/lm/$narrow" --teacher "$exp/lm/dense" "${common[@]}" \
-    --method structured --sparsity "$small_sparsities" --out "$exp/lm/$1+structured"
+    --fine-tune-tokens "$fine_tune_tokens" --out "$exp/lm/$1"
+  for item in $narrow; do
+    if [ "${item%%/*}" = "$1" ]; then
+      asrprune prune --lm "$exp/lm/${item%%:*}" --teacher "$exp/lm/dense" "${common[@]}" \
+        --method structured --sparsity "${item##*:}" --fine-tune-tokens "$narrow_tokens" \
+        --out "$exp/lm/$(narrowed "$item")"
+    fi
+  done
 }
 
 stage_prune() {
-  local families=("$exp/lm/${narrow%%/*}+structured") plan
-  for plan in $plans; do families+=("$exp/lm/$(name_of "$plan")"); done
+  local families=() item
+  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"); done
+  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"); done
   fresh "${families[@]}"
   each prune_one list_plans
 }
@@ -200,14 +210,13 @@ name_of() { # of a plan: its three axes, or its file's name
 
 # "NAME PATH" of every LM: the dense one, the n-gram, each member of each family
 list_lms() {
+  local item family folder
   echo "dense $exp/lm/dense"
   echo "ngram $exp/lm/ngram.arpa"
-  {
-    for plan in $plans; do name_of "$plan"; done
-    if [ -d "$exp/lm/$narrow" ]; then echo "${narrow%%/*}+structured"; fi
-  } | while read -r family; do
+  for family in $(for item in $plans; do name_of "$item"; done) \
+    $(for item in $narrow; do narrowed "$item"; done); do
     for folder in "$exp/lm/$family"/sparsity-*; do
-      echo "$family-${folder##*-} $folder"
+      if [ -d "$folder" ]; then echo "$family-${folder##*-} $folder"; fi
     done
   done
 }
@@ -288,6 +297,7 @@ stage_report() {
     $(list_lms | tail -n +3 | sed "s#^\([^ ]*\) .*#$runs/\1#") \
     --front first-pass oracle ngram dense dense+ngram $front \
     --ref "$text/test/text" --baseline dense --first-pass "$first/test/first_pass.json" \
+    --fact "run=seed $train_seed" --fact "command=recipes/mini/run.sh --train-seed $train_seed" \
     --title "recipes/mini (synthetic speech)" --out "$exp/report"
 }
 

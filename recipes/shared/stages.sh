@@ -78,6 +78,7 @@ run_stage() {
   fi
   printf '%s\n' "$command" >"$marks/.$number.tmp"
   mv "$marks/.$number.tmp" "$marks/$number"
+  [ -f "$exp/times.tsv" ] || printf 'stage\tname\tseconds\n' >"$exp/times.tsv"
   printf '%s\t%s\t%s\n' "$number" "$name" "$((SECONDS - start))" >>"$exp/times.tsv"
   log "stage $number ($name): $((SECONDS - start)) s"
 }

@@ -97,6 +97,7 @@ def test_the_log_says_what_share_of_the_time_a_stage_takes(recipe: Recipe) -> No
     assert "stage 0 (one), usually 30 % of the time\n" in log
     assert "stage 1 (two)\n" in log
     times = (recipe.exp / "times.tsv").read_text().splitlines()
+    assert times.pop(0) == "stage\tname\tseconds"
     assert [line.split("\t")[:2] for line in times] == [["0", "one"], ["1", "two"], ["2", "three"]]
     assert all(0 <= int(line.split("\t")[2]) < 60 for line in times)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from asrprune.lm.training.precision import choose_precision
 
@@ -26,7 +26,7 @@ class Muon(torch.optim.Optimizer):
     when pruning changes shapes. ``precision`` is that of the orthogonalisation: bf16 where the
     hardware multiplies it, fp32 elsewhere. torch.optim.Muon, which this equals in bf16, has bf16
     only, and a CPU that must emulate it takes 60 times as long for it. Matrices of one shape are
-    orthogonalised together.
+    orthogonalised together, and processes of one run share them out.
 
     Source: Jordan et al., Muon (2024); the factor is from Liu et al., arXiv:2502.16982, 2.2.
     """
@@ -54,11 +54,14 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for matrices in self._by_shape(group["params"]):
-                updates = torch.stack([self._momentum(one, group) for one in matrices])
+            shapes = self._by_shape(group["params"])
+            updates = [
+                torch.stack([self._momentum(one, group) for one in matrices]) for matrices in shapes
+            ]
+            for matrices, stack in zip(shapes, self._shared(updates)):
                 rows, columns = matrices[0].shape
                 size = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
-                for matrix, update in zip(matrices, self._orthogonal(updates)):
+                for matrix, update in zip(matrices, stack):
                     matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
                     matrix.add_(update, alpha=-size)
         return loss
@@ -80,6 +83,23 @@ class Muon(torch.optim.Optimizer):
         mean: Tensor = state["momentum_buffer"]
         mean.lerp_(gradient, 1.0 - group["momentum"])
         return gradient.lerp(mean, group["momentum"])
+
+    def _shared(self, updates: list[Tensor]) -> list[Tensor]:
+        """Every stack of updates made orthogonal. Of several processes, which have the same ones,
+        each does its share of the matrices; all of them get all."""
+        together = distributed.is_available() and distributed.is_initialized()
+        world = distributed.get_world_size() if together else 1
+        if world == 1 or not updates:
+            return [self._orthogonal(stack) for stack in updates]
+        whole = [torch.zeros_like(stack) for stack in updates]
+        for number, (stack, result) in enumerate(zip(updates, whole)):
+            own = slice((distributed.get_rank() + number) % world, None, world)
+            if len(stack[own]):
+                result[own] = self._orthogonal(stack[own])
+        flat = torch.cat([result.flatten() for result in whole])
+        distributed.all_reduce(flat)  # the others' are zeros here: the sum is exact
+        sizes = [result.numel() for result in whole]
+        return [part.view_as(result) for part, result in zip(flat.split(sizes), whole)]
 
     def _orthogonal(self, updates: Tensor) -> Tensor:
         precision = choose_precision(self._precision, updates.device)
