@@ -69,8 +69,9 @@ class Mixtures:
 
     The first pass's LM weight is shared out between its LM and the K rescoring LMs, in steps of a
     20th (K = 1), a 10th (2) or a fifth. Where the first pass has no LM score, or gives it no
-    weight, shares of up to twice the weight that makes an LM vary as the acoustic score does.
-    ``start`` [F] are the first pass's own weights; its acoustic weight and word bonus stay.
+    weight, shares of up to twice the weight that makes an LM vary as the acoustic score does. The
+    word bonus is ``start``'s and up to half a unit (see Problem) more or less, in steps of a 20th.
+    ``start`` [F] are the first pass's own weights; its acoustic weight stays.
     """
 
     def __init__(self, problem: Problem, start: Floats, sharpness: float) -> None:
@@ -78,19 +79,22 @@ class Mixtures:
         own = float(start[1]) if problem.high[1] > 0 else 0.0
         steps = {1: 20, 2: 10}.get(n_lms, 5)
         self._weights = []
-        for shares in _compositions(steps, n_lms + 1):
-            mixed = start.copy()
-            given = np.array(shares[1:]) / steps
-            mixed[1] = own * shares[0] / steps
-            mixed[2:-1] = given * (own if own > 0 else 2.0 * problem.unit[2:-1])
-            self._weights.append(np.clip(mixed, problem.low, problem.high))
+        for more in sorted(range(-10, 11), key=abs):
+            for shares in _compositions(steps, n_lms + 1):
+                mixed = start.copy()
+                given = np.array(shares[1:]) / steps
+                mixed[1] = own * shares[0] / steps
+                mixed[2:-1] = given * (own if own > 0 else 2.0 * problem.unit[2:-1])
+                mixed[-1] += more / 20 * problem.unit[-1]
+                self._weights.append(np.clip(mixed, problem.low, problem.high))
         self._errors = np.array(  # [M, U]
             [_posteriors(problem, one, sharpness)[1] for one in self._weights]
         )
 
     def best(self, counts: Floats) -> Floats:
         """The mixture [F] with the fewest expected errors where utterances count ``counts`` [U]
-        times; of equally good ones the one that gives the LMs least."""
+        times; of equally good ones the one with the usual word bonus, then the one that gives the
+        LMs least."""
         return self._weights[int(np.argmin(np.round(self._errors @ counts, 9)))]
 
 

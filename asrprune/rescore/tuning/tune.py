@@ -30,9 +30,9 @@ from asrprune.rescore.tuning.problem import (
 from asrprune.rescore.tuning.smooth_search import Mixtures, Pull, search
 
 OBJECTIVES = ("expected", "errors")
-SHARPNESS = 6.0
+SHARPNESS = 12.0
 """Posteriors of the expected errors: a total that is as much worse as acoustic scores vary within
-a list counts exp(-6)."""
+a list counts exp(-12)."""
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths of the pull towards the centre that are tried, beside none but the centre itself."""
 CENTRE = "centre"
@@ -111,8 +111,8 @@ def tune(
     score of -inf never wins.
 
     The weights are drawn to ``towards``, those of a similar LM, or else to the best of the mixtures
-    that put the LMs into the place of a part of the first pass's LM; how strongly, the held-out
-    halves of dev decide, and in doubt strongly.
+    that put the LMs into the place of a part of the first pass's LM, with any word bonus; how
+    strongly, the held-out halves of dev decide, and in doubt strongly.
 
     Raises InputError when an utterance has no reference, a score is known for some hypotheses
     only, or there is nothing to tune on; ValueError for ``start`` or ``towards`` with another

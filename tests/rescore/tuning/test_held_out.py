@@ -38,7 +38,8 @@ def test_each_half_is_judged_at_weights_of_the_other():
 @pytest.mark.parametrize(
     ("restrained", "free", "expected"),
     [
-        ([3, 3, 3, 3], [3, 3, 3, 2], "restrained"),  # one utterance tells nothing
+        ([3, 3, 3, 3], [4, 3, 3, 1], "restrained"),  # one utterance against another
+        ([3, 3, 3, 3], [3, 3, 3, 2], "free"),
         ([3, 3, 3, 3], [2, 2, 2, 2], "free"),  # all of them do
         ([2, 2, 2, 2], [3, 3, 3, 3], "restrained"),
         ([3, 3, 3, 3], [3, 3, 3, 3], "restrained"),
