@@ -129,7 +129,7 @@ class Bench:
 
     def tune(self, lists: Sequence[NBest], refs: Refs, start: ScoreWeights) -> ScoreWeights:
         """Weights for dev's lists."""
-        options = TuneOptions(negative_lm=False)
+        options = TuneOptions(objective="errors")
         found = tune(self.scored(lists), refs, replace(start, lm=()), options)
         log.info("dev WER of the lists %.2f at %s", found.wer_percent, found.weights)
         return found.weights

@@ -57,7 +57,8 @@ def two_folds(lists: Sequence[NBest], scores: LMScores) -> tuple[ScoreWeights, S
     refs = {nbest.utt: str(nbest.ref) for nbest in lists}
     both = scored(lists, scores)
     first, second = (
-        tune(half, refs, ScoreWeights(), TuneOptions()).weights for half in (both[1::2], both[::2])
+        tune(half, refs, ScoreWeights(), TuneOptions(objective="errors")).weights
+        for half in (both[1::2], both[::2])
     )
     return first, second
 

@@ -124,7 +124,7 @@ def test_each_runs_no_more_at_once_than_jobs(recipe: Recipe) -> None:
 
 
 def test_one_that_fails_stops_the_others(recipe: Recipe) -> None:
-    job = 'job() { if [ "$1" = b ]; then exit 7; fi; sleep 5; note "end $1"; };'
+    job = 'job() { if [ "$1" = b ]; then (exit 7); fi; sleep 5; note "end $1"; };'
     recipe.write(second=f"{ITEMS} {job} each job items;")
     status, log, ran = recipe.run("--nj", "2")
     assert status == 7

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asrprune.core.lattice.lattice import from_arcs
 from asrprune.core.lattice.paths import k_best
@@ -163,3 +165,17 @@ def test_bad_files_are_named(tmp_path: Path, old: str, new: str, found: str | No
     with pytest.raises(InputError) as caught:
         read_slf(path)
     assert found in str(caught.value)
+
+
+@given(st.text(st.sampled_from("aJW=1 \t\"'\\.-\u3000"), max_size=12))
+def test_the_fast_reading_of_a_line_is_the_general_one(text):
+    from asrprune.firstpass.formats import slf
+
+    def read(function):
+        try:
+            return function(slf._File("x"), 1, text.strip())
+        except InputError as problem:
+            return str(problem)
+
+    if text.strip():
+        assert read(slf._fields) == read(slf._any_fields)
