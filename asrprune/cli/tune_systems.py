@@ -195,8 +195,14 @@ def _tune_one(
     if system.name:
         os.makedirs(os.path.dirname(system.out), exist_ok=True)
     write_weights(system.out, value)
+    prefix = f"{system.name}: " if system.name else ""
     for line in described(found_weights, names):
-        log.info("%s%s", f"{system.name}: " if system.name else "", line)
+        log.info("%s%s", prefix, line)
+    if found_weights.held_out_gain is not None and found_weights.held_out_gain <= 0:
+        log.warning(
+            "%sthe LM removes no errors on held-out halves of dev: do not expect it to on test",
+            prefix,
+        )
     return found_weights.weights
 
 

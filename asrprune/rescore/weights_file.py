@@ -168,7 +168,9 @@ def refuse_test_set(
     for path in (nbest, ref, lattice):
         if path is not None and names_test_set(path):
             raise InputError(path, None, "a set that is called test", expected)
-    for number, line in islice(read_lines(nbest), 1) if nbest is not None else ():
+    if nbest is None:
+        return
+    for number, line in islice(read_lines(nbest), 1):
         try:
             header = json.loads(line)
         except json.JSONDecodeError as problem:

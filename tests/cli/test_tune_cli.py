@@ -55,6 +55,7 @@ def test_lattices_and_the_lists_of_all_their_paths_give_the_same_weights(place, 
     assert found.dev["errors"] == 0
     assert "held-out halves of dev, WER: without LM" in caplog.text
     assert "first-pass LM" in caplog.text
+    assert "removes no errors" not in caplog.text
 
     nbest, scores = place["dev"] / "nbest.jsonl", tmp_path / "scores.gz"
     assert call("lmscore", "--lm", place["lm"], "--nbest", nbest, "--out", scores) == 0
@@ -94,6 +95,16 @@ def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp
     towards = ("--towards", tmp_path / "w.json")
     assert tune(place, tmp_path / "tri.json", "--lm", place["arpa"], *towards) == 0
     assert read_weights(tmp_path / "tri.json").weights == made[1]["tri"].weights
+
+
+def test_an_lm_that_does_not_help_is_called_so(place, tmp_path, caplog):
+    liked = tmp_path / "text"  # what the first pass likes best
+    best = {one.utt: k_best(one, 1, FIRST_PASS)[0].text for one in LATTICES}
+    liked.write_text("".join(f"{utt} {text}\n" for utt, text in best.items()))
+    common = ("--lattice", place["dev"] / "lattices", "--format", "slf", "--resamples", 0)
+    out = ("--ref", liked, "--out", tmp_path / "w.json")
+    assert call("tune", *common, "--lm", place["arpa"], *out) == 0
+    assert "the LM removes no errors on held-out halves of dev" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ class PocketSphinx:
         self.weights = ScoreWeights(
             1.0, settings["bestpathlw"], (), ratio * math.log(settings["wip"])
         )
-        names = ("lw", "fwdflatlw", "bestpathlw", "wip", "silprob", "fillprob", "logbase", "cmn")
-        names += ("maxhmmpf", "maxwpf")
+        names = ["lw", "fwdflatlw", "bestpathlw", "wip", "silprob", "fillprob", "logbase", "cmn"]
+        names += ["maxhmmpf", "maxwpf"]
         self.settings: dict[str, Any] = {name: settings[name] for name in names}
 
     def decode(self, utt: str, samples: NDArray[np.int16], ref: Optional[str] = None) -> Decoded:

@@ -99,7 +99,7 @@ class Muon(torch.optim.Optimizer):
         flat = torch.cat([result.flatten() for result in whole])
         distributed.all_reduce(flat)  # the others' are zeros here: the sum is exact
         sizes = [result.numel() for result in whole]
-        return [part.view_as(result) for part, result in zip(flat.split(sizes), whole)]
+        return [part.view_as(result) for part, result in zip(torch.split(flat, sizes), whole)]
 
     def _orthogonal(self, updates: Tensor) -> Tensor:
         precision = choose_precision(self._precision, updates.device)

@@ -120,8 +120,8 @@ class _Pool:
         result = []
         for utt, hyps in self._hyps.items():
             acoustic, first_lm, n_words = first_pass_scores(list(hyps.values()))
-            scores = [self._scores[utt, text] for text in hyps]
-            lm = np.array(scores).reshape(len(hyps), len(self._lms)).T
+            rows = [self._scores[utt, text] for text in hyps]
+            lm = np.array(rows).reshape(len(hyps), len(self._lms)).T
             nbest = NBest(utt, tuple(hyps.values()), self._audio[utt])
             result.append(ScoredList(nbest, acoustic, first_lm, lm, n_words))
         return result

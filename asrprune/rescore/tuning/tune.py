@@ -35,7 +35,7 @@ SHARPNESS = 12.0
 a list counts exp(-12)."""
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths of the pull towards the centre that are tried, beside none but the centre itself."""
-CENTRE = "centre"
+WITHOUT = "without LM"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,13 @@ class Tuned:
     def wer_percent(self) -> float:
         """WER on dev at ``weights``."""
         return 100.0 * self.errors / self.words
+
+    @property
+    def held_out_gain(self) -> Optional[int]:
+        """Word errors that the LMs remove on the held-out halves of dev; None without halves."""
+        if not self.held_out_errors:
+            return None
+        return self.held_out_errors[WITHOUT] - self.held_out_errors[_name(self.strength)]
 
     @property
     def start_wer_percent(self) -> float:
@@ -146,6 +153,10 @@ def tune(
     )
 
 
+def _name(strength: Optional[float]) -> str:
+    return "centre" if strength is None else f"strength {strength:g}"
+
+
 def limits_of(options: TuneOptions) -> Limits:
     """The limits that the options state."""
     return Limits(options.largest, options.negative_lm)
@@ -182,11 +193,10 @@ def _checked_strength(
 ) -> tuple[Optional[float], dict[str, int]]:
     """The strength of the pull that held-out halves of dev speak for, and their word errors."""
     found: list[tuple[str, NDArray[np.int64]]] = []
-    strengths: dict[str, Optional[float]] = {CENTRE: None}
-    strengths |= {f"strength {one:g}": one for one in STRENGTHS}
+    strengths = {_name(one): one for one in (None, *STRENGTHS)}
     for name, strength in strengths.items():
         found.append((name, fold_errors(problem, partial(_fit, problem, to_centre, strength))))
     chosen = most_restrained(found)
-    checked = {"without LM": problem.count(zero_lm)}
+    checked = {WITHOUT: problem.count(zero_lm)}
     checked |= {name: int(errors.sum()) for name, errors in found}
     return strengths[chosen], checked
