@@ -214,6 +214,8 @@ def sorted_lattice(lattice: Lattice) -> Lattice:
 
 def sorted_arcs(lattice: Lattice) -> tuple[Lattice, Ints]:
     """``sorted_lattice`` and, for each of its arcs, the arc's number in ``lattice``."""
+    if _is_sorted(lattice):
+        return lattice, np.arange(lattice.n_arcs)
     order = topological_order(lattice)
     useful = _reached(lattice, order, forward=True) & _reached(lattice, order, forward=False)
     if not useful[lattice.start]:
@@ -238,6 +240,18 @@ def sorted_arcs(lattice: Lattice) -> tuple[Lattice, Ints]:
         times=None if lattice.times is None else lattice.times[kept],
     )
     return result, arcs
+
+
+def _is_sorted(lattice: Lattice) -> bool:
+    """Whether the lattice is as ``sorted_lattice`` leaves one: sorting is most of the work of many
+    functions, which all ask for it."""
+    src, dst, last = lattice.src, lattice.dst, lattice.n_states - 1
+    if (lattice.start, lattice.final) != (0, last) or not (src < dst).all():
+        return False
+    in_order = (np.diff(src) > 0) | ((np.diff(src) == 0) & (np.diff(dst) >= 0))
+    left, entered = np.zeros(last + 1, bool), np.zeros(last + 1, bool)
+    left[src], entered[dst] = True, True
+    return bool(in_order.all() and left[:last].all() and entered[1:].all())
 
 
 def take_arcs(lattice: Lattice, keep: NDArray[Any]) -> Lattice:
