@@ -71,6 +71,18 @@ def _parse(option: Option) -> Callable[[str], Any]:
     return parse
 
 
+def on_lattices(args: argparse.Namespace) -> bool:
+    """Whether the call has --lattice and not --nbest.
+
+    Raises ValueError for both or none of them, and for lattices without --format.
+    """
+    if (args.nbest is None) == (args.lattice is None):
+        raise ValueError("one of --nbest and --lattice; found both or none")
+    if args.lattice is not None and args.format is None:
+        raise ValueError("--lattice needs --format")
+    return args.lattice is not None
+
+
 def format_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options that the command line states, by name."""
     return {name: getattr(args, name) for name in OPTIONS if hasattr(args, name)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.engine_flags import check_keeping_engine
-from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
@@ -140,12 +140,8 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_lattice_arguments(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
-    if (args.nbest is None) == (args.lattice is None):
-        raise ValueError("one of --nbest and --lattice; found both or none")
-    if args.lattice is None:
+    if not on_lattices(args):
         return
-    if args.format is None:
-        raise ValueError("--lattice needs --format")
     if (args.write_lattice is None) != (args.to is None):
         raise ValueError("--write-lattice and --to go together; found one of them")
     if LATTICE_MODES[args.mode].prefixes:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from asrprune.cli.engine_flags import check_keeping_engine
-from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import (
     device,
@@ -225,11 +225,9 @@ def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
-    if (args.nbest is None) == (args.lattice is None):
-        raise ValueError("one of --nbest and --lattice; found both or none")
-    on_lattices = args.lattice is not None
-    if not args.system and not (args.lm if on_lattices else args.scores):
-        needed = "--lm" if on_lattices else "--scores"
+    lattices = on_lattices(args)
+    if not args.system and not (args.lm if lattices else args.scores):
+        needed = "--lm" if lattices else "--scores"
         raise ValueError(f"nothing to tune for; expected {needed}, or --system NAME=PATH ...")
     try:
         (output_folder if args.system else output_file)(args.out)
@@ -240,9 +238,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--system: one name twice in {', '.join(names)}")
     if args.system and args.towards is not None and args.towards not in names:
         raise ValueError(f"--towards {args.towards}; expected one of {', '.join(names)}")
-    if on_lattices:
-        if args.format is None:
-            raise ValueError("--lattice needs --format")
+    if lattices:
         if args.ref is None:
             raise ValueError("--lattice needs --ref")
         check_keeping_engine(args.engine, "lattices")
