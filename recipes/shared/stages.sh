@@ -78,9 +78,19 @@ run_stage() {
   fi
   printf '%s\n' "$command" >"$marks/.$number.tmp"
   mv "$marks/.$number.tmp" "$marks/$number"
-  [ -f "$exp/times.tsv" ] || printf 'stage\tname\tseconds\n' >"$exp/times.tsv"
-  printf '%s\t%s\t%s\n' "$number" "$name" "$((SECONDS - start))" >>"$exp/times.tsv"
+  _note_time "$number" "$name" "$((SECONDS - start))"
   log "stage $number ($name): $((SECONDS - start)) s"
+}
+
+# _note_time NUMBER NAME SECONDS: the line of this stage in times.tsv, in the place of an older one.
+_note_time() {
+  local times=$exp/times.tsv
+  {
+    printf 'stage\tname\tseconds\n'
+    if [ -f "$times" ]; then tail -n +2 "$times" | awk -F '\t' -v n="$1" '$1 != n'; fi
+    printf '%s\t%s\t%s\n' "$1" "$2" "$3"
+  } >"$times.tmp"
+  mv "$times.tmp" "$times"
 }
 
 # each FUNCTION LIST: call FUNCTION NAME WHAT for every line "NAME WHAT" that LIST prints, $nj of them

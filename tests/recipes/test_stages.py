@@ -93,6 +93,11 @@ def test_first_run_runs_every_stage_in_order(recipe: Recipe) -> None:
 
 
 def test_the_log_says_what_share_of_the_time_a_stage_takes(recipe: Recipe) -> None:
+    recipe.run()
+    recipe.write(second="true;")  # stages 1 and 2 run again: one line each all the same
+    assert recipe.run()[2] == ["second 10", "third"]
+    recipe.write(second=":;")
+    (recipe.exp / ".done/0").unlink()
     log = recipe.run()[1]
     assert "stage 0 (one), usually 30 % of the time\n" in log
     assert "stage 1 (two)\n" in log
