@@ -193,8 +193,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--dev-utts", type=int, default=240, help="default: %(default)s")
-    parser.add_argument("--test-utts", type=int, default=620, help="default: %(default)s")
+    parser.add_argument("--dev-utts", type=int, default=220, help="default: %(default)s")
+    parser.add_argument("--test-utts", type=int, default=540, help="default: %(default)s")
     parser.add_argument("--train-sentences", type=int, metavar="N", help="default: all")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args()

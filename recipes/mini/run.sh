@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# recipes/mini: prune a Transformer LM and judge it by rescoring a real decoder's n-best lists.
+# recipes/mini: prune a Transformer LM and judge it by rescoring a real decoder's lattices.
 #
 # CPU only. Text: five public-domain Bible translations (PyPI). Audio: synthetic speech of sentences
 # from held-out books. First pass: pocketsphinx with its own acoustic model and LM.
@@ -74,7 +74,7 @@ help_message="usage: recipes/mini/run.sh [--quick | --full] [--stage N] [--stop-
   9 tune on dev, rescore test   10 report
 
   --quick          the whole pipeline on a little data, to see that it runs
-  --full           more plans: magnitude against data, one-shot against incremental (an hour more)
+  --full           more plans: magnitude against data, one-shot against incremental
   --exp DIR        outputs (default: exp/mini, or exp/mini-quick)
   --synthesiser S  what reads the sentences: flite; hibari, a neural voice from PyPI; or auto
                    (default), flite if it is there or apt-get installs it without a password
@@ -85,8 +85,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 parse_options "stage stop_stage nj quick full exp dev_utts test_utts train_sentences seed synthesiser
   vocab_size train_conf train_seed ngram_order nbest max_hmms max_words lattice_beam sparsities plans
   narrow fine_tune_tokens narrow_tokens statistics_tokens engine history beam
-  bench_engine bench_utts
-  bench_repeats front" "$@"
+  bench_engine bench_utts bench_repeats front" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
 fi
@@ -258,7 +257,7 @@ sys.exit(a != b)' "$@"
 }
 
 rescore_one() { # hyp from lattices, hyp-fixed at the dense LM's weights, hyp-lists from lists
-  local run=$runs/$1 scores=() part
+  local run=$runs/$1 scores=()
   local lattices=(asrprune rescore --lattice "$first/test/lattices" --format slf --mode beam
     --history "$history" --beam "$beam" --parallel 32 --lm ${2//,/ })
   "${lattices[@]}" --weights "$run/weights.json" --json "$run/rescore.json" --out "$run/hyp"
@@ -282,7 +281,8 @@ stage_rescore() { # weights from dev, drawn to the dense LM's, used on test
   local tune=(asrprune tune --ref "$text/dev/text" --first-pass "$first/dev/first_pass.json"
     --towards dense --nj "$nj")
   OMP_NUM_THREADS=1 "${tune[@]}" --lattice "$first/dev/lattices" --format slf \
-    --history "$history" --beam "$beam" --parallel 32 --system $(list_systems | tr ' ' '=') --out "$runs"
+    --history "$history" --beam "$beam" --parallel 32 \
+    --system $(list_systems | tr ' ' '=') --out "$runs"
   OMP_NUM_THREADS=1 "${tune[@]}" --nbest "$first/dev/nbest.jsonl.gz" --out "$lists" \
     --system $(list_lms | sed "s#^\([^ ]*\) .*#\1=$lists/\1/dev.scores.gz#") \
     "dense+ngram=$lists/dense/dev.scores.gz,$lists/ngram/dev.scores.gz"
@@ -308,13 +308,13 @@ stage_report() {
   run_stage 0 environment stage_environment
   run_stage 1 text stage_text 1
   run_stage 2 tokenizer stage_tokenizer 1
-  run_stage 3 audio stage_audio 3
-  run_stage 4 "first pass" stage_first_pass 25
-  run_stage 5 "n-gram LM" stage_ngram
-  run_stage 6 LM stage_lm 35
+  run_stage 3 audio stage_audio 2
+  run_stage 4 "first pass" stage_first_pass 23
+  run_stage 5 "n-gram LM" stage_ngram 1
+  run_stage 6 LM stage_lm 23
   run_stage 7 prune stage_prune 15
-  run_stage 8 "LM scores" stage_score 8
-  run_stage 9 rescore stage_rescore 12
+  run_stage 8 "LM scores" stage_score 9
+  run_stage 9 rescore stage_rescore 25
   run_stage 10 report stage_report
   log "done: $exp"
   exit

@@ -119,7 +119,8 @@ def tune(
 
     The weights are drawn to ``towards``, those of a similar LM, or else to the best of the mixtures
     that put the LMs into the place of a part of the first pass's LM, with any word bonus; how
-    strongly, the held-out halves of dev decide, and in doubt strongly.
+    strongly, the held-out halves of dev decide, and in doubt strongly. (``towards`` is no part of
+    that check: tuned on the same dev set, it has seen both halves.)
 
     Raises InputError when an utterance has no reference, a score is known for some hypotheses
     only, or there is nothing to tune on; ValueError for ``start`` or ``towards`` with another
