@@ -172,7 +172,14 @@ def _tune_one(
         if not system.name:
             found = f"{len(towards.lm)} LM weights"
             raise InputError(str(settings.towards), None, found, f"{len(system.paths)}, one an LM")
-        towards = None  # another number of LMs: there are no weights to be drawn to
+        log.info(
+            "%s: %d LMs, %s has %d: drawn to the best mixture",
+            system.name,
+            len(system.paths),
+            settings.towards,
+            len(towards.lm),
+        )
+        towards = None
     if settings.lattice is None:
         scores = [read_scores(path) for path in system.paths]
         names = tuple(one.lm for one in scores)

@@ -73,7 +73,8 @@ def test_lattices_and_the_lists_of_all_their_paths_give_the_same_weights(place, 
 
 
 @pytest.mark.slow
-def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp_path):
+def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp_path, caplog):
+    caplog.set_level("INFO")
     systems = (f"lm={place['lm']}", f"tri={place['arpa']}", f"both={place['lm']},{place['arpa']}")
     made = {}
     for nj in (1, 2):
@@ -90,6 +91,7 @@ def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp
     centre = made[1]["tri"].dev["centre"]
     assert (centre["first_lm"], tuple(centre["lm"])) == (dense.first_lm, dense.lm)
     assert len(made[1]["both"].weights.lm) == 2
+    assert "both: 2 LMs, lm has 1: drawn to the best mixture" in caplog.text
     assert tune(place, tmp_path / "w.json", "--lm", place["lm"], "--threads", 1) == 0
     assert read_weights(tmp_path / "w.json").weights == dense
     towards = ("--towards", tmp_path / "w.json")
