@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,14 @@ class DrawnTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.encode(texts)
+
+    def learn(self, words: Iterable[str]) -> None: ...
+
+    def encode_word(self, word: str, first: bool) -> tuple[int, ...]:
+        return tuple(self.encode([word])[0])
+
+    def encode_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        return list(map(tuple, self.encode(words)))
 
     def count_unknown(self, text: str) -> int:
         return 0

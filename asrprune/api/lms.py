@@ -21,7 +21,7 @@ from asrprune.lm.model.checkpoint import Checkpoint
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring.forests import ScoringOptions
-from asrprune.text.tokenizer import Tokenizer, open_tokenizer
+from asrprune.text.tokenizer import Tokenizer
 
 AnyLM = Union[LanguageModel, Checkpoint]
 """What scores: an LM that ``open_lm`` gave, or a checkpoint as it is in memory."""
@@ -122,7 +122,7 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     """
     made = as_checkpoint(checkpoint)
     return folders.save_checkpoint(
-        path, made.model, made.tokenizer_path, made.provenance, made.history
+        path, made.model, made.tokenizer_path, made.provenance, made.history, made.form
     )
 
 
@@ -191,7 +191,7 @@ def _parts(
         return lm.model, lm.tokenizer(), name
     if not isinstance(lm, TransformerLM) or tokenizer is None:
         raise wrong_lm(lm)
-    tokens = open_tokenizer(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else tokenizer
+    tokens = Tokenizer(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else tokenizer
     size = lm.shape.vocab_size
     if tokens.vocab_size != size:
         raise ValueError(f"the tokenizer has {tokens.vocab_size} ids; expected {size}, the LM's")

@@ -92,4 +92,6 @@ def _stream(parent: Checkpoint, data: Union[PathLike, Iterable[str]]) -> TokenSt
             raise TypeError(f"data[{number}] is {shown(sentence)}; expected a sentence")
     if not sentences:
         raise ValueError("data holds no sentence; expected at least one")
-    return TokenStream.from_sentences(parent.tokenizer().encode_batch(sentences))
+    tokenizer = parent.tokenizer()
+    encoded = tokenizer.encode_batch(sentences)
+    return TokenStream.from_sentences(encoded, tokenizer.begin, tokenizer.end)

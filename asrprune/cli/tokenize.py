@@ -6,17 +6,18 @@ import argparse
 import logging
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import output_folder, seed, whole
+from asrprune.cli.values import number, output_folder, seed, whole
+from asrprune.core.units import UNITS, WORD
 from asrprune.text.normalise import NORMALISERS
-from asrprune.text.sentencepiece import MODEL_TYPES, TokenizerConfig
+from asrprune.text.sentencepiece import MODEL_TYPES, WORD_PIECES, TokenizerConfig
 
 EXAMPLE = """example:
   asrprune tokenize --text train.txt.gz --valid valid.txt --vocab-size 2000 --out data"""
 
 MODES = (
-    Mode(("text", "valid", "normalise", "tokenizer", "out")),
+    Mode(("text", "valid", "normalise", "language", "unit", "tokenizer", "out")),
     Mode(
-        ("vocab_size", "model_type", "sample_sentences", "seed"),
+        ("vocab_size", "model_type", "character_coverage", "sample_sentences", "seed"),
         active=lambda args: args.tokenizer is None,
         otherwise="has no use with --tokenizer, which is trained already",
     ),
@@ -37,18 +38,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training text, a sentence a line; .gz, .xz and - (standard input) are accepted",
     )
     parser.add_argument("--valid", metavar="FILE", help="validation text, a sentence a line")
-    parser.add_argument("--vocab-size", type=whole(4), default=default.vocab_size, help="pieces")
     parser.add_argument(
-        "--normalise", choices=NORMALISERS, default="none", help="what is done to every line"
+        "--vocab-size",
+        type=whole(4),
+        help=f"pieces (default: {WORD_PIECES}, more for a large alphabet, fewer where the text "
+        "cannot fill them)",
+    )
+    parser.add_argument(
+        "--normalise",
+        choices=NORMALISERS,
+        default="none",
+        help="what is done to every line, and later to what the LM scores",
+    )
+    parser.add_argument(
+        "--language", metavar="CODE", help="of the text (tr, az: I and i without and with a dot)"
+    )
+    parser.add_argument(
+        "--unit",
+        choices=UNITS,
+        default=WORD,
+        help="what the LM takes for a word: char, every character; mixed, every Han and kana "
+        "character; so that text with and without spaces is the same to it",
     )
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
-        help="use this SentencePiece model (ids <unk> 0, <s> 1, </s> 2) and train none, so that "
-        "--vocab-size, --model-type, --sample-sentences and --seed have no use",
+        help="use this SentencePiece model, with the ids that it has (also icefall's <sos/eos>), "
+        "and train none, so that --vocab-size, --model-type, --character-coverage, "
+        "--sample-sentences and --seed have no use",
     )
     parser.add_argument(
         "--model-type", choices=MODEL_TYPES, default=default.model_type, help="kind of pieces"
+    )
+    parser.add_argument(
+        "--character-coverage",
+        type=coverage,
+        default=default.character_coverage,
+        metavar="SHARE",
+        help="of all characters that get pieces: the rarest are left out and become <unk>; 0.9995 "
+        "for Chinese or Japanese",
     )
     parser.add_argument(
         "--sample-sentences",
@@ -62,18 +90,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def coverage(text: str) -> float:
+    """A share of characters, from 0.9 to 1."""
+    share = number(0.9)(text)
+    if share > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a share from 0.9 to 1")
+    return share
+
+
 def run(args: argparse.Namespace) -> None:
     """Write the folder."""
     from asrprune.files import open_binary
+    from asrprune.text.form import TextForm
     from asrprune.text.pack import pack_corpus
 
     if args.valid is not None:
         with open_binary(args.valid):  # its absence would come to light after the training
             pass
-    config = TokenizerConfig(args.vocab_size, args.model_type, args.sample_sentences, args.seed)
-    packed = pack_corpus(
-        args.text, args.valid, config, args.out, args.normalise, tokenizer=args.tokenizer
+    config = TokenizerConfig(
+        args.vocab_size,
+        args.model_type,
+        args.sample_sentences,
+        args.seed,
+        args.unit,
+        args.character_coverage,
     )
+    form = TextForm(args.normalise, language=args.language, unit=args.unit)
+    packed = pack_corpus(args.text, args.valid, config, args.out, form, tokenizer=args.tokenizer)
+    log.info("%d pieces; text form: %s", packed.vocab_size, packed.form.stated())
     for name, counts in packed.data["sets"].items():
         log.info(
             "%s: %d sentences, %d words (%d OOV), %d tokens",

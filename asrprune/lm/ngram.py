@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -17,26 +17,30 @@ from numpy.typing import NDArray
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, open_binary
 from asrprune.lm.protocol import (
+    SENTENCE_END,
     Runtime,
     ScoringStats,
-    UnscorableError,
     Words,
     check_sentences,
     check_words,
 )
+from asrprune.lm.vocabulary import shown_form, vocabulary
+from asrprune.text.coverage import Coverage, Spelling
+from asrprune.text.form import UNKNOWN_WORD, Speller, TextOptions
 
 LN_10 = math.log(10.0)
 """ARPA files and KenLM speak log10; one multiplication turns it into the natural log."""
 
 _MISSING_UNK_LOG10 = -100.0  # what KenLM puts in for a file without <unk>
 _NEVER_A_WORD = "\x01"
-_MARKS = {"<s>", "</s>"}
 
 
 class NgramLM:
     """An ``.arpa``, ``.arpa.gz`` or KenLM binary file as a LanguageModel.
 
-    A word that the model does not know is scored as ``<unk>``. For a file without ``<unk>`` that
+    Words go through the text form first: that of ``text``, else the case of letters, and the unit
+    (single Han characters), that the model's vocabulary shows. A word that the model does not know
+    is scored as ``<unk>``. For a file without ``<unk>`` that
     would be -inf; KenLM's substitute is 10^-100 (-230.26 nats), so that such sentences still have
     an order. ``oov_log_prob`` (natural log) replaces that substitute; it is refused for a file
     that has its own ``<unk>``.
@@ -44,7 +48,12 @@ class NgramLM:
     Raises InputError for a file that KenLM cannot read, MissingPackage without KenLM.
     """
 
-    def __init__(self, path: PathLike, oov_log_prob: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        oov_log_prob: Optional[float] = None,
+        text: Optional[TextOptions] = None,
+    ) -> None:
         self.path = os.fspath(path)
         if not os.path.isfile(self.path):
             raise InputError(self.path, None, "no such file", "an n-gram model")
@@ -54,6 +63,9 @@ class NgramLM:
         if oov_log_prob is not None and self.has_unknown:
             raise ValueError(f"oov_log_prob is {oov_log_prob}, but {self.path} has its own <unk>")
         self._oov_log_prob = oov_log_prob
+        text = text or TextOptions()
+        self.form = text.form(shown_form(vocabulary(self.path)))
+        self._spell = Speller(self.form, text.special, self.knows)
         self.stats = ScoringStats()
 
     @property
@@ -72,19 +84,53 @@ class NgramLM:
         return int(self._model.order)
 
     def word_log_probs(self, sentence: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """ln P of every word and of ``</s>``, and which of them are OOV: two arrays [words + 1].
-
-        Raises ValueError for a sentence with ``<s>`` or ``</s>`` in it.
-        """
-        words = sentence.split()
-        if not _MARKS.isdisjoint(words):
-            raise ValueError(f"sentence {sentence!r} holds <s> or </s>; expected words only")
-        scores = list(self._model.full_scores(" ".join(words)))
+        """ln P of every word of the LM and of ``</s>``, and which of them are OOV: two arrays
+        [words of ``line(sentence)`` + 1]."""
+        scores = list(self._model.full_scores(self.line(sentence)))
         log_probs = np.array([score[0] for score in scores], dtype=np.float64) * LN_10
         oov = np.array([score[2] for score in scores], dtype=bool)
         if self._oov_log_prob is not None:
             log_probs[oov] = self._oov_log_prob
         return log_probs, oov
+
+    @property
+    def spelling(self) -> Spelling:
+        """What tells which words the model knows: itself."""
+        return self
+
+    def line(self, text: str) -> str:
+        """A line of text as the model sees it: words in the LM's form, ``<unk>`` for unknowns."""
+        return self._spell.line(text)
+
+    def knows(self, word: str) -> bool:
+        """Whether the word as it stands is in the vocabulary."""
+        return word in self._model
+
+    def coverage(self, words: Mapping[str, int]) -> Coverage:
+        """How much of the words (word -> how often) the model knows."""
+        found = Coverage()
+        for word, count in words.items():
+            spelled = self._spell(word)
+            found += Coverage.of(
+                word,
+                count,
+                dropped=not spelled,
+                special=None in spelled,
+                unknown=any(part is not None and not self.knows(part) for part in spelled),
+                tokens=len(spelled),
+            )
+        return found
+
+    def word_scores(self, words: Words) -> NDArray[np.float64]:
+        """ln P of each word as it came and of ``</s>``, [words + 1]; 0 for one that the LM does not
+        see."""
+        values, _ = self.word_log_probs(" ".join(words))
+        lengths = [len(self._spell(word)) for word in words]
+        if all(length == 1 for length in lengths):
+            return values
+        ends = np.cumsum([0, *lengths])
+        sums = [values[low:high].sum() for low, high in zip(ends[:-1], ends[1:])]
+        return np.array([*sums, values[-1]])
 
     def begin(self) -> Any:
         """KenLM's state behind ``<s>``."""
@@ -94,23 +140,20 @@ class NgramLM:
 
     def step(self, state: Any, word: str) -> tuple[float, Any]:
         """ln P(word | state), where the word may be ``</s>``, and the state behind it."""
-        after = _kenlm().State()
-        score = self._model.BaseFullScore(state, word, after)
-        if score.oov and self._oov_log_prob is not None:
-            return self._oov_log_prob, after
-        return float(score.log_prob) * LN_10, after
+        total = 0.0
+        for part in (word,) if word == SENTENCE_END else self._spell(word):
+            after = _kenlm().State()
+            score = self._model.BaseFullScore(state, UNKNOWN_WORD if part is None else part, after)
+            if score.oov and self._oov_log_prob is not None:
+                total += self._oov_log_prob
+            else:
+                total += float(score.log_prob) * LN_10
+            state = after
+        return total, state
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
-        """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order.
-
-        Raises UnscorableError for a sentence with ``<s>`` or ``</s>`` in it.
-        """
+        """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
         check_sentences(lists)
-        for number, hyps in enumerate(lists):
-            for index, sentence in enumerate(hyps):
-                if not _MARKS.isdisjoint(sentence.split()):
-                    problem = "holds <s> or </s>; expected words only"
-                    raise UnscorableError((number, index), sentence, problem)
         start = time.perf_counter()
         scores = [
             np.array([self.word_log_probs(sentence)[0].sum() for sentence in sentences], np.float64)
@@ -136,6 +179,7 @@ class NgramWordScorer:
 
     def __init__(self, lm: NgramLM) -> None:
         self._lm = lm
+        self.spelling: Spelling = lm
         self.tokens = 0
 
     @property
@@ -146,7 +190,7 @@ class NgramWordScorer:
         """As WordScorer says; ``tokens`` counts no shared prefixes, since nothing is shared."""
         check_words(lists)
         self.tokens += sum(len(hyp) + 1 for hyps in lists for hyp in hyps)
-        return [[self._lm.word_log_probs(" ".join(hyp))[0] for hyp in hyps] for hyps in lists]
+        return [[self._lm.word_scores(hyp) for hyp in hyps] for hyps in lists]
 
 
 class NgramPrefixes:
@@ -154,6 +198,7 @@ class NgramPrefixes:
 
     def __init__(self, lm: NgramLM) -> None:
         self._lm = lm
+        self.spelling: Spelling = lm
         self._states: dict[int, Any] = {}
         self._made = 0
         self.tokens = 0

@@ -28,6 +28,7 @@ from asrprune.lm.protocol import LanguageModel, PrefixLM
 from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
 from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.text.form import TextOptions
 from asrprune.text.tokenizer import Tokenizer
 
 _PREFIX_ENGINE = "engine with kept keys and values"
@@ -45,19 +46,21 @@ def open_lm(
     engine: str = "torch",
     engine_options: Optional[EngineOptions] = None,
     scoring_options: Optional[ScoringOptions] = None,
+    text: Optional[TextOptions] = None,
 ) -> LanguageModel:
     """The language model at ``path``: a checkpoint folder, or an n-gram model's file.
 
-    ``engine`` is one of ENGINES; it and the options concern checkpoints only. Raises InputError
+    ``engine`` is one of ENGINES; it and its options concern checkpoints only. ``text`` goes before
+    the text form that the LM states. Raises InputError
     for a path that is neither, ValueError for an unknown engine or device.
     """
     if is_checkpoint(path) or os.path.isdir(path):
         check_engine(engine, engine_options or EngineOptions())
         checkpoint = load_checkpoint(path)
-        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(), _base_name(path)
+        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), _base_name(path)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
     if is_ngram(path):
-        return NgramLM(path)
+        return NgramLM(path, text=text)
     found = (
         "neither a checkpoint folder nor an n-gram file" if os.path.exists(path) else "no such path"
     )
@@ -97,17 +100,19 @@ def open_prefix_lm(
     engine: str = "torch",
     engine_options: Optional[EngineOptions] = None,
     options: Optional[PrefixOptions] = None,
+    text: Optional[TextOptions] = None,
 ) -> PrefixLM:
-    """The language model at ``path`` for a search that asks word by word.
+    """The language model at ``path`` for a search that asks word by word; ``text`` as for
+    ``open_lm``.
 
     ``engine`` is one of KEEPING, those that keep keys and values. Raises InputError as
     ``open_lm`` does, ValueError for another engine.
     """
     if not (is_checkpoint(path) or os.path.isdir(path)):
-        return open_lm(path).prefixes()
+        return open_lm(path, text=text).prefixes()
     _among(KEEPING, engine, _PREFIX_ENGINE)
     checkpoint = load_checkpoint(path)
-    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(), _base_name(path)
+    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), _base_name(path)
     return _open_prefixes(model, tokenizer, engine, engine_options, options, name)
 
 
@@ -129,6 +134,7 @@ def open_early(
     engine: str = "torch",
     engine_options: Optional[EngineOptions] = None,
     options: Optional[EarlyOptions] = None,
+    text: Optional[TextOptions] = None,
 ) -> EarlyScorer:
     """The scorer of the checkpoint in folder ``path``; ``engine`` is one of EARLY.
 
@@ -138,7 +144,7 @@ def open_early(
     row = _among(EARLY, engine, "engine for early termination")
     assert row.nodes is not None  # EARLY says so
     checkpoint = load_checkpoint(path)
-    tokenizer, limit = checkpoint.tokenizer(), checkpoint.model.shape.max_positions
+    tokenizer, limit = checkpoint.tokenizer(text), checkpoint.model.shape.max_positions
     options = EarlyOptions(slack=row.slack) if options is None else options
     engine_options = engine_options or EngineOptions()
     made = open_engine(engine, checkpoint.model, engine_options, tokenizer)
@@ -147,10 +153,15 @@ def open_early(
     return EarlyScorer(nodes, tokenizer, limit, whole.score_lists, options)
 
 
-def open_padded(path: PathLike, options: EngineOptions, token_budget: int) -> PaddedScorer:
+def open_padded(
+    path: PathLike,
+    options: EngineOptions,
+    token_budget: int,
+    text: Optional[TextOptions] = None,
+) -> PaddedScorer:
     """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""
     checkpoint = load_checkpoint(path)
-    return PaddedScorer(checkpoint.model, checkpoint.tokenizer(), options, token_budget)
+    return PaddedScorer(checkpoint.model, checkpoint.tokenizer(text), options, token_budget)
 
 
 def _among(names: tuple[str, ...], engine: str, what: str) -> EngineRow:

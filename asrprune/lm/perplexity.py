@@ -82,7 +82,7 @@ def transformer_perplexity(
         for (number, _), ids in zip(kept, encoded):
             if len(ids) > limit:
                 raise InputError(path, number, f"a sentence of {len(ids)} tokens", f"<= {limit}")
-        stream = TokenStream.from_sentences(encoded)
+        stream = TokenStream.from_sentences(encoded, tokenizer.begin, tokenizer.end)
         nll = stream_nll(model, stream, np.arange(len(encoded)), tokens_per_batch)
         total += PerplexitySum(
             nll=float(nll.sum()),

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, sha256
+from asrprune.text.form import TextForm
+from asrprune.text.sentencepiece import BOS, EOS
 
 FORMAT_VERSION = 1
 DATA, TOKENIZER = "data.json", "tokenizer.model"
@@ -44,11 +46,14 @@ def offsets_name(set_name: str) -> str:
 class TokenStream:
     """Sentences as ids, without ``<s>`` and ``</s>``; the arrays may be memory-mapped.
 
-    ``tokens`` [n_tokens] unsigned integers, ``offsets`` [n_sentences + 1] int64, rising from 0.
+    ``tokens`` [n_tokens] unsigned integers, ``offsets`` [n_sentences + 1] int64, rising from 0;
+    ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``.
     """
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
+    begin: int = BOS
+    end: int = EOS
 
     def __post_init__(self) -> None:
         last = int(self.offsets[-1]) if len(self.offsets) else -1
@@ -56,7 +61,9 @@ class TokenStream:
             raise ValueError(f"offsets end at {last} for {len(self.tokens)} tokens")
 
     @classmethod
-    def from_sentences(cls, sentences: Iterable[Sequence[int]]) -> TokenStream:
+    def from_sentences(
+        cls, sentences: Iterable[Sequence[int]], begin: int = BOS, end: int = EOS
+    ) -> TokenStream:
         """A stream in memory.
 
         >>> TokenStream.from_sentences([[5, 6], [], [7]]).lengths.tolist()
@@ -65,7 +72,7 @@ class TokenStream:
         arrays = [np.asarray(sentence, dtype=np.uint32) for sentence in sentences]
         tokens = np.concatenate([np.zeros(0, np.uint32), *arrays])
         ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-        return cls(tokens, ends)
+        return cls(tokens, ends, begin, end)
 
     @property
     def n_sentences(self) -> int:
@@ -105,9 +112,9 @@ class Corpus:
         return int(self.data["vocab_size"])
 
     @property
-    def normaliser(self) -> str:
-        """Name of the normaliser that the text went through."""
-        return str(self.data["normaliser"])
+    def form(self) -> TextForm:
+        """The form that the text went through."""
+        return TextForm.from_dict(self.data.get("form", {"normaliser": self.data["normaliser"]}))
 
     @property
     def digest(self) -> str:
@@ -134,7 +141,8 @@ class Corpus:
         if int(offsets[0]) != 0 or int(offsets[-1]) != len(tokens):
             found = f"sentences from {offsets[0]} to {offsets[-1]}"
             raise InputError(starts, None, found, f"from 0 to {len(tokens)}")
-        return TokenStream(tokens, offsets)
+        begin, end = self.data.get("sentence_marks", (BOS, EOS))
+        return TokenStream(tokens, offsets, begin, end)
 
 
 def open_corpus(path: PathLike) -> Corpus:

@@ -15,18 +15,19 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Optional
 
 import numpy as np
 
-from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
 from asrprune.text import corpus
-from asrprune.text.normalise import NORMALISERS, Normaliser
-from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
+from asrprune.text.form import Speller, TextForm, case_shown
+from asrprune.text.normalise import Normaliser
+from asrprune.text.sentencepiece import SentencePieceModel, TokenizerConfig, train_tokenizer
+from asrprune.text.tokenizer import Tokenizer, without_unknown
 
 _LINES_AT_ONCE = 10_000
 
@@ -38,35 +39,43 @@ def pack_corpus(
     valid: Optional[PathLike],
     config: TokenizerConfig,
     out: PathLike,
-    normaliser: str = "none",
+    form: Optional[TextForm] = None,
     tokenizer: Optional[PathLike] = None,
 ) -> corpus.Corpus:
     """The corpus written to folder ``out``, whole or not at all.
 
     ``train`` and ``valid`` hold one sentence a line; ``.gz`` and ``.xz`` are unpacked, ``-`` is
-    standard input (at most once). ``tokenizer`` names an existing SentencePiece model to use
-    instead of training one under ``config``.
+    standard input (at most once). Lines are put into ``form``; the folder states it with the case
+    of the letters that were found, as what an LM of this text wants. ``tokenizer`` names an
+    existing SentencePiece model to use instead of training one under ``config``; text is put into
+    the case of its letters.
 
-    Raises InputError for unreadable input or a set without a sentence, ValueError for an unknown
-    normaliser or a vocabulary size that does not suit the text.
+    Raises InputError for unreadable input or a set without a sentence, ValueError for a vocabulary
+    size that does not suit the text.
     """
-    normal_form = lookup(NORMALISERS, normaliser, "normaliser")
+    form = form or TextForm()
+    given = None if tokenizer is None else SentencePieceModel(tokenizer)
+    if given is not None:
+        form = replace(form, case=case_shown(given.alphabet))
+    normal_form = Speller(form).line
     names = [os.fspath(path) for path in [*train, *([] if valid is None else [valid])]]
     if names.count("-") > 1:
         raise ValueError("standard input (-) is given more than once; expected once at most")
     with write_folder(out) as folder, _spooled(names, Path(out).parent) as places:
         train_files = [(os.fspath(path), places[os.fspath(path)]) for path in train]
-        if tokenizer is not None:
-            shutil.copyfile(SentencePieceTokenizer(tokenizer).path, folder / corpus.TOKENIZER)
+        if given is not None:
+            shutil.copyfile(given.path, folder / corpus.TOKENIZER)
         else:
             lines = (s for name, place in train_files for s in _read(name, place, normal_form))
-            sentences = filter(None, lines)
+            sentences = filter(None, map(without_unknown, lines))
             first = next(sentences, None)
             if first is None:
                 raise _no_sentence(train_files, "train")
-            model = train_tokenizer(itertools.chain([first], sentences), config)
-            (folder / corpus.TOKENIZER).write_bytes(model)
-        pieces = SentencePieceTokenizer(folder / corpus.TOKENIZER)
+            trained = train_tokenizer(itertools.chain([first], sentences), config)
+            (folder / corpus.TOKENIZER).write_bytes(trained)
+        model = SentencePieceModel(folder / corpus.TOKENIZER)
+        form = replace(form, case=case_shown(model.alphabet))
+        pieces = Tokenizer(model, form)
         sets = {"train": _pack_set(folder, "train", train_files, normal_form, pieces)}
         if valid is not None:
             valid_files = [(os.fspath(valid), places[os.fspath(valid)])]
@@ -78,7 +87,8 @@ def pack_corpus(
                 "version": corpus.FORMAT_VERSION,
                 "vocab_size": pieces.vocab_size,
                 "dtype": corpus.token_dtype(pieces.vocab_size),
-                "normaliser": normaliser,
+                "form": form.to_dict(),
+                "sentence_marks": [pieces.begin, pieces.end],
                 "tokenizer_sha256": sha256(folder / corpus.TOKENIZER),
                 "tokenizer_config": asdict(config) if tokenizer is None else None,
                 "sets": sets,
@@ -114,7 +124,7 @@ def _pack_set(
     set_name: str,
     files: Sequence[tuple[str, str]],
     normal_form: Normaliser,
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
 ) -> dict[str, Any]:
     """Write the two files of one set; its counts and sources."""
     counts: Counter[str] = Counter()
@@ -161,7 +171,7 @@ def _blocks(lines: Iterator[str], counts: Counter[str]) -> Iterator[list[str]]:
 
 def _append(
     block: list[str],
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
     dtype: str,
     tokens: BinaryIO,
     offsets: BinaryIO,
@@ -176,5 +186,7 @@ def _append(
     counts["sentences"] += len(block)
     counts["words"] += sum(len(line.split()) for line in block)
     counts["oov_words"] += sum(
-        tokenizer.count_unknown(line) for line, ids in zip(block, encoded) if 0 in ids
+        tokenizer.count_unknown(line)
+        for line, ids in zip(block, encoded)
+        if tokenizer.unknown in ids
     )

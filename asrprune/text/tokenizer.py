@@ -1,17 +1,21 @@
-"""What LM scoring knows of a tokeniser, whichever library it comes from."""
+"""What LM scoring knows of a tokeniser: text to token ids, in the form that the LM wants."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Optional, Protocol, Union
 
 from asrprune.files import PathLike
+from asrprune.text.coverage import Coverage
+from asrprune.text.form import UNKNOWN_WORD, Speller, TextForm, TextOptions, case_shown
 
 
-class Tokenizer(Protocol):
-    """Text to token ids. ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``, which stand
-    around a sentence and never in it; ``unknown`` is that of what it cannot spell."""
+class PieceModel(Protocol):
+    """A vocabulary of pieces of words, whichever library it comes from. ``begin`` and ``end`` are
+    the ids of ``<s>`` and ``</s>``, which stand around a sentence and never in it; ``unknown`` is
+    that of what it cannot spell. ``first_differs``: the first word of a sentence has other ids than
+    it would have later."""
 
     @property
     def begin(self) -> int: ...
@@ -23,22 +27,177 @@ class Tokenizer(Protocol):
     def unknown(self) -> int: ...
 
     @property
+    def first_differs(self) -> bool: ...
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids, special ones included."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each sentence without ``begin`` and ``end``, in order; [] for the empty one.
+    @property
+    def alphabet(self) -> frozenset[str]:
+        """The characters that it can spell."""
 
-        Pieces never cross a word boundary: the ids of a sentence are those of its words laid end
-        to end.
-        """
+    def encode_words(self, words: Sequence[str], first: bool) -> list[list[int]]:
+        """Ids of each word, in order. A word's ids do not depend on the words beside it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids."""
+
+    def piece(self, index: int) -> str:
+        """The piece with this id."""
+
+    def is_byte(self, index: int) -> bool:
+        """Whether the id stands for a byte of a character without a piece."""
+
+    def has_piece(self, word: str) -> bool:
+        """Whether the whole word is one piece."""
+
+
+class Tokenizer:
+    """Token ids of sentences and of words, each word spelled once.
+
+    ``model`` is a PieceModel or the file of one. Words go through ``form`` first (by default the
+    letters' case that the pieces show, else as they are); special words such as ``<unk>`` or
+    ``[noise]`` become what core/special_words.py and ``options`` say. A word with something that
+    the model cannot spell is the unknown word, one token. The ids of a sentence are those of its
+    words laid end to end.
+
+    Raises InputError for a file of no kind that is known.
+    """
+
+    def __init__(
+        self,
+        model: Union[PathLike, PieceModel],
+        form: Optional[TextForm] = None,
+        options: Optional[TextOptions] = None,
+    ) -> None:
+        self.model = _open(model) if isinstance(model, (str, os.PathLike)) else model
+        self.begin, self.end, self.unknown = self.model.begin, self.model.end, self.model.unknown
+        options = options or TextOptions()
+        stated = TextForm(case=case_shown(self.model.alphabet)) if form is None else form
+        self.form = options.form(stated)
+        self._spell = Speller(self.form, options.special, self.model.has_piece)
+        self._first: dict[str, tuple[int, ...]] = {}
+        self._later = {} if self.model.first_differs else self._first
+        self._pieces: dict[Optional[str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special ones included."""
+        return self.model.vocab_size
+
+    def line(self, text: str) -> str:
+        """A line of text as the model sees it: words in the LM's form, ``<unk>`` for unknowns."""
+        return self._spell.line(text)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sentence without ``begin`` and ``end``; [] for the empty sentence."""
+        return self.encode_batch((text,))[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each sentence, in order."""
+        split = [text.split() for text in texts]
+        self.learn(word for words in split for word in words)
+        return [self._sentence(words) for words in split]
+
+    def encode_word(self, word: str, first: bool) -> tuple[int, ...]:
+        """The ids of one word; ``first``: no token stands before it in its sentence."""
+        known = self._first if first else self._later
+        if word not in known:
+            self.learn((word,))
+        return known[word]
+
+    def encode_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of every word of a sentence; none for a word that the LM does not see."""
+        self.learn(words)
+        if self._later is self._first:
+            return [self._first[word] for word in words]
+        found: list[tuple[int, ...]] = []
+        for word in words:
+            found.append(self._later[word] if any(found) else self._first[word])
+        return found
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Spell those that are new, all at once."""
+        new = sorted(set(words).difference(self._first))
+        if not new:
+            return
+        parts = {word: self._spell(word) for word in new}
+        self._learn_pieces(part for spelled in parts.values() for part in spelled)
+        for word, spelled in parts.items():
+            for known, first in ((self._later, False), (self._first, True)):
+                ids: tuple[int, ...] = ()
+                for part in spelled:
+                    ids += self._pieces[part][0 if first and not ids else 1]
+                known[word] = ids
+
+    def _learn_pieces(self, parts: Iterable[Optional[str]]) -> None:
+        self._pieces.setdefault(None, ((self.unknown,), (self.unknown,)))
+        new = sorted({part for part in parts if part is not None}.difference(self._pieces))
+        later = self.model.encode_words(new, first=False)
+        first = self.model.encode_words(new, first=True) if self.model.first_differs else later
+        for word, one, other in zip(new, first, later):
+            self._pieces[word] = (self._known(one), self._known(other))
+
+    def _known(self, ids: Sequence[int]) -> tuple[int, ...]:
+        return (self.unknown,) if self.unknown in ids else tuple(ids)
+
+    def _sentence(self, words: Sequence[str]) -> list[int]:
+        if self._later is self._first:
+            return [token for word in words for token in self._first[word]]
+        ids: list[int] = []
+        for word in words:
+            ids += self._later[word] if ids else self._first[word]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids."""
+        return self.model.decode(ids)
+
+    def piece(self, index: int) -> str:
+        """The piece with this id."""
+        return self.model.piece(index)
 
     def count_unknown(self, text: str) -> int:
-        """Number of words that hold something which the tokeniser cannot spell."""
+        """Number of words that hold something which the model cannot spell (OOV words)."""
+        words = text.split()
+        self.learn(words)
+        return sum(self.unknown in self._first[word] for word in words)
+
+    def coverage(self, words: Mapping[str, int]) -> Coverage:
+        """How much of the words (word -> how often) the model knows."""
+        self.learn(words)
+        found = Coverage()
+        for word, count in words.items():
+            spelled = self._spell(word)
+            pieces = [self._pieces[part][1] for part in spelled]
+            found += Coverage.of(
+                word,
+                count,
+                dropped=not spelled,
+                special=None in spelled,
+                unknown=any(self.unknown in ids for ids in pieces),
+                spelled_in_bytes=any(self.model.is_byte(i) for ids in pieces for i in ids),
+                tokens=sum(map(len, pieces)),
+                outside=self._outside(spelled),
+            )
+        return found
+
+    def _outside(self, spelled: Sequence[Optional[str]]) -> set[str]:
+        return {c for part in spelled if part for c in part} - self.model.alphabet
+
+    def knows(self, word: str) -> bool:
+        """Whether the model can spell a word as it stands, whatever form it wants."""
+        ids = self.model.encode_words([word], first=False)[0]
+        return self.unknown not in ids and not any(map(self.model.is_byte, ids))
 
 
-def open_tokenizer(path: PathLike) -> Tokenizer:
-    """The tokeniser in a file. Raises InputError for a file of no kind that is known."""
-    from asrprune.text.sentencepiece import SentencePieceTokenizer
+def _open(path: PathLike) -> PieceModel:
+    from asrprune.text.sentencepiece import SentencePieceModel
 
-    return SentencePieceTokenizer(Path(path))
+    return SentencePieceModel(path)
+
+
+def without_unknown(line: str) -> str:
+    """A line of ``Tokenizer.line`` without its unknown words: what pieces can be learned from."""
+    return " ".join(word for word in line.split() if word != UNKNOWN_WORD)

@@ -21,7 +21,8 @@ from asrprune.lm.training import nll as nll_module
 from asrprune.lm.training.batches import make_batch
 from asrprune.lm.training.nll import sentence_nll, stream_nll
 from asrprune.text.corpus import TokenStream
-from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
+from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
+from asrprune.text.tokenizer import Tokenizer
 
 LINES = ["in the beginning", "god", "and the earth was", "the light in the heaven"]
 
@@ -38,11 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(out / "lm", model, out / "pieces", {})
 
 
-def parts(folder: Path) -> tuple[TransformerLM, SentencePieceTokenizer]:
+def parts(folder: Path) -> tuple[TransformerLM, Tokenizer]:
     from asrprune.lm.model.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(folder)
-    return loaded.model, SentencePieceTokenizer(loaded.tokenizer_path)
+    return loaded.model, Tokenizer(loaded.tokenizer_path)
 
 
 def by_hand(model: TransformerLM, ids: list[int]) -> float:

@@ -16,7 +16,6 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import open_model
 from asrprune.lm.protocol import SENTENCE_END, UnscorableError
 from asrprune.lm.scoring.sentences import TransformerScorer
-from asrprune.text.word_encoder import WordEncoder
 from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 12
@@ -140,33 +139,6 @@ def test_a_broken_model_is_an_error(model):
     )
     with pytest.raises(UnscorableError, match="nan of a word"):
         scorer.words().score_words([[["a"]]])
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.text("abcdeé '", max_size=12), max_size=4), st.sampled_from(["unigram", "bpe"]))
-def test_the_ids_of_a_sentence_are_those_of_its_words(tokenizers, texts, kind):
-    tokenizer = tokenizers[kind]
-    encode = WordEncoder(tokenizer)
-    for words in (text.split() for text in texts):
-        assert [t for word in words for t in encode(word)] == tokenizer.encode(" ".join(words))
-
-
-@pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory):
-    from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig, train_tokenizer
-
-    draw = np.random.default_rng(1)
-    text = [
-        " ".join("".join(draw.choice(list("abcde'"), draw.integers(1, 7))) for _ in range(9))
-        for _ in range(300)
-    ]
-    made = {}
-    for kind in ("unigram", "bpe"):
-        path = tmp_path_factory.mktemp(kind) / "tokenizer.model"
-        path.write_bytes(train_tokenizer(text, TokenizerConfig(60, kind)))
-        made[kind] = SentencePieceTokenizer(path)
-    return made
 
 
 def test_an_lm_in_memory_is_asked_in_every_way(model, whole):

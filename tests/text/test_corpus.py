@@ -14,8 +14,10 @@ import pytest
 from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.text.corpus import TokenStream, open_corpus, token_dtype
+from asrprune.text.form import TextForm
 from asrprune.text.pack import pack_corpus
-from asrprune.text.sentencepiece import SentencePieceTokenizer, TokenizerConfig
+from asrprune.text.sentencepiece import TokenizerConfig
+from asrprune.text.tokenizer import Tokenizer
 
 TEXT = ["In the beginning", "", "god created the heavens", "  --  ", "and the earth"] * 20
 KEPT = ["in the beginning", "god created the heavens", "and the earth"] * 20
@@ -30,8 +32,8 @@ def text(tmp_path: Path) -> Path:
 
 
 def test_stream_gives_back_every_sentence(text: Path, tmp_path: Path) -> None:
-    packed = pack_corpus([text], text, CONFIG, tmp_path / "data", "asr")
-    tokenizer = SentencePieceTokenizer(packed.tokenizer_path)
+    packed = pack_corpus([text], text, CONFIG, tmp_path / "data", TextForm("asr"))
+    tokenizer = Tokenizer(packed.tokenizer_path)
     stream = packed.stream("train")
     read = [tokenizer.decode([int(i) for i in stream.sentence(n)]) for n in range(len(KEPT))]
     assert read == KEPT
@@ -45,7 +47,7 @@ def test_stream_gives_back_every_sentence(text: Path, tmp_path: Path) -> None:
 
 def test_same_input_same_bytes(text: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        pack_corpus([text], None, CONFIG, tmp_path / name, "asr")
+        pack_corpus([text], None, CONFIG, tmp_path / name, TextForm("asr"))
     for file in ("tokenizer.model", "train.tokens.bin", "train.offsets.bin", "data.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -57,15 +59,15 @@ def test_compressed_and_standard_input(
     packed.write_bytes(gzip.compress(text.read_bytes()))
     stdin = io.TextIOWrapper(io.BytesIO(text.read_bytes()))
     monkeypatch.setattr(sys, "stdin", stdin)
-    one = pack_corpus(["-", packed], None, CONFIG, tmp_path / "one", "asr")
-    two = pack_corpus([text, text], None, CONFIG, tmp_path / "two", "asr")
+    one = pack_corpus(["-", packed], None, CONFIG, tmp_path / "one", TextForm("asr"))
+    two = pack_corpus([text, text], None, CONFIG, tmp_path / "two", TextForm("asr"))
     assert np.array_equal(one.stream("train").tokens, two.stream("train").tokens)
     assert [s["file"] for s in one.data["sets"]["train"]["sources"]] == ["-", str(packed)]
     assert not list(tmp_path.glob(".*"))
 
 
 def test_existing_tokenizer_and_its_oov(text: Path, tmp_path: Path) -> None:
-    first = pack_corpus([text], None, CONFIG, tmp_path / "first", "asr")
+    first = pack_corpus([text], None, CONFIG, tmp_path / "first", TextForm("asr"))
     other = tmp_path / "other.txt"
     other.write_text("god ßaw the earth\n")
     second = pack_corpus([other], None, CONFIG, tmp_path / "second", tokenizer=first.tokenizer_path)
@@ -85,12 +87,12 @@ def test_empty_valid_set(text: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("")
     with pytest.raises(InputError, match="no sentence for the valid set"):
-        pack_corpus([text], empty, CONFIG, tmp_path / "out", "asr")
+        pack_corpus([text], empty, CONFIG, tmp_path / "out", TextForm("asr"))
 
 
 @pytest.mark.parametrize("file", ["train.tokens.bin", "train.offsets.bin"])
 def test_truncated_file(text: Path, tmp_path: Path, file: str) -> None:
-    packed = pack_corpus([text], None, CONFIG, tmp_path / "data", "asr")
+    packed = pack_corpus([text], None, CONFIG, tmp_path / "data", TextForm("asr"))
     path = packed.path / file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=f"{file}: .* bytes"):
@@ -98,7 +100,7 @@ def test_truncated_file(text: Path, tmp_path: Path, file: str) -> None:
 
 
 def test_missing_set_and_replaced_tokenizer(text: Path, tmp_path: Path) -> None:
-    packed = pack_corpus([text], None, CONFIG, tmp_path / "data", "asr")
+    packed = pack_corpus([text], None, CONFIG, tmp_path / "data", TextForm("asr"))
     with pytest.raises(InputError, match="no set 'valid'"):
         packed.stream("valid")
     packed.tokenizer_path.write_bytes(b"other")

@@ -13,11 +13,12 @@ from asrprune.text.sentencepiece import (
     BOS,
     EOS,
     UNK,
-    SentencePieceTokenizer,
+    SentencePieceModel,
     SentenceSample,
     TokenizerConfig,
     train_tokenizer,
 )
+from asrprune.text.tokenizer import Tokenizer
 
 WORDS = ["don't", "let", "there", "be", "light", "and", "was", "the", "beginning", "heaven"]
 
@@ -28,13 +29,13 @@ def sentences(n: int = 500) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     path.write_bytes(train_tokenizer(sentences(), TokenizerConfig(40, "bpe")))
-    return SentencePieceTokenizer(path)
+    return Tokenizer(path)
 
 
-def test_round_trip_and_special_ids(tokenizer: SentencePieceTokenizer) -> None:
+def test_round_trip_and_special_ids(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("let there be light")
     assert tokenizer.decode(ids) == "let there be light"
     assert not {UNK, BOS, EOS} & set(ids)
@@ -44,30 +45,28 @@ def test_round_trip_and_special_ids(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.encode_batch(["let", ""]) == [tokenizer.encode("let"), []]
 
 
-def test_pieces_stay_inside_words(tokenizer: SentencePieceTokenizer) -> None:
+def test_pieces_stay_inside_words(tokenizer: Tokenizer) -> None:
     first, both = tokenizer.encode("let there"), tokenizer.encode("let there be")
     assert both[: len(first)] == first
     assert both[len(first) :] == tokenizer.encode("be")
 
 
 def test_unseen_words_are_spelled_and_unseen_characters_are_oov(
-    tokenizer: SentencePieceTokenizer,
+    tokenizer: Tokenizer,
 ) -> None:
     assert tokenizer.count_unknown("tarred thee") == 0
     assert UNK in tokenizer.encode("let ßx be")
     assert tokenizer.count_unknown("let ßx be é") == 2
 
 
-def test_survives_pickling_without_its_file(
-    tokenizer: SentencePieceTokenizer, tmp_path: Path
-) -> None:
+def test_survives_pickling_without_its_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "moved.model"
-    path.write_bytes(tokenizer.path.read_bytes())
-    packed = pickle.dumps(SentencePieceTokenizer(path))
+    path.write_bytes(tokenizer.model.path.read_bytes())
+    packed = pickle.dumps(Tokenizer(path))
     path.unlink()
     copy = pickle.loads(packed)
     assert copy.encode("let there") == tokenizer.encode("let there")
-    assert copy.sha256 == tokenizer.sha256
+    assert copy.model.sha256 == tokenizer.model.sha256
 
 
 def test_training_is_repeatable() -> None:
@@ -79,7 +78,7 @@ def test_a_character_outside_the_sample_still_gets_a_piece(tmp_path: Path) -> No
     text = [*sentences(300), "zeal"]
     model = tmp_path / "t.model"
     model.write_bytes(train_tokenizer(text, TokenizerConfig(26, sample_sentences=20)))
-    assert SentencePieceTokenizer(model).count_unknown("zeal") == 0
+    assert Tokenizer(model).count_unknown("zeal") == 0
 
 
 def test_the_sample_is_uniform() -> None:
@@ -112,12 +111,12 @@ def test_bad_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.model"
     path.write_bytes(content)
     with pytest.raises(InputError):
-        SentencePieceTokenizer(path)
+        SentencePieceModel(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        SentencePieceTokenizer(tmp_path / "t.model")
+        SentencePieceModel(tmp_path / "t.model")
 
 
 def test_bad_config() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
+from asrprune.core.special_words import KALDI_BOUNDARIES
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
 
-NO_WORDS = frozenset({"", "<eps>", "<s>", "</s>"})
+NO_WORDS = KALDI_BOUNDARIES
 """Symbols that stand for no word. Kaldi's noise words (``<NOISE>``, ``!SIL``) are words."""
 
 

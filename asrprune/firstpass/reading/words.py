@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-_BOUNDARIES = {"!NULL", "!ENTER", "!EXIT", "!SENT_START", "!SENT_END", "<s>", "</s>", "<eps>"}
-_SILENCE = {"<sil>", "<SIL>", "SIL", "-pau-"}
-_FILLER = re.compile(r"\[(?!UNK\])[A-Z_]+\]|\+\+[^+\s]+\+\+")
+from asrprune.core.special_words import in_sphinx_text
+
 _PRONUNCIATION = re.compile(r"(?<=.)\(\d+\)$")
 
 
@@ -19,6 +18,4 @@ def plain_word(label: str) -> str:
     >>> plain_word("was(2)"), plain_word("[NOISE]"), plain_word("!NULL"), plain_word("<unk>")
     ('was', '', '', '<unk>')
     """
-    if label in _BOUNDARIES or label in _SILENCE or _FILLER.fullmatch(label):
-        return ""
-    return _PRONUNCIATION.sub("", label)
+    return _PRONUNCIATION.sub("", label) if in_sphinx_text(label) else ""

@@ -24,7 +24,8 @@ from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
-from asrprune.text.tokenizer import Tokenizer, open_tokenizer
+from asrprune.text.form import TextForm, TextOptions
+from asrprune.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
@@ -36,7 +37,8 @@ class Checkpoint:
     """A loaded model with what its folder says about it.
 
     ``provenance`` tells how the model came to be (command, commit, seed, versions, parent);
-    ``history`` lists its pruning steps, oldest first.
+    ``history`` lists its pruning steps, oldest first. ``form`` is the text form that the LM wants;
+    None where the folder does not say.
     """
 
     model: TransformerLM
@@ -45,10 +47,12 @@ class Checkpoint:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
     path: Optional[Path] = None
+    form: Optional[TextForm] = None
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokeniser that the model was trained with."""
-        return open_tokenizer(self.tokenizer_path)
+    def tokenizer(self, options: Optional[TextOptions] = None) -> Tokenizer:
+        """The tokeniser that the model was trained with, in the text form that the LM wants, or
+        the one that ``options`` say."""
+        return Tokenizer(self.tokenizer_path, self.form, options)
 
     def size_bytes(self) -> int:
         """Bytes of the saved weights file; 0 for a model that is not on disk."""
@@ -61,6 +65,7 @@ def save_checkpoint(
     tokenizer: PathLike,
     provenance: Mapping[str, Any],
     history: tuple[Mapping[str, Any], ...] = (),
+    form: Optional[TextForm] = None,
 ) -> Path:
     """Write the folder ``out``, whole or not at all, and return its path."""
     with write_folder(out) as folder:
@@ -78,6 +83,7 @@ def save_checkpoint(
                 "nonzero_parameters": count_nonzero(model),
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 "tokenizer_sha256": sha256(folder / TOKENIZER),
+                "text": None if form is None else form.to_dict(),
                 "provenance": dict(provenance),
                 "history": [dict(step) for step in history],
             },
@@ -125,7 +131,20 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
         provenance=config["provenance"],
         history=tuple(config["history"]),
         path=folder,
+        form=_stated_form(folder / CONFIG, config),
     )
+
+
+def _stated_form(path: Path, config: Mapping[str, Any]) -> Optional[TextForm]:
+    """The text form; checkpoints of earlier versions tell the normaliser of their training."""
+    stated = config.get("text")
+    if stated is None:
+        name = config["provenance"].get("training", {}).get("normaliser", "none")
+        stated = None if name == "none" else {"normaliser": name}
+    try:
+        return None if stated is None else TextForm.from_dict(stated)
+    except (TypeError, ValueError) as problem:
+        raise InputError(path, None, f"bad text form ({problem})", "a text form") from None
 
 
 def is_checkpoint(path: PathLike) -> bool:

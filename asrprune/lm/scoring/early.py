@@ -23,6 +23,7 @@ import numpy as np
 from asrprune.lm.engines.engine import Bools, Ints, NodeModel
 from asrprune.lm.protocol import Floats, UnscorableError, check_sentences
 from asrprune.lm.trie import Forest, build_forest
+from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -99,6 +100,7 @@ class EarlyScorer:
         self.stats = EarlyStats()
         self._model = model
         self._tokenizer = tokenizer
+        self.spelling: Spelling = tokenizer
         self._limit = max_positions - 1
         self._fallback = fallback
 

@@ -20,6 +20,7 @@ from asrprune.lm.protocol import (
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
 from asrprune.lm.trie import build_forest
+from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
 
 _FOREST_CELLS = 4_000_000  # hypotheses x longest, so that a forest takes some tens of MB
@@ -56,6 +57,11 @@ class TransformerScorer:
         """The engine, and where it computes."""
         engine = self._forests.engine
         return Runtime(self._engine_name, engine.device, engine.note)
+
+    @property
+    def spelling(self) -> Spelling:
+        """What tells which words the model knows."""
+        return self._forests.tokenizer
 
     @property
     def stats(self) -> ScoringStats:

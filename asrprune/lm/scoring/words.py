@@ -10,7 +10,7 @@ import numpy as np
 from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, check_words
 from asrprune.lm.scoring.forests import ForestScorer
 from asrprune.lm.trie import Forest, build_forest
-from asrprune.text.word_encoder import WordEncoder
+from asrprune.text.coverage import Spelling
 
 _BLOCK_TOKENS = 250_000  # in one forest, so that it takes some tens of MB
 
@@ -23,8 +23,8 @@ class ForestWordScorer:
 
     def __init__(self, forests: ForestScorer, name: str) -> None:
         self._forests = forests
-        self._encode = WordEncoder(forests.tokenizer)
         self._name = name
+        self.spelling: Spelling = forests.tokenizer
         self.tokens = 0
 
     @property
@@ -35,21 +35,23 @@ class ForestWordScorer:
         """As WordScorer says; one trie a list, many lists a batch."""
         check_words(lists)
         start = time.perf_counter()
-        self._encode.learn(word for hyps in lists for hyp in hyps for word in hyp)
-        flat = [hyp for hyps in lists for hyp in hyps]
+        tokenizer = self._forests.tokenizer
+        tokenizer.learn(word for hyps in lists for hyp in hyps for word in hyp)
+        encoded = [[tokenizer.encode_words(hyp) for hyp in hyps] for hyps in lists]
+        flat = [hyp for hyps in encoded for hyp in hyps]
         scores = [np.full(len(hyp) + 1, -np.inf) for hyp in flat]
-        encoded = [[[t for w in hyp for t in self._encode(w)] for hyp in hyps] for hyps in lists]
         over_long = 0
         block: list[list[list[int]]] = []
         places: list[int] = []
         at = tokens = 0
         for hyps in encoded:
-            kept = [i for i, ids in enumerate(hyps) if len(ids) <= self._forests.limit]
+            sentences = [[token for ids in hyp for token in ids] for hyp in hyps]
+            kept = [i for i, ids in enumerate(sentences) if len(ids) <= self._forests.limit]
             over_long += len(hyps) - len(kept)
-            block.append([hyps[i] for i in kept])
+            block.append([sentences[i] for i in kept])
             places += [at + i for i in kept]
             at += len(hyps)
-            tokens += sum(len(hyps[i]) + 1 for i in kept)
+            tokens += sum(len(sentences[i]) + 1 for i in kept)
             if tokens > _BLOCK_TOKENS:
                 self._score(block, places, flat, scores)
                 block, places, tokens = [], [], 0
@@ -65,7 +67,7 @@ class ForestWordScorer:
         self,
         block: list[list[list[int]]],
         places: list[int],
-        hyps: Sequence[Words],
+        words: Sequence[Sequence[Sequence[int]]],  # token ids of every word of every hypothesis
         scores: list[Floats],
     ) -> None:
         """Fill in the scores of the hypotheses at ``places``, which are those of ``block``."""
@@ -76,10 +78,12 @@ class ForestWordScorer:
         token, final = self._forests.run(forest).token_scores()
         for place, end in zip(places, forest.ends.tolist()):
             ids = _path(forest, end)
-            lengths = [len(self._encode(word)) for word in hyps[place]]
-            starts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
-            if len(lengths):
-                scores[place][:-1] = np.add.reduceat(token[ids], starts)
+            lengths = np.array([len(word) for word in words[place]], np.int64)
+            starts = np.cumsum(lengths) - lengths
+            scores[place][:-1] = 0.0  # of a word without tokens
+            if ids:
+                sums = np.add.reduceat(token[ids], starts[lengths > 0])
+                scores[place][:-1][lengths > 0] = sums
             scores[place][-1] = final[end]
 
 

@@ -49,22 +49,25 @@ class Batch:
         return Batch(tokens, self.targets.to(device, non_blocking=True), self.number)
 
 
-def make_batch(sentences: Sequence[NDArray[np.integer]], number: int = 0) -> Batch:
-    """One batch of these sentences (ids without ``<s>`` and ``</s>``), in order.
+def make_batch(
+    sentences: Sequence[NDArray[np.integer]], number: int = 0, begin: int = BOS, end: int = EOS
+) -> Batch:
+    """One batch of these sentences (ids without ``<s>`` and ``</s>``, which are ``begin`` and
+    ``end``), in order.
 
     >>> batch = make_batch([np.array([7, 8]), np.array([], dtype=int)])
     >>> batch.tokens.tolist(), batch.targets.tolist()
     ([[1, 7, 8], [1, 2, 2]], [[7, 8, 2], [2, -100, -100]])
     """
     longest = 1 + max((len(sentence) for sentence in sentences), default=0)
-    tokens = np.full((len(sentences), longest), EOS, dtype=np.int64)
+    tokens = np.full((len(sentences), longest), end, dtype=np.int64)
     targets = np.full((len(sentences), longest), IGNORED, dtype=np.int64)
-    tokens[:, 0] = BOS
+    tokens[:, 0] = begin
     for row, sentence in enumerate(sentences):
         n = len(sentence)
         tokens[row, 1 : n + 1] = sentence
         targets[row, :n] = sentence
-        targets[row, n] = EOS
+        targets[row, n] = end
     return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), number)
 
 
@@ -129,7 +132,12 @@ class BatchStream:
             number, indices = self._advance()
             if turn == self._rank:
                 mine = number, indices
-        return make_batch([self._stream.sentence(int(i)) for i in mine[1]], mine[0])
+        return make_batch(
+            [self._stream.sentence(int(i)) for i in mine[1]],
+            mine[0],
+            self._stream.begin,
+            self._stream.end,
+        )
 
     def state(self) -> dict[str, int]:
         """The position, the same in every process; plain JSON values."""
@@ -211,4 +219,5 @@ def sorted_batches(
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Each of the sentences ``indices`` once, by length: ``(indices of the batch, batch)``."""
     for number, group in enumerate(cut_by_length(indices, stream.lengths + 1, tokens_per_batch)):
-        yield group, make_batch([stream.sentence(int(i)) for i in group], number)
+        sentences = [stream.sentence(int(i)) for i in group]
+        yield group, make_batch(sentences, number, stream.begin, stream.end)

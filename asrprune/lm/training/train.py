@@ -251,7 +251,6 @@ class _Run:
             "skipped_sentences": self._loop.batches.n_skipped,
             "processes": self._group.world,
             "precision": self._loop.precision,
-            "normaliser": self._data.normaliser,
         }
         if self._validation is not None:
             training["valid_ppl_token"] = math.exp(self._validation.best_nats)
@@ -260,6 +259,7 @@ class _Run:
             self._loop.model if model is None else model,
             self._data.tokenizer_path,
             provenance(self._command_line, seed=self._config.seed, training=training),
+            form=self._data.form,
         )
 
 

@@ -85,7 +85,8 @@ class FamilyRun:
         plan, data = self.run.plan, self.run.data
         provenance = {**self.provenance, "plan": plan.to_dict()}
         tokenizer = self.parent.tokenizer_path
-        save_checkpoint(folder, made.model, tokenizer, provenance, made.history)
+        form = self.parent.form
+        save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form)
         sizes = measure_member(folder, self.run.reference, masked)
         before, spent = made.perplexity_pruned, made.spent
         return Member(

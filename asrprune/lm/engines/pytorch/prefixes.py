@@ -21,8 +21,8 @@ from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore, Row
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import SENTENCE_END
+from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
-from asrprune.text.word_encoder import WordEncoder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class CachedPrefixes:
         name: str = "transformer",
     ) -> None:
         self._options = options or PrefixOptions()
-        self._encode = WordEncoder(tokenizer)
+        self._tokenizer = tokenizer
+        self.spelling: Spelling = tokenizer
         self._threads = (engine or EngineOptions()).threads
         self._limit = model.shape.max_positions - 1
         self._store = KeyValueStore(model, dtype, engine, self._options.cache_bytes)
@@ -83,16 +84,16 @@ class CachedPrefixes:
         return self._add(_Node(self._begin, -1, 0, group))
 
     def child(self, prefix: int, word: str) -> int:
-        for token in self._encode(word):
+        for token in self._ids(prefix, word):
             prefix = self._follow(prefix, token)
         return prefix
 
     def score(self, pairs: Sequence[tuple[int, str]]) -> NDArray[np.float64]:
-        self._encode.learn(word for _, word in pairs if word != SENTENCE_END)
+        self._tokenizer.learn(word for _, word in pairs if word != SENTENCE_END)
         result = np.zeros(len(pairs))
         wanted: dict[int, dict[int, list[int]]] = {}  # node -> token -> pairs
         for number, (prefix, word) in enumerate(pairs):
-            ids = (self._end,) if word == SENTENCE_END else self._encode(word)
+            ids = (self._end,) if word == SENTENCE_END else self._ids(prefix, word)
             if word != SENTENCE_END and self._nodes[prefix].depth + len(ids) > self._limit:
                 result[number] = -np.inf
                 continue
@@ -105,6 +106,9 @@ class CachedPrefixes:
                 self._run(piece)
                 self._collect(piece, wanted, result)
         return result
+
+    def _ids(self, prefix: int, word: str) -> tuple[int, ...]:
+        return self._tokenizer.encode_word(word, first=self._nodes[prefix].depth == 0)
 
     def keep(self, prefixes: Iterable[int]) -> None:
         kept: set[int] = set()

@@ -1,0 +1,155 @@
+"""The form in which a language model wants its text, and how a word is brought into it.
+
+It belongs to the LM: a checkpoint states it, an n-gram's vocabulary shows it. A list's or a
+lattice's words go through it one by one, so that a sentence reads the same wherever it comes from,
+and what is written keeps the words as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Optional
+
+from asrprune.core.special_words import DROP, KEEP, TREATMENTS, UNKNOWN, treatment
+from asrprune.core.tables import lookup
+from asrprune.core.units import UNITS, WORD
+from asrprune.text.normalise import NORMALISERS, lower_case, normaliser, upper_case
+
+CASES = ("mixed", "lower", "upper")
+"""Letters of the LM's training text: of both cases, or of one, into which words are put."""
+
+
+UNKNOWN_WORD = "<unk>"
+"""How the LM's unknown word is written in a line of text."""
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """``normaliser`` is one of NORMALISERS and ``case`` of CASES; ``language`` (ISO 639-1) matters
+    to Turkish and Azerbaijani; ``unit`` is one of UNITS: what the LM takes for a word.
+
+    >>> TextForm("asr").words("Twenty-One"), TextForm(unit="mixed").words("\u4eca\u5929")
+    (('twenty', 'one'), ('\u4eca', '\u5929'))
+    """
+
+    normaliser: str = "none"
+    case: str = "mixed"
+    language: Optional[str] = None
+    unit: str = WORD
+
+    def __post_init__(self) -> None:
+        lookup(NORMALISERS, self.normaliser, "normaliser")
+        lookup({name: name for name in CASES}, self.case, "case")
+        lookup(UNITS, self.unit, "unit")
+
+    def words(self, word: str) -> tuple[str, ...]:
+        """The LM's words of one word of a list; none for what the normaliser takes away."""
+        text = normaliser(self.normaliser, self.language)(word)
+        if self.case == "lower":
+            text = lower_case(text, self.language)
+        elif self.case == "upper":
+            text = upper_case(text, self.language)
+        return tuple(UNITS[self.unit](text))
+
+    def to_dict(self) -> dict[str, Optional[str]]:
+        """For JSON; ``from_dict`` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TextForm:
+        """Raises ValueError for an unknown key or value."""
+        unknown = set(value) - {one.name for one in fields(cls)}
+        if unknown:
+            raise ValueError(f"text form has {', '.join(sorted(unknown))}; expected no such key")
+        return cls(**value)
+
+    def stated(self) -> str:
+        """The form in words, for messages.
+
+        >>> TextForm("asr", language="tr").stated()
+        'normaliser asr, language tr'
+        """
+        parts = [f"normaliser {self.normaliser}"]
+        parts += [f"{self.case} case"] if self.case != "mixed" else []
+        parts += [f"language {self.language}"] if self.language else []
+        parts += [f"unit {self.unit}"] if self.unit != WORD else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What a call says of the LM's text: it goes before what the LM states. None leaves it to the
+    LM. ``special``: word -> what the LM makes of it, one of TREATMENTS."""
+
+    normaliser: Optional[str] = None
+    special: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for word, what in self.special.items():
+            lookup({name: name for name in TREATMENTS}, what, f"treatment of {word}")
+
+    def form(self, stated: TextForm) -> TextForm:
+        """The form that holds: a normaliser that is given decides on case as well."""
+        if self.normaliser is None:
+            return stated
+        return replace(stated, normaliser=self.normaliser, case="mixed")
+
+
+class Speller:
+    """Brings words into the form of an LM, each word once.
+
+    ``known`` says whether the LM has a word of its own for a special word such as ``[noise]``: such
+    a word is kept.
+    """
+
+    def __init__(
+        self,
+        form: TextForm,
+        special: Mapping[str, str] = MappingProxyType({}),
+        known: Callable[[str], bool] = lambda word: False,
+    ) -> None:
+        self.form = form
+        self._special = special
+        self._known = known
+        self._spelled: dict[str, tuple[Optional[str], ...]] = {}
+
+    def __call__(self, word: str) -> tuple[Optional[str], ...]:
+        """The LM's words; None stands for its unknown word."""
+        spelled = self._spelled.get(word)
+        if spelled is None:
+            spelled = self._spelled[word] = self._spell(word)
+        return spelled
+
+    def line(self, text: str) -> str:
+        """A line of text in the form, single spaces between words, UNKNOWN_WORD for each unknown.
+
+        >>> Speller(TextForm("asr")).line("So <COMMA> [UNK] said: no!")
+        'so <unk> said no'
+        """
+        parts = (part for word in text.split() for part in self(word))
+        return " ".join(UNKNOWN_WORD if part is None else part for part in parts)
+
+    def _spell(self, word: str) -> tuple[Optional[str], ...]:
+        what = treatment(word, self._special)
+        if what == UNKNOWN:
+            return (None,)
+        if what == KEEP or (what == DROP and word not in self._special and self._keeps(word)):
+            return (word,)
+        return () if what == DROP else self.form.words(word)
+
+    def _keeps(self, word: str) -> bool:
+        return word not in ("<s>", "</s>", "<eps>") and self._known(word)
+
+
+def case_shown(characters: Iterable[str]) -> str:
+    """The case of a text or vocabulary by its letters: "mixed" where both cases occur, or none.
+
+    >>> case_shown("abc'"), case_shown("ABC"), case_shown("Abc"), case_shown("\u4eca\u5929")
+    ('lower', 'upper', 'mixed', 'mixed')
+    """
+    text = "".join(characters)
+    upper = any(character.isupper() for character in text)
+    lower = any(character.islower() for character in text)
+    return "mixed" if upper == lower else "lower" if lower else "upper"
