@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     from asrprune.wer.form import Change, ScoringForm
     from asrprune.wer.score import ScoringRules
 
-WORDS = ("normalise", "ignore_case", "remove_tags", "hyphens", "ignore_punctuation")
-FORM = ("unit", *WORDS, "equivalents", "remove_words")
+WORDS = (
+    "normalise",
+    "ignore_case",
+    "remove_tags",
+    "hyphens",
+    "ignore_punctuation",
+    "remove_words",
+)
+PHRASES = ("equivalents",)
+FORM = ("unit", *WORDS, *PHRASES)
 FILTERS = ("filter", "hyp_filter")
 MARKS = ("alternations", "optional_words")
 

@@ -56,7 +56,7 @@ def test_optional_words_are_correct_when_left_out():
 
 
 def test_braces_may_touch_words():
-    ref = parse_marks("x{going to/gonna}y a/b".split())
+    ref = parse_marks(["x{going", "to/gonna}y", "a/b"])
     assert [choice.alternatives for choice in ref] == [
         (("x",),),
         (("going", "to"), ("gonna",)),
@@ -73,7 +73,7 @@ def test_braces_that_do_not_pair(text):
 
 def test_an_unlikely_reading_costs_as_sclite_says():
     # 5 substitutions cost 20 there, 3 insertions and 3 deletions 18
-    ref, hyp = "a b c p q r s t".split(), "x y z a b p q r".split()
+    ref, hyp = list("abcpqrst"), list("xyzabpqr")
     assert sum(a != b for a, b in align_marked(parse_marks(ref), hyp, COSTS["sclite"])) == 6
 
 

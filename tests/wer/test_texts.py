@@ -25,9 +25,13 @@ SAMPLES = {
     "trn": "good morning (ann-1)\nhi { there / @ } (ann-2)\n(ann-3)\n",
     "stm": STM,
     "ctm": CTM,
-    "recogs": "ann-1:\tref=['good', 'morning']\nann-1:\thyp=['good']\nann-2:\tref=[]\nann-2:\thyp=['hi']\n",
+    "recogs": (
+        "ann-1:\tref=['good', 'morning']\nann-1:\thyp=['good']\n"
+        "ann-2:\tref=[]\nann-2:\thyp=['hi']\n"
+    ),
     "per-utt": (
-        "ann-1 ref  good  morning\nann-1 hyp  good    ***\nann-1 op    C       D\nann-1 #csid 1 0 0 1\n"
+        "ann-1 ref  good  morning\nann-1 hyp  good    ***\n"
+        "ann-1 op    C       D\nann-1 #csid 1 0 0 1\n"
         "ann-2 ref  ***\nann-2 hyp  hi\nann-2 op    I\nann-2 #csid 0 0 1 0\n"
     ),
 }
@@ -125,7 +129,7 @@ def test_ignored_segments_are_not_scored_in_texts_either(tmp_path):
 
 def test_marks_that_do_not_pair_name_line_and_utterance(tmp_path):
     refs = read_texts(_file(tmp_path, "yes (a-1)\nno { b (a-2)\n"), "trn")
-    with pytest.raises(InputError, match="texts:2: utterance a-2: a { without its }"):
+    with pytest.raises(InputError, match=r"texts:2: utterance a-2: a { without its }"):
         prepare_refs(refs, ScoringRules())
     with pytest.raises(InputError, match="alternatives in a hypothesis"):
         prepare_hyps(refs, refs, ScoringRules())
