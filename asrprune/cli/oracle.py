@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
+from asrprune.cli import scoring_flags
 from asrprune.cli.format_flags import FormatFlags, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file, seed, whole
@@ -19,6 +20,7 @@ from asrprune.wer.wer import MODES as POLICIES
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
     from asrprune.wer.oracle import OracleResult
+    from asrprune.wer.score import Prepared, ScoringRules
 
 EXAMPLE = """\
 examples:
@@ -29,8 +31,14 @@ examples:
 LATTICE = Mode(("format",), lambda args: args.lattice is not None, "has a use only with --lattice")
 FLAGS = FormatFlags("lattice")
 MODES = (
-    Mode(("nbest", "lattice", "ref", "json", "replications", "seed")),
-    Mode(("mode",), lambda args: args.ref is not None, "has a use only with --ref"),
+    Mode(("nbest", "lattice", "ref", "json", "replications", "seed", "unit")),
+    Mode(scoring_flags.WORDS),
+    Mode(("mode", "ref_format"), lambda args: args.ref is not None, "has a use only with --ref"),
+    Mode(
+        (*scoring_flags.PHRASES, *scoring_flags.FILTERS, *scoring_flags.MARKS),
+        lambda args: args.lattice is None,
+        "has a use only with --nbest: a lattice is compared word by word",
+    ),
     LATTICE,
     *FLAGS.modes(
         lambda args: OPTIONS if args.format is None else FORMATS[args.format].read_options,
@@ -50,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     parser.add_argument("--format", choices=formats, help="of --lattice")
     FLAGS.add_to(parser)
-    parser.add_argument("--ref", help="references, Kaldi text; default: those in the lists")
+    parser.add_argument("--ref", help="references; default: those in the lists")
     parser.add_argument(
         "--mode",
         choices=POLICIES,
@@ -64,43 +72,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replications", type=whole(2), default=REPLICATIONS, help="bootstrap draws"
     )
     parser.add_argument("--seed", type=seed, default=SEED, help="seed of the bootstrap")
+    scoring_flags.add_format_argument(parser, "ref")
+    group = scoring_flags.add_form_arguments(parser)
+    scoring_flags.add_filter_arguments(group)
+    scoring_flags.add_mark_arguments(group)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read the lists, print the table, write the JSON."""
     from asrprune.files import write_json
-    from asrprune.wer.kaldi_text import read_kaldi_text
     from asrprune.wer.oracle import oracle_errors
+    from asrprune.wer.score import described, header, prepare_refs, warn_of_form
+    from asrprune.wer.texts import Texts, read_texts
 
     name = args.nbest or args.lattice
-    refs = read_kaldi_text(args.ref) if args.ref else None
+    rules = scoring_flags.scoring_rules(args)
+    lists, in_lists = _lists(args), None
+    if not args.ref:
+        lists = list(lists)
+        in_lists = Texts(name, "kaldi", {one.utt: one.ref for one in lists if one.ref is not None})
+    refs = prepare_refs(in_lists or read_texts(args.ref, args.ref_format), rules)
+    first: dict[str, str] = {}
+    formed = _formed(args, rules, lists, refs, first)
     result = oracle_errors(
-        _lists(args, refs), refs, args.mode, ref_name=args.ref or name, nbest_name=name
+        formed,
+        refs.texts if args.ref else None,
+        args.mode,
+        ref_name=args.ref or name,
+        nbest_name=name,
+        marked=refs.marked,
     )
+    warn_of_form(refs.texts, first, args.unit, name)
     if result.missing:
-        total = len(refs or ())
+        total = len(refs.texts)
         log.warning("[PARTIAL] %s: %d of %d missing", name, len(result.missing), total)
     if result.unknown:
         log.warning("%s: left out %d without reference", name, len(result.unknown))
     rows = _rows(result, args.replications, args.seed)
     # with the JSON on stdout, the table makes room for it
     stream = sys.stderr if args.json == "-" else sys.stdout
-    stream.write(_table(result, rows))
+    stream.write(header(rules, refs, []) + _table(result, rows, args.unit))
     if args.json:
-        write_json(args.json, _figures(args, result, rows))
+        figures = _figures(args, result, rows)
+        write_json(args.json, {**figures, "scoring": described(rules, refs)})
 
 
-def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable[NBest]:
-    """The lists; of a lattice only its oracle path."""
+def _lists(args: argparse.Namespace) -> Iterable[Any]:
+    """The lists or lattices as they stand in their files."""
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.wer.oracle import lattice_lists
 
     if args.lattice is None:
         return read_nbest(args.nbest)
-    if args.format is None or refs is None:
+    if args.format is None or args.ref is None:
         raise ValueError("--lattice needs --format and --ref")
-    items: Any = read_items(args.format, args.lattice, format_options(args))
-    return lattice_lists(items, refs, args.lattice)
+    items: Iterable[Any] = read_items(args.format, args.lattice, format_options(args))
+    return items
+
+
+def _formed(
+    args: argparse.Namespace,
+    rules: ScoringRules,
+    items: Iterable[Any],
+    refs: Prepared,
+    first: dict[str, str],
+) -> Iterator[NBest]:
+    """The lists in the form to score, of a lattice its oracle path; ``first`` gets the first texts.
+
+    Those of utterances that are not scored (of an stm) are left out.
+    """
+    from asrprune.wer.oracle import formed_lattice, formed_lists, lattice_lists
+
+    kept = (one for one in items if one.utt not in refs.ignored)
+    if args.lattice is None:
+        formed = formed_lists(kept, rules.form, refs.texts, bool(args.ref))
+    else:
+        split = (formed_lattice(one, rules.form.units) for one in kept)
+        formed = lattice_lists(split, refs.texts, args.lattice)
+    for nbest in formed:
+        first[nbest.utt] = nbest.hyps[0].text if nbest.hyps else ""
+        yield nbest
 
 
 def _rows(result: OracleResult, replications: int, seed: int) -> list[dict[str, Any]]:
@@ -124,9 +174,12 @@ def _rows(result: OracleResult, replications: int, seed: int) -> list[dict[str, 
     return rows
 
 
-def _table(result: OracleResult, rows: list[dict[str, Any]]) -> str:
+def _table(result: OracleResult, rows: list[dict[str, Any]], unit: str) -> str:
+    from asrprune.core.units import COUNTED, RATES
+
+    rate = f"%{RATES[unit]}"
     partial = " [PARTIAL]" if result.missing else ""
-    lines = [f"{'n':>5}  {'%WER':>6}  {'95% interval':>15}  errors / words, ins, del, sub"]
+    lines = [f"{'n':>5}  {rate:>6}  {'95% interval':>15}  errors / {COUNTED[unit]}, ins, del, sub"]
     for row in rows:
         low, high = row["interval_percent"]
         lines.append(

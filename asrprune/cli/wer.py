@@ -8,20 +8,41 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
+from asrprune.cli import scoring_flags
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import file_name_part, output_file, output_folder, seed, whole
 from asrprune.errors import InputError
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
+from asrprune.wer.marks import COSTS
 from asrprune.wer.wer import MODES as POLICIES
 
 if TYPE_CHECKING:
     from asrprune.wer.bootstrap import BootstrapWer, PairedComparison
+    from asrprune.wer.score import Prepared, ScoringRules
     from asrprune.wer.wer import Scoring
 
-EXAMPLE = "example: asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt"
+EXAMPLE = """\
+examples:
+  asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt
+  asrprune wer --ref data/test/text --hyp exp/hyp.txt --unit char
+
+the same in other scorers:
+  (default)               compute-wer --text --mode=strict (all: Kaldi's default; present: =present)
+  --unit char             score_kaldi_cer.sh; jiwer's cer of texts without spaces
+  --unit mixed            sclite -c NOASCII
+  --filter, --hyp-filter  local/wer_output_filter (both sides), local/wer_hyp_filter
+  --ignore-case           sclite without -s
+  --edit-costs sclite     sclite (4 a substitution, 3 the others); icefall's sclite_mode
+  --alternations          sclite's { a / b / @ }
+  --optional-words        sclite -D, words marked (word)
+  --equivalents           the rules of a glm file without contexts (csrfilt.sh)
+  --hyphens split, join   csrfilt.sh -dh; sclite -c DH
+"""
 
 MODES = (
     Mode(("ref", "hyp", "compare", "mode", "out", "json", "replications", "seed")),
+    Mode(("ref_format", "hyp_format", "edit_costs")),
+    Mode((*scoring_flags.FORM, *scoring_flags.FILTERS, *scoring_flags.MARKS)),
     Mode(("set_name", "settings"), lambda args: args.out is not None, "has a use only with --out"),
 )
 
@@ -30,11 +51,13 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``asrprune wer``."""
-    parser.add_argument("--ref", required=True, help="references, Kaldi text (- is stdin)")
-    parser.add_argument("--hyp", required=True, help="hypotheses, Kaldi text (- is stdin)")
+    parser.add_argument("--ref", required=True, help="references (- is stdin)")
+    parser.add_argument("--hyp", required=True, help="hypotheses (- is stdin)")
     parser.add_argument(
         "--compare", metavar="HYP2", help="a second system, compared utterance wise"
     )
+    for side in ("ref", "hyp"):
+        scoring_flags.add_format_argument(parser, side)
     parser.add_argument(
         "--mode",
         choices=POLICIES,
@@ -63,6 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replications", type=whole(2), default=REPLICATIONS, help="bootstrap draws"
     )
     parser.add_argument("--seed", type=seed, default=SEED, help="seed of the bootstrap")
+    group = scoring_flags.add_form_arguments(parser)
+    scoring_flags.add_filter_arguments(group)
+    scoring_flags.add_mark_arguments(group)
+    group.add_argument(
+        "--edit-costs",
+        choices=list(COSTS),
+        default="equal",
+        help="by which the cheapest alignment is chosen",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,54 +104,81 @@ def run(args: argparse.Namespace) -> None:
 
     if [args.ref, args.hyp, args.compare].count("-") > 1:
         raise ValueError("more than one of --ref, --hyp, --compare is -; expected at most one")
-    first, second = _score(args)
+    rules = scoring_flags.scoring_rules(args)
+    scored = _score(args, rules)
+    first, second = scored.first, scored.second
     comparison: Optional[PairedComparison] = None
+    rate = first.rate
     if second is None:
         counts = [one.counts for one in first.utterances]
         interval = bootstrap_wer(counts, args.replications, args.seed)
-        bootci_lines = interval.kaldi_line("Set1")
-        own_lines = interval.percentile_line("Set1")
+        bootci_lines = interval.kaldi_line("Set1", rate)
+        own_lines = interval.percentile_line("Set1", rate)
     else:
-        comparison = compare_scorings(first, second, args.replications, args.seed)
+        alternatives = scored.refs.alternatives
+        comparison = compare_scorings(first, second, args.replications, args.seed, alternatives)
         interval = comparison.first
-        bootci_lines = comparison.kaldi_lines()
-        own_lines = interval.percentile_line("Set1") + comparison.second.percentile_line("Set2")
-        own_lines += comparison.difference_line()
+        bootci_lines = comparison.kaldi_lines(rate)
+        own_lines = interval.percentile_line("Set1", rate)
+        own_lines += comparison.second.percentile_line("Set2", rate)
+        own_lines += comparison.difference_line(rate)
     # with the JSON on stdout, the lines make room for it
     stream = sys.stderr if args.json == "-" else sys.stdout
-    stream.write(first.kaldi_lines() + bootci_lines + own_lines)
+    stream.write(scored.header + first.kaldi_lines() + bootci_lines + own_lines)
     if args.out:
         _write_layouts(args, first, bootci_lines)
     if args.json:
-        write_json(args.json, _figures(args, first, interval, second, comparison))
+        figures = _figures(args, first, interval, second, comparison)
+        write_json(args.json, {**figures, "scoring": scored.described})
 
 
-def _score(args: argparse.Namespace) -> tuple[Scoring, Optional[Scoring]]:
-    from asrprune.wer.kaldi_text import read_kaldi_text
-    from asrprune.wer.wer import score_texts
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """The one or two systems, the references as compared, and what was done to the texts."""
 
-    refs = read_kaldi_text(args.ref)
+    first: Scoring
+    second: Optional[Scoring]
+    refs: Prepared
+    header: str
+    described: dict[str, Any]
 
-    def score(path: str) -> Scoring:
-        hyps = read_kaldi_text(path)
-        scoring = score_texts(refs, hyps, args.mode, ref_name=args.ref, hyp_name=path)
+
+def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
+    from asrprune.wer.score import (
+        described,
+        header,
+        prepare_hyps,
+        prepare_refs,
+        score_prepared,
+    )
+    from asrprune.wer.texts import read_texts
+
+    texts = read_texts(args.ref, args.ref_format, "ref")
+    refs = prepare_refs(texts, rules)
+
+    def score(path: str) -> tuple[Scoring, Prepared]:
+        hyps = prepare_hyps(read_texts(path, args.hyp_format, "hyp"), texts, rules)
+        scoring = score_prepared(refs, hyps, rules, args.mode)
         if scoring.missing:
-            log.warning("[PARTIAL] %s: %d of %d missing", path, len(scoring.missing), len(refs))
+            total = len(refs.texts)
+            log.warning("[PARTIAL] %s: %d of %d missing", path, len(scoring.missing), total)
         if scoring.unknown:
             log.warning("%s: left out %d without reference", path, len(scoring.unknown))
-        return scoring
+        return scoring, hyps
 
-    first = score(args.hyp)
+    first, hyps = score(args.hyp)
     if not args.compare:
-        return first, None
-    second = score(args.compare)
+        line = header(rules, refs, [hyps])
+        return _Scored(first, None, refs, line, described(rules, refs))
+    second, others = score(args.compare)
     shared = {one.utt for one in first.utterances} & {one.utt for one in second.utterances}
-    if not any(refs[utt] for utt in shared):
+    if not any(refs.texts[utt] for utt in shared):
         found = f"no reference word in the {len(shared)} utterances shared with {args.hyp}"
         raise InputError(args.compare, None, found, "at least one to compare on")
-    if len(shared) < len(refs):
-        log.warning("[PARTIAL] compared on %d of %d utterances", len(shared), len(refs))
-    return first, second
+    if len(shared) < len(refs.texts):
+        log.warning("[PARTIAL] compared on %d of %d utterances", len(shared), len(refs.texts))
+    line = header(rules, refs, [hyps, others])
+    return _Scored(first, second, refs, line, described(rules, refs))
 
 
 def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:

@@ -1,9 +1,8 @@
-"""References and durations: Kaldi data folders, lhotse, NeMo manifests, stm and trn."""
+"""References and durations: Kaldi data folders, lhotse, NeMo manifests, stm, trn, ctm, recogs."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.tables import lookup
+from asrprune.core.transcripts import COMMENT, parse_ctm, parse_recogs, parse_stm, parse_trn
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.firstpass.reading import strict_json
@@ -174,44 +174,86 @@ def read_trn(path: PathLike) -> Iterator[Reference]:
     Raises InputError with the line for a line without an id, and for alternations ``{ a / b }``.
     """
     for number, line in read_lines(path):
-        match = re.fullmatch(r"\s*(.*?)\s*\(([^()\s]+)\)\s*", line)
-        if match is None or "{" in match.group(1):
-            raise InputError(path, number, f"{line[:60]!r}", "words (id), no alternations")
-        yield _reference(path, number, match.group(2), " ".join(match.group(1).split()), None)
+        if line.startswith(COMMENT):
+            continue
+        try:
+            utt, words = parse_trn(line)
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "words (id)") from None
+        yield _plain(path, number, utt, words, None)
 
 
 def read_stm(path: PathLike) -> Iterator[Reference]:
     """Yield the segments of a NIST stm file; the id is ``file_channel_begin_end`` in centiseconds.
 
-    ``file channel speaker begin end [<label>] words``; lines of ``;;`` are comments. Segments
-    marked IGNORE_TIME_SEGMENT_IN_SCORING have no text. Raises InputError with the line for other
-    lines, times that are no numbers or run backwards, and alternations.
+    Labels <...> before the words are none of them, nor are TED-LIUM's notes (``parse_stm``).
+    Segments marked IGNORE_TIME_SEGMENT_IN_SCORING have no text. Raises InputError with the line for
+    other lines, times that are no numbers or run backwards, and alternations.
     """
     for number, line in read_lines(path):
-        if line.startswith(";;"):
-            continue
-        fields = line.split()
         try:
-            if len(fields) < 5:
-                raise ValueError(f"{len(fields)} columns")
-            begin, end = (log_score(field) for field in fields[3:5])
-            if not 0.0 <= begin <= end:
-                raise ValueError(f"times {fields[3]} and {fields[4]}")
+            segment = parse_stm(line)
         except ValueError as problem:
             raise InputError(path, number, str(problem), "a line of an stm file") from None
-        words = fields[5:]
-        if words and re.fullmatch(r"<[^<>]*,[^<>]*>", words[0]):
-            words = words[1:]
-        if any("{" in word for word in words):
-            raise InputError(path, number, "an alternation { / }", "plain words")
-        ignored = [word.upper() for word in words] == ["IGNORE_TIME_SEGMENT_IN_SCORING"]
-        utt = f"{fields[0]}_{fields[1]}_{round(begin * 100):07d}_{round(end * 100):07d}"
-        text = None if ignored else " ".join(words)
-        yield _reference(path, number, utt, text, end - begin)
+        if segment is not None:
+            duration = segment.end_s - segment.begin_s
+            yield _plain(path, number, segment.utt, segment.words, duration)
+
+
+def read_ctm(path: PathLike) -> Iterator[Reference]:
+    """Yield the files of a NIST ctm file with their words in the order of time, without durations.
+
+    Raises InputError with the line for other lines, and for alternations.
+    """
+    words: dict[str, list[tuple[float, str]]] = {}
+    for number, line in read_lines(path):
+        try:
+            word = parse_ctm(line)
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "a line of a ctm file") from None
+        if word is not None:
+            words.setdefault(word.file, []).append((word.begin_s, word.word))
+    for utt, timed in words.items():
+        in_order = sorted(timed, key=lambda pair: pair[0])
+        yield _plain(path, None, utt, tuple(word for _, word in in_order), None)
+
+
+def read_recogs(path: PathLike) -> Iterator[Reference]:
+    """Yield the references (``ref=``) of icefall's ``recogs-*.txt``, without durations.
+
+    Raises InputError with the line for other lines.
+    """
+    for number, line in read_lines(path):
+        try:
+            entry = parse_recogs(line)
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "\"utt:\\tref=['word', ...]\"") from None
+        if entry is not None and entry[1] == "ref":
+            yield _plain(path, number, entry[0], entry[2], None)
+
+
+def _plain(
+    path: PathLike,
+    number: Optional[int],
+    utt: str,
+    words: Optional[tuple[str, ...]],
+    audio_s: Optional[float],
+) -> Reference:
+    if words is not None and any("{" in word for word in words):
+        found = f"utterance {utt}: an alternation {{ / }}"
+        expected = (
+            "plain words: a list holds one reference (wer and oracle --ref take alternatives)"
+        )
+        raise InputError(path, number, found, expected)
+    return _reference(path, number, utt, None if words is None else " ".join(words), audio_s)
 
 
 def _reference(
-    path: PathLike, number: int, utt: str, text: Optional[str], audio_s: Optional[float]
+    path: PathLike,
+    number: Optional[int],
+    utt: str,
+    text: Optional[str],
+    audio_s: Optional[float],
 ) -> Reference:
     try:
         return Reference(utt, text, audio_s)
@@ -225,5 +267,7 @@ REFERENCES: dict[str, Callable[[PathLike], Iterator[Reference]]] = {
     "nemo": read_nemo_manifest,
     "stm": read_stm,
     "trn": read_trn,
+    "ctm": read_ctm,
+    "recogs": read_recogs,
 }
 """name -> reader of references; the utterances' order is the file's."""

@@ -48,17 +48,17 @@ class BootstrapWer:
     replications: int
     seed: int
 
-    def kaldi_line(self, name: str) -> str:
+    def kaldi_line(self, name: str, rate: str = "WER") -> str:
         """The line of ``compute-wer-bootci`` for set ``name`` ("Set1"), with its line end."""
         return (
-            f"{name}: %WER {self.mean_percent:.2f} 95% Conf Interval "
+            f"{name}: %{rate} {self.mean_percent:.2f} 95% Conf Interval "
             f"[ {self.normal.low:.2f}, {self.normal.high:.2f} ]\n"
         )
 
-    def percentile_line(self, name: str) -> str:
+    def percentile_line(self, name: str, rate: str = "WER") -> str:
         """The WER of the set itself with its percentile interval, with its line end."""
         return (
-            f"{name}: %WER {self.wer_percent:.2f} 95% percentile interval "
+            f"{name}: %{rate} {self.wer_percent:.2f} 95% percentile interval "
             f"[ {self.percentile.low:.2f}, {self.percentile.high:.2f} ]\n"
         )
 
@@ -84,19 +84,19 @@ class PairedComparison:
     improvement_probability: float
     p_value: float
 
-    def kaldi_lines(self) -> str:
+    def kaldi_lines(self, rate: str = "WER") -> str:
         """The three lines of ``compute-wer-bootci`` for two systems."""
         return (
-            self.first.kaldi_line("Set1")
-            + self.second.kaldi_line("Set2")
+            self.first.kaldi_line("Set1", rate)
+            + self.second.kaldi_line("Set2", rate)
             + "Probability of Set2 improving Set1: "
             + f"{100.0 * self.improvement_probability:.2f}\n"
         )
 
-    def difference_line(self) -> str:
+    def difference_line(self, rate: str = "WER") -> str:
         """The difference with its interval and the p value, with its line end."""
         return (
-            f"Set2 - Set1: %WER {self.difference_percent:+.2f} 95% percentile interval "
+            f"Set2 - Set1: %{rate} {self.difference_percent:+.2f} 95% percentile interval "
             f"[ {self.interval.low:+.2f}, {self.interval.high:+.2f} ], "
             f"two-sided p {self.p_value:.4f}\n"
         )
@@ -121,40 +121,51 @@ def compare_paired(
     second: Mapping[str, ErrorCounts],
     replications: int = REPLICATIONS,
     seed: int = SEED,
+    alternatives: bool = False,
 ) -> PairedComparison:
     """The comparison of two systems whose counts are keyed by utterance id.
 
-    Raises ValueError when the two do not hold the same utterances with as many reference words,
-    without reference words, and for fewer than 2 replications.
+    Raises ValueError when the two do not hold the same utterances with as many reference words
+    (which references with ``alternatives`` need not have), without reference words, and for fewer
+    than 2 replications.
     """
     if first.keys() != second.keys():
         odd = sorted(first.keys() ^ second.keys())[0]
         raise ValueError(f"utterance {odd} is in one of the two systems only")
     for utt, counts in first.items():
-        if counts.words != second[utt].words:
+        if counts.words != second[utt].words and not alternatives:
             raise ValueError(
                 f"utterance {utt} has {counts.words} reference words in the first system and "
                 f"{second[utt].words} in the second"
             )
     columns = _columns(list(first.values()), [second[utt] for utt in first])
     sums = _resample(columns, replications, seed)
-    errors_1, errors_2, words = sums
-    rates: Rates = 100.0 * (errors_2 - errors_1) / words
-    no_worse = int(np.count_nonzero(errors_2 <= errors_1))
-    no_better = int(np.count_nonzero(errors_2 >= errors_1))
-    total_1, total_2, total_words = columns.sum(axis=1)
+    errors_1, errors_2, words_2, words_1 = sums
+    # with the same words twice this is exact: (e2 - e1) / w
+    across = errors_2 * words_1 - errors_1 * words_2
+    rates: Rates = 100.0 * (across / words_1) / words_2
+    no_worse = int(np.count_nonzero(across <= 0))
+    no_better = int(np.count_nonzero(across >= 0))
+    first_wer = _interval_of(columns[[0, 3]], sums[[0, 3]], seed)
+    second_wer = _interval_of(columns[[1, 2]], sums[[1, 2]], seed)
+    total_1, total_2, total_words_2, total_words_1 = columns.sum(axis=1)
+    total_across = total_2 * total_words_1 - total_1 * total_words_2
     return PairedComparison(
-        first=_interval_of(columns[[0, 2]], sums[[0, 2]], seed),
-        second=_interval_of(columns[[1, 2]], sums[[1, 2]], seed),
-        difference_percent=float(100.0 * (total_2 - total_1) / total_words),
+        first=first_wer,
+        second=second_wer,
+        difference_percent=float(100.0 * (total_across / total_words_1) / total_words_2),
         interval=_percentile_interval(rates),
-        improvement_probability=float(np.mean(errors_2 < errors_1)),
+        improvement_probability=float(np.mean(across < 0)),
         p_value=min(1.0, 2.0 * (1 + min(no_worse, no_better)) / (1 + replications)),
     )
 
 
 def compare_scorings(
-    first: Scoring, second: Scoring, replications: int = REPLICATIONS, seed: int = SEED
+    first: Scoring,
+    second: Scoring,
+    replications: int = REPLICATIONS,
+    seed: int = SEED,
+    alternatives: bool = False,
 ) -> PairedComparison:
     """The comparison of two scorings over the utterances that both hold (as in Kaldi).
 
@@ -167,21 +178,23 @@ def compare_scorings(
         {utt: counts for utt, counts in counts_2.items() if utt in counts_1},
         replications,
         seed,
+        alternatives,
     )
 
 
 def _columns(*systems: Sequence[ErrorCounts]) -> Counts:
-    """Errors of each system, then reference words: [systems + 1, utterances]."""
+    """Errors of each system, then reference words from the last system to the first:
+    [2 x systems, utterances]."""
     rows = [[one.errors for one in counts] for counts in systems]
-    rows.append([one.words for one in systems[0]])
+    rows += [[one.words for one in counts] for counts in reversed(systems)]
     columns: Counts = np.array(rows, dtype=np.int64)
-    if columns[-1].sum() == 0:
+    if (columns[len(systems) :].sum(axis=1) == 0).any():
         raise ValueError(f"{columns.shape[1]} utterances with 0 reference words; need at least 1")
     return columns
 
 
 def _resample(columns: Counts, replications: int, seed: int) -> Counts:
-    """Sums of ``columns`` over drawn utterances: [systems + 1, replications]."""
+    """Sums of ``columns`` over drawn utterances: [2 x systems, replications]."""
     if replications < 2:
         raise ValueError(f"replications is {replications}; expected at least 2")
     generator = np.random.default_rng(seed)
@@ -195,7 +208,7 @@ def _resample(columns: Counts, replications: int, seed: int) -> Counts:
             drawn = generator.integers(size, size=(where.size, size), dtype=np.int32)  # [b, utt]
             for row, values in zip(sums, columns):
                 row[where] = values[drawn].sum(axis=1)  # [b]
-        todo = np.flatnonzero(sums[-1] == 0)
+        todo = np.flatnonzero((sums[len(sums) // 2 :] == 0).any(axis=0))
     return sums
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Optional
 
 from asrprune.files import PathLike, write_text
-from asrprune.wer.wer import Alignment, Scoring
+from asrprune.wer.marks import Alignment
+from asrprune.wer.wer import Scoring, operation
 
 NO_WORD = "*"
 
@@ -35,7 +36,8 @@ def write_icefall_layout(
         with write_text(root / f"errs-{set_name}-{settings}.txt") as stream:
             stream.writelines(errs_lines(scoring))
     with write_text(root / f"wer-summary-{set_name}.txt") as stream:
-        stream.write("settings\tWER\n")
+        names = {scoring.rate for scoring in scorings.values()}
+        stream.write(f"settings\t{names.pop() if len(names) == 1 else 'WER'}\n")
         best_first = sorted(scorings.items(), key=lambda item: item[1].counts.wer_percent)
         for settings, scoring in best_first:
             stream.write(f"{settings}\t{scoring.counts.wer_percent:.2f}\n")
@@ -68,7 +70,12 @@ def errs_lines(scoring: Scoring) -> Iterator[str]:
     yield "\nPER-UTT DETAILS: corr or (ref->hyp)  \n"
     for one in scoring.utterances:
         yield f"{one.utt}:\t{marked(one.alignment)}\n"
-    pairs = Counter(pair for one in scoring.utterances for pair in one.alignment)
+    pairs = Counter(
+        pair
+        for one in scoring.utterances
+        for pair in one.alignment
+        if operation(*pair) != "C" or None not in pair  # not an optional word left out
+    )
     yield "\nSUBSTITUTIONS: count ref -> hyp\n"
     yield from _table(
         (count, (ref, hyp))

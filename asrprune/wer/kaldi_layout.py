@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from asrprune.core.units import WORD
 from asrprune.files import PathLike, write_text
 from asrprune.wer.kaldi_text import write_kaldi_text
-from asrprune.wer.wer import Scoring, UtteranceErrors
+from asrprune.wer.wer import Scoring, UtteranceErrors, operation
 
 NO_WORD = "***"
 """Stands where an alignment has no word; a word spelled so cannot be told from it."""
@@ -20,22 +21,27 @@ def write_kaldi_layout(folder: PathLike, scoring: Scoring, bootci_lines: str) ->
     """Write ``wer`` and ``scoring_kaldi/`` into ``folder``, each file whole or not at all.
 
     ``scoring_kaldi`` holds ``best_wer``, ``test_filt.txt`` (the references scored) and
-    ``wer_details/{per_utt,ops,wer_bootci}``; ``bootci_lines`` goes into the last one.
+    ``wer_details/{per_utt,ops,wer_bootci}``; ``bootci_lines`` goes into the last one. Other units
+    than words go where ``score_kaldi_cer.sh`` leaves characters: ``cer``, ``best_cer``,
+    ``test_filt.chars.txt``, ``cer_details`` (``mer`` for mixed units); as there, the line in them
+    says %WER, which is what ``utils/best_wer.sh`` looks for.
     """
     root = Path(folder)
-    details = root / "scoring_kaldi" / "wer_details"
-    lines = scoring.kaldi_lines()
-    _write(root / "wer", lines)
+    name = scoring.rate.lower()
+    details = root / "scoring_kaldi" / f"{name}_details"
+    lines = scoring.kaldi_lines("WER")
+    _write(root / name, lines)
     first_line = lines.splitlines()[0]
-    _write(root / "scoring_kaldi" / "best_wer", f"{first_line} {root / 'wer'}\n")
+    _write(root / "scoring_kaldi" / f"best_{name}", f"{first_line} {root / name}\n")
     refs = {one.utt: one.ref for one in scoring.utterances}
-    write_kaldi_text(root / "scoring_kaldi" / "test_filt.txt", refs)
+    filtered = "test_filt.txt" if scoring.unit == WORD else "test_filt.chars.txt"
+    write_kaldi_text(root / "scoring_kaldi" / filtered, refs)
     with write_text(details / "per_utt") as stream:
         for one in scoring.utterances:
             stream.writelines(per_utt_lines(one))
     with write_text(details / "ops") as stream:
         stream.writelines(ops_lines(scoring))
-    _write(details / "wer_bootci", bootci_lines)
+    _write(details / f"{name}_bootci", bootci_lines)
 
 
 def write_kaldi_sweep(folder: PathLike, scorings: Mapping[tuple[int, float], Scoring]) -> None:
@@ -64,12 +70,7 @@ def per_utt_lines(one: UtteranceErrors) -> Iterator[str]:
     """
     refs, hyps, ops = [], [], []
     for ref_word, hyp_word in one.alignment:
-        if ref_word is None:
-            op = "I"
-        elif hyp_word is None:
-            op = "D"
-        else:
-            op = "C" if ref_word == hyp_word else "S"
+        op = operation(ref_word, hyp_word)
         ref, hyp = ref_word or NO_WORD, hyp_word or NO_WORD
         width = max(len(ref), len(hyp))
         refs.append(_centred(ref, width))
@@ -89,24 +90,22 @@ def ops_lines(scoring: Scoring) -> Iterator[str]:
     Source: the output of Kaldi's ``wer_ops_details.pl``, sorted as the scoring script sorts it.
     """
     pairs = Counter(
-        (ref or NO_WORD, hyp or NO_WORD) for one in scoring.utterances for ref, hyp in one.alignment
+        (operation(ref, hyp), ref or NO_WORD, hyp or NO_WORD)
+        for one in scoring.utterances
+        for ref, hyp in one.alignment
     )
     rows = sorted(
-        ((_operation(ref, hyp), -count, ref, hyp) for (ref, hyp), count in pairs.items()),
+        ((_OPERATIONS[kind], -count, ref, hyp) for (kind, ref, hyp), count in pairs.items()),
     )
-    word_width = min(_OPS_WIDTH, max((len(word) for pair in pairs for word in pair), default=0))
+    words = [word for _, ref, hyp in pairs for word in (ref, hyp)]
+    word_width = min(_OPS_WIDTH, max(map(len, words), default=0))
     count_width = len(str(max(pairs.values(), default=0)))
-    for operation, negative, ref, hyp in rows:
+    for name, negative, ref, hyp in rows:
         columns = (f"{ref:>{word_width}}", f"{hyp:>{word_width}}", f"{-negative:>{count_width}}")
-        yield f"{operation:<14}{'    '.join(columns)}\n"
+        yield f"{name:<14}{'    '.join(columns)}\n"
 
 
-def _operation(ref: str, hyp: str) -> str:
-    if ref == hyp:
-        return "correct"
-    if ref == NO_WORD:
-        return "insertion"
-    return "deletion" if hyp == NO_WORD else "substitution"
+_OPERATIONS = {"C": "correct", "S": "substitution", "D": "deletion", "I": "insertion"}
 
 
 def _centred(word: str, width: int) -> str:

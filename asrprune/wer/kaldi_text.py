@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
@@ -17,9 +17,14 @@ def read_kaldi_text(path: PathLike) -> dict[str, str]:
     ends, ``.gz``, ``.xz`` and ``-`` are accepted.
     Raises InputError for a blank line, an utterance that appears twice, and a file with no lines.
     """
+    return parse_kaldi_text(path, read_lines(path))
+
+
+def parse_kaldi_text(path: PathLike, numbered: Iterable[tuple[int, str]]) -> dict[str, str]:
+    """``read_kaldi_text`` of the (number, line) pairs of a file."""
     texts: dict[str, str] = {}
     lines: dict[str, int] = {}
-    for number, line in read_lines(path):
+    for number, line in numbered:
         utt, *words = line.split() or [""]
         if not utt:
             raise InputError(path, number, "a blank line", _EXPECTED)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.lattice import Lattice, from_arcs
 from asrprune.core.lattice.oracle import oracle_words
 from asrprune.errors import InputError
+from asrprune.wer.form import ScoringForm
+from asrprune.wer.marks import Marked
 from asrprune.wer.wer import count_errors, match_ids
 
 DEPTHS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -73,10 +75,12 @@ def oracle_errors(
     *,
     ref_name: str = "reference",
     nbest_name: str = "n-best",
+    marked: Optional[Mapping[str, Marked]] = None,
 ) -> OracleResult:
     """Oracle errors of ``lists`` against ``refs`` (id -> words), or against ``NBest.ref``.
 
-    ``refs``, where given, is the only reference used. The lists are read once and not kept.
+    ``refs``, where given, is the only reference used; ``marked`` holds those with alternatives.
+    The lists are read once and not kept.
     Modes as in ``score_texts``: ``strict`` wants one list for each reference; ``present`` leaves
     out references without a list; ``all`` scores those as an empty list.
     Raises InputError for an utterance that comes twice, one without a reference (in mode
@@ -96,7 +100,7 @@ def oracle_errors(
             found = f"utterance {nbest.utt} without a reference"
             raise InputError(nbest_name, None, found, "one in the list, or a reference file")
         if ref is not None:
-            errors[nbest.utt] = (_errors_of(nbest, ref), ref)
+            errors[nbest.utt] = (_errors_of(nbest, ref, (marked or {}).get(nbest.utt)), ref)
     wanted = {utt: ref for utt, (_, ref) in errors.items()} if refs is None else refs
     missing, unknown = match_ids(wanted, seen, mode, ref_name=ref_name, hyp_name=nbest_name)
     if mode == "all":
@@ -127,11 +131,58 @@ def lattice_lists(
         yield NBest(lattice.utt, (Hypothesis(" ".join(words)),), lattice.audio_s)
 
 
-def _errors_of(nbest: NBest, ref: str) -> list[ErrorCounts]:
+def formed_lists(
+    lists: Iterable[NBest], form: ScoringForm, refs: Mapping[str, str], given: bool
+) -> Iterator[NBest]:
+    """The lists with their hypotheses in ``form``, and with the references of ``refs`` unless they
+    are ``given`` apart. Raises InputError as a filter of the form does.
+
+    Filters get all hypotheses at once, the utterance's id and the rank as id.
+    """
+    if form.filter or form.hyp_filter:
+        lists = list(lists)
+        names = {
+            f"{one.utt}-{rank}": hyp.text for one in lists for rank, hyp in enumerate(one.hyps)
+        }
+        changed = form.filtered_hyps(names) if names else {}
+        lists = [
+            _with_texts(one, [changed[f"{one.utt}-{rank}"] for rank in range(len(one.hyps))])
+            for one in lists
+        ]
+    for nbest in lists:
+        formed = _with_texts(nbest, [form.text(hyp.text) for hyp in nbest.hyps])
+        yield formed if given else replace(formed, ref=refs.get(nbest.utt))
+
+
+def _with_texts(nbest: NBest, texts: Sequence[str]) -> NBest:
+    return replace(nbest, hyps=tuple(map(Hypothesis, texts)))
+
+
+def formed_lattice(lattice: Lattice, units: Callable[[str], list[str]]) -> Lattice:
+    """The lattice with the ``units`` of every word in the place of its arc: a chain of arcs, one
+    without a word for none. It has no scores: no oracle asks for them."""
+    table = [units(word) for word in lattice.words]
+    if table == [[word] if word else [] for word in lattice.words]:
+        return lattice
+    arcs: list[tuple[int, int, str, float, Optional[float]]] = []
+    states = lattice.n_states
+    columns = zip(lattice.src.tolist(), lattice.dst.tolist(), lattice.word.tolist())
+    for source, target, word in columns:
+        chain = table[word] or [""]
+        inner = list(range(states, states + len(chain) - 1))
+        states += len(inner)
+        for begin, end, unit in zip([source, *inner], [*inner, target], chain):
+            arcs.append((begin, end, unit, 0.0, None))
+    return from_arcs(
+        lattice.utt, states, lattice.start, lattice.final, arcs, audio_s=lattice.audio_s
+    )
+
+
+def _errors_of(nbest: NBest, ref: str, marked: Optional[Marked]) -> list[ErrorCounts]:
     known: dict[str, ErrorCounts] = {}  # decoders repeat texts that differ in pronunciation only
     for hyp in nbest.hyps:
         if hyp.text not in known:
-            known[hyp.text] = count_errors(ref, hyp.text)
+            known[hyp.text] = count_errors(ref, hyp.text, marked)
     return [known[hyp.text] for hyp in nbest.hyps]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Optional
@@ -10,13 +11,15 @@ import jiwer
 import numpy as np
 
 from asrprune.core.counts import ErrorCounts
+from asrprune.core.units import RATES, WORD
 from asrprune.errors import InputError
+from asrprune.wer.hints import id_hint
+from asrprune.wer.marks import COSTS, Alignment, Choice, Costs, Deletable, Marked, align_marked
 
 MODES = ("strict", "present", "all")
 """What to do with references that have no hypothesis: refuse, leave out, count as deleted."""
 
-Alignment = tuple[tuple[Optional[str], Optional[str]], ...]
-"""(reference word, hypothesis word) pairs; None on the side where there is no word."""
+log = logging.getLogger(__name__)
 
 _SPLIT = jiwer.Compose([jiwer.ReduceToListOfListOfWords()])
 
@@ -42,12 +45,14 @@ class Scoring:
     """Every scored utterance in reference order, and what could not be joined.
 
     ``missing``: references without a hypothesis; ``unknown``: hypotheses without a reference,
-    which are never scored. Both are empty in mode ``strict``.
+    which are never scored. Both are empty in mode ``strict``. ``unit`` (of UNITS) is what the
+    "words" here are.
     """
 
     utterances: tuple[UtteranceErrors, ...]
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    unit: str = WORD
 
     @property
     def counts(self) -> ErrorCounts:
@@ -57,19 +62,25 @@ class Scoring:
     @property
     def sentence_errors(self) -> int:
         """How many utterances have at least one word error."""
-        return sum(one.ref != one.hyp for one in self.utterances)
+        return sum(one.counts.errors > 0 for one in self.utterances)
 
-    def kaldi_lines(self) -> str:
+    @property
+    def rate(self) -> str:
+        """What the error rate is called: WER, or that of another unit (CER, MER)."""
+        return RATES[self.unit]
+
+    def kaldi_lines(self, rate: Optional[str] = None) -> str:
         """The three lines that Kaldi's ``compute-wer`` prints, each with its line end.
 
-        Raises ValueError when nothing was scored or no reference word was: no rate exists then.
+        ``rate`` is printed for WER (default: that of the unit). Raises ValueError when nothing was
+        scored or no reference word was: no rate exists then.
         """
         counts = self.counts
         if counts.words == 0:
             raise ValueError(f"{len(self.utterances)} utterances with 0 reference words; need 1")
         partial = " [PARTIAL]" if self.missing else ""
         return (
-            f"%WER {_two_decimals(counts.errors, counts.words)} "
+            f"%{rate or self.rate} {_two_decimals(counts.errors, counts.words)} "
             f"[ {counts.errors} / {counts.words}, {counts.insertions} ins, "
             f"{counts.deletions} del, {counts.substitutions} sub ]{partial}\n"
             f"%SER {_two_decimals(self.sentence_errors, len(self.utterances))} "
@@ -103,13 +114,16 @@ def align_words(ref: str, hyp: str) -> Alignment:
     return tuple(_pairs(output.alignments[0], ref_words, hyp_words))
 
 
-def count_errors(ref: str, hyp: str) -> ErrorCounts:
-    """The word errors of one hypothesis; either text may be empty.
+def count_errors(
+    ref: str, hyp: str, marked: Optional[Marked] = None, costs: Costs = COSTS["equal"]
+) -> ErrorCounts:
+    """The word errors of one hypothesis; either text may be empty. ``marked`` stands in the place
+    of a reference with alternatives.
 
     >>> count_errors("i saw a cat", "i saw cat").deletions
     1
     """
-    return _count(align_words(ref, hyp))
+    return _scored("", ref, hyp, True, marked, costs).counts
 
 
 def score_texts(
@@ -119,26 +133,43 @@ def score_texts(
     *,
     ref_name: str = "reference",
     hyp_name: str = "hypothesis",
+    marked: Optional[Mapping[str, Marked]] = None,
+    costs: Costs = COSTS["equal"],
+    unit: str = WORD,
 ) -> Scoring:
     """The errors of ``hyps`` against ``refs`` (utterance id -> words), as ``compute-wer`` does it.
 
     Modes: ``strict`` wants exactly one hypothesis for every reference; ``present`` leaves out
     references without one; ``all`` scores them as empty. The last two leave out hypotheses
     without a reference and list them. ``ref_name`` and ``hyp_name`` (file names) are for messages.
+    ``marked`` holds the references with alternatives or optional words, whose ``ref`` in the result
+    is the reading that fits best; ``unit`` says what the words are that the texts consist of.
     Raises InputError in mode ``strict`` that names the first utterances in the way, and in any
     mode when no utterance or no reference word is left to score.
     """
     missing, unknown = match_ids(refs, hyps, mode, ref_name=ref_name, hyp_name=hyp_name)
     absent = frozenset(missing)
     utterances = tuple(
-        UtteranceErrors(utt, ref, hyp, align_words(ref, hyp), utt not in absent)
+        _scored(utt, ref, hyp, utt not in absent, (marked or {}).get(utt), costs)
         for utt, ref, hyp in _joined(refs, hyps)
         if mode == "all" or utt not in absent
     )
-    if not any(one.ref for one in utterances):
+    if not any(one.counts.words for one in utterances):
         found = f"no reference words in the {len(utterances)} utterances to score"
         raise InputError(ref_name, None, found, "at least one word")
-    return Scoring(utterances, missing, unknown)
+    return Scoring(utterances, missing, unknown, unit)
+
+
+def _scored(
+    utt: str, ref: str, hyp: str, present: bool, marked: Optional[Marked], costs: Costs
+) -> UtteranceErrors:
+    if marked is None and costs == COSTS["equal"]:
+        return UtteranceErrors(utt, ref, hyp, align_words(ref, hyp), present)
+    if marked is None:
+        marked = tuple(Choice(((word,),)) for word in ref.split())
+    alignment = align_marked(marked, hyp.split(), costs)
+    chosen = " ".join(word for word, _ in alignment if word is not None)
+    return UtteranceErrors(utt, chosen, hyp, alignment, present)
 
 
 def match_ids(
@@ -151,18 +182,22 @@ def match_ids(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(references without hypothesis, hypotheses without reference), each in its own order.
 
-    Raises InputError in mode ``strict`` unless both are empty; ValueError for an unknown mode.
+    Raises InputError in mode ``strict`` unless both are empty, which says how the ids differ where
+    a rule can be seen; ValueError for an unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     missing = tuple(utt for utt in refs if utt not in hyps)
     unknown = tuple(utt for utt in hyps if utt not in refs)
+    hint = id_hint(missing, unknown)
     if mode == "strict" and missing:
-        found = f"no hypothesis for {_some(missing)}"
+        found = f"no hypothesis for {_some(missing)}" + (f" ({hint})" if hint else "")
         raise InputError(hyp_name, None, found, f"one for each utterance of {ref_name}")
     if mode == "strict" and unknown:
         found = f"no reference for {_some(unknown)}"
         raise InputError(ref_name, None, found, f"one for each utterance of {hyp_name}")
+    if hint:
+        log.warning("%s: %s", hyp_name, hint)
     return missing, unknown
 
 
@@ -191,12 +226,22 @@ def _pairs(
             yield from zip(ref_part, hyp_part)
 
 
+def operation(ref: Optional[str], hyp: Optional[str]) -> str:
+    """What an aligned pair is: "C" correct, "S", "D" or "I". A Deletable word may be left out.
+
+    >>> operation("a", None), operation(Deletable("uh"), None)
+    ('D', 'C')
+    """
+    if ref is None:
+        return "I"
+    if hyp is None:
+        return "C" if isinstance(ref, Deletable) else "D"
+    return "C" if ref == hyp else "S"
+
+
 def _count(alignment: Alignment) -> ErrorCounts:
-    insertions = sum(ref is None for ref, _ in alignment)
-    deletions = sum(hyp is None for _, hyp in alignment)
-    correct = sum(ref == hyp for ref, hyp in alignment)
-    substitutions = len(alignment) - insertions - deletions - correct
-    return ErrorCounts(correct, substitutions, deletions, insertions)
+    kinds = [operation(ref, hyp) for ref, hyp in alignment]
+    return ErrorCounts(*(kinds.count(kind) for kind in "CSDI"))
 
 
 def _two_decimals(part: int, whole: int) -> str:

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from asrprune.cli.main import main
+from asrprune.core.lattice.lattice import from_arcs
+from asrprune.firstpass.formats.slf import write_slf_files
 
 HEADER = {"format": "asrprune-nbest", "version": 1, "log_base": "e", "sign": "logprob"}
 
@@ -52,3 +54,41 @@ def test_bad_lists_end_in_status_1_and_one_line(tmp_path, capsys, text):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
+
+
+HEAD = '{"format": "asrprune-nbest", "version": 1, "log_base": "e", "sign": "logprob"}\n'
+
+
+def _list(path, ref, *texts):
+    hyps = [{"text": text, "acoustic": -1.0, "lm": None} for text in texts]
+    line = json.dumps({"utt": "a-1", "ref": ref, "hyps": hyps}, ensure_ascii=False)
+    path.write_text(HEAD + line + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_characters_of_lists_in_the_form_asked_for(tmp_path, capsys):
+    lists = _list(tmp_path / "n.jsonl", "我们 去 BAR 吧", "我 们取 bar 吧", "我们去bar吧")
+    assert main(["oracle", "--nbest", lists, "--unit", "mixed", "--ignore-case"]) == 0
+    out = capsys.readouterr().out
+    assert "# scored units; --ignore-case; --unit mixed" in out
+    assert "    1   20.00 " in out
+    assert "    2    0.00 " in out
+    assert "%MER" in out
+
+
+def test_alternatives_filters_and_formats(tmp_path, capsys):
+    lists = _list(tmp_path / "n.jsonl", None, "well yes sir", "yes")
+    (tmp_path / "ref.trn").write_text("(well) { yes / yeah } mister (a-1)\n")
+    argv = ["oracle", "--nbest", lists, "--ref", str(tmp_path / "ref.trn"), "--optional-words"]
+    assert main([*argv, "--hyp-filter", "sed s/sir/mister/"]) == 0
+    out = capsys.readouterr().out
+    assert "    1    0.00 " in out
+
+
+def test_a_lattice_by_character(tmp_path, capsys):
+    arcs = [(0, 1, "我们", 0.0, 0.0), (1, 2, "取", 0.0, 0.0), (1, 2, "去了", 0.0, 0.0)]
+    write_slf_files(tmp_path / "lat", [from_arcs("a-1", 3, 0, 2, arcs)])
+    (tmp_path / "ref").write_text("a-1 我们去\n", encoding="utf-8")
+    argv = ["oracle", "--lattice", str(tmp_path / "lat"), "--format", "slf", "--unit", "char"]
+    assert main([*argv, "--ref", str(tmp_path / "ref")]) == 0
+    assert "1 / 3, " in capsys.readouterr().out

@@ -131,3 +131,85 @@ def test_wrong_calls_end_in_status_2(files, capsys):
     assert "--mode: invalid choice: 'lenient'" in capsys.readouterr().err
     assert _wer(files, "--set-name", "a/b", "--out", files / "out") == 2
     assert not (files / "out").exists()
+
+
+def test_characters_are_counted_alike_with_and_without_spaces(files, capsys):
+    (files / "zh").write_text("a-1 他把书还给了图书馆\na-2 谢谢\n", encoding="utf-8")
+    (files / "plain").write_text("a-1 他把输还给图书馆\na-2 谢谢\n", encoding="utf-8")
+    (files / "cut").write_text("a-1 他 把输 还给 图书馆\na-2 谢谢\n", encoding="utf-8")
+    for unit, rate in (("char", "CER"), ("mixed", "MER")):
+        lines = set()
+        for hyp in ("plain", "cut"):
+            more = ("--unit", unit, "--out", files / unit, "--compare", files / "zh")
+            assert _wer(files, *more, ref="zh", hyp=hyp) == 0
+            out = capsys.readouterr().out
+            assert f"Set2 - Set1: %{rate} -18.18 " in out
+            lines.add(out.splitlines()[1])
+        assert lines == {f"%{rate} 18.18 [ 2 / 11, 0 ins, 1 del, 1 sub ]"}
+        kaldi = (files / unit / rate.lower()).read_text()
+        assert kaldi.startswith("%WER 18.18 [ 2 / 11,")  # what best_wer.sh looks for
+        assert (files / unit / "scoring_kaldi" / f"{rate.lower()}_details" / "per_utt").is_file()
+        assert "他 把 书" in (files / unit / "ref.trn").read_text(encoding="utf-8")
+
+
+def test_options_change_both_sides_and_are_stated(files, capsys, caplog):
+    (files / "upper").write_text("u1 THE T-SHIRT, UH COLOUR\nu2 <noise> OK\n")
+    (files / "lower").write_text("u1 the t shirt color\nu2 okay\n")
+    (files / "rules").write_text("color => colour\nok => okay\n")
+    more = ["--ignore-case", "--remove-tags", "--hyphens", "split", "--ignore-punctuation"]
+    more += ["--equivalents", files / "rules", "--remove-words", "uh", "--json", files / "a.json"]
+    assert _wer(files, *more, ref="upper", hyp="lower") == 0
+    captured = capsys.readouterr()
+    header, first = captured.out.splitlines()[:2]
+    assert header.startswith("# scored words; --remove-tags; --ignore-case; --hyphens split; --ig")
+    assert header.endswith("changed 2 of 2 references, 1 of 2 hypotheses")
+    assert first == "%WER 0.00 [ 0 / 5, 0 ins, 0 del, 0 sub ]"
+    assert caplog.text == ""
+    assert json.loads((files / "a.json").read_text())["scoring"]["options"][-1].endswith("uh")
+
+
+def test_filters_get_the_files_as_kaldi_gives_them(files, capsys):
+    assert _wer(files, "--filter", "sed 's/ sat//'", "--hyp-filter", "sed 's/hat/cat/'") == 0
+    assert "[ 2 / 5, 1 ins, 1 del, 0 sub ]" in capsys.readouterr().out
+
+
+def test_a_difference_of_form_is_told_and_the_numbers_stay(files, capsys, caplog):
+    (files / "upper").write_text(HYP.upper().replace("U", "u"))
+    assert _wer(files, hyp="upper") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("%WER 116.67 ")
+    assert "upper: references are lower case, hypotheses upper case" in caplog.text
+    (files / "ids").write_text(HYP.replace("u", "U"))
+    assert _wer(files, hyp="ids") == 1
+    assert "(ids differ in case, as u1 and U1)" in capsys.readouterr().err
+
+
+def test_a_trn_with_alternatives_is_read_and_compared(files, capsys, caplog):
+    (files / "ref.trn").write_text("a { um / @ } b (s-1)\n{ yes / oh yes } (s-2)\n")
+    (files / "hyp.trn").write_text("a b (s-1)\noh yes (s-2)\n")
+    (files / "two.trn").write_text("a um b (s-1)\nno (s-2)\n")
+    caplog.set_level("INFO")
+    more = ("--compare", files / "two.trn", "--out", files / "out")
+    assert _wer(files, *more, ref="ref.trn", hyp="hyp.trn") == 0
+    captured = capsys.readouterr()
+    assert "%WER 0.00 [ 0 / 4, 0 ins, 0 del, 0 sub ]" in captured.out
+    assert "2 references with alternatives" in captured.out
+    assert "Set2 - Set1: %WER +25.00 " in captured.out  # 1 of 4 words against 0 of 4
+    assert caplog.text.count("read as trn") == 3
+    text = (files / "out" / "scoring_kaldi" / "test_filt.txt").read_text()
+    assert text == "s-1 a b\ns-2 oh yes\n"
+
+
+def test_what_sclite_would_misread_is_told(files, caplog):
+    (files / "odd").write_text("u1 see (me)\nu2-1 a\n")
+    assert _wer(files, "--out", files / "out", ref="odd", hyp="odd") == 0
+    error = caplog.text
+    assert "ref.trn: 1 word holds ( ) { } (utterance u1: (me))" in error
+    assert "hyp.trn: 1 id has no - or _ (u1)" in error
+
+
+def test_costs_of_sclite(files, capsys):
+    (files / "one").write_text("u1 a b c p q r s t\n")
+    (files / "two").write_text("u1 x y z a b p q r\n")
+    assert _wer(files, "--edit-costs", "sclite", ref="one", hyp="two") == 0
+    assert "# scored words; --edit-costs sclite" in capsys.readouterr().out

@@ -94,4 +94,35 @@ def test_an_utterance_that_comes_twice_is_refused(tmp_path: Path, name: str) -> 
     with pytest.raises(InputError, match="again"):
         list(read_references(name, tmp_path / "x"))
     with pytest.raises(ValueError, match="unknown kind of references"):
-        list(read_references("ctm", tmp_path / "x"))
+        list(read_references("paper", tmp_path / "x"))
+
+
+def test_labels_and_notes_of_an_stm_are_no_words(tmp_path: Path) -> None:
+    lines = ["t 1 ann 1 2.5 <NA> oh yes", "t 1 ann 3 4 <F1_F> {LAUGH} no (2) (t-3-4-F1)"]
+    lines += [";; comment", "t 1 x 4 5 <o> IGNORE_TIME_SEGMENT_IN_SCORING", "t 1 ann 5 6 <o>"]
+    (tmp_path / "x").write_text("\n".join(lines) + "\n")
+    found = list(read_references("stm", tmp_path / "x"))
+    assert [one.text for one in found] == ["oh yes", "no", None, ""]
+    assert found[0].audio_s == 1.5
+
+
+def test_references_of_ctm_and_recogs(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("u1 1 0.5 0.1 day\nu1 1 0.1 0.1 good\n;; x\nu2 1 0 1 yes\n")
+    assert [(one.utt, one.text) for one in read_references("ctm", tmp_path / "c")] == [
+        ("u1", "good day"),
+        ("u2", "yes"),
+    ]
+    (tmp_path / "r").write_text("u1:\tref=['it', \"'s\"]\nu1:\thyp=['is']\n")
+    assert [one.text for one in read_references("recogs", tmp_path / "r")] == ["it 's"]
+    for name in ("ctm", "recogs"):
+        (tmp_path / "bad").write_text("u1 what\n")
+        with pytest.raises(InputError, match="bad:1: "):
+            list(read_references(name, tmp_path / "bad"))
+
+
+def test_alternatives_are_refused_with_the_utterance(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("yes (a-1)\n{ um / @ } no (a-2)\n")
+    with pytest.raises(
+        InputError, match=r"x:2: utterance a-2: an alternation .* take alternatives"
+    ):
+        list(read_references("trn", tmp_path / "x"))

@@ -1,0 +1,219 @@
+"""What is done to references and hypotheses before they are compared, and what is counted."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Optional
+
+from asrprune.core.units import UNITS, WORD
+from asrprune.errors import InputError
+from asrprune.files import PathLike, read_lines
+from asrprune.wer.kaldi_text import parse_kaldi_text
+
+Change = Callable[[str], str]
+"""A text to a text: words separated by single spaces."""
+
+HYPHENS = ("keep", "split", "join")
+
+_TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]]*\]|(?<!\S)!(SIL|NULL)(?!\S)")
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")
+_HYPHEN = re.compile(r"(?<=\w)[-\u2010\u2011](?=\w)")
+_KEPT = "%&@#"  # punctuation to Unicode, read aloud as words
+
+
+@dataclass(frozen=True)
+class ScoringForm:
+    """``steps`` in order, as (what the command line calls it, what it does), then the text is cut
+    into units. ``filter`` is a shell command that rewrites all texts before that (``run_filter``),
+    ``hyp_filter`` one for the hypotheses alone."""
+
+    unit: str = WORD
+    steps: tuple[tuple[str, Change], ...] = ()
+    filter: Optional[str] = None
+    hyp_filter: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is {self.unit!r}; expected one of {', '.join(UNITS)}")
+
+    def units(self, text: str) -> list[str]:
+        """The units of a text after all steps.
+
+        >>> ScoringForm("char", (("--ignore-case", fold_case),)).units("Ab c")
+        ['a', 'b', 'c']
+        """
+        return UNITS[self.unit](self.changed(text))
+
+    def text(self, text: str) -> str:
+        """The same with single spaces between the units."""
+        return " ".join(self.units(text))
+
+    def changed(self, text: str) -> str:
+        """The text after the steps, not cut into units."""
+        for _, step in self.steps:
+            text = step(text)
+        return text
+
+    def described(self) -> tuple[str, ...]:
+        """The options that differ from plain words as they stand, in the order they work."""
+        filters = [f"--filter {self.filter!r}"] if self.filter else []
+        filters += [f"--hyp-filter {self.hyp_filter!r}"] if self.hyp_filter else []
+        names = [name for name, _ in self.steps]
+        return (*filters, *names, *([] if self.unit == WORD else [f"--unit {self.unit}"]))
+
+    def filtered_refs(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """References (utterance id -> text) after the filter. Raises as ``run_filter``."""
+        return run_filter(self.filter, texts, "references") if self.filter else dict(texts)
+
+    def filtered_hyps(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Hypotheses (id -> text) after the filters. Raises as ``run_filter``."""
+        for command in (self.filter, self.hyp_filter):
+            if command:
+                texts = run_filter(command, texts, "hypotheses")
+        return dict(texts)
+
+
+def fold_case(text: str) -> str:
+    """The text without regard to case (Unicode's case folding: also ß as ss), in NFC."""
+    return unicodedata.normalize("NFC", text.casefold())
+
+
+def drop_tags(text: str) -> str:
+    """The text without words like <unk>, [noise], [background noise], !SIL.
+
+    >>> drop_tags("yes [loud noise] no<sil> !SIL")
+    'yes no'
+    """
+    return _collapsed(_TAGS.sub(" ", text))
+
+
+def split_hyphens(text: str) -> str:
+    """Words at hyphens become several: t-shirt is t shirt."""
+    return _HYPHEN.sub(" ", text)
+
+
+def join_hyphens(text: str) -> str:
+    """Words lose their hyphens: t-shirt is tshirt."""
+    return _HYPHEN.sub("", text)
+
+
+def drop_punctuation(text: str) -> str:
+    """The text without punctuation (Unicode's categories P*), which ends words.
+
+    Kept are apostrophes and hyphens between letters, points and commas between digits, what is
+    read aloud (% & @ #) and tags like <unk>.
+
+    >>> drop_punctuation("“Mr. O’Brien's T-shirt,” 3.50 <unk> -- 50%!")
+    "Mr O'Brien's T-shirt 3.50 <unk> 50%"
+    """
+    text = text.translate(_APOSTROPHES)
+    kept = []
+    tags = {place for match in _TAGS.finditer(text) for place in range(*match.span())}
+    for place, letter in enumerate(text):
+        if place in tags or letter in _KEPT or not unicodedata.category(letter).startswith("P"):
+            kept.append(letter)
+            continue
+        before, after = text[max(place - 1, 0) : place], text[place + 1 : place + 2]
+        within = (before.isalnum() and after.isalnum()) or (_is_mark(before) and after.isalnum())
+        numeric = before.isdigit() and after.isdigit()
+        inner = letter in "'-\u2010\u2011" and within
+        kept.append(letter if inner or (letter in ".," and numeric) else " ")
+    return _collapsed("".join(kept))
+
+
+def drop_words(words: Collection[str]) -> Change:
+    """The text without these words."""
+    dropped = frozenset(words)
+    return lambda text: " ".join(word for word in text.split() if word not in dropped)
+
+
+def replace_phrases(table: Mapping[tuple[str, ...], tuple[str, ...]]) -> Change:
+    """The text with phrases of ``table`` replaced, from the left, longest first, each once.
+
+    >>> replace_phrases({("going", "to"): ("gonna",)})("i am going to go")
+    'i am gonna go'
+    """
+    longest = max(map(len, table), default=0)
+
+    def change(text: str) -> str:
+        words, done, place = text.split(), list[str](), 0
+        while place < len(words):
+            for size in range(min(longest, len(words) - place), 0, -1):
+                found = table.get(tuple(words[place : place + size]))
+                if found is not None:
+                    done.extend(found)
+                    place += size
+                    break
+            else:
+                done.append(words[place])
+                place += 1
+        return " ".join(done)
+
+    return change
+
+
+def read_equivalents(path: PathLike, before: Change) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The phrases of lines ``a b => c``, as ``replace_phrases`` takes them.
+
+    A subset of NIST's glm files: comments of ``;;`` or ``#``, headers of ``*``, phrases in [...]
+    and the context ``/ [ ] __ [ ]`` are understood. An empty right side deletes. ``before``: what
+    is done to a text earlier. Raises InputError with the line for anything else, and for a phrase
+    that comes twice with different right sides.
+    """
+    table: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for number, line in read_lines(path):
+        rule = re.split(r"\s*;;", line)[0].strip()
+        if not rule or rule[0] in "#*":
+            continue
+        left, arrow, right = rule.partition("=>")
+        right = re.sub(r"\s+/\s*\[\s*\]\s*__\s*\[\s*\]\s*$", "", f" {right}").strip()
+        phrases = [re.sub(r"^\[(.*)\]$", r"\1", side.strip()) for side in (left, right)]
+        source, target = (tuple(before(phrase).split()) for phrase in phrases)
+        if not arrow or not source or "=>" in right or re.search(r"[{}]|(^|\s)/(\s|$)", right):
+            raise InputError(path, number, f"{line[:60]!r}", "'a b => c', no alternatives")
+        if table.get(source, target) != target:
+            raise InputError(path, number, f"{' '.join(source)!r} again", "each phrase once")
+        table[source] = target
+    if not table:
+        raise InputError(path, None, "no equivalents", "lines of 'a b => c'")
+    return table
+
+
+def run_filter(command: str, texts: Mapping[str, str], name: str) -> dict[str, str]:
+    """The texts after a shell command that gets lines ``utt words`` and gives such lines back, as
+    Kaldi's ``local/wer_output_filter``.
+
+    ``name`` says in messages whose texts these are. Raises InputError when the command fails, and
+    unless it gives the same utterances back.
+    """
+    given = "".join(f"{utt} {text}\n" if text else f"{utt}\n" for utt, text in texts.items())
+    done = subprocess.run(
+        command, shell=True, input=given.encode(), capture_output=True, check=False
+    )
+    where = f"filter {command!r} of {name}"
+    if done.returncode:
+        problem = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        found = f"status {done.returncode} {' '.join(problem)}"
+        raise InputError(where, None, found, "status 0 and lines of 'utt word word ...'")
+    try:
+        lines = done.stdout.decode().rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise InputError(where, None, "bytes that are not UTF-8", "UTF-8 text") from None
+    changed = parse_kaldi_text(where, enumerate(lines, start=1))
+    odd: Optional[str] = next(iter(sorted(changed.keys() ^ texts.keys())), None)
+    if odd is not None:
+        what = "is missing" if odd in texts else "is new"
+        raise InputError(where, None, f"utterance {odd} {what}", "the utterances it was given")
+    return {utt: changed[utt] for utt in texts}
+
+
+def _is_mark(letter: str) -> bool:
+    return bool(letter) and unicodedata.category(letter).startswith("M")
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
