@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
 
-from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file, seed, whole
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
+from asrprune.firstpass.on_bad import OnBad
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
 from asrprune.wer.wer import MODES as POLICIES
 
@@ -29,7 +30,7 @@ examples:
 LATTICE = Mode(("format",), lambda args: args.lattice is not None, "has a use only with --lattice")
 FLAGS = FormatFlags("lattice")
 MODES = (
-    Mode(("nbest", "lattice", "ref", "json", "replications", "seed")),
+    Mode(("nbest", "lattice", "ref", "json", "replications", "seed", "on_bad")),
     Mode(("mode",), lambda args: args.ref is not None, "has a use only with --ref"),
     LATTICE,
     *FLAGS.modes(
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     parser.add_argument("--format", choices=formats, help="of --lattice")
     FLAGS.add_to(parser)
+    add_on_bad_argument(parser)
     parser.add_argument("--ref", help="references, Kaldi text; default: those in the lists")
     parser.add_argument(
         "--mode",
@@ -74,9 +76,11 @@ def run(args: argparse.Namespace) -> None:
 
     name = args.nbest or args.lattice
     refs = read_kaldi_text(args.ref) if args.ref else None
+    bad = OnBad(args.on_bad)
     result = oracle_errors(
-        _lists(args, refs), refs, args.mode, ref_name=args.ref or name, nbest_name=name
+        _lists(args, refs, bad), refs, args.mode, ref_name=args.ref or name, nbest_name=name
     )
+    bad.warn(name)
     if result.missing:
         total = len(refs or ())
         log.warning("[PARTIAL] %s: %d of %d missing", name, len(result.missing), total)
@@ -87,19 +91,19 @@ def run(args: argparse.Namespace) -> None:
     stream = sys.stderr if args.json == "-" else sys.stdout
     stream.write(_table(result, rows))
     if args.json:
-        write_json(args.json, _figures(args, result, rows))
+        write_json(args.json, {**_figures(args, result, rows), "on_bad": sorted(bad.met)})
 
 
-def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]]) -> Iterable[NBest]:
+def _lists(args: argparse.Namespace, refs: Optional[dict[str, str]], bad: OnBad) -> Iterable[NBest]:
     """The lists; of a lattice only its oracle path."""
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.wer.oracle import lattice_lists
 
     if args.lattice is None:
-        return read_nbest(args.nbest)
+        return read_nbest(args.nbest, bad)
     if args.format is None or refs is None:
         raise ValueError("--lattice needs --format and --ref")
-    items: Any = read_items(args.format, args.lattice, format_options(args))
+    items: Any = read_items(args.format, args.lattice, format_options(args), bad)
     return lattice_lists(items, refs, args.lattice)
 
 

@@ -10,10 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from asrprune.core.lattice.lattice import Lattice, check_paths, from_arcs, topological_order
+from asrprune.core.lattice.lattice import (
+    Lattice,
+    NoPathError,
+    check_paths,
+    from_arcs,
+    topological_order,
+)
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
 from asrprune.firstpass.reading.htk_strings import unescaped, unquoted
 from asrprune.firstpass.reading.numbers import whole
 from asrprune.firstpass.reading.utterance_ids import id_of_path
@@ -69,6 +76,18 @@ class _File:
             self.path, line, f"utterance {name}: {found}" if name else found, expected
         )
 
+    def utt(self) -> str:
+        """The utterance id: ``UTTERANCE=``, or the file's name."""
+        name = Path(self.path).name
+        utt = id_of_path(self.header.get("U") or _stem(name) or name)
+        if not utt:
+            found = f"UTTERANCE={self.header.get('U')}"
+            raise self.error(found, "an id, or a path with a name", self.stated_on.get("U"))
+        return utt
+
+    def nothing(self, found: str) -> NothingFoundError:
+        return NothingFoundError(self.path, None, empty_lattice(self.utt()), found)
+
     def number(self, fields: _Fields, key: str, line: int) -> float:
         text = fields[key]
         try:
@@ -104,42 +123,47 @@ def read_slf(path: PathLike) -> Lattice:
     named in a warning.
 
     Raises InputError with the line for sub-lattices, wrong counts, links to unknown nodes, words
-    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles.
+    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles; its kind
+    NothingFoundError for a lattice without a path.
     Source: HTKBook, sections on SLF files and on strings and names.
     """
     return _to_lattice(_parse(path))
 
 
-def read_slf_files(path: PathLike) -> Iterator[Lattice]:
+def read_slf_files(path: PathLike, bad: OnBad = REFUSE) -> Iterator[Lattice]:
     """The lattices of one SLF file, or of all SLF files of a folder in order of their names.
 
-    Raises InputError as ``read_slf`` does, for a folder without SLF files (``.slf``, ``.lat``,
+    ``bad`` decides what becomes of a lattice without a path, an empty file among them. Raises
+    InputError as ``read_slf`` does, for a folder without SLF files (``.slf``, ``.lat``,
     ``.htk``, also ``.gz``), and for an utterance that comes twice.
     """
     known = set(_HEADER)
 
-    def read(file: PathLike) -> Lattice:
-        parsed = _parse(file)
-        for name in parsed.header.keys() - known:
-            known.add(name)  # once is enough
-            shown = f"{name}={parsed.header[name]}"
-            _log.warning("%s: header field %s is not known, and not read", file, shown)
-        return _to_lattice(parsed)
+    def read(file: PathLike) -> Iterator[Lattice]:
+        try:
+            parsed = _parse(file)
+            for name in parsed.header.keys() - known:
+                known.add(name)  # once is enough
+                shown = f"{name}={parsed.header[name]}"
+                _log.warning("%s: header field %s is not known, and not read", file, shown)
+            yield _to_lattice(parsed)
+        except NothingFoundError as problem:
+            yield from bad(problem)
 
     if not Path(path).is_dir():
-        yield read(path)
+        yield from read(path)
         return
     files = sorted(entry for entry in Path(path).iterdir() if _stem(entry.name) is not None)
     if not files:
         raise InputError(path, None, "no SLF file in this folder", "*.slf, *.lat, *.htk or *.gz")
     seen: dict[str, Path] = {}
     for file in files:
-        lattice = read(file)
-        if lattice.utt in seen:
-            found = f"utterance {lattice.utt} again (first in {seen[lattice.utt].name})"
-            raise InputError(file, None, found, "each utterance once")
-        seen[lattice.utt] = file
-        yield lattice
+        for lattice in read(file):
+            if lattice.utt in seen:
+                found = f"utterance {lattice.utt} again (first in {seen[lattice.utt].name})"
+                raise InputError(file, None, found, "each utterance once")
+            seen[lattice.utt] = file
+            yield lattice
 
 
 def write_slf(path: PathLike, lattice: Lattice) -> None:
@@ -212,6 +236,8 @@ def _parse(path: PathLike) -> _File:
             file.header.update(fields)
             file.stated_on.update(dict.fromkeys(fields, number))
     if not file.header and not file.nodes:
+        if file.line == 0:
+            raise file.nothing("an empty file")
         raise InputError(path, None, "no lattice", "an HTK SLF file")
     if "S" in file.header:
         raise file.error("a sub-lattice (SUBLAT=)", "a file with one whole lattice")
@@ -269,10 +295,10 @@ def _add(
 
 
 def _to_lattice(file: _File) -> Lattice:
-    name = Path(file.path).name
-    utt = id_of_path(file.header.get("U") or _stem(name) or name)
-    if not utt:
-        raise file.error(f"UTTERANCE={file.header.get('U')}", "an id, or a path with a name")
+    utt = file.utt()
+    if not file.nodes or (len(file.nodes) > 1 and not file.links):
+        what = "links" if file.nodes else "nodes"
+        raise file.nothing(f"a lattice without {what}")
     states = {node: state for state, node in enumerate(sorted(file.nodes))}
     to_ln = _log_converter(file)
     weights, pronunciation = _weights(file, to_ln)
@@ -314,6 +340,8 @@ def _to_lattice(file: _File) -> Lattice:
     try:
         lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=weights)
         check_paths(lattice)
+    except NoPathError:
+        raise file.nothing("no path from start to end") from None
     except ValueError as problem:
         raise file.error(str(problem), "an acyclic lattice") from None
     return lattice
