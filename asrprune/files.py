@@ -81,6 +81,21 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
+def record_lines(path: PathLike) -> Iterator[tuple[int, str]]:
+    """``read_lines`` of a file with one record a line: blank lines at its end are none.
+
+    A blank line between records is yielded, for the reader to refuse.
+    """
+    blank: list[tuple[int, str]] = []
+    for number, line in read_lines(path):
+        if not line.strip():
+            blank.append((number, line))
+            continue
+        yield from blank
+        blank = []
+        yield number, line
+
+
 @contextlib.contextmanager
 def write_text(path: PathLike) -> Iterator[TextIO]:
     """A text file that appears under its name only when the block ends without an error.

@@ -16,6 +16,7 @@ from asrprune.cli.engine_flags import (
     engine_options,
     lm_paths,
 )
+from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import named_path, output_file, output_folder, whole
 
@@ -68,7 +69,7 @@ WEIGHTED = Mode(
     inside=CHECKED,
 )
 MODES = (
-    Mode(("system", "nbest", "limit", "repeats", "warmup")),
+    Mode(("system", "nbest", "limit", "repeats", "warmup", "on_bad")),
     ONE,
     MANY,
     *ENGINE_MODES,
@@ -130,6 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="tuned for this LM: the comparison is of totals under them, and of WER",
     )
+    add_on_bad_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -223,9 +225,13 @@ def _run_many(args: argparse.Namespace) -> None:
 
 def _read_lists(args: argparse.Namespace) -> list[NBest]:
     from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.firstpass.on_bad import OnBad
     from asrprune.rescore.bench.bench import spread
 
-    return spread(list(read_nbest(args.nbest)), args.limit)
+    bad = OnBad(args.on_bad)
+    lists = list(read_nbest(args.nbest, bad))
+    bad.warn(args.nbest)
+    return spread(lists, args.limit)
 
 
 def _bench_options(args: argparse.Namespace) -> Any:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Optional
 
-from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.first_lm import FirstLM
+from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import number, output, whole
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
 from asrprune.core.lattice.union import union_of_nbest
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.firstpass.formats.table import FORMATS, Format, Item, lattice_nbest, read_items
+from asrprune.firstpass.on_bad import NothingFoundError, OnBad, empty_list
 from asrprune.firstpass.references import REFERENCES, Reference, read_references, with_reference
 
 EXAMPLE = """\
@@ -34,7 +37,7 @@ def _kinds(args: argparse.Namespace) -> tuple[str, str]:
 
 FLAGS = FormatFlags(writes=True)
 MODES = (
-    Mode(("source", "target", "input", "out")),
+    Mode(("source", "target", "input", "out", "on_bad")),
     *FLAGS.modes(
         lambda args: (*FORMATS[args.source].read_options, *FORMATS[args.target].write_options),
         "has no use from {source} to {target}",
@@ -49,6 +52,11 @@ MODES = (
         lambda args: _kinds(args) == ("lattice", "nbest"),
         "has a use only from a lattice to an n-best format",
     ),
+    Mode(
+        ("first_lm",),
+        lambda args: _kinds(args)[0] == "lattice",
+        "has no use for {source}: it has no lattices",
+    ),
 )
 
 
@@ -62,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=output, metavar="OUT", help="file or folder to write"
     )
     FLAGS.add_to(parser)
+    add_on_bad_argument(parser)
+    parser.add_argument(
+        "--first-lm",
+        metavar="FILE",
+        help="n-gram whose scores lattices without LM scores get (pocketsphinx, HVite, k2)",
+    )
     parser.add_argument(
         "--references", metavar="PATH", help="references and durations to add to n-best lists"
     )
@@ -96,16 +110,29 @@ def run(args: argparse.Namespace) -> None:
     reading = {name: value for name, value in options.items() if name in source.read_options}
     writing = {name: value for name, value in options.items() if name in target.write_options}
     references = _references(args)
-    count = 0
+    first_lm = FirstLM(args.first_lm, args.input) if args.first_lm else None
+    bad = OnBad(args.on_bad)
+    count = acoustic_only = 0
     left_out: Counter[str] = Counter()
 
     def items() -> Iterator[Item]:
-        nonlocal count
-        for item in read_items(source.name, args.input, reading):
-            count += 1
+        nonlocal count, acoustic_only
+        for item in read_items(source.name, args.input, reading, bad):
+            if isinstance(item, Lattice) and first_lm is not None and item.utt not in bad.met:
+                item = first_lm(item)
             if isinstance(item, Lattice) and target.kind == "nbest":
+                acoustic_only += item.lm is None
                 weights = replace(item.weights or ScoreWeights(), **stated)
-                item = lattice_nbest(item, args.nbest, weights)
+                try:
+                    item = _best_of(item, args.nbest, weights, args.input)
+                except NothingFoundError as problem:
+                    instead = list(bad(problem))
+                    if not instead:
+                        continue
+                    item = instead[0]
+            count += 1
+            if target.finite and isinstance(item, NBest):
+                _check_finite(item, args.input, target.name)
             if isinstance(item, NBest) and target.kind == "lattice":
                 item = _union(item, args.input)
             if references is not None and isinstance(item, NBest):
@@ -115,9 +142,40 @@ def run(args: argparse.Namespace) -> None:
 
     assert target.write is not None  # choices of --to
     target.write(args.out, items(), **writing)
+    bad.warn(args.input)
+    if first_lm is not None:
+        first_lm.log()
+    if acoustic_only:
+        text = "%s: %d lists are ranked and scored by the acoustic model alone: no LM scores in %s"
+        _log.warning(text, args.out, acoustic_only, args.input)
     for name, utterances in left_out.items():
         _log.warning("%s cannot hold %s: left out of %d utterances", target.name, name, utterances)
     _log.info("%d utterances to %s", count, args.out)
+
+
+def _best_of(lattice: Lattice, nbest: int, weights: ScoreWeights, path: str) -> NBest:
+    """The list of a lattice. Raises InputError naming the utterance where it has no LM scores."""
+    try:
+        return lattice_nbest(lattice, nbest, weights)
+    except NoPathError:
+        found = "no path with a finite total"
+        raise NothingFoundError(path, None, empty_list(lattice.utt), found) from None
+    except NoLmScoresError:
+        found = f"utterance {lattice.utt}: no LM scores of the first pass"
+        expected = (
+            "some, or --lm-scale 0 (the acoustic score alone), or --first-lm FILE (an n-gram)"
+        )
+        raise InputError(path, None, found, expected) from None
+    except ValueError as problem:
+        raise InputError(path, None, str(problem), "lattices with a best path") from None
+
+
+def _check_finite(nbest: NBest, path: str, target: str) -> None:
+    for rank, hyp in enumerate(nbest.hyps, start=1):
+        for name, score in (("acoustic", hyp.acoustic), ("lm", hyp.lm)):
+            if score is not None and not math.isfinite(score):
+                found = f"utterance {nbest.utt}: {name} score {score} of hypothesis {rank}"
+                raise InputError(path, None, found, f"finite scores, which {target} can hold")
 
 
 def _union(nbest: NBest, path: str) -> Lattice:

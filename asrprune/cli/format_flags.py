@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from asrprune.cli.modes import Mode
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, Option
+from asrprune.firstpass.on_bad import ON_BAD
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,17 @@ def _parse(option: Option) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"{text!r}; expected the {option.help}") from None
 
     return parse
+
+
+def add_on_bad_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--on-bad``; ``OnBad(args.on_bad)`` is the policy."""
+    parser.add_argument(
+        "--on-bad",
+        choices=ON_BAD,
+        default=ON_BAD[0],
+        help="an utterance without a hypothesis or a path: refuse, leave out, or take what the "
+        "first pass says (the empty hypothesis)",
+    )
 
 
 def on_lattices(args: argparse.Namespace) -> bool:

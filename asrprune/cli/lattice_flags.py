@@ -18,7 +18,8 @@ from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
-    from asrprune.core.lattice.lattice import Lattice
+    from asrprune.core.lattice.lattice import Lattice, NoPathError
+    from asrprune.firstpass.on_bad import OnBad
     from asrprune.rescore.weights_file import WeightsFile
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,12 @@ def rescore_lattice_files(
 
     Raises InputError naming the utterance where a lattice cannot be read or rescored.
     """
+    from asrprune.core.hypothesis import Hypothesis, NBest
+    from asrprune.core.lattice.lattice import NoPathError
+    from asrprune.core.lattice.paths import best_path
+    from asrprune.core.weights import ScoreWeights
     from asrprune.errors import InputError
+    from asrprune.firstpass.on_bad import NothingFoundError, OnBad
     from asrprune.rescore.decisions import DECISIONS
     from asrprune.rescore.weights_file import read_first_pass
 
@@ -180,12 +186,25 @@ def rescore_lattice_files(
     loaded = time.perf_counter()
     texts: dict[str, str] = {}
     lists: list[NBest] = []
+    bad = OnBad(args.on_bad)
+
+    def lost(lattice: Lattice, problem: NoPathError) -> None:
+        own = ranking or lattice.weights or ScoreWeights(first_lm=float(lattice.lm is not None))
+        best = best_path(lattice, own)
+        choice = NBest(lattice.utt, (best or Hypothesis(""),), lattice.audio_s)
+        for instead in bad(NothingFoundError(args.lattice, None, choice, str(problem))):
+            texts[instead.utt] = instead.hyps[0].text
+            lists.append(instead)
 
     def rescored() -> Iterator[Lattice]:
-        stream = rescore_lattices(_read(args), mode, lms, weights.weights, options, args.lattice)
-        for scored in stream:
+        for scored in rescore_lattices(
+            _read(args, bad), mode, lms, weights.weights, options, args.lattice, lost=lost
+        ):
             try:
                 texts[scored.lattice.utt] = DECISIONS[args.decision](scored, scale)
+            except NoPathError as problem:
+                lost(scored.lattice, problem)
+                continue
             except ValueError as problem:
                 expected = "lattices with a path that can win"
                 raise InputError(args.lattice, None, str(problem), expected) from None
@@ -200,8 +219,10 @@ def rescore_lattice_files(
     else:
         for _ in rescored():
             pass
+    bad.warn(args.lattice)
     figures = {
         "mode": args.mode,
+        "on_bad": sorted(bad.met),
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "ranking"},
         "lm_tokens": {lm.name: lm.tokens for lm in lms},
         "load_wall_s": loaded - start,
@@ -210,12 +231,12 @@ def rescore_lattice_files(
     return texts, lists, figures
 
 
-def _read(args: argparse.Namespace) -> Iterator[Any]:
+def _read(args: argparse.Namespace, bad: OnBad) -> Iterator[Any]:
     from asrprune.errors import InputError
 
     seen = set()
     for item in read_items(
-        args.format, args.lattice, _stated(args, FORMATS[args.format].read_options)
+        args.format, args.lattice, _stated(args, FORMATS[args.format].read_options), bad
     ):
         if item.utt in seen:
             found = f"utterance {item.utt} again"

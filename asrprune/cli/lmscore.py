@@ -12,13 +12,14 @@ from asrprune.cli.engine_flags import (
     add_engine_arguments,
     engine_options,
 )
+from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file
 
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
 
 MODES = (
-    Mode(("lm", "nbest", "out", "timing")),
+    Mode(("lm", "nbest", "out", "timing", "on_bad")),
     *ENGINE_MODES,
     Mode(("over_long",), inside=CHECKPOINT),
 )
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.over_long,
         help="a hypothesis longer than the LM's positions: refuse, or score it -inf",
     )
+    add_on_bad_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
     from asrprune.files import sha256, write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.firstpass.on_bad import OnBad
     from asrprune.lm.open import lm_digest, open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
@@ -63,10 +66,13 @@ def run(args: argparse.Namespace) -> None:
     if args.out == "-":
         raise ValueError("--out is -; expected a file, beside which a killed run leaves its scores")
     options = engine_options(args)
-    check_nbest_file(args.nbest)
+    check_nbest_file(args.nbest, OnBad(args.on_bad))
+    bad = OnBad(args.on_bad)
     used: dict[str, Any] = {}  # what decides the scores, beside the LM and the lists
+    if args.on_bad != "error":
+        used["on_bad"] = args.on_bad
     if CHECKPOINT.holds(args):
-        used = {"engine": args.engine, "over_long": args.over_long}
+        used |= {"engine": args.engine, "over_long": args.over_long}
         if args.calibration is not None:
             used["calibration"] = args.calibration
     start = time.perf_counter()
@@ -79,7 +85,9 @@ def run(args: argparse.Namespace) -> None:
     load_s = time.perf_counter() - start
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
-    timing = score_nbest(args.nbest, read_nbest(args.nbest), lm, args.out, header, settings)
+    lists = read_nbest(args.nbest, bad)
+    timing = score_nbest(args.nbest, lists, lm, args.out, header, settings)
+    bad.warn(args.nbest)
     figures = _figures(args, lm, timing, load_s)
     write_json(args.timing or f"{args.out}.timing.json", figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli import scoring_flags
-from asrprune.cli.format_flags import FormatFlags, format_options
+from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file, seed, whole
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
+from asrprune.firstpass.on_bad import OnBad
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
 from asrprune.wer.wer import MODES as POLICIES
 
@@ -31,7 +32,7 @@ examples:
 LATTICE = Mode(("format",), lambda args: args.lattice is not None, "has a use only with --lattice")
 FLAGS = FormatFlags("lattice")
 MODES = (
-    Mode(("nbest", "lattice", "ref", "json", "replications", "seed", "unit")),
+    Mode(("nbest", "lattice", "ref", "json", "replications", "seed", "unit", "on_bad")),
     Mode(scoring_flags.WORDS),
     Mode(("mode", "ref_format"), lambda args: args.ref is not None, "has a use only with --ref"),
     Mode(
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = [name for name, entry in FORMATS.items() if entry.kind == "lattice"]
     parser.add_argument("--format", choices=formats, help="of --lattice")
     FLAGS.add_to(parser)
+    add_on_bad_argument(parser)
     parser.add_argument("--ref", help="references; default: those in the lists")
     parser.add_argument(
         "--mode",
@@ -87,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
 
     name = args.nbest or args.lattice
     rules = scoring_flags.scoring_rules(args)
-    lists, in_lists = _lists(args), None
+    bad = OnBad(args.on_bad)
+    lists, in_lists = _lists(args, bad), None
     if not args.ref:
         lists = list(lists)
         in_lists = Texts(name, "kaldi", {one.utt: one.ref for one in lists if one.ref is not None})
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
         nbest_name=name,
         marked=refs.marked,
     )
+    bad.warn(name)
     warn_of_form(refs.texts, first, args.unit, name)
     if result.missing:
         total = len(refs.texts)
@@ -113,19 +117,19 @@ def run(args: argparse.Namespace) -> None:
     stream = sys.stderr if args.json == "-" else sys.stdout
     stream.write(header(rules, refs, []) + _table(result, rows, args.unit))
     if args.json:
-        figures = _figures(args, result, rows)
+        figures = {**_figures(args, result, rows), "on_bad": sorted(bad.met)}
         write_json(args.json, {**figures, "scoring": described(rules, refs)})
 
 
-def _lists(args: argparse.Namespace) -> Iterable[Any]:
+def _lists(args: argparse.Namespace, bad: OnBad) -> Iterable[Any]:
     """The lists or lattices as they stand in their files."""
     from asrprune.firstpass.formats.jsonl import read_nbest
 
     if args.lattice is None:
-        return read_nbest(args.nbest)
+        return read_nbest(args.nbest, bad)
     if args.format is None or args.ref is None:
         raise ValueError("--lattice needs --format and --ref")
-    items: Iterable[Any] = read_items(args.format, args.lattice, format_options(args))
+    items: Iterable[Any] = read_items(args.format, args.lattice, format_options(args), bad)
     return items
 
 

@@ -15,6 +15,7 @@ from asrprune.cli.early_flags import (
     early_lm_names,
     rescore_on_the_way,
 )
+from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.lattice_flags import (
     add_lattice_arguments,
     check_lattice_arguments,
@@ -36,7 +37,7 @@ examples:
 """
 
 MODES = (
-    Mode(("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision")),
+    Mode(("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision", "on_bad")),
     Mode(
         ("posterior_scale",),
         lambda args: args.decision != "map",
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="of mbr and consensus: posteriors are exp(X * total) (default: that of --weights)",
     )
+    add_on_bad_argument(parser)
     add_early_arguments(parser)
     add_lattice_arguments(parser)
 
@@ -156,6 +158,7 @@ def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
 def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.files import write_json
     from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
+    from asrprune.firstpass.on_bad import OnBad
     from asrprune.provenance import provenance
     from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
     from asrprune.rescore.nbest.scored_list import scored_lists
@@ -165,7 +168,9 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
 
     scores = [read_scores(path) for path in args.scores]
     weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
-    lists = list(read_nbest(args.nbest))
+    bad = OnBad(args.on_bad)
+    lists = list(read_nbest(args.nbest, bad))
+    bad.warn(args.nbest)
     summary = RescoringSummary()
     joined = scored_lists(lists, scores)
     early: dict[str, Any] = {}
@@ -191,6 +196,7 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
             **vars(summary),
             **early,
             "audio_s": None if None in audio else sum(filter(None, audio)),
+            "on_bad": sorted(bad.met),
             "provenance": origin,
         }
         write_json(args.json, figures)

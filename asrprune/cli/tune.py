@@ -7,7 +7,12 @@ import os
 from typing import Any
 
 from asrprune.cli.engine_flags import check_keeping_engine
-from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
+from asrprune.cli.format_flags import (
+    FormatFlags,
+    add_on_bad_argument,
+    format_options,
+    on_lattices,
+)
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import (
     device,
@@ -67,7 +72,7 @@ EXACT = Mode(
 )
 MODES = (
     Mode(("nbest", "lattice", "ref", "first_pass", "out", "objective", "negative_lm", "mbr")),
-    Mode(("allow_test", "system")),
+    Mode(("allow_test", "system", "on_bad")),
     Mode(
         ("scores",),
         lambda args: not _on_lattices(args) and not args.system,
@@ -170,6 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="tune even on a set that is called test",
     )
+    add_on_bad_argument(parser)
     parser.add_argument("--nj", type=whole(1), default=1, help="systems tuned at once")
     _add_lattice_arguments(parser)
 
@@ -278,6 +284,7 @@ def run(args: argparse.Namespace) -> None:
         first_pass=args.first_pass,
         towards=args.towards,
         mbr=args.mbr,
+        on_bad=args.on_bad,
         nj=args.nj,
         engine=args.engine,
         threads=args.threads,

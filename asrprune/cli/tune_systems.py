@@ -63,6 +63,7 @@ class Settings:
     command_line: Sequence[str]
     options: TuneOptions = field(default_factory=TuneOptions)
     rounds: RoundOptions = field(default_factory=RoundOptions)
+    on_bad: str = "error"
 
     @property
     def dev(self) -> str:
@@ -129,18 +130,21 @@ def _tune_in_worker(system: System) -> None:
 def _read(settings: Settings) -> _Dev:
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.firstpass.formats.table import read_items
+    from asrprune.firstpass.on_bad import OnBad
 
+    bad = OnBad(settings.on_bad)
     lists: tuple[NBest, ...] = ()
     lattices: tuple[Lattice, ...] = ()
     if settings.nbest is not None:
-        lists = tuple(read_nbest(settings.nbest))
+        lists = tuple(read_nbest(settings.nbest, bad))
     else:
-        items = read_items(str(settings.format), settings.dev, settings.format_options)
+        items = read_items(str(settings.format), settings.dev, settings.format_options, bad)
         lattices = tuple(one for one in items if isinstance(one, Lattice))
         names = [one.utt for one in lattices]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(settings.dev, None, f"utterance {twice} again", "each utterance once")
+    bad.warn(settings.dev)
     start = lattices[0].weights if lattices else None
     if settings.first_pass is not None:
         start = read_first_pass(settings.first_pass)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.lattice.lattice import NoPathError
 from asrprune.core.lattice.mbr import lattice_mbr
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice
 
@@ -73,5 +74,5 @@ DECISIONS: Mapping[str, Decision] = {
 def _first(scored: ScoredLattice) -> tuple[str, ...]:
     paths = scored.best(1)
     if not paths:
-        raise ValueError(f"lattice {scored.lattice.utt}: no path with a finite total")
+        raise NoPathError(f"lattice {scored.lattice.utt}: no path with a finite total")
     return paths[0].words(scored.lattice)

@@ -21,6 +21,7 @@ from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.firstpass.formats.jsonl import read_nbest
+from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
 from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_line, write_scores
 
@@ -69,15 +70,16 @@ def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> li
         raise InputError(path, None, found, "hypotheses that the LM can score") from None
 
 
-def check_nbest_file(path: PathLike) -> None:
+def check_nbest_file(path: PathLike, bad: OnBad = REFUSE) -> None:
     """Raise before any slow work when ``path`` is no n-best file that can be read again.
 
-    Raises InputError for a bad first line or list, ValueError for standard input, which cannot be
-    hashed and read once more when a killed run goes on.
+    ``bad`` is the policy for lists without hypotheses. Raises InputError for a bad first line or
+    list, ValueError for standard input, which cannot be hashed and read once more when a killed
+    run goes on.
     """
     if os.fspath(path) == "-":
         raise ValueError("n-best lists from standard input cannot be resumed; expected a file")
-    for _ in islice(read_nbest(path), 1):
+    for _ in islice(read_nbest(path, bad), 1):
         pass
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from asrprune.core.hypothesis import NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_lines, write_text
+from asrprune.files import PathLike, record_lines, write_text
 
 FORMAT, VERSION = "asrprune-scores", 1
 
@@ -107,7 +107,7 @@ def read_scores(path: PathLike) -> Scores:
     Raises InputError for another format, a bad line, a score that is no number, and an utterance
     that comes twice.
     """
-    lines = read_lines(path)
+    lines = record_lines(path)
     header = _read_header(path, lines)
     utterances: dict[str, UtteranceScores] = {}
     for number, line in lines:

@@ -55,7 +55,9 @@ def test_validate_counts(
     assert (counts["utterances"], counts["arcs"], counts["without_lm_score"]) == (2, 4, 0)
     nbest = NBest("u", (Hypothesis("a", -1.0), Hypothesis("")))
     write_nbest(tmp_path / "n.jsonl", [nbest])
-    assert main(["validate", "--format", "jsonl", str(tmp_path / "n.jsonl")]) == 0
+    assert (
+        main(["validate", "--format", "jsonl", "--accept-unscored", str(tmp_path / "n.jsonl")]) == 0
+    )
     counts = json.loads(capsys.readouterr().out)
     assert (counts["hypotheses"], counts["empty_hypotheses"]) == (2, 1)
     assert counts["without_acoustic_score"] == 1

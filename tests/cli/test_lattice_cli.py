@@ -240,7 +240,7 @@ def test_bad_data_ends_in_status_1_and_one_line(lm, slf, tmp_path, capsys):
             rescore(tmp_path / "unknown", weights, tmp_path / "hyp", "--lm", lm, "--mode", mode)
             == 1
         )
-        assert "lattice v: LM scores are unknown" in capsys.readouterr().err
+        assert "utterance v: no LM scores of the first pass" in capsys.readouterr().err
     assert not (tmp_path / "hyp").exists()
 
 

@@ -8,6 +8,7 @@ import importlib
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -53,7 +54,9 @@ CALLS = {
     "convert": "convert --from slf --to jsonl {slf} --out {out}",
     "convert-lists": "convert --from jsonl --to jsonl {nbest} --out {out}",
     "convert-lattices": "convert --from jsonl --to slf {nbest} --out {out}",
+    "convert-without-lm": "convert --from slf --to jsonl {bare} --out {out} --first-lm {arpa}",
     "validate": "validate --format jsonl {nbest} --out {out}",
+    "validate-lattices": "validate --format slf {slf} --out {out}",
     "lmscore": "lmscore --lm {lm} --nbest {nbest} --out {out}",
     "lmscore-calibrated": "lmscore --lm {lm} --nbest {nbest} --out {out} --engine onnx-int8"
     " --calibration {text}",
@@ -163,6 +166,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--nj": (None, "first-pass --nj 0"),
     },
     "convert": {
+        "--on-bad": (None, "convert --on-bad sometimes"),
         "--from": (None, "convert --from paper"),
         "--to": (None, "convert --to hyporadise"),
         "IN": (None, f"convert-lists {NONE}"),
@@ -170,8 +174,11 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--like": ("convert --like {slf}", "convert --like ''"),
         "--lm-base": ("convert --lm-base e", "convert --lm-base zero"),
         "--manifest": ("convert --manifest {text}", "convert --manifest ''"),
+        "--manifest-id": ("convert --manifest-id id", "convert --manifest-id ''"),
+        "--beam-size": ("convert --beam-size 4", "convert --beam-size 0"),
         "--utts": ("convert --utts {text}", "convert --utts ''"),
         "--words": ("convert --words {text}", "convert --words ''"),
+        "--first-lm": ("convert-lists --first-lm {arpa}", f"convert --first-lm {NONE}.arpa"),
         "--references": (
             "convert-lattices --references {ref} --references-format kaldi",
             f"convert --references-format kaldi --references {NONE}",
@@ -186,15 +193,23 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--word-bonus": ("convert-lists --word-bonus 0", "convert --word-bonus x"),
     },
     "validate": {
+        "--on-bad": (None, "validate --on-bad sometimes"),
         "--format": (None, "validate --format paper"),
         "IN": (None, f"validate {NONE}"),
+        "--accept-unscored": (
+            "validate-lattices --accept-unscored",
+            "validate --accept-unscored=often",
+        ),
         "--lm-base": ("validate --lm-base 10", "validate --lm-base zero"),
         "--manifest": ("validate --manifest {text}", "validate --manifest ''"),
+        "--manifest-id": ("validate --manifest-id id", "validate --manifest-id ''"),
+        "--beam-size": ("validate --beam-size 4", "validate --beam-size 0"),
         "--utts": ("validate --utts {text}", "validate --utts ''"),
         "--words": ("validate --words {text}", "validate --words ''"),
         "--out": (None, "validate --out {away}"),
     },
     "lmscore": {
+        "--on-bad": (None, "lmscore --on-bad sometimes"),
         "--lm": (None, f"lmscore --lm {NONE}"),
         "--nbest": (None, f"lmscore --nbest {NONE}"),
         "--out": (None, "lmscore --out -"),
@@ -210,6 +225,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--token-budget": ("lmscore-ngram --token-budget 99", "lmscore --token-budget 0"),
     },
     "tune": {
+        "--on-bad": (None, "tune --on-bad sometimes"),
         "--nbest": (None, f"tune --nbest {NONE}"),
         "--scores": ("tune-lattice --scores {scores}", f"tune --scores {NONE}"),
         "--system": (None, "tune-systems --system two"),
@@ -243,6 +259,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--allow-test": (None, "tune --allow-test=often"),
     },
     "rescore": {
+        "--on-bad": (None, "rescore --on-bad sometimes"),
         "--nbest": (None, f"rescore --nbest {NONE}"),
         "--scores": ("rescore-beam --scores {scores}", f"rescore --scores {NONE}"),
         "--weights": (None, f"rescore --weights {NONE}"),
@@ -318,6 +335,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--edit-costs": (None, "wer --edit-costs free"),
     },
     "oracle": {
+        "--on-bad": (None, "oracle --on-bad sometimes"),
         "--nbest": (None, f"oracle --nbest {NONE}"),
         "--lattice": (None, f"oracle-lattice --lattice {NONE}"),
         "--format": ("oracle --format slf", "oracle-lattice --format paper"),
@@ -343,6 +361,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--optional-words": ("oracle-lattice --optional-words a", "oracle --optional-words ''"),
     },
     "bench": {
+        "--on-bad": (None, "bench --on-bad sometimes"),
         "--lm": ("bench-systems --lm {lm}", f"bench --lm {NONE}"),
         "--system": (None, "bench-systems --system two"),
         "--nbest": (None, f"bench --nbest {NONE}"),
@@ -385,7 +404,7 @@ ALL = [(verb, option) for verb in CASES for option in CASES[verb]]
 def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name -> path of the inputs of CALLS; ``away`` is an empty folder."""
     folder = tmp_path_factory.mktemp("flags")
-    names = ("text", "ref", "nbest", "scores", "w0", "w1", "slf", "run", "data", "away")
+    names = ("text", "ref", "nbest", "scores", "w0", "w1", "slf", "bare", "run", "data", "away")
     files = {name: folder / name for name in names}
     files |= {"lm": save_small_lm(folder), "arpa": folder / "tiny.arpa"}
     files["arpa"].write_text(ARPA)
@@ -403,6 +422,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     arcs = [(0, 1, "the", -1.0, -1.0), (0, 1, "a", -2.0, -1.0), (1, 2, "cat", -1.0, -1.0)]
     lattices = [from_arcs(u, 3, 0, 2, arcs, weights=ScoreWeights(1.0, 0.5)) for u in ("u1", "u2")]
     write_slf_files(files["slf"], lattices)
+    write_slf_files(files["bare"], [replace(one, lm=None) for one in lattices])
     files["run"].mkdir()
     (files["run"] / "hyp").write_text(files["ref"].read_text())
     files["away"].mkdir()

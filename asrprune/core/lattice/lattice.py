@@ -156,8 +156,8 @@ def from_copies(
 def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     """The total of every arc under first-pass ``weights``, shape [A]; a path's total is their sum.
 
-    Raises ValueError when ``weights`` name rescoring LMs (their scores are not in a lattice) or
-    weigh LM scores that the lattice does not have.
+    Raises ValueError when ``weights`` name rescoring LMs (their scores are not in a lattice),
+    NoLmScoresError when they weigh LM scores that the lattice does not have.
     """
     if weights.lm:
         raise ValueError(f"{len(weights.lm)} rescoring LM weights; a lattice holds no such scores")
@@ -166,7 +166,7 @@ def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     try:
         total = weights.totals(lattice.acoustic, lm, (), words)
     except UnknownScoreError as problem:
-        raise ValueError(
+        raise NoLmScoresError(
             f"lattice {lattice.utt}: LM scores are unknown but their weight is {problem.weight}"
         ) from None
     if np.isnan(total).any() or (total == np.inf).any():
@@ -196,11 +196,20 @@ def topological_order(lattice: Lattice) -> Ints:
     return np.array(order, dtype=np.int64)
 
 
+class NoPathError(ValueError):
+    """A lattice has no path from its start to its final state."""
+
+
+class NoLmScoresError(ValueError):
+    """LM scores of the first pass have a weight, and the lattice has none."""
+
+
 def check_paths(lattice: Lattice) -> None:
-    """Raise ValueError when the lattice has a cycle, or no path from start to final state."""
+    """Raise ValueError when the lattice has a cycle, NoPathError when it has no path from start to
+    final state."""
     order = topological_order(lattice)
     if not _reached(lattice, order, forward=True)[lattice.final]:
-        raise ValueError(f"lattice {lattice.utt}: no path from start to final state")
+        raise NoPathError(f"lattice {lattice.utt}: no path from start to final state")
 
 
 def sorted_lattice(lattice: Lattice) -> Lattice:

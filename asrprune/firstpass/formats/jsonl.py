@@ -9,7 +9,8 @@ from typing import Any, Optional
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_lines, write_text
+from asrprune.files import PathLike, record_lines, write_text
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
 
 HEADER: dict[str, Any] = {
     "format": "asrprune-nbest",
@@ -22,18 +23,23 @@ _UTTERANCE_KEYS = {"utt", "audio_s", "ref", "hyps"}
 _HYPOTHESIS_KEYS = {"text", "acoustic", "lm", "tokens"}
 
 
-def read_nbest(path: PathLike) -> Iterator[NBest]:
+def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield the n-best lists of a file in its order, one line in memory at a time.
 
+    ``bad`` decides what becomes of a list without hypotheses; blank lines at the end are none.
     Raises InputError with the line and the utterance id for a wrong header, bad JSON, unknown,
     missing or ill-typed entries, NaN or infinite scores, and an utterance that comes twice.
     """
     first_seen: dict[str, int] = {}
-    lines = read_lines(path)
+    lines = record_lines(path)
     number, header = next(lines, (1, None))
     _check_header(path, header)
     for number, line in lines:
-        nbest = _from_record(path, number, _parse(path, number, line))
+        try:
+            nbest = _from_record(path, number, _parse(path, number, line))
+        except NothingFoundError as problem:
+            yield from bad(problem)
+            continue
         if nbest.utt in first_seen:
             found = f"utterance {nbest.utt} again (first on line {first_seen[nbest.utt]})"
             raise InputError(path, number, found, "each utterance once")
@@ -100,16 +106,13 @@ def _check_header(path: PathLike, line: Optional[str]) -> None:
 
 
 def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:
-    def refuse(constant: str) -> Any:
-        raise InputError(path, number, f"{constant} in {_shown(line)}", "finite numbers or null")
-
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) < len(pairs):
             raise InputError(path, number, f"a repeated key in {_shown(line)}", "each key once")
         return dict(pairs)
 
     try:
-        value = json.loads(line, parse_constant=refuse, object_pairs_hook=unique)
+        value = json.loads(line, object_pairs_hook=unique)  # NaN: refused by name
     except json.JSONDecodeError as problem:
         found = f"bad JSON ({problem.msg} at column {problem.colno})"
         raise InputError(path, number, found, "one JSON object on each line") from None
@@ -139,14 +142,18 @@ def _from_record(path: PathLike, number: int, record: dict[str, Any]) -> NBest:
     hyps = record.get("hyps")
     if not isinstance(hyps, list):
         raise bad("no 'hyps'" if hyps is None else f"hyps {hyps!r}", "a list of hypotheses")
-    if not hyps:
-        raise bad("no hypothesis", 'at least one (the empty one is {"text": ""})')
     audio_s = record.get("audio_s")
     if audio_s is not None and not _is_number(audio_s):
         raise bad(f"audio_s {audio_s!r}", "seconds (a number)")
     ref = record.get("ref")
     if ref is not None and not isinstance(ref, str):
         raise bad(f"ref {ref!r}", "the reference transcript (a string)")
+    if not hyps:
+        try:
+            instead = empty_list(utt, None if audio_s is None else float(audio_s), ref)
+        except ValueError as problem:
+            raise bad(str(problem), "an id without white space and a duration >= 0") from None
+        raise NothingFoundError(path, number, instead, "no hypothesis")
     found_hyps = []
     for rank, entry in enumerate(hyps, start=1):
         try:

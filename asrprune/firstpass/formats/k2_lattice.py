@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.lattice import Lattice, NoPathError
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.firstpass.formats.k2_record import make_record, parse_record
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
 from asrprune.firstpass.reading.folders import output_folder, utterance_files
 from asrprune.firstpass.reading.symbols import read_symbols
 
@@ -34,7 +35,10 @@ _BROKEN = (
 
 
 def read_k2_lattices(
-    path: PathLike, words: Optional[PathLike] = None, utts: Optional[PathLike] = None
+    path: PathLike,
+    words: Optional[PathLike] = None,
+    utts: Optional[PathLike] = None,
+    bad: OnBad = REFUSE,
 ) -> Iterator[Lattice]:
     """Yield the lattices of a ``.pt`` file (an Fsa or an FsaVec), or of a folder of such files.
 
@@ -42,7 +46,8 @@ def read_k2_lattices(
     ``words``, else the one that we store. ``lm_scores``, where it is there, is the LM score, and
     the rest of ``scores`` the acoustic score; else LM None and ``scores`` is acoustic. All are
     natural logs. The ids of an FsaVec are those that we store, else the lines of the file
-    ``utts``; a single Fsa has the name of its file.
+    ``utts``; a single Fsa has the name of its file. ``bad`` decides what becomes of a lattice
+    without a path.
 
     Raises InputError for files that hold Python objects (ragged ``aux_labels``), tensors of other
     shapes, FsaVecs without ids, word ids without a table, cycles, lattices without a path's end,
@@ -67,6 +72,9 @@ def read_k2_lattices(
             seen.add(utt)
             try:
                 lattice = record.lattice(utt, index, None if table is None else table.word)
+            except NoPathError as problem:
+                yield from bad(NothingFoundError(file, None, empty_lattice(utt), str(problem)))
+                continue
             except ValueError as problem:
                 found = f"utterance {utt}: {problem}"
                 raise InputError(file, None, found, "an acyclic word lattice of k2") from None

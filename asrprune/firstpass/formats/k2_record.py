@@ -9,7 +9,13 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.core.lattice.lattice import EPSILON, Lattice, check_paths, sorted_lattice
+from asrprune.core.lattice.lattice import (
+    EPSILON,
+    Lattice,
+    NoPathError,
+    check_paths,
+    sorted_lattice,
+)
 from asrprune.firstpass.reading.symbols import NO_WORDS
 
 UTTS, WORDS = "utts", "word_table"
@@ -56,13 +62,15 @@ class K2Record:
         """The lattice ``index`` with the id ``utt``; words by ``word_of``, else by our own table.
 
         Raises ValueError for an Fsa that is no acyclic lattice with one final state, and for word
-        ids out of range or without a table.
+        ids out of range or without a table; NoPathError for one without a path.
         """
         first, last = self.splits[index : index + 2]
         arcs, ids = self.arcs[first:last], self.word_ids[first:last]
         ending = arcs[:, 2] == -1
         ends = set(arcs[ending, 1].tolist())
         n_states = self.n_states[index]
+        if not len(arcs):
+            raise NoPathError("an Fsa without arcs")
         if ends != {n_states - 1}:
             raise ValueError(f"{len(ends)} states entered by label -1; it must be the last of all")
         if (arcs[:, :2] >= n_states).any() or (ids[~ending] < 0).any():

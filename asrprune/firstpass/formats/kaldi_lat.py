@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Optional, cast
 
-from asrprune.core.lattice.lattice import Lattice, check_paths, from_arcs, topological_order
+from asrprune.core.lattice.lattice import (
+    Lattice,
+    NoPathError,
+    check_paths,
+    from_arcs,
+    topological_order,
+)
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.firstpass.formats.kaldi_fst import (
@@ -22,6 +28,7 @@ from asrprune.firstpass.formats.kaldi_fst import (
     parse_binary,
     parse_text,
 )
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
 from asrprune.firstpass.reading.folders import member, numbered, output_folder
 from asrprune.firstpass.reading.numbers import whole
 from asrprune.firstpass.reading.symbols import (
@@ -38,14 +45,17 @@ _JOB = r"lat\.([0-9]+)(?:\.ark|\.txt)?(?:\.gz)?"
 _KEY_BYTES = 4096
 
 
-def read_kaldi_lats(path: PathLike, words: Optional[PathLike] = None) -> Iterator[Lattice]:
+def read_kaldi_lats(
+    path: PathLike, words: Optional[PathLike] = None, bad: OnBad = REFUSE
+) -> Iterator[Lattice]:
     """Yield the lattices of an archive, of what a ``.scp`` lists, or of ``lat.JOB.gz`` files.
 
     Each entry may be text or binary, CompactLattice or Lattice. Labels are word ids when
     ``words`` names their table or ``words.txt`` lies in the folder; else they must be symbols
     (``int2sym.pl -f 3``). Costs become their negative: natural logs, unscaled; ``lm`` is Kaldi's
     graph score. Transition ids are dropped. Several final states, or one with a weight, are
-    joined by epsilon arcs into a last state.
+    joined by epsilon arcs into a last state. ``bad`` decides what becomes of a lattice without a
+    path, as Kaldi writes one when its pruning fails.
 
     Raises InputError naming the utterance for entries of another layout, numeric labels without
     a table, labels that are not in it, cycles, a lattice without a path, an utterance that comes
@@ -63,6 +73,9 @@ def read_kaldi_lats(path: PathLike, words: Optional[PathLike] = None) -> Iterato
             seen.add(key)
             try:
                 lattice = _to_lattice(key, fst, table)
+            except NoPathError as problem:
+                yield from bad(NothingFoundError(place, None, empty_lattice(key), str(problem)))
+                continue
             except ValueError as problem:
                 found = f"utterance {key}: {problem}"
                 raise InputError(place, None, found, "an acyclic lattice over words") from None
@@ -207,9 +220,9 @@ class _Source:
 
 def _to_lattice(key: str, fst: WordFst, table: Optional[SymbolTable]) -> Lattice:
     if not fst.n_states:
-        raise ValueError("a lattice without states")
+        raise NoPathError("a lattice without states")
     if not fst.finals:
-        raise ValueError("a lattice without a final state")
+        raise NoPathError("a lattice without a final state")
     words: dict[Label, str] = {}
     for arc in fst.arcs:
         if arc[2] not in words:

@@ -10,26 +10,39 @@ from typing import Any
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.files import PathLike, write_text
+from asrprune.firstpass.on_bad import (
+    REFUSE,
+    NoHypothesisError,
+    NothingFoundError,
+    OnBad,
+    empty_list,
+)
 from asrprune.firstpass.reading import strict_json
 
 _KEY = re.compile(r"hyp_([0-9]+)")
 
 
-def read_mlm_json(path: PathLike) -> Iterator[NBest]:
+def read_mlm_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield ``{"utt": {"ref": ..., "hyp_1": {"score": s, "text": t}, ...}}`` as n-best lists.
 
     ``score`` is a natural-log total of the first pass; it is read as the acoustic score, and the
     LM score is unknown. Hypotheses are ordered by the number in their key. White space inside a
-    text is reduced to single spaces. Raises InputError with the utterance id for other layouts,
+    text is reduced to single spaces. ``bad`` decides what becomes of an utterance without
+    hypotheses. Raises InputError with the utterance id for other layouts,
     scores that are not finite, and an utterance that comes twice.
     """
     for utt, entry in _load(path).items():
         try:
-            yield _nbest(utt, entry)
+            nbest = _nbest(utt, entry)
+        except NoHypothesisError as problem:
+            ref = entry.get("ref")
+            yield from bad(NothingFoundError(path, None, empty_list(utt, ref=ref), str(problem)))
+            continue
         except ValueError as problem:
             raise InputError(
                 path, None, f"utterance {utt}: {problem}", "mlm-scoring JSON"
             ) from None
+        yield nbest
 
 
 def write_mlm_json(path: PathLike, nbests: Iterable[NBest]) -> None:
@@ -78,9 +91,10 @@ def _nbest(utt: str, entry: Any) -> NBest:
         if not isinstance(text, str):
             raise ValueError(f"{key}: text {text!r} is not a string")
         ranked.append((int(match.group(1)), Hypothesis(" ".join(text.split()), score)))
-    if not ranked:
-        raise ValueError("has no hypothesis")
     ref = entry.get("ref")
     if ref is not None and not isinstance(ref, str):
         raise ValueError(f"ref {ref!r} is not a string")
+    if not ranked:
+        empty_list(utt)  # whose id may be none
+        raise NoHypothesisError("no hypothesis")
     return NBest(utt, tuple(hyp for _, hyp in sorted(ranked, key=lambda pair: pair[0])), None, ref)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
 from asrprune.firstpass.reading.folders import utterance_files
 from asrprune.firstpass.reading.numbers import log_score
 from asrprune.firstpass.reading.words import plain_word
@@ -15,12 +16,13 @@ from asrprune.firstpass.reading.words import plain_word
 LN_BASE = math.log(1.0001)
 
 
-def read_pocketsphinx_nbest(path: PathLike) -> Iterator[NBest]:
+def read_pocketsphinx_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield the list of one file, or of every file of a folder; the id is the file's name.
 
     A line is ``words score``; the score, a log to base 1.0001, is a total (acoustic, LM and
     penalties): it is read as the acoustic score, LM None. ``(null)`` is the empty hypothesis.
-    Raises InputError with the line for a line without a score, and for a file without lines.
+    ``bad`` decides what becomes of a file without lines. Raises InputError with the line for a
+    line without a score.
     """
     for utt, file in utterance_files(path, "", ".nbest", ".hyp"):
         hyps = []
@@ -34,5 +36,6 @@ def read_pocketsphinx_nbest(path: PathLike) -> Iterator[NBest]:
             words = [] if fields[:-1] == ["(null)"] else [plain_word(word) for word in fields[:-1]]
             hyps.append(Hypothesis(" ".join(word for word in words if word), score))
         if not hyps:
-            raise InputError(file, None, f"utterance {utt}: no hypothesis", "at least one")
+            yield from bad(NothingFoundError(file, None, empty_list(utt), "no hypothesis"))
+            continue
         yield NBest(utt, tuple(hyps))

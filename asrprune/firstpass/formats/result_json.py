@@ -8,90 +8,129 @@ from typing import Any
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.files import PathLike
+from asrprune.firstpass.on_bad import (
+    REFUSE,
+    NoHypothesisError,
+    NothingFoundError,
+    OnBad,
+    empty_list,
+)
 from asrprune.firstpass.reading import strict_json
 from asrprune.firstpass.reading.folders import utterance_files
 
 
-def read_vosk_json(path: PathLike) -> Iterator[NBest]:
+def read_vosk_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield ``{"alternatives": [{"text", "confidence"}]}`` of a file or of a folder's ``*.json``.
 
     The id is the file's name. ``confidence`` is the negative of Kaldi's total cost: a natural
-    log, read as the acoustic score; LM None. Raises InputError naming the utterance for other
-    layouts; a file of several segments is not one result and is refused.
+    log, read as the acoustic score; LM None. ``bad`` decides what becomes of a result without
+    alternatives. Raises InputError naming the utterance for other layouts; a file of several
+    segments is not one result and is refused.
     """
-    return _read(path, _vosk, "Vosk's JSON with alternatives (SetMaxAlternatives), one segment")
+    return read_results(
+        path, _vosk, bad, "Vosk's JSON with alternatives (SetMaxAlternatives), one segment"
+    )
 
 
-def read_sherpa_json(path: PathLike) -> Iterator[NBest]:
+def read_sherpa_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield sherpa-onnx results of a file or of a folder's ``*.json``; the id is the file's name.
 
-    ``hypotheses: [{"text", "score"}]``, where a result has them, give the list; else ``text`` is
-    the only hypothesis, and its acoustic score the sum of ``ys_log_probs`` or ``ys_probs`` (log
-    probabilities of the tokens, without blanks), None when there is none. LM None. Raises
-    InputError naming the utterance for other layouts.
+    ``hypotheses: [{"text", "score", ...}]``, where a result has them, give the list; where there
+    are none (``num_return_paths`` 1) ``text`` is the only hypothesis. The acoustic score is
+    ``score``, else the sum of ``ys_log_probs`` or ``ys_probs`` (log probabilities of the tokens,
+    without blanks), else None; LM None. Raises InputError naming the utterance for other layouts.
+    Source: sherpa-onnx, ``OfflineRecognitionResult::AsJsonString``; issue 3858, pull requests 3859
+    and 3953, which propose ``hypotheses``.
     """
-    return _read(path, _sherpa, "a result of sherpa-onnx as JSON")
+    return read_results(path, _sherpa, bad, "a result of sherpa-onnx as JSON")
 
 
-def read_wenet_json(path: PathLike) -> Iterator[NBest]:
+def read_wenet_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield results of WeNet's API, ``{"nbest": [{"sentence"}], "type": "final_result"}``, of a
     file or of a folder's ``*.json``; the id is the file's name.
 
     In rank order, without scores; all of them None. A sentence's pieces are not read. Raises
     InputError naming the utterance for other layouts, a partial result among them.
     """
-    return _read(path, _wenet, "a final result of WeNet's API as JSON")
+    return read_results(path, _wenet, bad, "a final result of WeNet's API as JSON")
 
 
-def _read(
-    path: PathLike, hypotheses: Callable[[Any], list[Hypothesis]], expected: str
+def read_results(
+    path: PathLike, hypotheses: Callable[[Any], list[Hypothesis]], bad: OnBad, expected: str
 ) -> Iterator[NBest]:
+    """Yield the results of a file or of a folder's ``*.json``, one a file; the id is its name.
+
+    ``hypotheses`` takes the JSON value; it raises NoHypothesisError for a list of none, of which
+    ``bad`` decides what becomes, and ValueError for what it cannot read: InputError naming the
+    utterance, with ``expected``.
+    """
     for utt, file in utterance_files(path, ".json"):
         value = strict_json.load(file)
         try:
-            if not isinstance(value, dict):
-                raise ValueError(f"a JSON {type(value).__name__}")
             hyps = hypotheses(value)
+        except NoHypothesisError as problem:
+            yield from bad(NothingFoundError(file, None, empty_list(utt), str(problem)))
+            continue
         except ValueError as problem:
             raise InputError(file, None, f"utterance {utt}: {problem}", expected) from None
         yield NBest(utt, tuple(hyps))
 
 
-def _vosk(result: dict[str, Any]) -> list[Hypothesis]:
-    return _scored(result.get("alternatives"), "alternatives", "confidence")
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for another value."""
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}")
+    return value
 
 
-def _sherpa(result: dict[str, Any]) -> list[Hypothesis]:
-    if "hypotheses" in result:
-        return _scored(result["hypotheses"], "hypotheses", "score")
-    text = " ".join(strict_json.string(result, "text").split())
-    for name in ("ys_log_probs", "ys_probs"):
-        if name in result:
-            values = result[name]
-            if not isinstance(values, list):
-                raise ValueError(f"{name} is not a list")
-            if values:
-                return [Hypothesis(text, sum(strict_json.number(v, name) for v in values))]
-    return [Hypothesis(text)]
+def plain_text(entry: Any, name: str) -> str:
+    """The string called ``name`` of a JSON object, white space reduced to single spaces."""
+    return " ".join(strict_json.string(entry, name).split())
 
 
-def _wenet(result: dict[str, Any]) -> list[Hypothesis]:
-    kind = result.get("type")
-    if kind != "final_result":
-        raise ValueError(f"type {kind!r}")
-    entries = result.get("nbest")
-    if not isinstance(entries, list) or not entries:
-        raise ValueError("no list 'nbest'")
-    return [Hypothesis(" ".join(strict_json.string(one, "sentence").split())) for one in entries]
-
-
-def _scored(entries: Any, name: str, score: str) -> list[Hypothesis]:
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"no list {name!r}")
+def _vosk(value: Any) -> list[Hypothesis]:
+    entries = _list(as_object(value).get("alternatives"), "alternatives")
     return [
         Hypothesis(
-            " ".join(strict_json.string(entry, "text").split()),
-            strict_json.number(entry.get(score), score),
+            plain_text(entry, "text"), strict_json.number(entry.get("confidence"), "confidence")
         )
         for entry in entries
     ]
+
+
+def _sherpa(value: Any) -> list[Hypothesis]:
+    result = as_object(value)
+    several = result.get("hypotheses")
+    if several:  # none: the decoder was asked for one path, which stands beside it
+        return [_sherpa_path(entry) for entry in _list(several, "hypotheses")]
+    return [_sherpa_path(result)]
+
+
+def _sherpa_path(entry: Any) -> Hypothesis:
+    text = plain_text(entry, "text")
+    if "score" in entry:
+        return Hypothesis(text, strict_json.number(entry["score"], "score"))
+    for name in ("ys_log_probs", "ys_probs"):
+        if name in entry:
+            values = entry[name]
+            if not isinstance(values, list):
+                raise ValueError(f"{name} is not a list")
+            if values:
+                return Hypothesis(text, sum(strict_json.number(one, name) for one in values))
+    return Hypothesis(text)
+
+
+def _wenet(value: Any) -> list[Hypothesis]:
+    result = as_object(value)
+    kind = result.get("type")
+    if kind != "final_result":
+        raise ValueError(f"type {kind!r}")
+    return [Hypothesis(plain_text(one, "sentence")) for one in _list(result.get("nbest"), "nbest")]
+
+
+def _list(entries: Any, name: str) -> list[Any]:
+    if not isinstance(entries, list):
+        raise ValueError(f"no list {name!r}")
+    if not entries:
+        raise NoHypothesisError(f"an empty {name!r}")
+    return entries

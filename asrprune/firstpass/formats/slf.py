@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -9,13 +10,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from asrprune.core.lattice.lattice import Lattice, check_paths, from_arcs, topological_order
+from asrprune.core.lattice.lattice import (
+    Lattice,
+    NoPathError,
+    check_paths,
+    from_arcs,
+    topological_order,
+)
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
+from asrprune.firstpass.reading.htk_strings import unescaped, unquoted
+from asrprune.firstpass.reading.numbers import whole
+from asrprune.firstpass.reading.utterance_ids import id_of_path
 from asrprune.firstpass.reading.words import plain_word
 
-_FIELD = re.compile(r'\s*([^\s=]+)\s*=\s*("(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|\S*)')
+_FIELD = re.compile(
+    r"\s*([^\s=]+)\s*=\s*"
+    r"""("(?:[^"\\]|\\.)*"(?!\S)|'(?:[^'\\]|\\.)*'(?!\S)|(?:\\.|\S)*)"""
+)
+_STRINGS = {"W", "U"}
+"""The fields that hold HTK's strings: in others a backslash is itself (paths of Windows)."""
+_DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 _LONG_NAMES = {
     "NODES": "N",
     "LINKS": "L",
@@ -28,9 +45,17 @@ _LONG_NAMES = {
     "acoustic": "a",
     "language": "l",
 }
+_HEADER = {
+    *("V", "U", "S", "N", "L", "base", "start", "end", "lmname", "lmscale", "wdpenalty"),
+    *("acscale", "prscale", "tscale", "ngscale", "duscale", "nxscale", "vocab", "hmms", "ngname"),
+    *("lmin", "lmout", "lminscale", "lmoutscale", "dict", "feature", "amscale"),
+    *(f"x{number}scale" for number in range(1, 10)),
+}
+"""Header fields of HTK and SRILM; others are named in a warning."""
 _SUFFIXES = (".slf", ".lat", ".htk")
 
 _Fields = dict[str, str]
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,6 +67,8 @@ class _File:
     nodes: dict[int, tuple[int, _Fields]] = field(default_factory=dict)
     links: dict[int, tuple[int, _Fields]] = field(default_factory=dict)
     line: int = 0
+    stated_on: dict[str, int] = field(default_factory=dict)
+    """Header field -> line."""
 
     def error(self, found: str, expected: str, line: Optional[int] = None) -> InputError:
         name = self.header.get("U")
@@ -49,11 +76,26 @@ class _File:
             self.path, line, f"utterance {name}: {found}" if name else found, expected
         )
 
+    def utt(self) -> str:
+        """The utterance id: ``UTTERANCE=``, or the file's name."""
+        name = Path(self.path).name
+        utt = id_of_path(self.header.get("U") or _stem(name) or name)
+        if not utt:
+            found = f"UTTERANCE={self.header.get('U')}"
+            raise self.error(found, "an id, or a path with a name", self.stated_on.get("U"))
+        return utt
+
+    def nothing(self, found: str) -> NothingFoundError:
+        return NothingFoundError(self.path, None, empty_lattice(self.utt()), found)
+
     def number(self, fields: _Fields, key: str, line: int) -> float:
+        text = fields[key]
         try:
-            value = float(fields[key])
+            if not text.isascii() or "_" in text:  # which float would take
+                raise ValueError(text)
+            value = float(text)
         except ValueError:
-            raise self.error(f"{key}={fields[key]}", "a number", line) from None
+            raise self.error(f"{key}={text}", "a number", line) from None
         if math.isnan(value) or value == math.inf:
             raise self.error(f"{key}={fields[key]}", "a finite number or -inf", line)
         return value
@@ -61,9 +103,11 @@ class _File:
     def index(self, fields: _Fields, key: str, line: int) -> int:
         if key not in fields:
             raise self.error(f"no {key}= in this line", f"{key}=number", line)
-        if not fields[key].isdigit():
-            raise self.error(f"{key}={fields[key]}", "a whole number", line)
-        return int(fields[key])
+        try:
+            return whole(fields[key], key)
+        except ValueError:
+            expected = "a whole number in ASCII digits"
+            raise self.error(f"{key}={fields[key]}", expected, line) from None
 
 
 def read_slf(path: PathLike) -> Lattice:
@@ -73,49 +117,71 @@ def read_slf(path: PathLike) -> Lattice:
     become epsilon, ``was(2)`` becomes ``was``. ``a=`` and ``l=`` are converted to natural logs
     by ``base=``. A pronunciation score ``r=`` is added to the acoustic score, scaled so that the
     path total is HTK's. ``weights`` of the lattice hold the file's acscale, lmscale and
-    wdpenalty when it states any of them. The utterance id is ``UTTERANCE=``, or the file name.
+    wdpenalty when it states any of them. The utterance id is ``UTTERANCE=``, or the file name; of a
+    path (HVite writes that of the feature file) it is the name, as ``id_of_path`` says. Words and
+    ids may be quoted and escaped, ``caf\\303\\251`` is café; header fields that are not known are
+    named in a warning.
 
     Raises InputError with the line for sub-lattices, wrong counts, links to unknown nodes, words
-    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles.
-    Source: HTKBook, section on SLF files.
+    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles; its kind
+    NothingFoundError for a lattice without a path.
+    Source: HTKBook, sections on SLF files and on strings and names.
     """
     return _to_lattice(_parse(path))
 
 
-def read_slf_files(path: PathLike) -> Iterator[Lattice]:
+def read_slf_files(path: PathLike, bad: OnBad = REFUSE) -> Iterator[Lattice]:
     """The lattices of one SLF file, or of all SLF files of a folder in order of their names.
 
-    Raises InputError as ``read_slf`` does, for a folder without SLF files (``.slf``, ``.lat``,
+    ``bad`` decides what becomes of a lattice without a path, an empty file among them. Raises
+    InputError as ``read_slf`` does, for a folder without SLF files (``.slf``, ``.lat``,
     ``.htk``, also ``.gz``), and for an utterance that comes twice.
     """
+    known = set(_HEADER)
+
+    def read(file: PathLike) -> Iterator[Lattice]:
+        try:
+            parsed = _parse(file)
+            for name in parsed.header.keys() - known:
+                known.add(name)  # once is enough
+                shown = f"{name}={parsed.header[name]}"
+                _log.warning("%s: header field %s is not known, and not read", file, shown)
+            yield _to_lattice(parsed)
+        except NothingFoundError as problem:
+            yield from bad(problem)
+
     if not Path(path).is_dir():
-        yield read_slf(path)
+        yield from read(path)
         return
     files = sorted(entry for entry in Path(path).iterdir() if _stem(entry.name) is not None)
     if not files:
         raise InputError(path, None, "no SLF file in this folder", "*.slf, *.lat, *.htk or *.gz")
     seen: dict[str, Path] = {}
     for file in files:
-        lattice = read_slf(file)
-        if lattice.utt in seen:
-            found = f"utterance {lattice.utt} again (first in {seen[lattice.utt].name})"
-            raise InputError(file, None, found, "each utterance once")
-        seen[lattice.utt] = file
-        yield lattice
+        for lattice in read(file):
+            if lattice.utt in seen:
+                found = f"utterance {lattice.utt} again (first in {seen[lattice.utt].name})"
+                raise InputError(file, None, found, "each utterance once")
+            seen[lattice.utt] = file
+            yield lattice
 
 
 def write_slf(path: PathLike, lattice: Lattice) -> None:
     """Write one lattice with words on links, natural logs and scores at full precision.
 
-    Raises ValueError for a word that a reader would not take as itself (``[NOISE]``, ``a(2)``)
-    and on a cycle.
+    An id that looks like a file's name (``u1.wav``) gets ``.mfc`` behind it, which reading takes
+    off again. Raises ValueError for a word that a reader would not take as itself (``[NOISE]``,
+    ``a(2)``), an id with a slash, and on a cycle.
     """
     for word in lattice.words[1:]:
         if plain_word(word) != word:
             raise ValueError(f"lattice {lattice.utt}: {word!r} cannot be a word in SLF")
     topological_order(lattice)
+    name = lattice.utt if id_of_path(lattice.utt) == lattice.utt else f"{lattice.utt}.mfc"
+    if id_of_path(name) != lattice.utt:
+        raise ValueError(f"utterance id {lattice.utt!r} would be read as {id_of_path(name)!r}")
     with write_text(path) as stream:
-        stream.write(f"VERSION=1.1\nUTTERANCE={_quoted(lattice.utt)}\n")
+        stream.write(f"VERSION=1.1\nUTTERANCE={_quoted(name)}\n")
         if lattice.weights is not None:
             stream.write(
                 f"acscale={lattice.weights.acoustic!r}\tlmscale={lattice.weights.first_lm!r}\t"
@@ -168,12 +234,19 @@ def _parse(path: PathLike) -> _File:
             raise file.error(f"header field {kind}= after the nodes", "I= or J=", number)
         else:
             file.header.update(fields)
+            file.stated_on.update(dict.fromkeys(fields, number))
     if not file.header and not file.nodes:
+        if file.line == 0:
+            raise file.nothing("an empty file")
         raise InputError(path, None, "no lattice", "an HTK SLF file")
     if "S" in file.header:
         raise file.error("a sub-lattice (SUBLAT=)", "a file with one whole lattice")
+    for number, fields in file.nodes.values():
+        if "L" in fields:
+            found = f"a node that stands for the sub-lattice {fields['L']}"
+            raise file.error(found, "a file with one whole lattice", number)
     for key, entries, what in (("N", file.nodes, "nodes"), ("L", file.links, "links")):
-        stated = file.index(file.header, key, 1) if key in file.header else None
+        stated = file.index(file.header, key, file.stated_on[key]) if key in file.header else None
         if stated != len(entries):
             said = "without a count" if stated is None else f"of {stated} stated by {key}="
             raise file.error(f"{len(entries)} {what} {said}", "a whole file", file.line)
@@ -181,7 +254,9 @@ def _parse(path: PathLike) -> _File:
 
 
 def _fields(file: _File, number: int, text: str) -> _Fields:
-    """The fields of a line: fast where none is quoted, empty or apart from its ``=``."""
+    """The fields of a line: fast where none is quoted, escaped, empty or apart from its ``=``."""
+    if "\\" in text:
+        return _any_fields(file, number, text)
     fields: _Fields = {}
     for part in text.split():
         name, _, value = part.partition("=")
@@ -198,10 +273,14 @@ def _any_fields(file: _File, number: int, text: str) -> _Fields:
         match = _FIELD.match(text, at)
         if match is None:
             raise file.error(f"{text[at:].strip()[:40]!r}", "name=value fields", number)
-        name, value = match.group(1), match.group(2)
-        if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0]:
-            value = re.sub(r"\\(.)", r"\1", value[1:-1])
-        fields[_LONG_NAMES.get(name, name)] = value
+        name, value = _LONG_NAMES.get(match.group(1), match.group(1)), unquoted(match.group(2))
+        if name in _STRINGS and not (name == "U" and _DRIVE.match(value)):
+            try:
+                value = unescaped(value)
+            except ValueError as problem:
+                found = f"{match.group(0).strip()[:60]} ({problem})"
+                raise file.error(found, "strings as HTK writes them, in UTF-8", number) from None
+        fields[name] = value
         at = match.end()
     return fields
 
@@ -216,9 +295,10 @@ def _add(
 
 
 def _to_lattice(file: _File) -> Lattice:
-    utt = file.header.get("U") or _stem(Path(file.path).name) or Path(file.path).name
-    if utt.split() != [utt]:
-        raise file.error(f"utterance id {utt!r}", "an id without white space")
+    utt = file.utt()
+    if not file.nodes or (len(file.nodes) > 1 and not file.links):
+        what = "links" if file.nodes else "nodes"
+        raise file.nothing(f"a lattice without {what}")
     states = {node: state for state, node in enumerate(sorted(file.nodes))}
     to_ln = _log_converter(file)
     weights, pronunciation = _weights(file, to_ln)
@@ -260,6 +340,8 @@ def _to_lattice(file: _File) -> Lattice:
     try:
         lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=weights)
         check_paths(lattice)
+    except NoPathError:
+        raise file.nothing("no path from start to end") from None
     except ValueError as problem:
         raise file.error(str(problem), "an acyclic lattice") from None
     return lattice
@@ -286,7 +368,11 @@ class _LogConverter:
 
 
 def _log_converter(file: _File) -> _LogConverter:
-    base = file.number(file.header, "base", 1) if "base" in file.header else math.e
+    base = (
+        file.number(file.header, "base", file.stated_on["base"])
+        if "base" in file.header
+        else math.e
+    )
     if base < 0.0 or base == 1.0:
         raise file.error(f"base={base}", "0 or a positive number other than 1")
     return _LogConverter(base)
@@ -295,7 +381,7 @@ def _log_converter(file: _File) -> _LogConverter:
 def _weights(file: _File, to_ln: _LogConverter) -> tuple[Optional[ScoreWeights], float]:
     """The scales of the header, if it states one, and the factor of ``r=`` in acoustic units."""
     stated = {
-        key: file.number(file.header, key, 1)
+        key: file.number(file.header, key, file.stated_on[key])
         for key in ("acscale", "lmscale", "wdpenalty", "prscale")
         if key in file.header
     }
@@ -317,7 +403,7 @@ def _ends(
     found = []
     for key, side in (("start", 1), ("end", 0)):
         if key in file.header:
-            node = file.index(file.header, key, 1)
+            node = file.index(file.header, key, file.stated_on[key])
             if node not in states:
                 raise file.error(f"{key}={node}", f"one of {len(states)} nodes")
             found.append(states[node])

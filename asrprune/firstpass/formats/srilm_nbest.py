@@ -9,6 +9,7 @@ from pathlib import Path
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
 from asrprune.firstpass.reading.folders import output_folder, utterance_files
 from asrprune.firstpass.reading.numbers import log_score, whole
 from asrprune.firstpass.reading.words import plain_word
@@ -19,15 +20,16 @@ LN_BYTELOG = 1024.0 * math.log(1.0001)
 _BACKTRACE = ("st:", "et:", "g:", "a:")
 
 
-def read_srilm_nbest(path: PathLike) -> Iterator[NBest]:
+def read_srilm_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield the list of one file, or of every file of a folder; the id is the file's name.
 
     ``NBestList1.0``: ``(total) words``, a bytelog; the total is read as the acoustic score, LM
     None. ``NBestList2.0``: ``(total) word ( st: . et: . g: . a: . ) ...``; acoustic and LM are the
     sums of a and g. No header: ``acoustic lm n_words words``, logs to base 10; SRILM's count of
-    words leaves out pauses and is not kept. Pauses and ``<s>`` are no words.
+    words leaves out pauses and is not kept. Pauses and ``<s>`` are no words. ``bad`` decides what
+    becomes of a list without hypotheses.
 
-    Raises InputError with the line for other text, mixed layouts and a file without hypothesis.
+    Raises InputError with the line for other text, and mixed layouts.
     Source: SRILM nbest-format(5).
     """
     for utt, file in utterance_files(path, ""):
@@ -47,7 +49,8 @@ def read_srilm_nbest(path: PathLike) -> Iterator[NBest]:
                 found = f"utterance {utt}: {problem}"
                 raise InputError(file, number, found, "a line of an SRILM n-best list") from None
         if not hyps:
-            raise InputError(file, None, f"utterance {utt}: no hypothesis", "at least one")
+            yield from bad(NothingFoundError(file, None, empty_list(utt), "no hypothesis"))
+            continue
         yield NBest(utt, tuple(hyps))
 
 

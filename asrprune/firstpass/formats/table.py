@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.lattice import Lattice, NoPathError
 from asrprune.core.lattice.paths import k_best
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
@@ -27,12 +27,17 @@ from asrprune.firstpass.formats.kaldi_lat import (
 from asrprune.firstpass.formats.kaldi_nbest import read_kaldi_nbest, write_kaldi_nbest
 from asrprune.firstpass.formats.mlm_json import read_mlm_json, write_mlm_json
 from asrprune.firstpass.formats.nemo_tsv import read_nemo_tsv
+from asrprune.firstpass.formats.nim_json import read_nim_json
+from asrprune.firstpass.formats.parakeet_json import read_parakeet_json
 from asrprune.firstpass.formats.pocketsphinx_lat import read_pocketsphinx_lats
 from asrprune.firstpass.formats.pocketsphinx_nbest import read_pocketsphinx_nbest
 from asrprune.firstpass.formats.result_json import read_sherpa_json, read_vosk_json, read_wenet_json
 from asrprune.firstpass.formats.slf import read_slf_files, write_slf_files
 from asrprune.firstpass.formats.srilm_nbest import read_srilm_nbest, write_srilm_nbest
 from asrprune.firstpass.formats.wenet import read_wenet
+from asrprune.firstpass.formats.whisper_json import read_whisper_json
+from asrprune.firstpass.on_bad import REFUSE, OnBad
+from asrprune.firstpass.reading.numbers import whole
 
 Item = Union[NBest, Lattice]
 
@@ -50,10 +55,19 @@ def _log_base(text: str) -> float:
     return math.e if text == "e" else float(text)
 
 
+def _beam_size(text: str) -> int:
+    size = whole(text, "beam size")
+    if size < 1:
+        raise ValueError(text)
+    return size
+
+
 OPTIONS: dict[str, Option] = {
     "like": Option("FOLDER", "lat.JOB.gz files with OUT's utterances; OUT gets the same jobs"),
     "lm_base": Option("BASE", "base of IN's LM scores: e or a number", _log_base),
     "manifest": Option("FILE", "NeMo manifest that IN was decoded from"),
+    "manifest_id": Option("KEY", "entry of the manifest's lines that is the utterance id"),
+    "beam_size": Option("N", "hypotheses of every utterance of IN", _beam_size),
     "utts": Option("FILE", "utterance ids of IN's lattices, one a line, in their order"),
     "words": Option("FILE", "words.txt, the table of word ids"),
 }
@@ -70,6 +84,8 @@ class Format:
     ``holds`` names what a written file keeps of NBest or Lattice besides utterances and words.
     ``read_options`` and ``write_options`` name entries of OPTIONS, which ``read`` and ``write``
     take as keyword arguments; ``needs`` are the read options without which nothing can be read.
+    ``empties``: an utterance may have no hypothesis or path, and ``read`` takes the policy ``bad``.
+    ``finite``: written files cannot hold a score of -inf.
     """
 
     name: str
@@ -82,6 +98,8 @@ class Format:
     read_options: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     write_options: tuple[str, ...] = ()
+    empties: bool = False
+    finite: bool = False
 
 
 FORMATS: dict[str, Format] = {
@@ -95,6 +113,8 @@ FORMATS: dict[str, Format] = {
             "canonical n-best lists, JSON lines, acoustic and LM scores apart",
             ("jsonl", "jsonl.gz"),
             ("acoustic", "lm", "ref", "audio_s", "tokens"),
+            finite=True,
+            empties=True,
         ),
         Format(
             "slf",
@@ -104,6 +124,7 @@ FORMATS: dict[str, Format] = {
             "HTK standard lattice format, a file or a folder of files",
             ("slf", "slf.gz", "lat", "lat.gz"),
             ("acoustic", "lm", "times", "weights"),
+            empties=True,
         ),
         Format(
             "pocketsphinx-lat",
@@ -112,6 +133,7 @@ FORMATS: dict[str, Format] = {
             None,
             "pocketsphinx's own lattices (no LM scores), a file or a folder of files",
             ("lat", "lat.gz"),
+            empties=True,
         ),
         Format(
             "mlm-json",
@@ -121,6 +143,8 @@ FORMATS: dict[str, Format] = {
             "JSON of mlm-scoring: one score a hypothesis, read as the acoustic score",
             ("json", "json.gz"),
             ("acoustic", "ref"),
+            empties=True,
+            finite=True,
         ),
         Format(
             "hyporadise",
@@ -130,6 +154,7 @@ FORMATS: dict[str, Format] = {
             "HyPoradise JSON: hypotheses in rank order without ids and scores",
             ("json", "json.gz"),
             (),
+            empties=True,
         ),
         Format(
             "kaldi-nbest",
@@ -150,6 +175,7 @@ FORMATS: dict[str, Format] = {
             ("lat.gz", "ark", ""),
             read_options=("words",),
             write_options=("words", "like"),
+            empties=True,
         ),
         Format(
             "kaldi-lat-plain",
@@ -160,6 +186,7 @@ FORMATS: dict[str, Format] = {
             ("lat.gz", "ark", ""),
             read_options=("words",),
             write_options=("words", "like"),
+            empties=True,
         ),
         Format(
             "kaldi-lat-binary",
@@ -170,6 +197,7 @@ FORMATS: dict[str, Format] = {
             ("", "lat.gz", "ark"),
             read_options=("words",),
             write_options=("words", "like"),
+            empties=True,
         ),
         Format(
             "srilm-nbest",
@@ -179,6 +207,7 @@ FORMATS: dict[str, Format] = {
             "SRILM n-best, three layouts read, the plain one written; a file or a folder of files",
             ("",),
             ("acoustic", "lm"),
+            empties=True,
         ),
         Format(
             "espnet2",
@@ -206,7 +235,7 @@ FORMATS: dict[str, Format] = {
             "NeMo beam-search TSV with its manifest: one total a hypothesis",
             ("tsv", "tsv.gz"),
             ("acoustic", "ref", "audio_s"),
-            read_options=("manifest",),
+            read_options=("manifest", "manifest_id", "beam_size"),
             needs=("manifest",),
         ),
         Format(
@@ -237,6 +266,7 @@ FORMATS: dict[str, Format] = {
             "Vosk JSON with alternatives, a file or a folder: one total a hypothesis",
             ("json", "json.gz"),
             ("acoustic",),
+            empties=True,
         ),
         Format(
             "sherpa-json",
@@ -245,7 +275,39 @@ FORMATS: dict[str, Format] = {
             None,
             "sherpa-onnx result JSON, a file or a folder",
             ("json", "json.gz"),
-            ("acoustic",),
+            ("acoustic", "tokens"),
+            empties=True,
+        ),
+        Format(
+            "parakeet-json",
+            "nbest",
+            read_parakeet_json,
+            None,
+            "parakeet.cpp --nbest JSON, a file or a folder: one total a hypothesis",
+            ("json", "json.gz"),
+            ("acoustic", "tokens"),
+            empties=True,
+        ),
+        Format(
+            "whisper-json",
+            "nbest",
+            read_whisper_json,
+            None,
+            "JSON of openai-whisper, faster-whisper, whisper.cpp, a file or a folder: alternatives "
+            "where there are any, else one hypothesis",
+            ("json", "json.gz"),
+            ("acoustic", "audio_s"),
+            empties=True,
+        ),
+        Format(
+            "nim-json",
+            "nbest",
+            read_nim_json,
+            None,
+            "NVIDIA NIM and Riva results as JSON, a file or a folder: alternatives in rank order",
+            ("json", "json.gz"),
+            (),
+            empties=True,
         ),
         Format(
             "wenet-json",
@@ -255,6 +317,7 @@ FORMATS: dict[str, Format] = {
             "final results of WeNet's API, a file or a folder: rank order without scores",
             ("json", "json.gz"),
             (),
+            empties=True,
         ),
         Format(
             "pocketsphinx-nbest",
@@ -264,6 +327,7 @@ FORMATS: dict[str, Format] = {
             "pocketsphinx n-best files: one total a hypothesis",
             ("nbest", "hyp", ""),
             ("acoustic",),
+            empties=True,
         ),
         Format(
             "k2",
@@ -274,17 +338,21 @@ FORMATS: dict[str, Format] = {
             ("pt", ""),
             read_options=("words", "utts"),
             write_options=("words",),
+            empties=True,
         ),
     )
 }
 """name -> format, the canonical one first."""
 
 
-def read_items(name: str, path: str, options: Mapping[str, Any]) -> Iterator[Item]:
+def read_items(
+    name: str, path: str, options: Mapping[str, Any], bad: OnBad = REFUSE
+) -> Iterator[Item]:
     """What the file or folder ``path`` of format ``name`` holds, in its order.
 
-    Raises ValueError for an unknown format, an option that it does not take, and one that it
-    needs; InputError as its reader does.
+    ``bad`` decides what becomes of utterances without a hypothesis or a path. Raises ValueError for
+    an unknown format, an option that it does not take, and one that it needs; InputError as its
+    reader does.
     """
     entry = lookup(FORMATS, name, "format")
     for option in options:
@@ -294,15 +362,15 @@ def read_items(name: str, path: str, options: Mapping[str, Any]) -> Iterator[Ite
         if option not in options:
             flag = f"--{option.replace('_', '-')} {OPTIONS[option].metavar}"
             raise ValueError(f"format {name} needs {flag} ({OPTIONS[option].help})")
-    return entry.read(path, **options)
+    return entry.read(path, **options, bad=bad) if entry.empties else entry.read(path, **options)
 
 
 def lattice_nbest(lattice: Lattice, nbest: int, weights: ScoreWeights) -> NBest:
     """The ``nbest`` best distinct hypotheses of a lattice under ``weights``, as an n-best list.
 
-    Raises ValueError when the lattice has no path, and as ``k_best`` does.
+    Raises NoPathError when no path has a finite total, and as ``k_best`` does.
     """
     hyps = k_best(lattice, nbest, weights)
     if not hyps:
-        raise ValueError(f"lattice {lattice.utt} has no path from start to final state")
+        raise NoPathError(f"lattice {lattice.utt} has no path with a finite total")
     return NBest(lattice.utt, hyps, lattice.audio_s)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asrprune.core.lattice.lattice import (
     EPSILON,
     Lattice,
+    NoPathError,
     arc_totals,
     from_copies,
     sorted_arcs,
@@ -190,7 +191,7 @@ class _Beam:
         final = self._state(self._lattice.final)
         self._arcs += [(h.number, final, -1, s) for h, s in zip(ends, scores.tolist())]
         if not np.isfinite(scores).any():
-            raise ValueError(f"lattice {self._lattice.utt}: no hypothesis with a finite score")
+            raise NoPathError(f"lattice {self._lattice.utt}: no hypothesis with a finite score")
         return self._result()
 
     def _checked(self, scores: Floats) -> Floats:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Optional
 
-from asrprune.core.lattice.lattice import Lattice
-from asrprune.core.weights import ScoreWeights
+from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
+from asrprune.core.weights import ScoreWeights, UnknownScoreError
 from asrprune.errors import InputError
 from asrprune.rescore.lattices.beam_mode import BeamOptions, rescore_beam
 from asrprune.rescore.lattices.path_modes import (
@@ -58,20 +58,36 @@ def rescore_lattices(
     options: Any,
     path: str = "lattices",
     block: int = 16,
+    lost: Optional[Callable[[Lattice, NoPathError], None]] = None,
 ) -> Iterator[ScoredLattice]:
     """The rescored lattices in order, streaming; ``block`` of them share forward passes, or as
     many as the options call ``parallel`` if that is more.
 
-    ``path`` names the lattices in errors. Raises InputError naming the utterance where the mode
-    cannot score a lattice, ValueError for another number of LMs than of LM weights.
+    ``path`` names the lattices in errors; ``lost`` is called with a lattice in which no path has a
+    finite score, which is then left out (None: an error). Raises InputError naming the utterance
+    where the mode cannot score a lattice, ValueError for another number of LMs than of LM weights.
     """
     if len(lms) != len(weights.lm):
         raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
     block = max(block, getattr(options, "parallel", 0))
     stream = iter(lattices)
-    while here := list(islice(stream, block)):
+    waiting: list[list[Lattice]] = []
+    while here := waiting.pop(0) if waiting else list(islice(stream, block)):
         try:
             results = mode.run(here, lms, weights, options)
+        except (NoLmScoresError, UnknownScoreError):
+            utt = next((one.utt for one in here if one.lm is None), here[0].utt)
+            found = f"utterance {utt}: no LM scores of the first pass"
+            expected = "some (convert --first-lm), or a first_lm weight of 0"
+            raise InputError(path, None, found, expected) from None
+        except NoPathError as problem:
+            if lost is not None and len(here) > 1:  # one by one, to see which it is
+                waiting = [[one] for one in here]
+                continue
+            if lost is not None:
+                lost(here[0], problem)
+                continue
+            raise InputError(path, None, str(problem), "lattices that can be rescored") from None
         except ValueError as problem:
             found = _named(problem, here)
             raise InputError(path, None, found, "lattices that can be rescored") from None

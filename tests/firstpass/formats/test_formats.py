@@ -188,12 +188,31 @@ def test_pocketsphinx_lattice_by_hand(tmp_path: Path) -> None:
         ("-10000\nEnd", "-10000 1\nEnd", "4 columns"),
         ("1.000100e+00", "1.0", "log base 1.0"),
         ("Initial 3", "Initial 3\nInitial 1", "Initial again"),
-        ("Initial 3\nFinal 0", "Initial 0\nFinal 3", "no path from start"),
+        ("Initial 3\nFinal 0", "Initial 0\nFinal 3", "no path from the initial"),
+        ("NODEID ASCORE)", "NODEID ASCORE LSCORE)", "columns FROM-NODEID TO-NODEID ASCORE LSCORE"),
+        ("(NODEID WORD", "(WORD", "known: NODEID WORD STARTFRAME"),
     ):
         assert old in LAT
         (tmp_path / "u.lat").write_text(LAT.replace(old, new), encoding="utf-8")
         with pytest.raises(InputError, match=found):
             list(FORMATS["pocketsphinx-lat"].read(str(tmp_path / "u.lat")))
+
+
+def test_the_columns_of_a_pocketsphinx_lattice_are_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "u.lat").write_text(LAT, encoding="utf-8")
+    (plain,) = read_items("pocketsphinx-lat", str(tmp_path / "u.lat"), {})
+    head, _, edges = LAT.partition("Edges (FROM-NODEID TO-NODEID ASCORE)\n")
+    turned = [line.split() for line in edges.splitlines()]
+    turned = [[*reversed(line)] for line in turned]
+    text = head + "Edges (ascore to-nodeid from-nodeid)\n"
+    text += "".join(f"{' '.join(line)}\n" for line in turned)
+    (tmp_path / "u.lat").write_text(text, encoding="utf-8")
+    (lattice,) = read_items("pocketsphinx-lat", str(tmp_path / "u.lat"), {})
+    assert isinstance(lattice, Lattice)
+    assert isinstance(plain, Lattice)
+    assert lattice_nbest(lattice, 9, ScoreWeights(1, 0)) == lattice_nbest(
+        plain, 9, ScoreWeights(1, 0)
+    )
 
 
 def test_hyporadise_keeps_ranks_and_drops_copies(tmp_path: Path) -> None:

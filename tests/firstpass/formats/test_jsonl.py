@@ -47,14 +47,21 @@ GOOD = '{"utt": "u", "hyps": [{"text": "a", "acoustic": -1, "lm": null}]}'
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", "bad JSON"),
+        ("\n" + GOOD, "bad JSON"),
         ("[]", "expected a JSON object"),
         ('{"hyps": []}', "no 'utt'"),
         ('{"utt": "a b", "hyps": [{"text": ""}]}', "white space"),
         ('{"utt": "u"}', "utterance u: no 'hyps'"),
         ('{"utt": "u", "hyps": []}', "utterance u: no hypothesis"),
         ('{"utt": "u", "hyps": [{"acoustic": 1}]}', "hypothesis 1: no 'text'"),
-        ('{"utt": "u", "hyps": [{"text": "a", "acoustic": NaN}]}', "NaN"),
+        (
+            '{"utt": "u", "hyps": [{"text": "a", "acoustic": NaN}]}',
+            "u: hypothesis 1: acoustic score nan",
+        ),
+        (
+            '{"utt": "u", "hyps": [{"text": "a", "lm": -Infinity}]}',
+            "u: hypothesis 1: lm score -inf",
+        ),
         ('{"utt": "u", "hyps": [{"text": "a", "lm": 1e999}]}', "hypothesis 1: lm score inf"),
         ('{"utt": "u", "hyps": [{"text": "a", "lm": "-1"}]}', "lm score '-1'"),
         ('{"utt": "u", "hyps": [{"text": "a", "lm": true}]}', "lm score True"),

@@ -22,6 +22,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.firstpass.formats.kaldi_fst import WordFst, format_binary
 from asrprune.firstpass.formats.table import FORMATS, lattice_nbest, read_items
+from asrprune.firstpass.on_bad import OnBad
 
 LN_10 = math.log(10.0)
 BYTELOG = 1024.0 * math.log(1.0001)
@@ -205,9 +206,56 @@ SAMPLES = {
         {
             "u-1.json": b'{"text": " a b", "tokens": ["a"], "ys_log_probs": [-0.5, -1]}',
             "u-2.json": b'{"text": "", "ys_probs": []}',
-            "u-3.json": b'{"text": "a", "hypotheses": [{"text": "a", "score": -1.5}]}',
+            "u-3.json": b'{"text": "a", "hypotheses": [{"text": "a", "score": -1.5},'
+            b' {"text": "b", "tokens": ["b"], "ys_log_probs": [-1.5, -2]}]}',
+            "u-4.json": b'{"text": "b", "ys_log_probs": [-2.5], "hypotheses": []}',
         },
-        [_list("u-1", ("a b", -1.5)), _list("u-2", ("",)), _list("u-3", ("a", -1.5))],
+        [
+            _list("u-1", ("a b", -1.5)),
+            _list("u-2", ("",)),
+            _list("u-3", ("a", -1.5), ("b", -3.5)),
+            _list("u-4", ("b", -2.5)),
+        ],
+    ),
+    "parakeet-json": _one(
+        "u-1.json",
+        '{"beam_size": 4, "score_norm": true, "frame_sec": 0.08, "hypotheses": [{"text": "A b.",'
+        ' "score": -1.5, "normalized_score": -0.5, "tokens": [{"id": 9, "frame": 4, "t": 0.32,'
+        ' "duration_frames": 1, "duration": 0.08}, {"id": 2}]}, {"text": "", "score": -3}]}',
+        _list("u-1", ("A b.", -1.5, None, (9, 2)), ("", -3.0)),
+    ),
+    "whisper-json": Sample(
+        {
+            "u-1.json": b'{"text": " A b.", "segments": [{"id": 0, "seek": 0, "start": 0.0, "end":'
+            b' 2.0, "text": " A b.", "tokens": [50364, 32], "temperature": 0.0, "avg_logprob":'
+            b' -0.3, "compression_ratio": 0.8, "no_speech_prob": 0.1}], "language": "en",'
+            b' "duration": 2.5}',
+            "u-2.json": b'[{"id": 1, "start": 0.0, "end": 2.0, "text": " a", "avg_logprob": -0.3},'
+            b' {"id": 2, "start": 2.0, "end": 3.0, "text": " b"}]',
+            "u-3.json": b'{"systeminfo": "AVX", "result": {"language": "en"}, "transcription": ['
+            b'{"timestamps": {"from": "00:00:00,000", "to": "00:00:02,000"}, "offsets": {"from": 0,'
+            b' "to": 2000}, "text": " a"}, {"text": "c b"}]}',
+            "u-4.json": b'[{"text": "a b", "tokens": [5, 6], "avg_logprob": -0.5},'
+            b' {"text": "b", "sum_logprob": -2}]',
+            "u-5.json": b'{"nbest": [{"text": "a", "score": -1}, {"text": "b"}]}',
+        },
+        [
+            _list("u-1", ("A b.",), audio_s=2.5),
+            _list("u-2", ("a b",)),
+            _list("u-3", ("ac b",)),
+            _list("u-4", ("a b", -1.5), ("b", -2.0)),
+            _list("u-5", ("a", -1.0), ("b",)),
+        ],
+    ),
+    "nim-json": Sample(
+        {
+            "u-1.json": b'{"results": [{"alternatives": [{"transcript": "a b ", "confidence": 0.5,'
+            b' "words": []}, {"transcript": "b", "confidence": 0.25}], "channelTag": 1}]}',
+            "u-2.json": b'{"results": [{"alternatives": [{"transcript": "a "}], "isFinal": true},'
+            b' {"alternatives": [{"transcript": "b", "confidence": -3.5}]}]}',
+            "u-3.json": b'{"text": "a  b"}',
+        },
+        [_list("u-1", ("a b",), ("b",)), _list("u-2", ("a b",)), _list("u-3", ("a b",))],
     ),
     "wenet-json": _one(
         "u-1.json",
@@ -384,3 +432,95 @@ def test_a_wenet_result_that_is_not_final_is_refused(tmp_path: Path, text: str) 
     (tmp_path / "u-1.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="utterance u-1"):
         list(read_items("wenet-json", str(tmp_path / "u-1.json"), {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("parakeet-json", '{"text": "a b"}', "one transcript without alternatives"),
+        ("parakeet-json", '{"hypotheses": [{"text": "a"}]}', "score 'None'"),
+        ("parakeet-json", '{"hypotheses": [{"text": "a", "score": 1, "tokens": [1]}]}', "a token"),
+        ("whisper-json", '{"segments": {}}', "neither 'text' nor a list"),
+        ("whisper-json", '{"nbest": [], "hypotheses": []}', "both hypotheses and nbest"),
+        ("whisper-json", '{"text": "a", "duration": -1}', "duration -1"),
+        ("nim-json", '{"results": [{"alternatives": [], "isFinal": false}]}', "a partial result"),
+        (
+            "nim-json",
+            '{"results": [{"alternatives": [{"transcript": "a"}, {"transcript": "b"}]},'
+            ' {"alternatives": [{"transcript": "c"}]}]}',
+            "2 results with several alternatives",
+        ),
+        ("nim-json", '{"transcript": "a"}', "neither a list 'results' nor 'text'"),
+        ("sherpa-json", '{"text": "a", "hypotheses": {"a": 1}}', "no list 'hypotheses'"),
+    ],
+)
+def test_other_results_are_refused_by_utterance(
+    tmp_path: Path, name: str, text: str, found: str
+) -> None:
+    (tmp_path / "u-1.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="utterance u-1: ") as caught:
+        list(read_items(name, str(tmp_path), {}))
+    assert found in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["whisper-json", "nim-json"])
+def test_results_without_alternatives_are_called_so(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for utt in ("u-1", "u-2"):
+        (tmp_path / f"{utt}.json").write_text('{"text": "a b"}', encoding="utf-8")
+    assert [len(item.hyps) for item in read_items(name, str(tmp_path), {})] == [1, 1]
+    assert "2 results hold one transcript and no alternatives" in caplog.text
+
+
+EMPTY = {
+    "jsonl": {"x.jsonl": HEADER.encode() + b'{"utt": "u-1", "ref": "a", "hyps": []}\n'},
+    "slf": {"u-1.slf": b""},
+    "pocketsphinx-lat": {"u-1.lat": b""},
+    "mlm-json": {"x.json": b'{"u-1": {"ref": "a"}}'},
+    "hyporadise": {"x.json": b'[{"input": [], "output": "a"}]'},
+    "kaldi-lat": {"x.ark": b"u-1 \n\n"},
+    "srilm-nbest": {"u-1": b""},
+    "vosk-json": {"u-1.json": b'{"alternatives": []}'},
+    "sherpa-json": {},
+    "parakeet-json": {"u-1.json": b'{"hypotheses": []}'},
+    "whisper-json": {"u-1.json": b'{"nbest": []}'},
+    "nim-json": {"u-1.json": b'{"results": []}'},
+    "wenet-json": {"u-1.json": b'{"nbest": [], "type": "final_result"}'},
+    "pocketsphinx-nbest": {"u-1": b""},
+    "k2": {},
+}
+"""Format -> files of an utterance of which nothing was found."""
+
+
+@pytest.mark.parametrize("name", [name for name, files in EMPTY.items() if files])
+def test_an_utterance_without_hypotheses_meets_the_policy(tmp_path: Path, name: str) -> None:
+    utt = "000001" if name == "hyporadise" else "u-1"
+    _put(tmp_path, EMPTY[name])
+    path = str(tmp_path / next(iter(EMPTY[name])))
+    with pytest.raises(InputError, match=rf"utterance {utt}: .*--on-bad skip or first-pass"):
+        list(read_items(name, path, {}))
+    skipping = OnBad("skip")
+    assert list(read_items(name, path, {}, skipping)) == []
+    assert list(skipping.met) == [utt]
+    (item,) = read_items(name, path, {}, OnBad("first-pass"))
+    nbest = _as_nbest(item)
+    assert (nbest.utt, [hyp.text for hyp in nbest.hyps]) == (utt, [""])
+    assert nbest.ref == ("a" if name in ("jsonl", "mlm-json", "hyporadise") else None)
+
+
+def test_what_was_left_out_is_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="on_bad is 'never'"):
+        OnBad("never")
+    line = '{"utt": "%s", "hyps": [%s]}\n'
+    text = HEADER + line % ("u-1", "") + line % ("u-2", '{"text": "a"}') + line % ("u-3", "")
+    (tmp_path / "x.jsonl").write_text(text, encoding="utf-8")
+    bad = OnBad("skip")
+    assert [item.utt for item in read_items("jsonl", str(tmp_path / "x.jsonl"), {}, bad)] == ["u-2"]
+    bad.warn("x.jsonl")
+    assert "x.jsonl: left out (--on-bad): 2 utterances: u-1 u-3" in caplog.text
+    (tmp_path / "x.jsonl").write_text(text + line % ("u-1", ""), encoding="utf-8")
+    with pytest.raises(InputError, match="utterance u-1 again"):
+        list(read_items("jsonl", str(tmp_path / "x.jsonl"), {}, OnBad("skip")))

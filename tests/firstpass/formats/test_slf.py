@@ -154,7 +154,15 @@ def test_a_folder_is_read_in_order_of_names(tmp_path: Path) -> None:
         ("start=4", "start=7", "start=7"),
         ("start=4", "base=1", "base=1"),
         ("v=2", "v2", ":7: 'v2'"),
-        ("start=4", 'UTTERANCE="a b"', "'a b'"),
+        ("start=4", "UTTERANCE=//", "UTTERANCE=//; expected an id, or a path with a name"),
+        ("N=5", "N=\u00b2", ":5: N=\u00b2; expected a whole number in ASCII digits"),
+        ("E=3", "E=\u0663", ":11: E=\u0663; expected a whole number in ASCII digits"),
+        ("a=-2.0", "a=-\u0662", ":12: a=-\u0662; expected a number"),
+        ("a=-2.0", "a=-2_0", ":12: a=-2_0; expected a number"),
+        ("W=is", "W=caf\\351", r":8: W=caf\351 (the bytes \351 are not UTF-8"),
+        ("W=is", "W=caf\\30", r":8: W=caf\30 "),
+        ("W=is", 'W="so is"', "word 'so is'"),
+        ("W=is", "W=is L=sub", ":8: a node that stands for the sub-lattice sub"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, old: str, new: str, found: str | None) -> None:
@@ -165,6 +173,72 @@ def test_bad_files_are_named(tmp_path: Path, old: str, new: str, found: str | No
     with pytest.raises(InputError) as caught:
         read_slf(path)
     assert found in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        (r"caf\303\251", "café"),
+        (r"\303\251t\303\251", "été"),
+        (r'"stra\303\237e"', "straße"),
+        (r"'\316\273'", "λ"),
+        (r"\'tis", "'tis"),
+        (r"\042so", '"so'),
+        ('"it\'s"', "it's"),
+        ("""'"so'""", '"so'),
+        (r"'\'s'", "'s"),
+        (r"a\\b", "a\\b"),
+        ("'tis", "'tis"),
+        ("'n'roll", "'n'roll"),
+        ("naïve", "naïve"),
+        (r"na\ïve", "naïve"),
+    ],
+)
+def test_words_are_written_as_htk_writes_strings(tmp_path: Path, written: str, word: str) -> None:
+    for text in (
+        f"U=u\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W={written} a=-1 l=-2\n",
+        f"U=u\nN=2 L=1\nI=0 W=!NULL\nI=1 W={written} v=1\nJ=0 S=0 E=1 a=-1 l=-2\n",
+    ):
+        lattice = read_slf(_file(tmp_path, text))
+        assert [hyp.text for hyp in k_best(lattice, 2, ScoreWeights())] == [word]
+
+
+@pytest.mark.parametrize(
+    ("written", "utt"),
+    [
+        ("u7.mfc", "u7"),
+        ("/feat/spk7/u7.plp", "u7"),
+        ("../sw02001.A.mfc", "sw02001.A"),
+        ('"my talk/day 1.wav"', "day_1"),
+        (r"C:\feat\303\u7.fbk", "u7"),
+        (r"\303\251t\303\251.mfc", "été"),
+        ("u7.9", "u7.9"),
+    ],
+)
+def test_the_path_of_a_feature_file_is_no_id(tmp_path: Path, written: str, utt: str) -> None:
+    text = f"UTTERANCE={written}\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=a a=-1\n"
+    assert read_slf(_file(tmp_path, text)).utt == utt
+
+
+def test_an_id_that_looks_like_a_file_is_written_so_that_it_comes_back(tmp_path: Path) -> None:
+    for utt in ("u1.wav", "u1", "u1.mfc.plp", "u\\1"):
+        lattice = from_arcs(utt, 2, 0, 1, [(0, 1, "a", -1.0, None)])
+        write_slf(tmp_path / "x.slf", lattice)
+        assert read_slf(tmp_path / "x.slf").utt == utt
+    lattice = from_arcs("a/b", 2, 0, 1, [(0, 1, "a", -1.0, None)])
+    with pytest.raises(ValueError, match="'a/b' would be read as 'b'"):
+        write_slf(tmp_path / "x.slf", lattice)
+
+
+def test_unknown_header_fields_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("u1.slf", "u2.slf"):
+        text = ON_NODES.replace("start=4", r"start=4 lmname=C:\lm\9 logbase=10", 1)
+        _file(tmp_path, text, name)
+    assert len(list(read_slf_files(tmp_path))) == 2
+    (record,) = caplog.records
+    assert "header field logbase=10 is not known" in record.getMessage()
 
 
 @given(st.text(st.sampled_from("aJW=1 \t\"'\\.-\u3000"), max_size=12))
