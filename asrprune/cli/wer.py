@@ -78,13 +78,14 @@ def run(args: argparse.Namespace) -> None:
         counts = [one.counts for one in first.utterances]
         interval = bootstrap_wer(counts, args.replications, args.seed)
         bootci_lines = interval.kaldi_line("Set1")
-        own_lines = interval.percentile_line("Set1")
+        own_lines = interval.percentile_line(args.hyp)
     else:
         comparison = compare_scorings(first, second, args.replications, args.seed)
         interval = comparison.first
         bootci_lines = comparison.kaldi_lines()
-        own_lines = interval.percentile_line("Set1") + comparison.second.percentile_line("Set2")
-        own_lines += comparison.difference_line()
+        own_lines = interval.percentile_line(args.hyp)
+        own_lines += comparison.second.percentile_line(args.compare)
+        own_lines += comparison.difference_line(args.hyp, args.compare)
     # with the JSON on stdout, the lines make room for it
     stream = sys.stderr if args.json == "-" else sys.stdout
     stream.write(first.kaldi_lines() + bootci_lines + own_lines)
