@@ -12,6 +12,7 @@ from typing import NoReturn, Optional
 
 from asrprune import __version__
 from asrprune.cli.modes import check_options, parse
+from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage
 
@@ -49,6 +50,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except ValueError as problem:
         print(f"asrprune: {problem}", file=sys.stderr)
         return 2
+    let_waiting_threads_sleep()
     module = importlib.import_module(module_name)
     verb_parser = _Parser(
         prog=f"asrprune {argv[0]}",

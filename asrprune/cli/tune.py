@@ -61,7 +61,7 @@ LATTICE = Mode(
     "has a use only with --lattice",
 )
 EXPECTED = Mode(
-    ("towards", "resamples"),
+    ("towards", "resamples", "fallback"),
     lambda args: args.objective == "expected",
     "has no use for --objective {objective}",
 )
@@ -152,6 +152,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0),
         default=defaults.resamples,
         help="of the utterances, for the intervals of the weights",
+    )
+    parser.add_argument(
+        "--fallback",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.fallback,
+        help="weight 0 for an LM that held-out halves of dev do not speak for, by one standard"
+        " error of the expected word errors that it removes there",
     )
     parser.add_argument("--starts", type=whole(0), default=defaults.starts, help="random starts")
     parser.add_argument(
@@ -267,6 +274,7 @@ def run(args: argparse.Namespace) -> None:
         negative_lm=args.negative_lm,
         objective=args.objective,
         resamples=args.resamples,
+        fallback=args.fallback,
     )
     beam = BeamOptions(**{name: getattr(args, name) for name in _BEAM_FLAGS})
     systems = [

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -16,7 +16,7 @@ from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.rescore.nbest.scored_list import ScoredList, scored_lists
-from asrprune.rescore.tuning.report import described
+from asrprune.rescore.tuning.report import described, warning
 from asrprune.rescore.tuning.round_options import RoundOptions
 from asrprune.rescore.tuning.tune import Tuned, TuneOptions, tune
 from asrprune.rescore.weights_file import (
@@ -95,6 +95,9 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
         first = next(one for one in systems if one.name == settings.towards)
         waiting.remove(first)
         towards = _tune_one(first, settings, dev, None)
+        if not any(towards.lm):
+            log.info("%s has no LM weight: the others are drawn to the best mixture", first.name)
+            towards = None
     work = partial(_tune_one, settings=settings, dev=dev, towards=towards)
     if settings.nj == 1 or len(waiting) < 2:
         for system in waiting:
@@ -209,11 +212,9 @@ def _tune_one(
     prefix = f"{system.name}: " if system.name else ""
     for line in described(found_weights, names):
         log.info("%s%s", prefix, line)
-    if found_weights.held_out_gain is not None and found_weights.held_out_gain <= 0:
-        log.warning(
-            "%sthe LM removes no errors on held-out halves of dev: do not expect it to on test",
-            prefix,
-        )
+    doubtful = warning(found_weights)
+    if doubtful is not None:
+        log.warning("%s%s", prefix, doubtful)
     return found_weights.weights
 
 
@@ -273,6 +274,9 @@ def _facts(found: Tuned, dev: _Dev, lists: Sequence[ScoredList]) -> dict[str, An
         facts["held_out_wer_percent"] = {
             name: 100.0 * errors / found.words for name, errors in found.held_out_errors.items()
         }
+    if found.parts:
+        facts["parts"] = [asdict(part) for part in found.parts]
+        facts["taken"] = found.taken
     if found.intervals is not None:
         low, high = _plain(found.intervals.low), _plain(found.intervals.high)
         facts["intervals"] = {

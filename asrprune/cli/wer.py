@@ -113,15 +113,15 @@ def run(args: argparse.Namespace) -> None:
         counts = [one.counts for one in first.utterances]
         interval = bootstrap_wer(counts, args.replications, args.seed)
         bootci_lines = interval.kaldi_line("Set1", rate)
-        own_lines = interval.percentile_line("Set1", rate)
+        own_lines = interval.percentile_line(args.hyp, rate)
     else:
         alternatives = scored.refs.alternatives
         comparison = compare_scorings(first, second, args.replications, args.seed, alternatives)
         interval = comparison.first
         bootci_lines = comparison.kaldi_lines(rate)
-        own_lines = interval.percentile_line("Set1", rate)
-        own_lines += comparison.second.percentile_line("Set2", rate)
-        own_lines += comparison.difference_line(rate)
+        own_lines = interval.percentile_line(args.hyp, rate)
+        own_lines += comparison.second.percentile_line(args.compare, rate)
+        own_lines += comparison.difference_line(args.hyp, args.compare, rate)
     # with the JSON on stdout, the lines make room for it
     stream = sys.stderr if args.json == "-" else sys.stdout
     stream.write(scored.header + first.kaldi_lines() + bootci_lines + own_lines)

@@ -93,10 +93,11 @@ class PairedComparison:
             + f"{100.0 * self.improvement_probability:.2f}\n"
         )
 
-    def difference_line(self, rate: str = "WER") -> str:
-        """The difference with its interval and the p value, with its line end."""
+    def difference_line(self, first: str, second: str, rate: str = "WER") -> str:
+        """The difference with its interval and the p value, with its line end, between systems that
+        are called ``first`` and ``second``."""
         return (
-            f"Set2 - Set1: %{rate} {self.difference_percent:+.2f} 95% percentile interval "
+            f"{second} - {first}: %{rate} {self.difference_percent:+.2f} 95% percentile interval "
             f"[ {self.interval.low:+.2f}, {self.interval.high:+.2f} ], "
             f"two-sided p {self.p_value:.4f}\n"
         )

@@ -577,6 +577,13 @@ RESCORE = (
         ("rescore/tuning/test_held_out.py",),
     ),
     Fault(
+        "an LM that only fits the noise of dev keeps its weight",
+        "rescore/tuning/parts.py",
+        "self.gain >= DOUBT * self.doubt * (1.0 - 1e-9)",
+        "True",
+        ("rescore/tuning/test_parts.py",),
+    ),
+    Fault(
         "tuning on lattices draws every round under the first weights",
         "rescore/tuning/lattice_rounds.py",
         "        weights = found.weights\n",

@@ -33,6 +33,7 @@ def test_kaldi_lines_come_first_and_the_interval_follows(files, capsys):
     out = capsys.readouterr().out
     assert out.startswith(KALDI + "Set1: %WER ")
     assert len(out.splitlines()) == 5
+    assert out.splitlines()[4].startswith(f"{files}/hyp: %WER 50.00 95% percentile interval [ ")
 
 
 def test_comparison_is_reproducible_and_in_the_json(files, capsys):
@@ -42,7 +43,10 @@ def test_comparison_is_reproducible_and_in_the_json(files, capsys):
     assert _wer(files, *more) == 0
     assert capsys.readouterr().out == first
     assert "Probability of Set2 improving Set1: " in first
-    assert "Set2 - Set1: %WER -50.00 " in first
+    hyp, ref = f"{files}/hyp", f"{files}/ref"
+    names = [line.split(": %WER")[0] for line in first.splitlines()[3:] if ": %WER" in line]
+    assert names == ["Set1", "Set2", hyp, ref, f"{ref} - {hyp}"]  # Kaldi's own lines, then ours
+    assert f"{ref} - {hyp}: %WER -50.00 " in first
     figures = json.loads((files / "a.json").read_text())
     assert figures["hyp"]["errors"] == 3
     assert figures["compare"]["wer_percent"] == 0.0

@@ -235,6 +235,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--objective": (None, "tune --objective fame"),
         "--towards": ("tune-exact --towards {w1}", f"tune --towards {NONE}"),
         "--resamples": ("tune-exact --resamples 100", "tune --resamples -1"),
+        "--fallback": ("tune-exact --fallback", "tune --fallback=often"),
         "--seed": ("tune-nowhere --seed 1", "tune --seed -1"),
         "--starts": ("tune --starts 20", "tune-exact --starts -1"),
         "--nj": ("tune --nj 1", "tune-systems --nj 0"),

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from asrprune.core.weights import ScoreWeights
 from asrprune.rescore.nbest.scored_list import Floats
 from asrprune.rescore.tuning.problem import Problem
+from asrprune.rescore.tuning.smooth_search import expected_each
 
 Search = Callable[[Floats], Floats]
 """Weights [F] for a dev set in which each utterance counts as often as the argument [U] says."""
+
+SPLITS = 6
+"""How often dev is split into halves to judge an LM: one split decides by its own accidents."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,25 @@ def fold_errors(problem: Problem, search: Search) -> NDArray[np.int64]:
         weights = search((~held_out).astype(np.float64))
         errors[held_out] = problem.chosen_errors(weights)[held_out]
     return errors
+
+
+def expected_on_folds(
+    problem: Problem, search: Search, sharpness: float, splits: int = SPLITS
+) -> Floats:
+    """The expected word errors of each utterance [U] at weights that the other half of dev gave,
+    the mean over several ``splits`` of dev into halves: that of ``fold_errors``, then random ones,
+    the same for the same number of utterances."""
+    size = len(problem.words)
+    errors = np.zeros(size)
+    for split in range(splits):
+        half = np.arange(size) % 2
+        if split:
+            half = np.random.default_rng(split).permutation(half)
+        for fold in (0, 1):
+            held_out = half == fold
+            weights = search((half != fold).astype(np.float64))
+            errors[held_out] += expected_each(problem, weights, sharpness)[held_out]
+    return errors / splits
 
 
 def most_restrained(found: Sequence[tuple[str, NDArray[np.int64]]]) -> str:

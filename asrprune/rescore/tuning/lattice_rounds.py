@@ -65,7 +65,8 @@ def tune_on_lattices(
     for lattice in lattices:
         own = replace(start, lm=(), first_lm=0.0 if lattice.lm is None else start.first_lm)
         pool.add(lattice.utt, k_best(lattice, rounds.list_size, own))
-    quick = replace(options, resamples=0)
+    # an LM that seems useless on the first pass's own lists may show its worth on later ones
+    quick = replace(options, resamples=0, parts=False, fallback=False)
     prefixes = [lm.prefixes() for lm in lms]
     weights = towards or _first_guess(pool.lists(), refs, start, options, path)
     rest, number = False, 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
+from asrprune.rescore.tuning.parts import WITH_LM, Part
 from asrprune.rescore.tuning.tune import Tuned
 
 
 def described(found: Tuned, lms: Sequence[str]) -> list[str]:
-    """The WER on dev and on its held-out halves, and each weight with its interval."""
-    lines = [
+    """What each part brings, the WER on dev and on its held-out halves, and each weight with its
+    interval."""
+    lines = _parts(found.parts)
+    lines += [
         f"dev WER {found.wer_percent:.2f}, {found.start_wer_percent:.2f} without LM "
         f"({found.utterances} utterances, {found.words} words)"
     ]
@@ -34,3 +38,34 @@ def described(found: Tuned, lms: Sequence[str]) -> list[str]:
         for (name, value), first, last in zip(rows, lows, highs)
     ]
     return [*lines, "weights [95 %]: " + ", ".join(texts)]
+
+
+def _parts(parts: Sequence[Part]) -> list[str]:
+    """A line a part: errors on dev and held-out ones, and what it removes of the latter."""
+    lines = []
+    for part in parts:
+        text = f"{part.name}: {part.errors} word errors on dev, {part.held_out:.1f} held out"
+        if part is not parts[0]:
+            change, by = ("removes", part.gain) if part.gain >= 0 else ("adds", -part.gain)
+            text += f", {change} {by:.1f} +- {part.doubt:.1f}"
+        lines.append(text)
+    return lines
+
+
+def warning(found: Tuned) -> Optional[str]:
+    """What is to be said of an LM that held-out halves of dev do not speak for; None of one that
+    they do, or where they were not asked."""
+    if not found.parts or found.parts[-1].helps:
+        return None
+    share = found.parts[-1]
+    if share.gain > 0:
+        text = (
+            f"the LM removes {share.gain:.1f} expected word errors on held-out halves of dev, "
+            f"where {share.doubt:.1f} may be chance"
+        )
+    else:
+        text = "the LM removes no errors on held-out halves of dev"
+    if found.taken == WITH_LM:
+        return f"{text}: do not expect it to on test"
+    kept = "those of the start" if found.taken == found.parts[0].name else "tuned without it"
+    return f"{text}: it gets weight 0, the other weights are {kept} (--no-fallback: keep it)"

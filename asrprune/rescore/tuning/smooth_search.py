@@ -52,6 +52,11 @@ def expected_errors(
     return float(expected.sum()), gradient, second
 
 
+def expected_each(problem: Problem, weights: Floats, sharpness: float) -> Floats:
+    """The expected word errors of each list [U] at ``weights`` [F]."""
+    return _posteriors(problem, weights, sharpness)[1]
+
+
 def _posteriors(problem: Problem, weights: Floats, sharpness: float) -> tuple[Floats, Floats]:
     """The posteriors of the hypotheses [U, H] and the expected word errors of each list [U]."""
     usable = problem.usable
@@ -88,7 +93,7 @@ class Mixtures:
                 mixed[-1] += more / 20 * problem.unit[-1]
                 self._weights.append(np.clip(mixed, problem.low, problem.high))
         self._errors = np.array(  # [M, U]
-            [_posteriors(problem, one, sharpness)[1] for one in self._weights]
+            [expected_each(problem, one, sharpness) for one in self._weights]
         )
 
     def best(self, counts: Floats) -> Floats:
