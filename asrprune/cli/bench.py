@@ -18,6 +18,13 @@ from asrprune.cli.engine_flags import (
 )
 from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import (
+    TEXT,
+    add_text_arguments,
+    check_known,
+    text_options,
+    words_of_lists,
+)
 from asrprune.cli.values import named_path, output_file, output_folder, whole
 
 if TYPE_CHECKING:
@@ -72,6 +79,7 @@ MODES = (
     Mode(("system", "nbest", "limit", "repeats", "warmup", "on_bad")),
     ONE,
     MANY,
+    Mode(TEXT),
     *ENGINE_MODES,
     Mode(
         ("baseline",),
@@ -132,6 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tuned for this LM: the comparison is of totals under them, and of WER",
     )
     add_on_bad_argument(parser)
+    add_text_arguments(parser)
     add_engine_arguments(parser)
 
 
@@ -156,6 +165,7 @@ def _run_one(args: argparse.Namespace) -> None:
     lists = _read_lists(args)
     lm = _open(args.lm, args, options)
     figures = describe_lm(args.lm, lm, args.threads)
+    figures["known"] = check_known(lm, words_of_lists(lists), args.nbest, args.accept_unknown)
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
         systems[f"{args.baseline} baseline"] = _open_padded(args.lm, args, options)
@@ -199,6 +209,11 @@ def _run_many(args: argparse.Namespace) -> None:
             systems[name] = _open(path, args, options)
         except ValueError as problem:
             raise ValueError(f"--system {name}={path}: {problem}") from None
+    words = words_of_lists(lists)
+    known = {
+        name: check_known(lm, words, args.nbest, args.accept_unknown)
+        for name, lm in systems.items()
+    }
     described = {name: describe_lm(path, systems[name], args.threads) for name, path in args.system}
     first, first_path = args.system[0]
     if args.baseline:  # with a space: no system's name
@@ -208,6 +223,7 @@ def _run_many(args: argparse.Namespace) -> None:
     for (name, path), own in zip(args.system, results):
         measured = [own, results[-1]] if args.baseline else [own]
         figures = {**described[name], **_measured(args, measured), "turns": list(systems)}
+        figures["known"] = known[name]
         if args.baseline:
             figures["times_padded"] = times_padded(own, results[-1], first)
         if CHECKED.holds(args) and not is_ngram(path):
@@ -244,14 +260,15 @@ def _open(path: str, args: argparse.Namespace, options: EngineOptions) -> Langua
     from asrprune.lm.open import open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
 
-    return open_lm(path, args.engine, options, ScoringOptions(token_budget=args.token_budget))
+    scoring = ScoringOptions(token_budget=args.token_budget)
+    return open_lm(path, args.engine, options, scoring, text_options(args))
 
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
     from asrprune.lm.open import open_padded
     from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
-    return open_padded(path, options, args.token_budget or TOKEN_BUDGET)
+    return open_padded(path, options, args.token_budget or TOKEN_BUDGET, text_options(args))
 
 
 def _torch_scores(
@@ -262,7 +279,8 @@ def _torch_scores(
     from asrprune.lm.scoring.forests import ScoringOptions
 
     plain = replace(options, calibration=None)
-    lm = open_lm(path, "torch", plain, ScoringOptions(token_budget=args.token_budget))
+    scoring = ScoringOptions(token_budget=args.token_budget)
+    lm = open_lm(path, "torch", plain, scoring, text_options(args))
     return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
 
 

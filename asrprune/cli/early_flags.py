@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import check_known, text_options, words_of_lists
 from asrprune.cli.values import engine, number, threads
 
 if TYPE_CHECKING:
@@ -110,17 +111,23 @@ def rescore_on_the_way(
     from asrprune.rescore.weights_file import read_any_weights
 
     options = EngineOptions(args.early_threads)
+    text = text_options(args)
+    lists = list(lists)
+    words = words_of_lists(one.nbest for one in lists)
+    accept = args.accept_unknown
     if args.cascade_margin is None:
         if weights.weights.lm[-1] <= 0:
             found = f"LM weight {weights.weights.lm[-1]}"
             raise InputError(args.weights, None, found, "a positive one to stop early")
-        early = open_early(args.early_lm, args.early_engine, options)
+        early = open_early(args.early_lm, args.early_engine, options, text=text)
+        figures["known"] = check_known(early, words, args.nbest, accept, args.early_lm)
         yield from rescore_early(lists, early, weights.weights, summary, args.nbest)
         figures["early"] = {**asdict(early.stats), "saved": early.stats.saved}
         return
     small = read_any_weights(args.cascade_weights)
     small.check_lms(args.scores, args.cascade_weights)
-    large = open_lm(args.early_lm, args.early_engine, options)
+    large = open_lm(args.early_lm, args.early_engine, options, text=text)
+    figures["known"] = check_known(large, words, args.nbest, accept)
     cascade = CascadeSummary()
     yield from rescore_cascade(
         lists,

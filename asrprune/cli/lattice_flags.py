@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asrprune.cli.engine_flags import check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import text_options, watched
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
@@ -185,6 +186,7 @@ def rescore_lattice_files(
     lms = _open(args, mode)
     loaded = time.perf_counter()
     texts: dict[str, str] = {}
+    known: dict[str, Any] = {}
     lists: list[NBest] = []
     bad = OnBad(args.on_bad)
 
@@ -197,8 +199,9 @@ def rescore_lattice_files(
             lists.append(instead)
 
     def rescored() -> Iterator[Lattice]:
+        lattices = watched(_read(args, bad), lms, args.lattice, args.accept_unknown, known)
         for scored in rescore_lattices(
-            _read(args, bad), mode, lms, weights.weights, options, args.lattice, lost=lost
+            lattices, mode, lms, weights.weights, options, args.lattice, lost=lost
         ):
             try:
                 texts[scored.lattice.utt] = DECISIONS[args.decision](scored, scale)
@@ -224,6 +227,7 @@ def rescore_lattice_files(
         "mode": args.mode,
         "on_bad": sorted(bad.met),
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "ranking"},
+        "known": known,
         "lm_tokens": {lm.name: lm.tokens for lm in lms},
         "load_wall_s": loaded - start,
         "wall_s": time.perf_counter() - loaded,
@@ -257,8 +261,9 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     from asrprune.lm.scoring.forests import ScoringOptions
 
     engine = EngineOptions(args.threads, args.device)
+    text = text_options(args)
     if mode.prefixes:
-        return [open_prefix_lm(path, args.engine, engine) for path in args.lm or ()]
+        return [open_prefix_lm(path, args.engine, engine, text=text) for path in args.lm or ()]
     name, _ = choose_engine(args.engine, args.device)
     options = ScoringOptions(over_long="minus-inf")
-    return [open_lm(path, name, engine, options).words() for path in args.lm or ()]
+    return [open_lm(path, name, engine, options, text).words() for path in args.lm or ()]

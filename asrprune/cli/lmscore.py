@@ -14,12 +14,20 @@ from asrprune.cli.engine_flags import (
 )
 from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import (
+    TEXT,
+    add_text_arguments,
+    check_known,
+    text_options,
+    words_of_lists,
+)
 from asrprune.cli.values import output_file
 
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
 
 MODES = (
     Mode(("lm", "nbest", "out", "timing", "on_bad")),
+    Mode(TEXT),
     *ENGINE_MODES,
     Mode(("over_long",), inside=CHECKPOINT),
 )
@@ -47,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a hypothesis longer than the LM's positions: refuse, or score it -inf",
     )
     add_on_bad_argument(parser)
+    add_text_arguments(parser)
     add_engine_arguments(parser)
 
 
@@ -81,14 +90,20 @@ def run(args: argparse.Namespace) -> None:
         args.engine,
         options,
         ScoringOptions(token_budget=args.token_budget, over_long=args.over_long),
+        text_options(args),
     )
     load_s = time.perf_counter() - start
+    words = words_of_lists(read_nbest(args.nbest, OnBad(args.on_bad)))
+    known = check_known(lm, words, args.nbest, args.accept_unknown)
+    used["text"] = known["form"]
+    if args.special:
+        used["special"] = dict(args.special)
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
     lists = read_nbest(args.nbest, bad)
     timing = score_nbest(args.nbest, lists, lm, args.out, header, settings)
     bad.warn(args.nbest)
-    figures = _figures(args, lm, timing, load_s)
+    figures = {**_figures(args, lm, timing, load_s), "known": known}
     write_json(args.timing or f"{args.out}.timing.json", figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"
     log.info("%s: scored in %.2f s, LM RTF %s", args.out, timing.wall_s, rtf)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Union
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import TEXT, add_text_arguments, text_options
 from asrprune.cli.values import device, output_file
-from asrprune.text.normalise import NORMALISERS
 
 EXAMPLE = """example:
   asrprune perplexity --lm exp/lm --text valid.txt --json exp/lm.ppl.json"""
@@ -21,7 +23,7 @@ def _is_checkpoint(args: argparse.Namespace) -> bool:
 
 
 CHECKPOINT = Mode(("device",), _is_checkpoint, "has no use for an n-gram LM")
-MODES = (Mode(("lm", "text", "normalise", "json")), CHECKPOINT)
+MODES = (Mode(("lm", "text", "json", *TEXT)), CHECKPOINT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,17 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a sentence a line, empty lines are left out; .gz, .xz and - are accepted",
     )
     parser.add_argument(
-        "--normalise",
-        choices=NORMALISERS,
-        default="none",
-        help="what is done to every line; must match the LM's training text",
-    )
-    parser.add_argument(
         "--device", type=device, default="cpu", help="of a checkpoint: cpu, cuda, cuda:N or auto"
     )
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="also write the numbers (- is stdout)"
     )
+    add_text_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,13 +55,21 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.ngram import NgramLM
     from asrprune.lm.perplexity import ngram_perplexity, transformer_perplexity
     from asrprune.provenance import provenance
+    from asrprune.text.coverage import check_coverage
+    from asrprune.text.tokenizer import Tokenizer
 
-    lines = _normalised(args.text, args.normalise)
+    lm: Union[NgramLM, Tokenizer]
+    words: Counter[str] = Counter()
+    options = text_options(args)
     if CHECKPOINT.holds(args):
         checkpoint = load_checkpoint(args.lm, str(resolve_device(args.device)))
-        result = transformer_perplexity(checkpoint.model, checkpoint.tokenizer(), lines, args.text)
+        lm = checkpoint.tokenizer(options)
+        lines = _lines(args.text, lm.line, words)
+        result = transformer_perplexity(checkpoint.model, lm, lines, args.text)
     else:
-        result = ngram_perplexity(NgramLM(args.lm), lines)
+        lm = NgramLM(args.lm, text=options)
+        result = ngram_perplexity(lm, _lines(args.text, lm.line, words))
+    check_coverage(lm.coverage(words), args.text, args.lm, lm, args.accept_unknown)
     if result.total.sentences == 0:
         raise InputError(args.text, None, "no sentence", "text, a sentence a line")
     # with the JSON on stdout, the line makes room for it
@@ -73,8 +78,10 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, {**result.to_json(), "provenance": provenance(args.command_line)})
 
 
-def _normalised(path: str, name: str) -> Iterator[tuple[int, str]]:
+def _lines(path: str, form: Callable[[str], str], words: Counter[str]) -> Iterator[tuple[int, str]]:
+    """Lines in the form that the LM wants; ``words`` gets those of the file."""
     from asrprune.files import read_lines
 
     for number, line in read_lines(path):
-        yield number, NORMALISERS[name](line)
+        words.update(line.split())
+        yield number, form(line)

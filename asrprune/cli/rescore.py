@@ -22,6 +22,7 @@ from asrprune.cli.lattice_flags import (
     rescore_lattice_files,
 )
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import TEXT, add_text_arguments
 from asrprune.cli.values import number, output_file, whole
 from asrprune.rescore.decisions import DECISIONS
 
@@ -42,6 +43,11 @@ MODES = (
         ("posterior_scale",),
         lambda args: args.decision != "map",
         "has no use for --decision map",
+    ),
+    Mode(
+        TEXT,
+        lambda args: bool(args.lm or args.early_lm),
+        "has no use without an LM (--lm or --early-lm): --scores are made already",
     ),
     *EARLY_MODES,
     *lattice_flags.MODES,
@@ -93,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of mbr and consensus: posteriors are exp(X * total) (default: that of --weights)",
     )
     add_on_bad_argument(parser)
+    add_text_arguments(parser)
     add_early_arguments(parser)
     add_lattice_arguments(parser)
 

@@ -91,10 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def coverage(text: str) -> float:
-    """A share of characters, from 0.9 to 1."""
-    share = number(0.9)(text)
+    """A share of characters, from 0.98 to 1."""
+    share = number(0.98)(text)
     if share > 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a share from 0.9 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a share from 0.98 to 1")
     return share
 
 

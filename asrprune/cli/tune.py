@@ -14,6 +14,7 @@ from asrprune.cli.format_flags import (
     on_lattices,
 )
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import TEXT, add_text_arguments, text_options
 from asrprune.cli.values import (
     device,
     engine,
@@ -92,6 +93,7 @@ MODES = (
         lambda args: (args.resamples if args.objective == "expected" else args.starts) > 0,
         "has no use without resamples or random starts",
     ),
+    Mode(TEXT, inside=LATTICE),
     *FLAGS.modes(_reading_options, "has no use here", inside=LATTICE),
 )
 
@@ -185,6 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_on_bad_argument(parser)
     parser.add_argument("--nj", type=whole(1), default=1, help="systems tuned at once")
     _add_lattice_arguments(parser)
+    add_text_arguments(parser)
 
 
 def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +300,8 @@ def run(args: argparse.Namespace) -> None:
         engine=args.engine,
         threads=args.threads,
         device=args.device,
+        text=text_options(args),
+        accept_unknown=args.accept_unknown,
         command_line=args.command_line,
         options=options,
         rounds=RoundOptions(args.rounds, args.tolerance, args.list_size, beam),

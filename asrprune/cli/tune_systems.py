@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
+from asrprune.cli.text_flags import check_known
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.weights import ScoreWeights
@@ -27,6 +29,7 @@ from asrprune.rescore.weights_file import (
     set_hashes,
     write_weights,
 )
+from asrprune.text.form import TextOptions
 
 if TYPE_CHECKING:
     from asrprune.lm.protocol import LanguageModel
@@ -64,6 +67,8 @@ class Settings:
     options: TuneOptions = field(default_factory=TuneOptions)
     rounds: RoundOptions = field(default_factory=RoundOptions)
     on_bad: str = "error"
+    text: TextOptions = field(default_factory=TextOptions)
+    accept_unknown: bool = False
 
     @property
     def dev(self) -> str:
@@ -196,6 +201,9 @@ def _tune_one(
     else:
         lms = [_open(path, settings) for path in system.paths]
         names = tuple(lm.name for lm in lms)
+        words = Counter(word for lattice in dev.lattices for word in lattice.words if word)
+        for lm in lms:
+            check_known(lm, words, settings.dev, settings.accept_unknown)
         lists, found_weights, facts = _on_lattices(lms, settings, dev, towards)
     scale = None
     facts |= _facts(found_weights, dev, lists)
@@ -254,7 +262,9 @@ def _open(path: str, settings: Settings) -> LanguageModel:
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.open import open_lm
 
-    return open_lm(path, settings.engine, EngineOptions(settings.threads, settings.device))
+    return open_lm(
+        path, settings.engine, EngineOptions(settings.threads, settings.device), text=settings.text
+    )
 
 
 def _facts(found: Tuned, dev: _Dev, lists: Sequence[ScoredList]) -> dict[str, Any]:

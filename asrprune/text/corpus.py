@@ -114,7 +114,10 @@ class Corpus:
     @property
     def form(self) -> TextForm:
         """The form that the text went through."""
-        return TextForm.from_dict(self.data.get("form", {"normaliser": self.data["normaliser"]}))
+        older = {
+            "normaliser": self.data.get("normaliser", "none")
+        }  # of folders before it was stated
+        return TextForm.from_dict(self.data.get("form", older))
 
     @property
     def digest(self) -> str:

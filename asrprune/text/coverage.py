@@ -147,18 +147,18 @@ def check_coverage(
 def likely_cause(coverage: Coverage, knows: Callable[[str], bool]) -> tuple[str, str]:
     """Why words are unknown, and what may be done."""
     which = coverage.which
+    hidden = _invisible(which)
+    if hidden:
+        return f"invisible characters ({hidden})", "take them out of the text"
     for name, cause in _CAUSES.items():
         known = {word for word in which if _known_after(name, word, knows)}
         if sum(which[word] for word in known) > _ENOUGH * which.total():
             return cause, f"use --normalise {name}"
-    hidden = _invisible(which)
-    if hidden:
-        return f"invisible characters ({hidden})", "take them out of the text"
     unspaced = sum(count for word, count in which.items() if unspaced_words(word)[0])
     if unspaced > _ENOUGH * which.total():
         cause = "words of a language without spaces, segmented in another way than the LM's text"
         return cause, "use an LM trained with tokenize --unit char or mixed, or segment alike"
-    script = _script_outside(coverage.outside)
+    script = _script_outside(coverage)
     if script:
         return f"letters of another script ({script})", "use an LM of this language"
     cause = "words of another vocabulary (another language or domain, names)"
@@ -201,12 +201,13 @@ def named(character: str) -> str:
     return f"U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"
 
 
-def _script_outside(outside: Counter[str]) -> Optional[str]:
-    """The script of most letters that the LM has no piece for, as their Unicode names start."""
-    letters = {c: count for c, count in outside.items() if c.isalpha()}
-    scripts = Counter[str]()
-    for character, count in letters.items():
-        scripts[unicodedata.name(character, "UNKNOWN").split()[0].split("-")[0]] += count
-    if not scripts or scripts.total() <= _ENOUGH * outside.total():
+def _script_outside(coverage: Coverage) -> Optional[str]:
+    """The script of most words of which the LM can spell no letter, as Unicode names start."""
+    scripts: Counter[str] = Counter()
+    for word, count in coverage.which.items():
+        letters = [character for character in word if character.isalpha()]
+        if letters and all(letter in coverage.outside for letter in letters):
+            scripts[unicodedata.name(letters[0], "UNKNOWN").split()[0].split("-")[0]] += count
+    if scripts.total() <= _ENOUGH * coverage.which.total():
         return None
     return scripts.most_common(1)[0][0].capitalize()

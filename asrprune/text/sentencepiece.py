@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,23 +37,25 @@ MODEL_TYPES = ("unigram", "bpe")
 WORD_PIECES = 2000
 """Pieces of a vocabulary whose size is not given."""
 
-_FEW = 0.9  # of the trainer's own character coverage, which required characters go before
+_FEW = 0.98  # the least that the trainer takes; characters that are required go before it
 _SPECIAL_PIECES = 3
 _END_PIECES = ("</s>", "<sos/eos>", "<eos>", "<|endoftext|>")
 _BEGIN_PIECES = ("<s>", "<sos/eos>", "<sos>", "<bos>")
 _BLANKS = ("<blk>", "<blank>", "<pad>", "<mask>")
 _WORD_MARK = "\u2581"
+
+log = logging.getLogger(__name__)
 _TRAINING_THREADS = 4  # a constant: the result depends on it
 _LONGEST_LINE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """``vocab_size`` None: WORD_PIECES, and as many more as a large alphabet needs, or as many as
-    the text can fill. ``unit``, one of UNITS, is that of the LM's text form: characters that are
-    units get one piece each. ``character_coverage``: the share of all characters that get pieces,
-    the rarest are left out. ``sample_sentences`` bounds the memory: that many sentences are drawn
-    from the text."""
+    """``vocab_size`` is raised, with a warning, to what the characters of the text need; None:
+    WORD_PIECES, and as many more as a large alphabet needs, or as many as the text can fill.
+    ``unit``, one of UNITS, is that of the LM's text form: characters that are units get one piece
+    each. ``character_coverage``: the share of all characters that get pieces, the rarest are left
+    out. ``sample_sentences`` bounds the memory: that many sentences are drawn from the text."""
 
     vocab_size: Optional[int] = None
     model_type: str = "unigram"
@@ -69,9 +72,9 @@ class TokenizerConfig:
         if self.sample_sentences < 1:
             raise ValueError(f"sample_sentences is {self.sample_sentences}; expected 1 or more")
         lookup(UNITS, self.unit, "unit")
-        if not 0.9 <= self.character_coverage <= 1.0:
+        if not _FEW <= self.character_coverage <= 1.0:
             found = f"character_coverage is {self.character_coverage}"
-            raise ValueError(f"{found}; expected a share from 0.9 to 1")
+            raise ValueError(f"{found}; expected a share from {_FEW} to 1")
 
 
 class SentencePieceModel:
@@ -249,11 +252,14 @@ def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
     fixed = _SPECIAL_PIECES + len(units)
     needed = fixed + len(letters) + 1  # the word boundary is a piece as well
     if config.vocab_size is not None and config.vocab_size < needed:
-        raise ValueError(
-            f"vocab_size is {config.vocab_size}, but the text has {len(characters)} different "
-            f"characters; expected {needed} or more"
+        log.warning(
+            "vocab_size is %d, but the text has %d different characters: %d pieces are made "
+            "(character_coverage leaves rare ones out)",
+            config.vocab_size,
+            len(characters),
+            needed,
         )
-    size = config.vocab_size or max(WORD_PIECES, needed + WORD_PIECES // 2)
+    size = max(needed, config.vocab_size or max(WORD_PIECES, needed + WORD_PIECES // 2))
     if len(letters) == 1 and units and config.vocab_size is None:
         size = needed
     try:

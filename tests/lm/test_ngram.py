@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.lm.protocol import SENTENCE_END, LanguageModel, UnscorableError
+from asrprune.lm.protocol import SENTENCE_END, LanguageModel
 
 pytest.importorskip("kenlm")
 from asrprune.lm.ngram import NgramLM
@@ -78,13 +78,15 @@ def test_own_unknown_is_not_replaced(arpa: Path) -> None:
         NgramLM(arpa, oov_log_prob=-9.0)
 
 
-@pytest.mark.parametrize("sentence", ["<s> a", "a </s>"])
-def test_sentence_marks_are_refused(arpa: Path, sentence: str) -> None:
-    with pytest.raises(UnscorableError, match="expected words only") as problem:
-        NgramLM(arpa).score_lists([["a"], ["a b", sentence]])
-    assert problem.value.index == (1, 1)
-    with pytest.raises(ValueError, match="expected words only"):
-        NgramLM(arpa).word_log_probs(sentence)
+@pytest.mark.parametrize("sentence", ["<s> a", "a </s>", "!SIL a [noise]"])
+def test_sentence_marks_and_noises_are_no_words_to_the_lm(arpa: Path, sentence: str) -> None:
+    lm = NgramLM(arpa)
+    plain, marked = lm.score_lists([["a", sentence]])[0]
+    assert marked == plain
+    (scores,) = lm.words().score_words([[sentence.split()]])[0]
+    assert len(scores) == len(sentence.split()) + 1
+    assert scores.sum() == pytest.approx(plain)
+    assert np.count_nonzero(scores) == 2
 
 
 @pytest.mark.parametrize("content", ["", "words\n", ARPA[:120]])
