@@ -45,7 +45,7 @@ def open_lm(
     ``lm``: path of a checkpoint folder or of an n-gram model (``.arpa``, ``.arpa.gz``, ``.bin``,
     ``.klm``), a checkpoint in memory, or a TransformerLM with its ``tokenizer``. ``engine`` is one
     of ``asrprune list engines``, or ``auto``; it, ``threads``, ``calibration``, ``token_budget``
-    and ``over_long`` ("error" or "minus-inf") mean what they mean in ``asrprune lmscore --help``.
+    and ``over_long`` ("error", "minus-inf", "window") mean what ``asrprune lmscore --help`` says.
     ``device``: "cpu", "cuda", ... or "auto", the GPU if there is one. By default a path takes
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
     memory is put into evaluation mode.

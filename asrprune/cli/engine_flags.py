@@ -46,6 +46,16 @@ ENGINE_MODES = (
 """Of ``add_engine_arguments``; the LMs are those of ``lm_paths``."""
 
 
+def warn_of_over_long(args: argparse.Namespace, count: int) -> None:
+    """Say what ``--over-long`` did to ``count`` hypotheses."""
+    if count and args.over_long == "window":
+        text = "%d hypotheses longer than the LM's positions are scored with a sliding context"
+        log.warning(text + " of half of them", count)
+    elif count:
+        text = "%d hypotheses longer than the LM's positions got -inf: where they are right, a"
+        log.warning(text + " shorter one wins (--over-long window scores them)", count)
+
+
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that runs one LM."""
     from asrprune.lm.engines.engine import EngineOptions

@@ -87,7 +87,7 @@ MODES = (
         inside=LATTICE,
     ),
     Mode(
-        ("engine", "threads", "device"),
+        ("engine", "threads", "device", "over_long"),
         _reads_checkpoint,
         "has no use without a checkpoint in --lm",
         inside=LATTICE,
@@ -135,6 +135,13 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
         default="torch",
         help="as in lmscore; torch or torch-bf16 for the mode beam",
     )
+    group.add_argument(
+        "--over-long",
+        choices=("error", "minus-inf", "window"),
+        default="error",
+        help="a path longer than the LM's positions: refuse, drop it (a shorter one wins), or "
+        "score it with a sliding context (not in mode beam)",
+    )
     group.add_argument("--threads", type=threads, help="CPU threads")
     group.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     FLAGS.add_to(parser)
@@ -148,6 +155,9 @@ def check_lattice_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--write-lattice and --to go together; found one of them")
     if LATTICE_MODES[args.mode].prefixes:
         check_keeping_engine(args.engine, "--mode beam")
+        if args.over_long == "window":
+            modes = ", ".join(name for name, one in LATTICE_MODES.items() if not one.prefixes)
+            raise ValueError(f"--over-long window has no use for --mode {args.mode}; with {modes}")
 
 
 def search_options(args: argparse.Namespace, ranking: Any) -> Any:
@@ -256,6 +266,7 @@ def _stated(args: argparse.Namespace, wanted: Collection[str]) -> dict[str, Any]
 def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     """The LMs, as the mode asks them."""
     from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.pytorch.prefixes import PrefixOptions
     from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.open import open_lm, open_prefix_lm
     from asrprune.lm.scoring.forests import ScoringOptions
@@ -263,7 +274,10 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     engine = EngineOptions(args.threads, args.device)
     text = text_options(args)
     if mode.prefixes:
-        return [open_prefix_lm(path, args.engine, engine, text=text) for path in args.lm or ()]
+        kept = PrefixOptions(over_long=args.over_long)
+        return [
+            open_prefix_lm(path, args.engine, engine, kept, text) for path in args.lm or ()
+        ]
     name, _ = choose_engine(args.engine, args.device)
-    options = ScoringOptions(over_long="minus-inf")
+    options = ScoringOptions(over_long=args.over_long)
     return [open_lm(path, name, engine, options, text).words() for path in args.lm or ()]

@@ -11,6 +11,7 @@ from asrprune.cli.engine_flags import (
     ENGINE_MODES,
     add_engine_arguments,
     engine_options,
+    warn_of_over_long,
 )
 from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
@@ -52,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--over-long",
         choices=OVER_LONG,
         default=defaults.over_long,
-        help="a hypothesis longer than the LM's positions: refuse, or score it -inf",
+        help="a hypothesis longer than the LM's positions: refuse, score it -inf (a shorter one "
+        "wins), or score it in windows of a sliding context",
     )
     add_on_bad_argument(parser)
     add_text_arguments(parser)
@@ -103,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
     lists = read_nbest(args.nbest, bad)
     timing = score_nbest(args.nbest, lists, lm, args.out, header, settings)
     bad.warn(args.nbest)
+    warn_of_over_long(args, lm.stats.over_long)
     figures = {**_figures(args, lm, timing, load_s), "known": known}
     write_json(args.timing or f"{args.out}.timing.json", figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"
@@ -120,6 +123,7 @@ def _figures(args: argparse.Namespace, lm: Any, timing: Any, load_s: float) -> d
         "rtf": timing.rtf,
         "tokens": timing.tokens,
         "unique_tokens": timing.unique_tokens,
+        "over_long": lm.stats.over_long,
         "load_wall_s": load_s,
         "peak_rss_bytes": peak_rss_bytes(),
         "machine": describe_machine(),

@@ -3,6 +3,7 @@
 In the order in which they build on each other:
 
 - ``trie``: hypotheses merged by their prefixes, so that no prefix is computed twice
+- ``windows``: pieces with a sliding context, of hypotheses longer than the model's positions
 - ``protocol``: LanguageModel and its kin: all that rescoring knows of an LM
 - ``device``: which device and how many CPU threads torch computes with
 - ``model``: the architectures, their matrices and shapes, the checkpoint on disk

@@ -81,8 +81,10 @@ def open_model(
     Engines of torch compute with the module itself: they put it on their device and into evaluation
     mode. Raises ValueError for an unknown engine or device.
     """
+    policy = (scoring_options or ScoringOptions()).over_long
+    kept = PrefixOptions(over_long="error" if policy == "window" else policy)
     prefixes = functools.partial(
-        _open_prefixes, model, tokenizer, engine, engine_options, None, name
+        _open_prefixes, model, tokenizer, engine, engine_options, kept, name
     )
     return TransformerScorer(
         open_engine(engine, model, engine_options, tokenizer),

@@ -46,6 +46,14 @@ class Forest:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def path(self, end: int) -> list[int]:
+        """The nodes from behind the root to ``end``."""
+        path = []
+        while self.parent[end] >= 0:
+            path.append(end)
+            end = int(self.parent[end])
+        return path[::-1]
+
 
 def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
     """The forest of token sequences ``lists[utt][hyp]``, without ``<s>``, ids >= 0.

@@ -13,6 +13,7 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice.lattice import from_arcs
 from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
+from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.rescore.scores_file import read_scores
 from tests.small_lm import save_small_lm
 
@@ -234,3 +235,27 @@ def test_scores_that_json_cannot_hold_name_file_and_utterance(
         error = capsys.readouterr().err
         assert "x.txt: utterance u1: acoustic score -inf of hypothesis 2" in error
         assert not (tmp_path / "out").exists()
+
+
+def test_paths_longer_than_the_lm_are_refused_dropped_or_windowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = save_small_lm(tmp_path)
+    positions = load_checkpoint(lm).model.max_positions
+    n_words = positions + 3
+    arcs = [(n, n + 1, "cat", -0.1, -1.0) for n in range(n_words)]
+    arcs += [(0, n_words, "cat", -10.0 * n_words, -1.0)]
+    write_slf_files(tmp_path / "lats", [from_arcs("u1", n_words + 1, 0, n_words, arcs)])
+    head = {"format": "asrprune-weights", "version": 1, "lms": ["lm"]}
+    weights = {"acoustic": 1.0, "first_lm": 0.0, "lm": [0.1], "word_bonus": 0.0}
+    (tmp_path / "w.json").write_text(json.dumps({**head, "weights": weights}))
+    names = {"l": tmp_path / "lats", "w": tmp_path / "w.json", "o": tmp_path / "out", "lm": lm}
+    for mode, options in (("beam", " --beam none"), ("nbest", "")):
+        call = "rescore --lattice {l} --format slf --lm {lm} --weights {w} --out {o} --mode "
+        call += mode + options
+        assert _run(call, **names) == 1
+        assert "utterance u1: " in capsys.readouterr().err
+        assert _run(f"{call} --over-long minus-inf", **names) == 0
+        assert (tmp_path / "out").read_text() == "u1 cat\n"
+    assert _run(f"{call} --over-long window", **names) == 0
+    assert (tmp_path / "out").read_text().split() == ["u1", *["cat"] * n_words]

@@ -209,7 +209,7 @@ def test_the_partial_file_of_another_run_or_a_damaged_one(lm, dev, tmp_path, cap
         assert timing.audio_s == 12.0
 
 
-def test_an_over_long_hypothesis(lm, dev, capsys):
+def test_an_over_long_hypothesis(lm, dev, capsys, caplog):
     lists = make_lists(1)
     write_nbest(dev / "nbest.jsonl", [NBest("u0", (*lists[0].hyps, Hypothesis("cat " * 39 + "a")))])
     assert score(lm, dev) == 1
@@ -217,6 +217,15 @@ def test_an_over_long_hypothesis(lm, dev, capsys):
     assert score(lm, dev, "--over-long", "minus-inf") == 0
     (one,) = read_scores(dev / "scores.gz").utterances.values()
     assert np.isneginf(one.scores).tolist() == [False] * 6 + [True]
+    assert "1 hypotheses longer than the LM's positions got -inf" in caplog.text
+    assert score(lm, dev, "--over-long", "window") == 0
+    assert "1 hypotheses longer than the LM's positions are scored with a sliding" in caplog.text
+    (windowed,) = read_scores(dev / "scores.gz").utterances.values()
+    assert np.isfinite(windowed.scores).all()
+    assert windowed.scores[:6].tolist() == one.scores[:6].tolist()
+    assert read_scores(dev / "scores.gz").header["over_long"] == "window"
+    figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
+    assert figures["over_long"] == 1
 
 
 def test_unknown_audio_gives_no_rtf(lm, dev):

@@ -302,6 +302,10 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--parallel": ("rescore --parallel 8", "rescore-beam --parallel none"),
         "--limit": ("rescore-beam --limit 2000", "rescore-exact --limit 0"),
         "--engine": ("rescore --engine nonsense", "rescore-beam --engine nonsense"),
+        "--over-long": (
+            "rescore-lattice-ngram --over-long error",
+            "rescore-beam --over-long window",
+        ),
         "--threads": ("rescore --threads -3", "rescore-beam --threads -3"),
         "--device": ("rescore-lattice-ngram --device cpu", "rescore-beam --device mars"),
         "--like": ("rescore-beam --like {slf}", "rescore-beam --like ''"),

@@ -15,6 +15,7 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import open_model
 from asrprune.lm.protocol import SENTENCE_END, UnscorableError
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from tests.small_lm import DrawnTokenizer
 
@@ -114,15 +115,51 @@ def test_a_full_store_makes_room_and_runs_again(model):
 
 
 def test_what_is_too_long_is_minus_infinity(model, whole):
-    lm = prefixes(model)
+    lm = prefixes(model, over_long="minus-inf")
     state = lm.root(0)
     for _ in range(3):
         state = lm.child(state, "abc")
     scores = lm.score([(state, "ab"), (state, "abc"), (state, SENTENCE_END)])
     assert np.isneginf(scores).tolist() == [False, True, False]
-    (values,) = whole.words().score_words([[["abc"] * 4, ["a"]]])
-    assert np.isneginf(values[0]).all()
-    assert np.isfinite(values[1]).all()
+    hyps = [[["a"], ["abc"] * 4]]
+    dropping = _words(model, "minus-inf")
+    (values,) = dropping.score_words(hyps)
+    assert np.isfinite(values[0]).all()
+    assert np.isneginf(values[1]).all()
+
+
+def test_what_is_too_long_is_refused_by_default(model, whole):
+    lm = prefixes(model)
+    state = lm.root(7)
+    for _ in range(3):
+        state = lm.child(state, "abc")
+    assert np.isfinite(lm.score([(state, "ab")])).all()
+    with pytest.raises(UnscorableError, match="more tokens than 11") as caught:
+        lm.score([(state, "ab"), (state, "abc")])
+    assert caught.value.index == (7, 0)
+    with pytest.raises(
+        UnscorableError, match="has 12 tokens; the model takes at most 11"
+    ) as caught:
+        whole.words().score_words([[["a"]], [["a"], ["abc"] * 4]])
+    assert caught.value.index == (1, 1)
+
+
+def test_words_in_windows_add_up_to_the_sentence(model):
+    hyps = [["a"], ["abc"] * 4, ["abc", "b"] * 6 + ["cc"], [], ["d"] * 11]
+    (values,) = _words(model, "window").score_words([hyps])
+    sentences = _scorer(model, "window").score_lists([[" ".join(hyp) for hyp in hyps]])[0]
+    assert [len(one) for one in values] == [len(hyp) + 1 for hyp in hyps]
+    assert [one.sum() for one in values] == pytest.approx(sentences.tolist(), abs=1e-4)
+
+
+def _scorer(model, over_long):
+    options = ScoringOptions(over_long=over_long)
+    engine = TorchEngine(model, torch.float32, CPU)
+    return TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS, options)
+
+
+def _words(model, over_long):
+    return _scorer(model, over_long).words()
 
 
 def test_a_store_that_cannot_hold_one_path_is_refused(model):

@@ -64,7 +64,7 @@ GOOD = '{"utt": "u1", "hash": "h", "scores": [-1.0]}'
         (HEADER.replace('"e"', '"10"'), 1, "log base 10"),
         (f"{HEADER}\n{GOOD}\n{GOOD}\n", 3, "utterance u1 again"),
         (f"{HEADER}\n{GOOD[:-5]}\n", 2, "bad JSON"),
-        (f"{HEADER}\n\n", 2, "bad JSON"),
+        (f"{HEADER}\n\n{GOOD}\n", 2, "bad JSON"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'null')}\n", 2, "utterance u1: score 1 is None"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'NaN')}\n", 2, "utterance u1: score 1 is nan"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'true')}\n", 2, "utterance u1: score 1 is True"),
@@ -77,3 +77,9 @@ def test_bad_files_are_named_with_their_line(tmp_path, text, line, message):
     with pytest.raises(InputError, match=message) as info:
         read_scores(path)
     assert info.value.line == line
+
+
+def test_blank_lines_at_the_end_are_none(tmp_path):
+    path = tmp_path / "scores"
+    path.write_text(f"{HEADER}\n{GOOD}\n\n \n", encoding="utf-8")
+    assert list(read_scores(path).utterances) == ["u1"]

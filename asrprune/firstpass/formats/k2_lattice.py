@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.core.lattice.lattice import Lattice, NoPathError
+from asrprune.core.lattice.pieces import words_of_pieces
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.firstpass.formats.k2_record import make_record, parse_record
@@ -43,11 +44,11 @@ def read_k2_lattices(
     """Yield the lattices of a ``.pt`` file (an Fsa or an FsaVec), or of a folder of such files.
 
     Word ids are ``aux_labels``, and the labels where there are none; their table is the file
-    ``words``, else the one that we store. ``lm_scores``, where it is there, is the LM score, and
-    the rest of ``scores`` the acoustic score; else LM None and ``scores`` is acoustic. All are
-    natural logs. The ids of an FsaVec are those that we store, else the lines of the file
-    ``utts``; a single Fsa has the name of its file. ``bad`` decides what becomes of a lattice
-    without a path.
+    ``words``, else the one that we store. The pieces of a ``tokens.txt`` (icefall) are joined to
+    words. ``lm_scores``, where it is there, is the LM score, and the rest of ``scores`` the
+    acoustic score; else LM None and ``scores`` is acoustic. All are natural logs. The ids of an
+    FsaVec are those that we store, else the lines of the file ``utts``; a single Fsa has the name
+    of its file. ``bad`` decides what becomes of a lattice without a path.
 
     Raises InputError for files that hold Python objects (ragged ``aux_labels``), tensors of other
     shapes, FsaVecs without ids, word ids without a table, cycles, lattices without a path's end,
@@ -72,6 +73,8 @@ def read_k2_lattices(
             seen.add(utt)
             try:
                 lattice = record.lattice(utt, index, None if table is None else table.word)
+                if table is not None and table.of_pieces:
+                    lattice = words_of_pieces(lattice)
             except NoPathError as problem:
                 yield from bad(NothingFoundError(file, None, empty_lattice(utt), str(problem)))
                 continue

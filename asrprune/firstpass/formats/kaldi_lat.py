@@ -17,6 +17,7 @@ from asrprune.core.lattice.lattice import (
     from_arcs,
     topological_order,
 )
+from asrprune.core.lattice.pieces import words_of_pieces
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.firstpass.formats.kaldi_fst import (
@@ -240,7 +241,7 @@ def _to_lattice(key: str, fst: WordFst, table: Optional[SymbolTable]) -> Lattice
             arcs.append((state, final, "", acoustic, lm))
     lattice = from_arcs(key, n_states, fst.start, final, arcs)
     check_paths(lattice)
-    return lattice
+    return words_of_pieces(lattice) if table is not None and table.of_pieces else lattice
 
 
 def _word(label: Label, table: Optional[SymbolTable]) -> str:

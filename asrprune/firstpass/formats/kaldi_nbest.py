@@ -41,6 +41,8 @@ def read_kaldi_nbest(path: PathLike, words: Optional[PathLike] = None) -> Iterat
     seen: set[str] = set()
     for folder in folders:
         table = find_symbols(words, member(folder, "words.txt") or member(path, "words.txt"))
+        if table is not None and table.of_pieces:
+            raise InputError(table.path, None, "word pieces (tokens.txt)", "a words.txt")
         for nbest in _grouped(folder, _entries(folder, table)):
             if nbest.utt in seen:
                 raise InputError(folder, None, f"utterance {nbest.utt} again", "each once")

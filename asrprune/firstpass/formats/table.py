@@ -69,7 +69,7 @@ OPTIONS: dict[str, Option] = {
     "manifest_id": Option("KEY", "entry of the manifest's lines that is the utterance id"),
     "beam_size": Option("N", "hypotheses of every utterance of IN", _beam_size),
     "utts": Option("FILE", "utterance ids of IN's lattices, one a line, in their order"),
-    "words": Option("FILE", "words.txt, the table of word ids"),
+    "words": Option("FILE", "words.txt, the table of word ids (or icefall's tokens.txt)"),
 }
 """name -> option, shared by all formats."""
 

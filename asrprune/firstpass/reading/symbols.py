@@ -1,4 +1,4 @@
-"""Tables of word ids (Kaldi's ``words.txt``)."""
+"""Tables of word ids (Kaldi's ``words.txt``) and of word pieces (icefall's ``tokens.txt``)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ NO_WORDS = KALDI_BOUNDARIES
 """Symbols that stand for no word. Kaldi's noise words (``<NOISE>``, ``!SIL``) are words."""
 
 
+BLANKS = frozenset({"<blk>", "<blank>", "<b>"})
+"""What ``tokens.txt`` calls id 0: the blank of CTC and of transducers, which is no word either."""
+NO_PIECES = BLANKS | {"<sos/eos>"}
+
+
 @dataclass(frozen=True)
 class SymbolTable:
-    """Word ids both ways; id 0 is epsilon."""
+    """Word ids both ways; id 0 is epsilon, or the blank of a ``tokens.txt``."""
 
     path: PathLike
     by_id: Mapping[int, str]
@@ -30,7 +35,12 @@ class SymbolTable:
         if number not in self.by_id:
             raise ValueError(f"word id {number} is not in {self.path}")
         symbol = self.by_id[number]
-        return "" if symbol in NO_WORDS else symbol
+        return "" if symbol in NO_WORDS or (self.of_pieces and symbol in NO_PIECES) else symbol
+
+    @property
+    def of_pieces(self) -> bool:
+        """Whether it is a ``tokens.txt``: id 0 is a blank."""
+        return self.by_id.get(0) in BLANKS
 
     def number(self, word: str) -> int:
         """The id of a word, 0 for "". Raises ValueError for a word that is not in the table."""
@@ -42,7 +52,7 @@ class SymbolTable:
 
 
 def read_symbols(path: PathLike) -> SymbolTable:
-    """The table of a ``words.txt``: ``symbol id`` on each line, any order, gaps allowed.
+    """The table of a ``words.txt`` or ``tokens.txt``: ``symbol id`` lines, any order, gaps allowed.
 
     Raises InputError with the line for other lines, a symbol or id that comes twice, an id 0 that
     is a word, and an empty file.
@@ -57,8 +67,8 @@ def read_symbols(path: PathLike) -> SymbolTable:
         if symbol in by_symbol or number in by_id:
             found = f"{symbol} {number}: symbol or id again"
             raise InputError(path, line_number, found, "each symbol and each id once")
-        if number == 0 and symbol not in NO_WORDS:
-            raise InputError(path, line_number, f"{symbol} 0", "<eps> for id 0")
+        if number == 0 and symbol not in NO_WORDS | BLANKS:
+            raise InputError(path, line_number, f"{symbol} 0", "<eps> for id 0, or <blk>")
         by_id[number] = symbol
         by_symbol[symbol] = number
     if not by_id:

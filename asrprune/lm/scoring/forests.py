@@ -10,7 +10,7 @@ from asrprune.lm.protocol import ScoringStats
 from asrprune.lm.trie import BatchPlan, Forest, Piece, cut
 from asrprune.text.tokenizer import Tokenizer
 
-OVER_LONG = ("error", "minus-inf")
+OVER_LONG = ("error", "minus-inf", "window")
 """What happens to a hypothesis with more tokens than the model has positions for."""
 
 TOKEN_BUDGET = 2048
@@ -24,7 +24,8 @@ SHORTEST = 4
 class ScoringOptions:
     """``token_budget``: most trie nodes in the forward passes of one moment, before they are padded
     to whole rows; bounds memory. None: TOKEN_BUDGET, and more with more than two threads.
-    ``over_long``: one of OVER_LONG; "minus-inf" gives such hypotheses -inf and counts them.
+    ``over_long``: one of OVER_LONG. "minus-inf" gives such hypotheses -inf, so that a shorter one
+    wins; "window" scores them with a sliding context (``windows``). Both count them.
     """
 
     token_budget: int | None = None
@@ -34,7 +35,7 @@ class ScoringOptions:
         if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget is {self.token_budget}; expected >= 1")
         if self.over_long not in OVER_LONG:
-            raise ValueError(f"over_long is {self.over_long!r}; expected {' or '.join(OVER_LONG)}")
+            raise ValueError(f"over_long is {self.over_long!r}; expected {', '.join(OVER_LONG)}")
 
 
 class ForestScorer:

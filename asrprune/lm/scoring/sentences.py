@@ -19,7 +19,8 @@ from asrprune.lm.protocol import (
 )
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
-from asrprune.lm.trie import build_forest
+from asrprune.lm.trie import BatchPlan, Forest, build_forest
+from asrprune.lm.windows import Window, windows
 from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
 
@@ -103,7 +104,8 @@ class TransformerScorer:
         return scores
 
     def _encode_lists(self, lists: Sequence[Sequence[str]]) -> list[list[list[int] | None]]:
-        """Token ids of every sentence; None where the policy gives it -inf."""
+        """Token ids of every sentence, over-long ones too under the policy "window"; None where the
+        policy gives it -inf."""
         forests = self._forests
         flat = [sentence for sentences in lists for sentence in sentences]
         ids = iter(forests.tokenizer.encode_batch(flat) if flat else [])
@@ -112,7 +114,7 @@ class TransformerScorer:
             here: list[list[int] | None] = []
             for index, sentence in enumerate(sentences):
                 tokens = next(ids)
-                if len(tokens) <= forests.limit:
+                if len(tokens) <= forests.limit or forests.options.over_long == "window":
                     here.append(tokens)
                     continue
                 if forests.options.over_long == "error":
@@ -123,23 +125,51 @@ class TransformerScorer:
         return encoded
 
     def _score_block(self, block: list[list[list[int] | None]]) -> list[NDArray[np.float64]]:
+        limit = self._forests.limit
         kept = [[ids for ids in hyps if ids is not None] for hyps in block]
-        forest = build_forest(kept, self._forests.tokenizer.begin)
-        flat = self._forests.run(forest).sentence_scores() if len(forest) else np.zeros(0)
+        cut = [[windows(len(ids), limit) for ids in hyps] for hyps in kept]
+        pieces = [
+            [ids[one.start : one.stop] for ids, parts in zip(hyps, some) for one in parts]
+            for hyps, some in zip(kept, cut)
+        ]
+        forest = build_forest(pieces, self._forests.tokenizer.begin)
+        flat = np.zeros(0)
+        if len(forest):
+            parts = [one for some in cut for parts in some for one in parts]
+            flat = window_sums(self._forests.run(forest), forest, parts)
         scores = []
         position = 0
-        for hyps, good in zip(block, kept):
+        for hyps, good, some in zip(block, kept, cut):
             values = np.full(len(hyps), -np.inf)
-            values[[ids is not None for ids in hyps]] = flat[position : position + len(good)]
-            position += len(good)
+            sizes = [len(parts) for parts in some]
+            stop = position + sum(sizes)
+            ends = np.cumsum([0, *sizes])[:-1]
+            if good:
+                values[[ids is not None for ids in hyps]] = np.add.reduceat(
+                    flat[position:stop], ends
+                )
+            position = stop
             scores.append(values)
         sentences = sum(map(len, block))
         self._forests.stats += ScoringStats(
             sentences=sentences,
             tokens=sum(len(ids) + 1 for hyps in kept for ids in hyps),
-            over_long=sentences - sum(map(len, kept)),
+            over_long=sentences - sum(len(parts) == 1 for some in cut for parts in some),
         )
         return scores
+
+
+def window_sums(plan: BatchPlan, forest: Forest, parts: Sequence[Window]) -> NDArray[np.float64]:
+    """What every window adds to its hypothesis' score, [W]; ``parts`` are the forest's ends."""
+    sums = plan.sentence_scores()
+    if all(one.last and one.scored == 0 for one in parts):
+        return sums
+    token, final = plan.token_scores()
+    for number, (one, end) in enumerate(zip(parts, forest.ends.tolist())):
+        if not one.last or one.scored > 0:
+            path = forest.path(end)[one.scored - one.start :]
+            sums[number] = token[path].sum() + (final[end] if one.last else 0.0)
+    return sums
 
 
 def _blocks(lists: list[list[list[int] | None]]) -> Iterator[list[list[list[int] | None]]]:

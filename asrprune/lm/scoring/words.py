@@ -9,7 +9,8 @@ import numpy as np
 
 from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, check_words
 from asrprune.lm.scoring.forests import ForestScorer
-from asrprune.lm.trie import Forest, build_forest
+from asrprune.lm.trie import build_forest
+from asrprune.lm.windows import Window, windows
 from asrprune.text.coverage import Spelling
 
 _BLOCK_TOKENS = 250_000  # in one forest, so that it takes some tens of MB
@@ -18,7 +19,8 @@ _BLOCK_TOKENS = 250_000  # in one forest, so that it takes some tens of MB
 class ForestWordScorer:
     """A WordScorer that computes through the prefix trie.
 
-    A hypothesis with more tokens than the model has positions gets -inf.
+    What becomes of a hypothesis with more tokens than the model has positions, the options' policy
+    ``over_long`` says.
     """
 
     def __init__(self, forests: ForestScorer, name: str) -> None:
@@ -42,20 +44,22 @@ class ForestWordScorer:
         scores = [np.full(len(hyp) + 1, -np.inf) for hyp in flat]
         over_long = 0
         block: list[list[list[int]]] = []
-        places: list[int] = []
+        parts: list[tuple[int, Window]] = []
         at = tokens = 0
-        for hyps in encoded:
-            sentences = [[token for ids in hyp for token in ids] for hyp in hyps]
-            kept = [i for i, ids in enumerate(sentences) if len(ids) <= self._forests.limit]
-            over_long += len(hyps) - len(kept)
-            block.append([sentences[i] for i in kept])
-            places += [at + i for i in kept]
+        for number, hyps in enumerate(encoded):
+            block.append([])
+            for index, words in enumerate(hyps):
+                ids = [token for word in words for token in word]
+                cut = self._cut(number, index, lists, ids)
+                over_long += len(cut) != 1
+                block[-1] += [ids[one.start : one.stop] for one in cut]
+                parts += [(at + index, one) for one in cut]
             at += len(hyps)
-            tokens += sum(len(sentences[i]) + 1 for i in kept)
+            tokens += sum(len(ids) + 1 for ids in block[-1])
             if tokens > _BLOCK_TOKENS:
-                self._score(block, places, flat, scores)
-                block, places, tokens = [], [], 0
-        self._score(block, places, flat, scores)
+                self._score(block, parts, flat, scores)
+                block, parts, tokens = [], [], 0
+        self._score(block, parts, flat, scores)
         _check(lists, scores)
         self._forests.stats += ScoringStats(
             len(flat), over_long=over_long, wall_s=time.perf_counter() - start
@@ -63,37 +67,46 @@ class ForestWordScorer:
         sizes = np.cumsum([0] + [len(hyps) for hyps in lists])
         return [scores[low:high] for low, high in zip(sizes[:-1], sizes[1:])]
 
+    def _cut(
+        self, number: int, index: int, lists: Sequence[Sequence[Words]], ids: list[int]
+    ) -> list[Window]:
+        """The windows in which a hypothesis is scored, none where its score is -inf."""
+        limit, policy = self._forests.limit, self._forests.options.over_long
+        if len(ids) <= limit or policy == "window":
+            return windows(len(ids), limit)
+        if policy == "error":
+            problem = f"has {len(ids)} tokens; the model takes at most {limit}"
+            raise UnscorableError((number, index), " ".join(lists[number][index]), problem)
+        return []
+
     def _score(
         self,
         block: list[list[list[int]]],
-        places: list[int],
+        parts: list[tuple[int, Window]],
         words: Sequence[Sequence[Sequence[int]]],  # token ids of every word of every hypothesis
         scores: list[Floats],
     ) -> None:
-        """Fill in the scores of the hypotheses at ``places``, which are those of ``block``."""
+        """Fill in the scores of the hypotheses at the places of ``parts``, whose windows those of
+        ``block`` are."""
         forest = build_forest(block, self._forests.tokenizer.begin)
         if not len(forest):
             return
         self.tokens += len(forest)
         token, final = self._forests.run(forest).token_scores()
-        for place, end in zip(places, forest.ends.tolist()):
-            ids = _path(forest, end)
+        of_tokens: list[Floats] = []
+        for (place, one), end in zip(parts, forest.ends.tolist()):
+            of_tokens.append(token[forest.path(end)[one.scored - one.start :]])
+            if not one.last:
+                continue
+            values = np.concatenate(of_tokens)
+            of_tokens = []
             lengths = np.array([len(word) for word in words[place]], np.int64)
             starts = np.cumsum(lengths) - lengths
             scores[place][:-1] = 0.0  # of a word without tokens
-            if ids:
-                sums = np.add.reduceat(token[ids], starts[lengths > 0])
+            if len(values):
+                sums = np.add.reduceat(values, starts[lengths > 0])
                 scores[place][:-1][lengths > 0] = sums
             scores[place][-1] = final[end]
-
-
-def _path(forest: Forest, end: int) -> list[int]:
-    """The nodes from behind the root to ``end``."""
-    path = []
-    while forest.parent[end] >= 0:
-        path.append(end)
-        end = int(forest.parent[end])
-    return path[::-1]
 
 
 def _check(lists: Sequence[Sequence[Words]], scores: Sequence[Floats]) -> None:

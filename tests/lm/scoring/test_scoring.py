@@ -194,6 +194,39 @@ def test_an_over_long_hypothesis_is_an_error_or_never_wins(model):
     assert lm.stats.over_long == 1
 
 
+def by_windows(model, text):
+    """What windows of 15 tokens with 7 of context say, each window scored alone."""
+    ids = encode_batch([text])[0]
+    total, start, scored = 0.0, 0, 0
+    while True:
+        stop = min(len(ids), start + POSITIONS - 1)
+        piece = ids[start:stop]
+        with torch.no_grad():
+            hidden, _ = model(torch.tensor([[1, *piece]]))
+            log_probs = model.logits(hidden)[0].double().log_softmax(-1)
+        targets = [*piece, 2] if stop == len(ids) else piece
+        total += sum(float(log_probs[i, t]) for i, t in enumerate(targets) if start + i >= scored)
+        if stop == len(ids):
+            return total
+        start, scored = stop - (POSITIONS - 1) // 2, stop
+
+
+@pytest.mark.parametrize("length", [15, 16, 22, 23, 24, 60])
+def test_windows_score_an_over_long_hypothesis(model, length):
+    generator = np.random.default_rng(length)
+    long, other = (" ".join(map(str, generator.integers(3, 7, length))) for _ in range(2))
+    lists = [["3 4", long, ""], [], [other, long[: 2 * length - 3], long]]
+    expected = [[by_windows(model, text) for text in texts] for texts in lists]
+    assert expected[0][0] == pytest.approx(one_by_one(model, "3 4"), abs=1e-9)
+    lm = scorer(model, over_long="window")
+    padded = PaddedScorer(model, DrawnTokenizer(encode_batch), CPU, over_long="window")
+    for scores in (lm.score_lists(lists), padded.score_lists(lists)):
+        for here, wanted in zip(scores, expected):
+            assert here.tolist() == pytest.approx(wanted, abs=1e-4)
+    n_long = sum(len(text.split()) > POSITIONS - 1 for texts in lists for text in texts)
+    assert lm.stats.over_long == padded.stats.over_long == n_long
+
+
 @pytest.mark.parametrize("name", QUICK_ENGINES)
 def test_no_engine_scores_an_over_long_hypothesis(model, name):
 

@@ -21,6 +21,7 @@ from asrprune.lm.protocol import (
     WordScorer,
     check_sentences,
 )
+from asrprune.lm.windows import Window, windows
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -28,7 +29,8 @@ class PaddedScorer:
     """A LanguageModel in fp32 torch that shares nothing between hypotheses.
 
     Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch. It is
-    the baseline of ``asrprune bench`` and the oracle of the trie's tests.
+    the baseline of ``asrprune bench`` and the oracle of the trie's tests. ``over_long``: "error",
+    or "window", a sliding context as ``TransformerScorer`` has it.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class PaddedScorer:
         tokenizer: Tokenizer,
         options: EngineOptions | None = None,
         token_budget: int = 2048,
+        over_long: str = "error",
     ) -> None:
         options = options or EngineOptions()
         self._device = resolve_device(options.device)
@@ -44,6 +47,7 @@ class PaddedScorer:
         self._threads = options.threads
         self._tokenizer = tokenizer
         self._budget = token_budget
+        self._over_long = over_long
         self.stats = ScoringStats()
 
     @property
@@ -66,26 +70,32 @@ class PaddedScorer:
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence.
 
-        Raises UnscorableError for one with more tokens than the model has positions for.
+        Raises UnscorableError for one with more tokens than the model has positions for, unless
+        they are scored in windows.
         """
         check_sentences(lists)
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
         flat = self._tokenizer.encode_batch(texts) if texts else []
-        self._check_lengths(lists, flat)
-        order = sorted(range(len(flat)), key=lambda i: -len(flat[i]))
+        if self._over_long == "error":
+            self._check_lengths(lists, flat)
+        limit = self._model.shape.max_positions - 1
+        cut = [(number, one) for number, ids in enumerate(flat) for one in windows(len(ids), limit)]
+        order = sorted(range(len(cut)), key=lambda i: cut[i][1].start - cut[i][1].stop)
         scores = np.zeros(len(flat))
         computed = 0
         while order:
-            longest = len(flat[order[0]]) + 1
+            longest = cut[order[0]][1].stop - cut[order[0]][1].start + 1
             size = max(1, self._budget // longest)
             chosen, order = order[:size], order[size:]
+            pieces = [(flat[number], one) for number, one in map(cut.__getitem__, chosen)]
             with cpu_threads(self._threads), torch.inference_mode():
-                scores[chosen] = self._score([flat[i] for i in chosen], longest)
+                np.add.at(scores, [cut[i][0] for i in chosen], self._score(pieces, longest))
             computed += len(chosen) * longest
         tokens = sum(len(ids) + 1 for ids in flat)
+        over_long = sum(len(ids) > limit for ids in flat)
         wall_s = time.perf_counter() - start
-        self.stats += ScoringStats(len(flat), tokens, tokens, computed, 0, wall_s)
+        self.stats += ScoringStats(len(flat), tokens, tokens, computed, over_long, wall_s)
         bounds = np.cumsum([len(sentences) for sentences in lists])
         return np.split(scores, bounds[:-1]) if len(lists) else []
 
@@ -97,12 +107,18 @@ class PaddedScorer:
                 problem = f"has {len(ids)} tokens; the model takes at most {limit}"
                 raise UnscorableError((number, index), lists[number][index], problem)
 
-    def _score(self, batch: list[list[int]], longest: int) -> NDArray[np.float64]:
+    def _score(
+        self, batch: Sequence[tuple[list[int], Window]], longest: int
+    ) -> NDArray[np.float64]:
+        """The sum of what each window adds to its sentence, [B]."""
         tokens = torch.zeros(len(batch), longest, dtype=torch.int64)
         targets = torch.full((len(batch), longest), -1)
-        for row, ids in enumerate(batch):
+        for row, (whole, one) in enumerate(batch):
+            ids = whole[one.start : one.stop]
             tokens[row, : len(ids) + 1] = torch.tensor([self._tokenizer.begin, *ids])
             targets[row, : len(ids) + 1] = torch.tensor([*ids, self._tokenizer.end])
+            targets[row, : one.scored - one.start] = -1  # context
+            targets[row, len(ids) + one.last :] = -1
         tokens, targets = tokens.to(self._device), targets.to(self._device)
         valid = targets >= 0  # [B, T]
         hidden, _ = self._model(tokens)

@@ -20,7 +20,7 @@ from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore, Row
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.protocol import SENTENCE_END
+from asrprune.lm.protocol import SENTENCE_END, UnscorableError
 from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
 
@@ -28,13 +28,18 @@ from asrprune.text.tokenizer import Tokenizer
 @dataclass(frozen=True)
 class PrefixOptions:
     """``cache_bytes``: most memory for keys, values and features. ``token_budget``: most new nodes
-    in one forward pass; ``row_width``: most of them of one utterance."""
+    in one forward pass; ``row_width``: most of them of one utterance. ``over_long``: whether a word
+    that leads beyond the model's positions is an "error" or "minus-inf", which drops its path."""
 
     cache_bytes: int = 256 * 2**20
     token_budget: int = 1024
     row_width: int = 256
+    over_long: str = "error"
 
     def __post_init__(self) -> None:
+        if self.over_long not in ("error", "minus-inf"):
+            found = f"over_long is {self.over_long!r}"
+            raise ValueError(f"{found}; a search has error and minus-inf, and no windows")
         for name in ("cache_bytes", "token_budget", "row_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
@@ -44,7 +49,8 @@ class CachedPrefixes:
     """A PrefixLM of a Transformer.
 
     A prefix with more tokens than the model has positions cannot be made: words that would lead
-    to one have -inf. ``tokens`` counts nodes run, those run again included; ``again`` the latter.
+    to one are an error, or have -inf (``over_long``). ``tokens`` counts nodes run, those run again
+    included; ``again`` the latter.
     Raises ValueError when ``cache_bytes`` cannot hold one path of the longest length.
     """
 
@@ -95,6 +101,14 @@ class CachedPrefixes:
         for number, (prefix, word) in enumerate(pairs):
             ids = (self._end,) if word == SENTENCE_END else self._ids(prefix, word)
             if word != SENTENCE_END and self._nodes[prefix].depth + len(ids) > self._limit:
+                if self._options.over_long == "error":
+                    node = self._nodes[prefix]
+                    problem = (
+                        f"and more tokens than {self._limit}, the most that the model takes, lie "
+                        "on a path (--over-long minus-inf drops such paths; --mode nbest, cover "
+                        "and exact have --over-long window)"
+                    )
+                    raise UnscorableError((node.group, 0), word, problem)
                 result[number] = -np.inf
                 continue
             for place, token in enumerate(ids):
