@@ -275,9 +275,7 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     text = text_options(args)
     if mode.prefixes:
         kept = PrefixOptions(over_long=args.over_long)
-        return [
-            open_prefix_lm(path, args.engine, engine, kept, text) for path in args.lm or ()
-        ]
+        return [open_prefix_lm(path, args.engine, engine, kept, text) for path in args.lm or ()]
     name, _ = choose_engine(args.engine, args.device)
     options = ScoringOptions(over_long=args.over_long)
     return [open_lm(path, name, engine, options, text).words() for path in args.lm or ()]

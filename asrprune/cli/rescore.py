@@ -24,6 +24,8 @@ from asrprune.cli.lattice_flags import (
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments
 from asrprune.cli.values import number, output_file, whole
+from asrprune.core.units import UNITS, WORD
+from asrprune.errors import InputError
 from asrprune.rescore.decisions import DECISIONS
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ examples:
 """
 
 MODES = (
-    Mode(("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision", "on_bad")),
+    Mode(
+        ("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision", "on_bad", "unit")
+    ),
     Mode(
         ("posterior_scale",),
         lambda args: args.decision != "map",
@@ -93,6 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " lattice (consensus)",
     )
     parser.add_argument(
+        "--unit",
+        choices=list(UNITS),
+        help="of the word bonus and of mbr (default: that of --weights, which it must be)",
+    )
+    parser.add_argument(
         "--posterior-scale",
         type=number(above=0.0),
         metavar="X",
@@ -112,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
     check_early_arguments(args)
     weights = read_any_weights(args.weights)
     check_decision(args, weights)
+    check_unit(args, weights)
     if args.lattice is None:
         _rescore_lists(args, weights)
     else:
@@ -127,6 +137,18 @@ def check_decision(args: argparse.Namespace, weights: WeightsFile) -> None:
         raise ValueError(f"--decision {args.decision} needs --posterior-scale or tune --mbr")
     if args.lattice is None and (args.decision == "consensus" or args.early_lm):
         raise ValueError(f"--decision {args.decision} needs --lattice, or --nbest with --scores")
+
+
+def check_unit(args: argparse.Namespace, weights: WeightsFile) -> None:
+    """Raise InputError for another unit than that of the weights, ValueError where none but words
+    can be counted."""
+    unit = weights.weights.unit
+    if args.unit is not None and args.unit != unit:
+        found = f"weights tuned by {unit}"
+        raise InputError(args.weights, None, found, f"--unit {args.unit}, as asked for")
+    if unit != WORD and (args.decision == "consensus" or args.write_lattice):
+        flag = "--write-lattice" if args.write_lattice else "--decision consensus"
+        raise ValueError(f"{flag} counts words; the weights are tuned by {unit}")
 
 
 def _rescore_lattices(args: argparse.Namespace, weights: WeightsFile) -> None:
@@ -179,7 +201,7 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     lists = list(read_nbest(args.nbest, bad))
     bad.warn(args.nbest)
     summary = RescoringSummary()
-    joined = scored_lists(lists, scores)
+    joined = scored_lists(lists, scores, weights.weights.unit)
     early: dict[str, Any] = {}
     if args.early_lm:
         results = list(rescore_on_the_way(args, joined, weights, summary, early))

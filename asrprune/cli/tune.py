@@ -28,6 +28,7 @@ from asrprune.cli.values import (
     threads,
     whole,
 )
+from asrprune.core.units import UNITS, WORD
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS
 
 EXAMPLE = """\
@@ -72,7 +73,9 @@ EXACT = Mode(
     "has no use for --objective {objective}",
 )
 MODES = (
-    Mode(("nbest", "lattice", "ref", "first_pass", "out", "objective", "negative_lm", "mbr")),
+    Mode(
+        ("nbest", "lattice", "ref", "first_pass", "out", "objective", "negative_lm", "mbr", "unit")
+    ),
     Mode(("allow_test", "system", "on_bad")),
     Mode(
         ("scores",),
@@ -177,6 +180,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="also tune the posterior scale of rescore --decision mbr and consensus",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=list(UNITS),
+        default=WORD,
+        help="count errors and the word bonus in words, characters, or both by script (as in wer)",
     )
     parser.add_argument(
         "--allow-test",
@@ -296,6 +305,7 @@ def run(args: argparse.Namespace) -> None:
         towards=args.towards,
         mbr=args.mbr,
         on_bad=args.on_bad,
+        unit=args.unit,
         nj=args.nj,
         engine=args.engine,
         threads=args.threads,

@@ -8,13 +8,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli.text_flags import check_known
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.units import in_units
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.rescore.nbest.scored_list import ScoredList, scored_lists
@@ -59,6 +60,7 @@ class Settings:
     first_pass: Optional[str]
     towards: Optional[str]
     mbr: bool
+    unit: str
     nj: int
     engine: str
     threads: Optional[int]
@@ -156,7 +158,17 @@ def _read(settings: Settings) -> _Dev:
     start = lattices[0].weights if lattices else None
     if settings.first_pass is not None:
         start = read_first_pass(settings.first_pass)
-    return _Dev(lists, lattices, _references(settings, lists), start or ScoreWeights())
+    refs = {utt: in_units(ref, settings.unit) for utt, ref in _references(settings, lists).items()}
+    _warn_of_form(settings, refs, lists)
+    return _Dev(lists, lattices, refs, replace(start or ScoreWeights(), unit=settings.unit))
+
+
+def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Sequence[NBest]) -> None:
+    """Say where references and first hypotheses are of different forms."""
+    from asrprune.wer.score import warn_of_form
+
+    first = {one.utt: in_units(one.hyps[0].text, settings.unit) for one in lists if one.hyps}
+    warn_of_form(refs, first, settings.unit, settings.dev)
 
 
 def _references(settings: Settings, lists: Sequence[NBest]) -> Mapping[str, str]:
@@ -195,7 +207,7 @@ def _tune_one(
     if settings.lattice is None:
         scores = [read_scores(path) for path in system.paths]
         names = tuple(one.lm for one in scores)
-        lists: Sequence[ScoredList] = list(scored_lists(dev.lists, scores))
+        lists: Sequence[ScoredList] = list(scored_lists(dev.lists, scores, settings.unit))
         found_weights = tune(lists, dev.refs, dev.start, settings.options, settings.dev, towards)
         facts |= set_hashes(dev.lists)
     else:
@@ -208,12 +220,13 @@ def _tune_one(
     scale = None
     facts |= _facts(found_weights, dev, lists)
     if settings.mbr:
-        weights = found_weights.weights
+        weights = replace(found_weights.weights, unit=settings.unit)
         scale, errors = tune_posterior_scale(lists, dev.refs, weights, settings.dev)
         facts["mbr_errors"] = errors
         log.info("posterior scale %g: %d errors, %d without", scale, errors, found_weights.errors)
     origin = provenance(settings.command_line, seed=settings.options.seed)
-    value = WeightsFile(found_weights.weights, names, facts, origin, scale)
+    stated = replace(found_weights.weights, unit=settings.unit)
+    value = WeightsFile(stated, names, facts, origin, scale)
     if system.name:
         os.makedirs(os.path.dirname(system.out), exist_ok=True)
     write_weights(system.out, value)

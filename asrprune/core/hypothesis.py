@@ -11,6 +11,8 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.units import UNITS, WORD
+
 Floats = NDArray[np.float64]
 
 
@@ -68,10 +70,13 @@ class NBest:
         return hashlib.sha256(f"{len(self.hyps)}\n{joined}".encode()).hexdigest()[:16]
 
 
-def first_pass_scores(hyps: Sequence[Hypothesis]) -> tuple[Floats, Floats, Floats]:
-    """Acoustic scores, LM scores (NaN where unknown) and numbers of words, [H] each."""
+def first_pass_scores(
+    hyps: Sequence[Hypothesis], unit: str = WORD
+) -> tuple[Floats, Floats, Floats]:
+    """Acoustic scores, LM scores (NaN where unknown) and numbers of words (or of another ``unit``
+    of UNITS), [H] each."""
     return (
         np.array([np.nan if hyp.acoustic is None else hyp.acoustic for hyp in hyps], np.float64),
         np.array([np.nan if hyp.lm is None else hyp.lm for hyp in hyps], np.float64),
-        np.array([len(hyp.words) for hyp in hyps], np.float64),
+        np.array([len(UNITS[unit](hyp.text)) for hyp in hyps], np.float64),
     )

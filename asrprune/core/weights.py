@@ -10,6 +10,8 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.units import UNITS, WORD
+
 Floats = NDArray[np.float64]
 
 
@@ -35,15 +37,18 @@ class ScoreWeights:
     logs, higher is better. A weight of 0 leaves its term out, even where the score is -inf or
     unknown; any other weight keeps -inf at -inf (a negative one would make it win). With every
     ``lm`` weight at 0 and the first pass's own ``acoustic``, ``first_lm`` and ``word_bonus``,
-    ``total`` orders hypotheses as the first pass did.
+    ``total`` orders hypotheses as the first pass did. n_words is counted in ``unit`` (of UNITS).
     """
 
     acoustic: float = 1.0
     first_lm: float = 1.0
     lm: tuple[float, ...] = ()
     word_bonus: float = 0.0
+    unit: str = WORD
 
     def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is {self.unit!r}; expected one of {', '.join(UNITS)}")
         for value in (self.acoustic, self.first_lm, self.word_bonus, *self.lm):
             if not math.isfinite(value):
                 raise ValueError(f"score weight is {value}; expected a finite number")

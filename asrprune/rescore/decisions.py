@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from asrprune.core.lattice.lattice import NoPathError
 from asrprune.core.lattice.mbr import lattice_mbr
+from asrprune.core.units import UNITS
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice
 
 Floats = NDArray[np.float64]
@@ -28,7 +29,9 @@ def nbest_mbr_text(scored: ScoredLattice, scale: float) -> str:
     texts = [path.words(scored.lattice) for path in paths]
     if not texts:
         return " ".join(_first(scored))
-    return " ".join(texts[minimum_risk(texts, np.array([path.total for path in paths]), scale)])
+    cut = UNITS[scored.weights.unit]
+    units = [cut(" ".join(text)) for text in texts]
+    return " ".join(texts[minimum_risk(units, np.array([path.total for path in paths]), scale)])
 
 
 def consensus_text(scored: ScoredLattice, scale: float) -> str:

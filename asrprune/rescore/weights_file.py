@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
+from asrprune.core.units import WORD
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, read_lines, write_json
@@ -47,13 +48,21 @@ def write_weights(path: PathLike, value: WeightsFile) -> None:
         {
             "format": FORMAT,
             "version": VERSION,
-            "weights": {**asdict(value.weights), "lm": list(value.weights.lm)},
+            "weights": _plain(value.weights),
             "lms": list(value.lms),
             "posterior_scale": value.posterior_scale,
             "dev": dict(value.dev),
             "provenance": dict(value.provenance),
         },
     )
+
+
+def _plain(weights: ScoreWeights) -> dict[str, Any]:
+    """As JSON; the unit stands there where it is not the word, so that older files are the same."""
+    plain = {**asdict(weights), "lm": list(weights.lm)}
+    if weights.unit == WORD:
+        del plain["unit"]
+    return plain
 
 
 def read_weights(path: PathLike) -> WeightsFile:
@@ -113,9 +122,9 @@ def parse_weights(path: PathLike, value: Any) -> ScoreWeights:
         raise InputError(path, None, f"weights {value!r}", "numbers, and a list of them for lm")
     acoustic, first_lm, word_bonus, *rest = map(float, numbers)
     try:
-        return ScoreWeights(acoustic, first_lm, tuple(rest), word_bonus)
+        return ScoreWeights(acoustic, first_lm, tuple(rest), word_bonus, value.get("unit", WORD))
     except ValueError as problem:
-        raise InputError(path, None, str(problem), "finite weights") from None
+        raise InputError(path, None, str(problem), "finite weights of a known unit") from None
 
 
 def _is_number(value: Any) -> bool:

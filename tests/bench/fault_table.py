@@ -753,8 +753,8 @@ FIRSTPASS = (
     Fault(
         "an stm segment lasts until its end",
         "firstpass/references.py",
-        "utt, text, end - begin)",
-        "utt, text, end)",
+        "duration = segment.end_s - segment.begin_s",
+        "duration = segment.end_s",
         ("firstpass/test_references.py",),
     ),
 )

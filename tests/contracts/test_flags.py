@@ -257,6 +257,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--words": ("tune-lattice --words {text}", "tune-lattice --words ''"),
         "--negative-lm": (None, "tune --negative-lm=often"),
         "--mbr": (None, "tune --mbr=often"),
+        "--unit": (None, "tune --unit syllable"),
         "--allow-test": (None, "tune --allow-test=often"),
     },
     "rescore": {
@@ -269,6 +270,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--list-size": ("rescore --list-size 100", "rescore-nbest --list-size -4"),
         "--json": (None, "rescore --json {text}/x"),
         "--decision": (None, "rescore --decision toss"),
+        "--unit": (None, "rescore --unit char"),
         "--posterior-scale": ("rescore --posterior-scale 1", "rescore-risk --posterior-scale nan"),
         "--early-lm": ("rescore-beam --early-lm {lm}", f"rescore-early --early-lm {NONE}"),
         "--early-engine": ("rescore --early-engine torch", "rescore-early --early-engine nothing"),

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.units import UNITS
 from asrprune.core.weights import ScoreWeights, UnknownScoreError
 
 Ints = NDArray[np.int64]
@@ -162,7 +163,8 @@ def arc_totals(lattice: Lattice, weights: ScoreWeights) -> Floats:
     if weights.lm:
         raise ValueError(f"{len(weights.lm)} rescoring LM weights; a lattice holds no such scores")
     lm = np.full(lattice.n_arcs, np.nan) if lattice.lm is None else lattice.lm
-    words = (lattice.word != EPSILON).astype(np.float64)
+    split = UNITS[weights.unit]
+    words = np.array([len(split(word)) for word in lattice.words], np.float64)[lattice.word]
     try:
         total = weights.totals(lattice.acoustic, lm, (), words)
     except UnknownScoreError as problem:

@@ -60,7 +60,7 @@ def k_best(lattice: Lattice, k: int, weights: ScoreWeights) -> tuple[Hypothesis,
     """
     paths = k_best_paths(lattice, k, arc_totals(lattice, weights))
     hyps = [path.hypothesis(lattice) for path in paths]
-    acoustic, first_lm, n_words = first_pass_scores(hyps)
+    acoustic, first_lm, n_words = first_pass_scores(hyps, weights.unit)
     totals = weights.totals(acoustic, first_lm, (), n_words).tolist()
     ranked = sorted(zip(totals, hyps), key=lambda pair: (-pair[0], pair[1].text))
     return tuple(hyp for _, hyp in ranked)

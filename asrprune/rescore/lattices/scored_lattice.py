@@ -54,7 +54,7 @@ class ScoredLattice:
         lm = self.lm
         if self.lattice.lm is not None:
             lm = weighted_sum(lm, [weights.first_lm], [self.lattice.lm])
-        stated = ScoreWeights(weights.acoustic, scale, (), weights.word_bonus)
+        stated = ScoreWeights(weights.acoustic, scale, (), weights.word_bonus, weights.unit)
         return replace(self.lattice, lm=lm / scale, weights=stated)
 
 

@@ -64,7 +64,7 @@ def rescore(
         order = np.argsort(-total, kind="stable").tolist()
         finite = [index for index in order if np.isfinite(total[index])]
         if posterior_scale is not None and len(finite) > 1:
-            words = [scored.nbest.hyps[index].words for index in finite]
+            words = [scored.units(index) for index in finite]
             chosen = finite[minimum_risk(words, total[finite], posterior_scale)]
             order = [chosen, *(index for index in order if index != chosen)]
         hyps = tuple(scored.nbest.hyps[index] for index in order)

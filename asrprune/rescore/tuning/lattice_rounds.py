@@ -61,7 +61,7 @@ def tune_on_lattices(
     ``rescore_lattices`` do, ValueError for an LM without prefixes.
     """
     options, rounds = options or TuneOptions(), rounds or RoundOptions()
-    pool = _Pool(lattices, lms)
+    pool = _Pool(lattices, lms, start.unit)
     for lattice in lattices:
         own = replace(start, lm=(), first_lm=0.0 if lattice.lm is None else start.first_lm)
         pool.add(lattice.utt, k_best(lattice, rounds.list_size, own))
@@ -73,7 +73,8 @@ def tune_on_lattices(
     while not rest and number < rounds.rounds:
         number += 1
         mode = LATTICE_MODES["beam"]
-        stream = rescore_lattices(lattices, mode, prefixes, weights, rounds.beam, path)
+        counted = replace(weights, unit=start.unit)
+        stream = rescore_lattices(lattices, mode, prefixes, counted, rounds.beam, path)
         for scored in stream:
             pool.add(scored.lattice.utt, scored.nbest(rounds.list_size).hyps)
         lists = pool.lists()
@@ -89,7 +90,10 @@ def tune_on_lattices(
 class _Pool:
     """The hypotheses of all rounds, with the scores of the LMs."""
 
-    def __init__(self, lattices: Sequence[Lattice], lms: Sequence[LanguageModel]) -> None:
+    def __init__(
+        self, lattices: Sequence[Lattice], lms: Sequence[LanguageModel], unit: str
+    ) -> None:
+        self._unit = unit
         self._lms = lms
         self._hyps: dict[str, dict[str, Hypothesis]] = {one.utt: {} for one in lattices}
         self._audio = {one.utt: one.audio_s for one in lattices}
@@ -120,11 +124,11 @@ class _Pool:
                 self._scores[utt, text] = np.array(scores)
         result = []
         for utt, hyps in self._hyps.items():
-            acoustic, first_lm, n_words = first_pass_scores(list(hyps.values()))
+            acoustic, first_lm, n_words = first_pass_scores(list(hyps.values()), self._unit)
             rows = [self._scores[utt, text] for text in hyps]
             lm = np.array(rows).reshape(len(hyps), len(self._lms)).T
             nbest = NBest(utt, tuple(hyps.values()), self._audio[utt])
-            result.append(ScoredList(nbest, acoustic, first_lm, lm, n_words))
+            result.append(ScoredList(nbest, acoustic, first_lm, lm, n_words, self._unit))
         return result
 
 

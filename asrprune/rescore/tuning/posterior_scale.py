@@ -38,7 +38,7 @@ def tune_posterior_scale(
         if not len(order):
             errors += wrong[0]
             continue
-        pairs = pair_errors([scored.nbest.hyps[index].words for index in order.tolist()])
+        pairs = pair_errors([scored.units(index) for index in order.tolist()])
         for row, scale in enumerate(SCALES):
             errors[row] += wrong[order[least_risk(pairs, total[order], scale)]]
     best = int(errors.min())

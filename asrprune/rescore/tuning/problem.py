@@ -96,11 +96,13 @@ def make_problem(
 
 
 def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
-    """The word errors of each hypothesis of a list, [H]."""
+    """The word errors of each hypothesis of a list, [H]; ``ref`` holds the list's units."""
     from rapidfuzz.distance import Levenshtein
 
     words = ref.split()
-    return np.array([Levenshtein.distance(words, hyp.words) for hyp in scored.nbest.hyps])
+    return np.array(
+        [Levenshtein.distance(words, scored.units(i)) for i in range(len(scored.nbest.hyps))]
+    )
 
 
 def _reference(refs: Mapping[str, str], scored: ScoredList, path: str) -> str:
