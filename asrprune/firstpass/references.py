@@ -12,8 +12,9 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.tables import lookup
 from asrprune.core.transcripts import COMMENT, parse_ctm, parse_recogs, parse_stm, parse_trn
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_lines
+from asrprune.files import PathLike, read_lines, record_lines
 from asrprune.firstpass.reading import strict_json
+from asrprune.firstpass.reading.nemo_manifest import read_manifest
 from asrprune.firstpass.reading.numbers import log_score
 
 
@@ -126,28 +127,17 @@ def read_lhotse(path: PathLike) -> Iterator[Reference]:
 
 
 def read_nemo_manifest(path: PathLike) -> Iterator[Reference]:
-    """Yield ``{"audio_filepath", "duration", "text"}`` lines; the id is the audio file's stem.
+    """Yield ``{"audio_filepath", "duration", "text"}`` lines; the ids are those of
+    ``reading.nemo_manifest``, which the lists of ``nemo-tsv`` have too.
 
-    Raises InputError with the line for other lines and for an id that comes twice.
+    Raises InputError with the line for other lines.
     """
-    seen: set[str] = set()
-    for number, entry in _json_lines(path):
-        name = entry.get("audio_filepath")
-        stem = Path(name).stem if isinstance(name, str) and "\0" not in name else None
-        reference = _from_json(
-            path, number, {**entry, "audio_filepath": stem}, "audio_filepath", "a NeMo manifest"
-        )
-        if reference.utt in seen:
-            found = f"utterance {reference.utt} again (the name of its audio file)"
-            raise InputError(path, number, found, "each name once")
-        seen.add(reference.utt)
-        yield reference
-    if not seen:
-        raise InputError(path, None, "no utterance", "a NeMo manifest")
+    for entry in read_manifest(path):
+        yield _reference(path, entry.line, entry.utt, entry.text, entry.audio_s)
 
 
 def _json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in read_lines(path):
+    for number, line in record_lines(path):
         value = strict_json.parse(path, number, line)
         if not isinstance(value, dict):
             raise InputError(path, number, f"{line[:40]!r}", "a JSON object")
