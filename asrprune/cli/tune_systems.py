@@ -172,10 +172,15 @@ def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Sequence[N
 
 
 def _references(settings: Settings, lists: Sequence[NBest]) -> Mapping[str, str]:
-    from asrprune.wer.kaldi_text import read_kaldi_text
+    from asrprune.wer.score import ScoringRules, prepare_refs
+    from asrprune.wer.texts import read_texts
 
     if settings.ref is not None:
-        return read_kaldi_text(settings.ref)
+        refs = prepare_refs(read_texts(settings.ref), ScoringRules())
+        for utt in refs.marked:
+            found = f"utterance {utt}: alternatives"
+            raise InputError(settings.ref, None, found, "plain words: tune takes one reading")
+        return refs.texts
     for nbest in lists:
         if nbest.ref is None:
             found = f"utterance {nbest.utt} without ref"

@@ -81,3 +81,15 @@ def test_the_bonus_of_an_arc_is_that_of_its_units() -> None:
     assert arc_totals(lattice, weights).tolist() == [1.0, 0.0]
     with pytest.raises(ValueError, match="syllable"):
         ScoreWeights(unit="syllable")
+
+
+def test_references_of_a_trn_are_read_and_alternatives_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref = place / "ref.trn"
+    ref.write_text("".join(f"我们去吧 (a-{n})\n" for n in range(6)), encoding="utf-8")
+    assert _tune(place, "--unit", "char", "--ref", str(ref))["dev"]["words"] == 24  # type: ignore[index]
+    ref.write_text(ref.read_text(encoding="utf-8").replace("吧", " { 吧 / @ }"), encoding="utf-8")
+    inputs = ["--nbest", str(place / "n.jsonl"), "--scores", str(place / "s"), "--ref", str(ref)]
+    assert main(["tune", *inputs, "--out", str(place / "w2.json")]) == 1
+    assert "ref.trn: utterance a-0: alternatives; expected plain" in capsys.readouterr().err
