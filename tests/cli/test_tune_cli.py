@@ -104,6 +104,7 @@ def test_an_lm_that_does_not_help_is_called_so(place, tmp_path, caplog):
     best = {one.utt: k_best(one, 1, FIRST_PASS)[0].text for one in LATTICES}
     liked.write_text("".join(f"{utt} {text}\n" for utt, text in best.items()))
     common = ("--lattice", place["dev"] / "lattices", "--format", "slf", "--resamples", 0)
+    common += ("--accept-unknown",)
     out = ("--ref", liked, "--out", tmp_path / "w.json")
     assert call("tune", *common, "--lm", place["arpa"], *out) == 0
     assert "the LM removes no errors on held-out halves of dev" in caplog.text
@@ -128,6 +129,7 @@ def test_flags_that_do_not_go_together(place, tmp_path, capsys, flags, message):
 
 def test_bad_dev_lattices_are_refused(place, tmp_path, capsys):
     common = ("--format", "slf", "--lm", place["arpa"], "--out", tmp_path / "w.json")
+    common += ("--accept-unknown",)
     lattices = ("--lattice", place["dev"] / "lattices")
     short = tmp_path / "text"
     short.write_text("u0 the cat sat\n")

@@ -147,7 +147,7 @@ def test_characters_are_counted_alike_with_and_without_spaces(files, capsys):
             more = ("--unit", unit, "--out", files / unit, "--compare", files / "zh")
             assert _wer(files, *more, ref="zh", hyp=hyp) == 0
             out = capsys.readouterr().out
-            assert f"Set2 - Set1: %{rate} -18.18 " in out
+            assert f": %{rate} -18.18 95% percentile" in out
             lines.add(out.splitlines()[1])
         assert lines == {f"%{rate} 18.18 [ 2 / 11, 0 ins, 1 del, 1 sub ]"}
         kaldi = (files / unit / rate.lower()).read_text()
@@ -198,7 +198,7 @@ def test_a_trn_with_alternatives_is_read_and_compared(files, capsys, caplog):
     captured = capsys.readouterr()
     assert "%WER 0.00 [ 0 / 4, 0 ins, 0 del, 0 sub ]" in captured.out
     assert "2 references with alternatives" in captured.out
-    assert "Set2 - Set1: %WER +25.00 " in captured.out  # 1 of 4 words against 0 of 4
+    assert ": %WER +25.00 95% percentile" in captured.out  # 1 of 4 words against 0 of 4
     assert caplog.text.count("read as trn") == 3
     text = (files / "out" / "scoring_kaldi" / "test_filt.txt").read_text()
     assert text == "s-1 a b\ns-2 oh yes\n"

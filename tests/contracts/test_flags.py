@@ -42,7 +42,7 @@ CALLS = {
     "train": "train --data {data} --set model.d_model=8 --set model.n_layers=1 --out {out}"
     " --set model.n_heads=2 --set max_steps=1 --set tokens_per_batch=300",
     "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
-    "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out}",
+    "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out} --accept-unknown",
     "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
     " --sparsity 0.3 --fine-tune-tokens 40 --statistics-tokens 50 --distill --teacher {lm}"
     " --threads 1 --seed 3",
@@ -60,7 +60,7 @@ CALLS = {
     "lmscore": "lmscore --lm {lm} --nbest {nbest} --out {out}",
     "lmscore-calibrated": "lmscore --lm {lm} --nbest {nbest} --out {out} --engine onnx-int8"
     " --calibration {text}",
-    "lmscore-ngram": "lmscore --lm {arpa} --nbest {nbest} --out {out}",
+    "lmscore-ngram": "lmscore --lm {arpa} --nbest {nbest} --out {out} --accept-unknown",
     "tune": "tune --nbest {nbest} --scores {scores} --out {out}",
     "tune-nowhere": "tune --nbest {nbest} --scores {scores} --out {out} --resamples 0",
     "tune-exact": "tune --nbest {nbest} --scores {scores} --out {out} --objective errors"
@@ -76,13 +76,13 @@ CALLS = {
     "rescore-cascade": f"{LISTS} --early-lm {{lm}} --weights {{w1}} --scores {{scores}}"
     " --cascade-margin 5 --cascade-weights {w1}",
     "rescore-cascade-ngram": f"{LISTS} --early-lm {{arpa}} --weights {{w1}} --scores {{scores}}"
-    " --cascade-margin 5 --cascade-weights {w1}",
+    " --cascade-margin 5 --cascade-weights {w1} --accept-unknown",
     "rescore-nbest": f"{LATTICES} --lm {{lm}} --mode nbest --paths 5 --write-nbest {{out}}.nbest",
     "rescore-cover": f"{LATTICES} --lm {{lm}} --mode cover --beam 9",
     "rescore-beam": f"{LATTICES} --lm {{lm}} --mode beam --beam 9 --history none --parallel 2"
     " --state-hypotheses 4 --frontier 9 --write-lattice {out}.lattices --to slf",
     "rescore-exact": f"{LATTICES} --lm {{lm}} --mode exact --limit 9",
-    "rescore-lattice-ngram": f"{LATTICES} --lm {{arpa}}",
+    "rescore-lattice-ngram": f"{LATTICES} --lm {{arpa}} --accept-unknown",
     "wer": "wer --ref {ref} --hyp {ref} --json {out}",
     "wer-files": "wer --ref {ref} --hyp {ref} --out {out}",
     "oracle": "oracle --nbest {nbest} --json {out}",
@@ -95,10 +95,12 @@ CALLS = {
     " --baseline padded --no-check",
     "bench-calibrated": "bench --lm {lm} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
     " --engine onnx-int8 --calibration {text}",
-    "bench-ngram": "bench --lm {arpa} --nbest {nbest} --json {out} --repeats 1 --warmup 0",
+    "bench-ngram": "bench --lm {arpa} --nbest {nbest} --json {out} --repeats 1 --warmup 0"
+    " --accept-unknown",
     "bench-systems": "bench --system one={lm} two={lm} --nbest {nbest} --out {out} --repeats 1"
     " --warmup 0 --baseline padded",
-    "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}",
+    "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}"
+    " --accept-unknown",
     "report": "report --runs {run} --ref {ref} --out {out}",
 }
 """Calls that succeed, as their names say: with {names} of what ``place`` has."""
@@ -111,6 +113,12 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--valid": (None, f"tokenize --valid {NONE}"),
         "--vocab-size": ("tokenize-taken --vocab-size 30", "tokenize --vocab-size 3"),
         "--normalise": (None, "tokenize --normalise nothing"),
+        "--language": (None, "tokenize --language ''"),
+        "--unit": (None, "tokenize --unit line"),
+        "--character-coverage": (
+            "tokenize-taken --character-coverage 1",
+            "tokenize --character-coverage 0.5",
+        ),
         "--tokenizer": (None, f"tokenize-taken --tokenizer {NONE}"),
         "--model-type": ("tokenize-taken --model-type bpe", "tokenize --model-type word2vec"),
         "--sample-sentences": (
@@ -133,6 +141,8 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--lm": (None, f"perplexity --lm {NONE}"),
         "--text": (None, f"perplexity --text {NONE}"),
         "--normalise": (None, "perplexity --normalise nothing"),
+        "--special": (None, "perplexity --special [noise]=loud"),
+        "--accept-unknown": (None, "perplexity --accept-unknown=often"),
         "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
         "--json": (None, "perplexity --json {away}"),
     },
@@ -211,6 +221,9 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
     "lmscore": {
         "--on-bad": (None, "lmscore --on-bad sometimes"),
         "--lm": (None, f"lmscore --lm {NONE}"),
+        "--normalise": (None, "lmscore --normalise nothing"),
+        "--special": (None, "lmscore --special [noise]=loud"),
+        "--accept-unknown": (None, "lmscore --accept-unknown=often"),
         "--nbest": (None, f"lmscore --nbest {NONE}"),
         "--out": (None, "lmscore --out -"),
         "--timing": (None, "lmscore --timing {away}"),
@@ -227,6 +240,9 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
     "tune": {
         "--on-bad": (None, "tune --on-bad sometimes"),
         "--nbest": (None, f"tune --nbest {NONE}"),
+        "--normalise": ("tune --normalise lower", "tune-lattice --normalise nothing"),
+        "--special": ("tune --special [x]=drop", "tune-lattice --special [noise]=loud"),
+        "--accept-unknown": ("tune --accept-unknown", "tune-lattice --accept-unknown=often"),
         "--scores": ("tune-lattice --scores {scores}", f"tune --scores {NONE}"),
         "--system": (None, "tune-systems --system two"),
         "--ref": (None, f"tune --ref {NONE}"),
@@ -261,6 +277,9 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--allow-test": (None, "tune --allow-test=often"),
     },
     "rescore": {
+        "--normalise": ("rescore --normalise lower", "rescore-early --normalise nothing"),
+        "--special": ("rescore --special [x]=drop", "rescore-early --special [noise]=loud"),
+        "--accept-unknown": ("rescore --accept-unknown", "rescore-early --accept-unknown=often"),
         "--on-bad": (None, "rescore --on-bad sometimes"),
         "--nbest": (None, f"rescore --nbest {NONE}"),
         "--scores": ("rescore-beam --scores {scores}", f"rescore --scores {NONE}"),
@@ -368,6 +387,9 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--optional-words": ("oracle-lattice --optional-words a", "oracle --optional-words ''"),
     },
     "bench": {
+        "--normalise": (None, "bench --normalise nothing"),
+        "--special": (None, "bench --special [noise]=loud"),
+        "--accept-unknown": (None, "bench --accept-unknown=often"),
         "--on-bad": (None, "bench --on-bad sometimes"),
         "--lm": ("bench-systems --lm {lm}", f"bench --lm {NONE}"),
         "--system": (None, "bench-systems --system two"),

@@ -87,9 +87,9 @@ def test_other_content_is_one_input_error(tmp_path: Path, name: str, content: by
         list(read_references(name, path))
 
 
-@pytest.mark.parametrize("name", ["lhotse", "nemo", "trn", "stm"])
+@pytest.mark.parametrize("name", ["lhotse", "trn", "stm"])
 def test_an_utterance_that_comes_twice_is_refused(tmp_path: Path, name: str) -> None:
-    line = {"lhotse": SUPERVISIONS, "nemo": NEMO, "trn": "a (u)\n", "stm": "f 1 s 0 1 a\n"}[name]
+    line = {"lhotse": SUPERVISIONS, "trn": "a (u)\n", "stm": "f 1 s 0 1 a\n"}[name]
     (tmp_path / "x").write_text(line * 2, encoding="utf-8")
     with pytest.raises(InputError, match="again"):
         list(read_references(name, tmp_path / "x"))
