@@ -10,6 +10,7 @@ from asrprune.cli.format_flags import FormatFlags, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file
 from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.progress import tracked
 from asrprune.errors import InputError
 from asrprune.files import write_text
 from asrprune.firstpass.formats.table import FORMATS, read_items
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace) -> None:
     """Read everything, print the counts; raises InputError at the first flaw."""
     counts: Counter[str] = Counter()
     seen: set[str] = set()
-    for item in read_items(args.format, args.input, format_options(args)):
+    items = read_items(args.format, args.input, format_options(args))
+    for item in tracked(items, "read"):
         if item.utt in seen:
             raise InputError(args.input, None, f"utterance {item.utt} again", "each once")
         seen.add(item.utt)

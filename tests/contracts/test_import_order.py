@@ -30,7 +30,8 @@ LEVEL = {
     "api": 6,
 }
 INSIDE = {
-    "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "hypothesis": 0, "weights": 0}
+    "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "progress": 0}
+    | {"hypothesis": 0, "weights": 0}
     | {"resume": 1, "lattice": 1},
     "firstpass": {"reading": 0, "references": 1, "formats": 2, "decoders": 3},
     "lm": {"trie": 0, "protocol": 0, "device": 0, "model": 1, "training": 2, "ngram": 2}
