@@ -13,10 +13,12 @@ from typing import Optional
 from asrprune.cli.first_lm import FirstLM
 from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
+from asrprune.cli.overwriting import add_force, keep_existing
 from asrprune.cli.values import number, output, whole
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
 from asrprune.core.lattice.union import union_of_nbest
+from asrprune.core.progress import tracked
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -37,7 +39,7 @@ def _kinds(args: argparse.Namespace) -> tuple[str, str]:
 
 FLAGS = FormatFlags(writes=True)
 MODES = (
-    Mode(("source", "target", "input", "out", "on_bad")),
+    Mode(("source", "target", "input", "out", "force", "on_bad")),
     *FLAGS.modes(
         lambda args: (*FORMATS[args.source].read_options, *FORMATS[args.target].write_options),
         "has no use from {source} to {target}",
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=output, metavar="OUT", help="file or folder to write"
     )
+    add_force(parser)
     FLAGS.add_to(parser)
     add_on_bad_argument(parser)
     parser.add_argument(
@@ -106,6 +109,7 @@ def run(args: argparse.Namespace) -> None:
     """Convert."""
     source, target = lookup(FORMATS, args.source, "format"), lookup(FORMATS, args.target, "format")
     stated = {field: getattr(args, flag) for flag, field in _FIELDS.items() if hasattr(args, flag)}
+    keep_existing(args.out, args.force)
     options = format_options(args)
     reading = {name: value for name, value in options.items() if name in source.read_options}
     writing = {name: value for name, value in options.items() if name in target.write_options}
@@ -117,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
 
     def items() -> Iterator[Item]:
         nonlocal count, acoustic_only
-        for item in read_items(source.name, args.input, reading, bad):
+        for item in tracked(read_items(source.name, args.input, reading, bad), "converted"):
             if isinstance(item, Lattice) and first_lm is not None and item.utt not in bad.met:
                 item = first_lm(item)
             if isinstance(item, Lattice) and target.kind == "nbest":

@@ -32,6 +32,7 @@ COMMANDS = {
     "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
+    "completion": ("asrprune.cli.completion", "script for completion in bash or zsh"),
 }
 """verb -> (module, help), in pipeline order. The module has ``add_arguments(parser)``, ``MODES``
 (which of them are read when) and ``run(args)``."""

@@ -41,8 +41,8 @@ def _reads_criterion(args: argparse.Namespace) -> bool:
 
 FINE_TUNED = Mode(
     ("distill",),
-    lambda args: _plan(args).fine_tune_tokens > 0,
-    "has no use without --fine-tune-tokens",
+    lambda args: _plan(args).fine_tune_tokens != 0,
+    "has no use with --fine-tune-tokens 0",
 )
 MODES = (
     Mode(("lm", "data", "out", "plan", "set", "seed", "threads", "device")),
@@ -66,7 +66,7 @@ MODES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from asrprune.prune.criteria import CRITERIA
     from asrprune.prune.methods import METHODS
-    from asrprune.prune.run.plan import Plan
+    from asrprune.prune.run.plan import FINE_TUNE_SHARE, Plan
     from asrprune.prune.run.schedules import SCHEDULES
 
     default = Plan()
@@ -115,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(0),
         default=unset,
         metavar="N",
-        help=f"tokens of fine-tuning of one run (default: {default.fine_tune_tokens})",
+        help="tokens of fine-tuning of one run; 0: none (default: "
+        f"{FINE_TUNE_SHARE:g} of those of the training data)",
     )
     parser.add_argument(
         "--statistics-tokens",

@@ -6,6 +6,7 @@ import argparse
 import logging
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.overwriting import add_force, keep_existing
 from asrprune.cli.values import number, output_folder, seed, whole
 from asrprune.core.units import UNITS, WORD
 from asrprune.text.normalise import NORMALISERS
@@ -15,7 +16,7 @@ EXAMPLE = """example:
   asrprune tokenize --text train.txt.gz --valid valid.txt --vocab-size 2000 --out data"""
 
 MODES = (
-    Mode(("text", "valid", "normalise", "language", "unit", "tokenizer", "out")),
+    Mode(("text", "valid", "normalise", "language", "unit", "tokenizer", "out", "force")),
     Mode(
         ("vocab_size", "model_type", "character_coverage", "sample_sentences", "seed"),
         active=lambda args: args.tokenizer is None,
@@ -88,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=output_folder, metavar="DIR", help="folder to write"
     )
+    add_force(parser)
 
 
 def coverage(text: str) -> float:
@@ -104,6 +106,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.text.form import TextForm
     from asrprune.text.pack import pack_corpus
 
+    keep_existing(args.out, args.force)
     if args.valid is not None:
         with open_binary(args.valid):  # its absence would come to light after the training
             pass

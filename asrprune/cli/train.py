@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import device, output_folder
+from asrprune.cli.overwriting import add_force
+from asrprune.cli.values import device, output_folder, threads
 
 EXAMPLE = """example:
   asrprune train --data data --set model.d_model=192 --set max_steps=1000 --out exp/lm
@@ -14,7 +15,9 @@ EXAMPLE = """example:
 
 Run again after a kill, the same command goes on from DIR.training (--out DIR)."""
 
-MODES = (Mode(("data", "config", "set", "init", "out", "device", "tensorboard")),)
+MODES = (
+    Mode(("data", "config", "set", "init", "out", "force", "threads", "device", "tensorboard")),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one setting, over --config; may be repeated; an unknown key lists all",
+        help="one setting, over --config; may be repeated; the keys are listed below",
     )
     parser.add_argument("--init", metavar="DIR", help="checkpoint to start from")
     parser.add_argument(
@@ -40,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="checkpoint folder to write",
     )
+    add_force(parser)
+    parser.add_argument(
+        "--threads", type=threads, help="CPU threads of each process (default: torch's choice)"
+    )
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--tensorboard",
@@ -47,20 +54,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="also log to DIR.training/tensorboard",
     )
+    parser.add_argument_group("keys of --set and --config, with their defaults", _keys())
+
+
+def _keys() -> str:
+    """A line a key of TrainingConfig: its default and what it is."""
+    import json
+
+    from asrprune.core.config import flat
+    from asrprune.lm.training.config import MEANINGS, TrainingConfig
+
+    defaults = flat(TrainingConfig())
+    stated = {key: f"{key}={json.dumps(value)}" for key, value in defaults.items()}
+    width = max(map(len, stated.values()))
+    return "\n".join(f"{stated[key]:<{width}}  {MEANINGS[key]}" for key in defaults)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train."""
     import logging
 
+    import torch
+
     from asrprune.core.config import from_json
     from asrprune.files import read_json
     from asrprune.lm.model.checkpoint import load_checkpoint
     from asrprune.lm.training.config import TrainingConfig
     from asrprune.lm.training.distributed import process_group
+    from asrprune.lm.training.state import remove_run
     from asrprune.lm.training.train import train
     from asrprune.text.corpus import open_corpus
 
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     value = {} if args.config is None else read_json(args.config)
     if args.init is not None:
         _refuse_shape(args, value)
@@ -70,6 +96,9 @@ def run(args: argparse.Namespace) -> None:
     with process_group(args.device) as group:
         if not group.is_first:
             logging.getLogger().setLevel(logging.ERROR)
+        if args.force and group.is_first:
+            remove_run(args.out)
+        group.wait()
         train(data, config, args.out, init, group, args.command_line, args.tensorboard)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from asrprune.cli.text_flags import check_known
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.progress import tracked
 from asrprune.core.units import in_units
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -107,7 +108,7 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
             towards = None
     work = partial(_tune_one, settings=settings, dev=dev, towards=towards)
     if settings.nj == 1 or len(waiting) < 2:
-        for system in waiting:
+        for system in tracked(waiting, "tuned", "systems"):
             work(system)
         return
     pool = ProcessPoolExecutor(
@@ -118,7 +119,8 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
         initargs=(settings, towards),
     )
     try:
-        for future in as_completed([pool.submit(_tune_in_worker, one) for one in waiting]):
+        futures = [pool.submit(_tune_in_worker, one) for one in waiting]
+        for future in tracked(as_completed(futures), "tuned", "systems", len(futures)):
             future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

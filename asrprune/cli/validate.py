@@ -12,6 +12,7 @@ from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.progress import tracked
 from asrprune.errors import InputError
 from asrprune.files import write_text
 from asrprune.firstpass.formats.table import FORMATS, read_items
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     seen: set[str] = set()
     bad = OnBad(args.on_bad)
     scored = "acoustic" in FORMATS[args.format].holds and not args.accept_unscored
-    for item in read_items(args.format, args.input, format_options(args), bad):
+    items = read_items(args.format, args.input, format_options(args), bad)
+    for item in tracked(items, "read"):
         if item.utt in seen:
             raise InputError(args.input, None, f"utterance {item.utt} again", "each once")
         seen.add(item.utt)

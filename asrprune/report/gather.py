@@ -26,6 +26,7 @@ from asrprune.report.readings import (
     FirstPassReading,
     MeasurementReading,
     PaddedReading,
+    PruningReading,
     read_bench,
     read_oracle,
     read_perplexity,
@@ -163,9 +164,15 @@ def _model_columns(folder: Path, benches: Sequence[BenchReading]) -> SystemRow:
             method=step.method,
             schedule=step.schedule,
             sparsity=step.sparsity,
-            note="sparse, not faster" if step.masks else "",
+            note=_note(step),
         )
     return row
+
+
+def _note(step: PruningReading) -> str:
+    """What is to be said of a pruned LM in words."""
+    notes = ["sparse, not faster"] if step.masks else []
+    return "; ".join([*notes, "not fine-tuned"] if step.fine_tuned is False else notes)
 
 
 def _lm_kind(bench: BenchReading) -> str:

@@ -6,6 +6,7 @@ and the key for what is missing or of another type or range.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Optional
@@ -33,13 +34,15 @@ from asrprune.report.rows import Weight
 @dataclass(frozen=True)
 class PruningReading:
     """The last pruning of a checkpoint: the axes' names, the measured ``sparsity``, and whether
-    only zeros were made (``masks``)."""
+    only zeros were made (``masks``); whether any of its prunings was followed by fine-tuning
+    (``fine_tuned``, None where a file does not say)."""
 
     criterion: Optional[str]
     method: Optional[str]
     schedule: Optional[str]
     sparsity: Optional[float]
     masks: bool
+    fine_tuned: Optional[bool] = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def read_bench(path: PathLike) -> BenchReading:
     """The bench file at ``path``; of several systems the first, which is the LM itself."""
     record = read_record(path)
     steps = record.find("history", a_list)
-    pruning = _pruning(record.part("history", len(steps) - 1)) if steps else None
+    pruning = _pruning([record.part("history", one) for one in range(len(steps or ()))])
     systems = record.get("systems", a_list)
     if not systems:
         raise InputError(path, None, "systems is []", "one system at least")
@@ -182,13 +185,18 @@ def read_machine(record: Record) -> Optional[MachineReading]:
     )
 
 
-def _pruning(step: Record) -> PruningReading:
+def _pruning(steps: Sequence[Record]) -> Optional[PruningReading]:
+    if not steps:
+        return None
+    step = steps[-1]
+    tokens = [one.find("fine_tune_tokens", a_count) for one in steps]
     return PruningReading(
         criterion=step.find("criterion", a_name),
         method=step.find("method", a_name),
         schedule=step.find("schedule", a_name),
         sparsity=step.find("measured", a_number),
         masks=step.find("masks", a_truth) or False,
+        fine_tuned=None if None in tokens else any(tokens),
     )
 
 

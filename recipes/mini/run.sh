@@ -122,7 +122,7 @@ stage_text() { # five translations, held-out books; fails if the references leak
 
 stage_tokenizer() {
   asrprune tokenize --text "$text/lm_train.txt" --valid "$text/lm_valid.txt" \
-    --vocab-size "$vocab_size" --out "$data"
+    --vocab-size "$vocab_size" --force --out "$data"
 }
 
 stage_audio() { # synthetic speech, 16 kHz

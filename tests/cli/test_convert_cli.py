@@ -135,7 +135,7 @@ def test_references_and_durations_are_joined_by_utterance(
     record = json.loads(out.read_text().splitlines()[1])
     assert (record["ref"], record["audio_s"]) == ("a c", 2.5)
     (data / "text").write_text("other x\n", encoding="utf-8")
-    assert main([*command, "--references-format", "kaldi"]) == 1
+    assert main([*command, "--references-format", "kaldi", "--force"]) == 1
     assert "utterance utt-1 has no reference" in capsys.readouterr().err
     assert main(command) == 2
     assert "go together" in capsys.readouterr().err

@@ -334,7 +334,10 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
             ["--teacher", "lm", "--no-distill", "--fine-tune-tokens", "9"],
             "--teacher is given with --no-distill",
         ),
-        (["--teacher", "lm"], "--teacher has no use without --fine-tune-tokens"),
+        (
+            ["--teacher", "lm", "--fine-tune-tokens", "0"],
+            "--teacher has no use with --fine-tune-tokens 0",
+        ),
         (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
         (["--steps", "3", "--set", "steps=3"], "steps has a flag, which is given too"),
         (["--set", "options=3", "--set", "options.scope=row"], "unknown key 'options'"),

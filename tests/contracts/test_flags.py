@@ -46,7 +46,8 @@ CALLS = {
     "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
     " --sparsity 0.3 --fine-tune-tokens 40 --statistics-tokens 50 --distill --teacher {lm}"
     " --threads 1 --seed 3",
-    "prune-only": f"{PRUNE} --method unstructured --schedule one-shot --criterion magnitude",
+    "prune-only": f"{PRUNE} --method unstructured --schedule one-shot --criterion magnitude"
+    " --fine-tune-tokens 0",
     "prune-scratch": f"{PRUNE} --method scratch --schedule one-shot --set options.min_width=1"
     " --set options.multiple_of=1",
     "prune-apart": f"{PRUNE} --no-distill --fine-tune-tokens 40",
@@ -101,6 +102,7 @@ CALLS = {
     " --warmup 0 --baseline padded",
     "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}"
     " --accept-unknown",
+    "completion": "completion bash",
     "report": "report --runs {run} --ref {ref} --out {out}",
 }
 """Calls that succeed, as their names say: with {names} of what ``place`` has."""
@@ -127,6 +129,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         ),
         "--seed": ("tokenize-taken --seed 9", "tokenize --seed -9"),
         "--out": (None, "tokenize --out {text}"),
+        "--force": (None, "tokenize --force=often"),
     },
     "train": {
         "--data": (None, f"train --data {NONE}"),
@@ -134,6 +137,8 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--set": (None, "train --set max_step=3"),
         "--init": (None, f"train --init {NONE}"),
         "--out": (None, "train --out {text}/x"),
+        "--force": (None, "train --force=often"),
+        "--threads": (None, "train --threads 0"),
         "--device": (None, "train --device mars"),
         "--tensorboard": (None, "train --tensorboard=often"),
     },
@@ -181,6 +186,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--to": (None, "convert --to hyporadise"),
         "IN": (None, f"convert-lists {NONE}"),
         "--out": (None, "convert --out {text}/x"),
+        "--force": (None, "convert --force=often"),
         "--like": ("convert --like {slf}", "convert --like ''"),
         "--lm-base": ("convert --lm-base e", "convert --lm-base zero"),
         "--manifest": ("convert --manifest {text}", "convert --manifest ''"),
@@ -422,6 +428,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--seed": (None, "report --seed x"),
         "--out": (None, "report --out {text}"),
     },
+    "completion": {"SHELL": (None, "completion fish")},
 }
 """verb -> option -> (a call in which it has no effect, None for an option that always has one; a
 call in which its value is senseless). The first word is a name in CALLS."""

@@ -88,3 +88,38 @@ class TrainingConfig:
             raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2^32")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+
+
+MEANINGS = {
+    "model.d_model": "width of the residual stream",
+    "model.n_layers": "blocks",
+    "model.n_heads": "attention heads of a block",
+    "model.ffn": "neurons of a feed-forward layer; null: 4 d_model (gpt2), 8/3 (llama)",
+    "model.max_positions": "tokens of the longest sentence, <s> counted",
+    "model.dropout": "share of activations dropped in training",
+    "model.architecture": "gpt2 or llama (asrprune list architectures)",
+    "model.kv_heads": "heads of keys and values, shared by the others; null: n_heads",
+    "model.tied": "whether the embedding is the output layer too",
+    "model.details": "settings of the architecture, as model.details.rope_theta=10000",
+    "optimizer.optimizer": "muon (its matrices; AdamW for the rest) or adamw",
+    "optimizer.lr": "peak learning rate of AdamW",
+    "optimizer.muon_lr": "peak learning rate of Muon",
+    "optimizer.weight_decay": "on matrices only",
+    "optimizer.beta1": "AdamW's decay of the mean gradient",
+    "optimizer.beta2": "AdamW's decay of the mean squared gradient",
+    "optimizer.momentum": "Muon's",
+    "optimizer.schedule": "how the rate falls: linear, cosine or constant",
+    "optimizer.warmup_steps": "steps in which the rate rises to its peak",
+    "optimizer.final_lr": "rate at the end, as a share of the peak",
+    "optimizer.clip": "norm that gradients are clipped to; 0: none",
+    "tokens_per_batch": "tokens of a batch, padding counted",
+    "accumulation": "batches of a step, in every process",
+    "max_steps": "end after so many steps; null: no limit",
+    "max_tokens": "end after so many predicted tokens; null: one pass, or max_steps",
+    "precision": "auto (bf16 on a GPU that has it), fp32 or bf16",
+    "seed": "of weights, batches and dropout",
+    "valid_steps": "steps from one validation to the next",
+    "save_steps": "steps from one saved state to the next",
+    "log_steps": "steps from one line in the log to the next",
+}
+"""Key of the configuration -> what it is, in a line for a help text."""

@@ -34,6 +34,16 @@ RUN, STATE, LOG, BEST, LAST = "run.json", "state.pt", "train.jsonl", "best", "la
 log = logging.getLogger(__name__)
 
 
+def remove_run(out: PathLike) -> None:
+    """Remove the checkpoint ``OUT`` of a run and its ``OUT.training``; what is neither stays."""
+    target = Path(out)
+    if is_checkpoint(target):
+        shutil.rmtree(target)
+    state = target.with_name(target.name + ".training")
+    if (state / RUN).is_file():
+        shutil.rmtree(state)
+
+
 class TrainingFolder:
     """``OUT.training`` of one run. ``identity`` (plain JSON) tells one run from another."""
 

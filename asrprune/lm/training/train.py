@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from asrprune.core.config import to_json
+from asrprune.core.progress import Progress
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
@@ -93,6 +94,10 @@ def train(
     if folder.is_finished():
         log.info("%s: finished already, nothing to do", out)
         return folder.out
+    if group.is_first:
+        sets = {name: counts["tokens"] for name, counts in data.data["sets"].items()}
+        sizes = ", ".join(f"{name} {count:,} tokens" for name, count in sets.items())
+        log.info("%s: %s; on %s", data.path, sizes, group.device)
     model = _make_model(data, config, init).to(group.device)
     loop = _make_loop(model, data, config, group)
     validation = None
@@ -189,18 +194,15 @@ class _Run:
 
     @contextmanager
     def progress_bar(self) -> Iterator[Any]:
-        """A function that shows how far the loop is; on a terminal only."""
-        from tqdm import tqdm
-
-        quiet = None if self._group.is_first else True
-        with tqdm(
-            total=100.0, unit="%", disable=quiet, bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
-        ) as bar:
+        """A function that shows how far the loop is, in the first process."""
+        if not self._group.is_first:
+            yield lambda loop: None
+            return
+        with Progress("training", 100.0, "%", 100.0 * self._loop.progress) as bar:
 
             def show(loop: TrainingLoop) -> None:
-                bar.update(min(100.0, 100.0 * loop.progress) - bar.n)
+                bar.add(min(100.0, 100.0 * loop.progress) - bar.done)
 
-            show(self._loop)
             yield show
 
     def _log_window(self, step: Step) -> None:

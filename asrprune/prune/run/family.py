@@ -15,6 +15,7 @@ from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 
 FAMILY = "family.json"
+NOT_FINE_TUNED = "not fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Member:
     ``measured``, ``parameters``, ``nonzero_parameters`` and ``bytes`` come from the saved file.
     ``faster`` is whether matrices became smaller; otherwise there are only zeros in them.
     Perplexities are per token of the valid set, None without one. ``tokens``, ``steps`` and
-    ``wall_s`` were spent on fine-tuning from the parent to here, along the whole run.
+    ``wall_s`` were spent on fine-tuning from the parent to here, along the whole run;
+    ``fine_tuned`` is whether there was any.
     """
 
     asked: float
@@ -55,6 +57,13 @@ class Member:
     steps: int
     wall_s: float
     matrices: tuple[MatrixRow, ...] = ()
+    fine_tuned: bool = True
+
+    @property
+    def note(self) -> str:
+        """What a table says of it in words."""
+        speed = "smaller matrices" if self.faster else "sparse, not faster"
+        return speed if self.fine_tuned else f"{speed}; {NOT_FINE_TUNED}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,15 @@ class Family:
         members = tuple(sorted([*others, member], key=lambda one: one.asked))
         return Family(self.plan, self.parent, members, self.provenance)
 
+    @property
+    def name(self) -> str:
+        """Its three axes, as ``structured-kfac-cubic``."""
+        return "-".join(str(self.plan[axis]) for axis in ("method", "criterion", "schedule"))
+
+    def name_of(self, member: Member) -> str:
+        """The family and the size."""
+        return f"{self.name} {member.asked:g}"
+
 
 def write_family(folder: PathLike, family: Family) -> None:
     """Write ``family.json`` into the folder."""
@@ -86,7 +104,13 @@ def read_family(folder: PathLike) -> Family:
         raise InputError(path, None, "not a family", '"format": "asrprune-family"')
     try:
         members = tuple(
-            Member(**{**one, "matrices": tuple(MatrixRow(**row) for row in one["matrices"])})
+            Member(
+                **{
+                    "fine_tuned": one["tokens"] > 0,
+                    **one,
+                    "matrices": tuple(MatrixRow(**row) for row in one["matrices"]),
+                }
+            )
             for one in value["members"]
         )
         return Family(value["plan"], value["parent"], members, value["provenance"])
@@ -167,19 +191,20 @@ def matrix_table(member: Member) -> str:
 
 def family_table(family: Family) -> str:
     """A text table with one line per size, the parent first."""
-    lines = ["sparsity measured   params  nonzero       MB     ppl  tokens  speed"]
+    names = [family.name_of(member) for member in family.members]
+    width = max(map(len, ["parent", *names]))
+    lines = [f"{'model':<{width}} measured   params  nonzero       MB     ppl  tokens  note"]
     parent = family.parent
     lines.append(
-        f"{'parent':>8} {'':>8} {_millions(parent['parameters'])} "
+        f"{'parent':<{width}} {'':>8} {_millions(parent['parameters'])} "
         f"{_millions(parent['nonzero_parameters'])} {parent['bytes'] / 1e6:>8.2f} "
         f"{_number(parent['perplexity'])} {'':>7}"
     )
-    for member in family.members:
-        speed = "smaller matrices" if member.faster else "sparse, not faster"
+    for name, member in zip(names, family.members):
         lines.append(
-            f"{member.asked:>8.3f} {member.measured:>8.3f} {_millions(member.parameters)} "
+            f"{name:<{width}} {member.measured:>8.3f} {_millions(member.parameters)} "
             f"{_millions(member.nonzero_parameters)} {member.bytes / 1e6:>8.2f} "
-            f"{_number(member.perplexity)} {member.tokens:>7}  {speed}"
+            f"{_number(member.perplexity)} {member.tokens:>7}  {member.note}"
         )
     return "\n".join(line.rstrip() for line in lines)
 

@@ -12,6 +12,7 @@ from typing import Optional
 import numpy as np
 from torch import Tensor
 
+from asrprune.core.progress import Progress
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
@@ -62,8 +63,6 @@ def fine_tune_pruned(
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
     """
-    from tqdm import tqdm
-
     if tokens <= 0:
         return Spent()
     started = time.monotonic()
@@ -74,11 +73,12 @@ def fine_tune_pruned(
         loss = distilling(teacher, fine_tuning.temperature, fine_tuning.distill_weight)
     sums: dict[str, Tensor] = {}
     watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
-    with _held_gradients(model, masks), watch, tqdm(total=tokens, unit="tok", disable=None) as bar:
+    bar = Progress("fine-tuning", tokens, "tokens")
+    with _held_gradients(model, masks), watch, bar:
 
         def after_step(step: Step) -> None:
             apply_masks(model, masks)  # optimisers with momentum move what has no gradient
-            bar.update(step.tokens)
+            bar.add(step.tokens)
 
         done = fine_tune(
             model,

@@ -98,6 +98,7 @@ class FamilyRun:
             tokens=spent.tokens,
             steps=spent.steps,
             wall_s=round(spent.wall_s, 3),
+            fine_tuned=spent.tokens > 0,
             **sizes,
         )
 
@@ -124,6 +125,9 @@ def prune_family(
     """
     family_run = FamilyRun(parent, data, plan, out, provenance, teacher)
     family_run.run.check_start()
+    plan = family_run.run.plan
+    if plan.fine_tune_tokens == 0:
+        log.warning("no fine-tuning: every size is worse than it need be (--fine-tune-tokens)")
     folder = Path(out)
     same = {"plan": plan.to_dict(), **identity}
     if (folder / PLAN).is_file():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
 
 from asrprune.core.config import from_json, replaced, to_json
 from asrprune.core.tables import lookup
@@ -16,6 +16,10 @@ from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.compensation import COMPENSATIONS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
+
+FINE_TUNE_SHARE = 0.1
+"""Fine-tuning tokens of a run whose plan states none, as a share of one pass over the training
+data."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Plan:
     each size (each a run of its own); the other schedules reach all sizes in one run and spend it
     once, the share ``hold`` of it at the saved sizes and the rest evenly over all steps. Of the
     former each size gets ``growth`` times what the next larger one got: small models need more.
+    0 is no fine-tuning, null FINE_TUNE_SHARE of the training data.
     ``statistics_tokens`` are read for the criterion at every step, and do not count.
     """
 
@@ -68,7 +73,7 @@ class Plan:
     schedule: str = "cubic"
     sparsities: tuple[float, ...] = (0.5,)
     steps: int = 8
-    fine_tune_tokens: int = 0
+    fine_tune_tokens: Optional[int] = None
     hold: float = 0.5
     growth: float = 1.0
     statistics_tokens: int = 50_000
@@ -100,12 +105,20 @@ class Plan:
             if not 0.0 <= sparsity <= 1.0:
                 raise ValueError(f"sparsity is {sparsity}; expected 0 <= sparsity <= 1")
         for name, least in (("steps", 1), ("fine_tune_tokens", 0), ("statistics_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected >= {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; expected >= {least}")
         if not 0.0 <= self.hold <= 1.0:
             raise ValueError(f"hold is {self.hold}; expected 0..1")
         if not 0.0 < self.growth <= 100.0:
             raise ValueError(f"growth is {self.growth}; expected > 0 and at most 100")
+
+    def with_budget(self, train_tokens: int) -> Plan:
+        """The plan with a number of fine-tuning tokens, for training data whose passes predict
+        ``train_tokens``, ``</s>`` counted."""
+        if self.fine_tune_tokens is not None:
+            return self
+        return replace(self, fine_tune_tokens=max(1, round(FINE_TUNE_SHARE * train_tokens)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``plan_from_dict`` is the inverse."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asrprune.errors import MissingPackage
 from asrprune.files import PathLike, write_binary
-from asrprune.prune.run.family import Family
+from asrprune.prune.run.family import NOT_FINE_TUNED, Family, Member
 
 PLOT = "family.svg"
 
@@ -29,15 +29,20 @@ def write_plot(folder: PathLike, family: Family) -> None:
     axes = figure.add_subplot()
     for member in family.members:
         removed = [row.sparsity for row in member.matrices]
-        axes.plot(range(len(names)), removed, marker="o", label=f"{member.asked:g}")
+        axes.plot(range(len(names)), removed, marker="o", label=_label(family, member))
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("fraction removed")
     axes.grid(alpha=0.25)
     if family.members:
-        figure.legend(title="sparsity asked", loc="outside right upper")
+        figure.legend(title="family and sparsity asked", loc="outside right upper")
     with write_binary(Path(folder) / PLOT) as stream:
         figure.savefig(stream, format="svg", metadata={"Date": None})
+
+
+def _label(family: Family, member: Member) -> str:
+    name = family.name_of(member)
+    return name if member.fine_tuned else f"{name}, {NOT_FINE_TUNED}"
 
 
 def plot_if_possible(folder: PathLike, family: Family) -> None:

@@ -62,6 +62,7 @@ class PruningRun:
         self.history = history
         self.teacher = parent if teacher is None else teacher
         self.data = data
+        plan = plan.with_budget(data.train.n_tokens + data.train.n_sentences)
         self.plan = plan
         self.method = METHODS[plan.method]
         self.reference = _reference(parent, history, plan)
@@ -127,7 +128,7 @@ class PruningRun:
     def _fine_tune(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
         plan = self.plan
         until = budget_until(
-            steps, state.steps_done + 1, plan.fine_tune_tokens, plan.hold, plan.growth
+            steps, state.steps_done + 1, plan.fine_tune_tokens or 0, plan.hold, plan.growth
         )
         tokens = until - state.spent.tokens  # whole batches: steps before may have spent more
         if tokens <= 0:

@@ -87,7 +87,7 @@ def member(asked: float, measured: float = 0.5) -> Member:
 
 FAMILY_OF_TWO = (
     Family(
-        {"method": "depth"},
+        {"method": "depth", "criterion": "taylor", "schedule": "linear"},
         {"parameters": 10, "nonzero_parameters": 10, "bytes": 20, "perplexity": None},
     )
     .with_member(member(0.7))
@@ -159,8 +159,24 @@ def test_forms_of_factored_matrices() -> None:
 def test_tables_say_what_is_faster() -> None:
     smaller = replace(member(0.5), faster=True)
     lines = family_table(FAMILY_OF_TWO.with_member(smaller)).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["parent", "0.300", "0.500", "0.700"]
+    names = [f"depth-taylor-linear {size}" for size in (0.3, 0.5, 0.7)]
+    assert [line.split("  ")[0].strip() for line in lines[1:]] == ["parent", *names]
     assert [("not faster" in line) for line in lines[2:]] == [True, False, True]
+    assert not any("not fine-tuned" in line for line in lines)
+    bare = FAMILY_OF_TWO.with_member(replace(member(0.7), tokens=0, fine_tuned=False))
+    assert family_table(bare).splitlines()[-1].endswith("sparse, not faster; not fine-tuned")
+
+
+def test_a_family_of_before_says_whether_it_was_fine_tuned(tmp_path: Path) -> None:
+    write_family(tmp_path, FAMILY_OF_TWO.with_member(replace(member(0.7), tokens=0)))
+    value = json.loads((tmp_path / "family.json").read_text())
+    for one in value["members"]:
+        del one["fine_tuned"]
+    (tmp_path / "family.json").write_text(json.dumps(value))
+    assert [one.fine_tuned for one in read_family(tmp_path).members] == [True, False]
+
+
+def test_tables_of_matrices() -> None:
     rows = matrix_table(member(0.3)).splitlines()
     assert rows[1].split() == ["0.attn.q", "100", "40", "60.0%", "10", "x", "10,", "sparse"]
     assert rows[-1].split() == ["all", "150", "90", "50.0%", "asked", "30.0%"]
