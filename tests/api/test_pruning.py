@@ -30,7 +30,15 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_a_family_in_memory() -> None:
     before = states(tiny_lm())
     family = asrprune.prune_lm(
-        tiny_lm(), SENTENCES, "magnitude", "unstructured", "linear", (0.5, 0.0), steps=3, seed=2
+        tiny_lm(),
+        SENTENCES,
+        "magnitude",
+        "unstructured",
+        "linear",
+        (0.5, 0.0),
+        steps=3,
+        seed=2,
+        fine_tune_tokens=0,
     )
     assert same(states(tiny_lm()), before), "the parent was changed"
     assert tiny_lm().history == ()

@@ -268,5 +268,5 @@ def test_lists_become_lattices(tmp_path, capsys):
     assert next(read_nbest(again)).hyps == next(read_nbest(nbest)).hyps
     hyps[1]["acoustic"] = None
     nbest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    assert call("convert", "--from", "jsonl", "--to", "slf", nbest, "--out", out) == 1
+    assert call("convert", "--from", "jsonl", "--to", "slf", nbest, "--out", out, "--force") == 1
     assert "utterance u: no acoustic score of hypothesis 2" in capsys.readouterr().err

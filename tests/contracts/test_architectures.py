@@ -119,7 +119,7 @@ def check_combination(
     dense = drawn(name)
     before = logits(dense)
     sizes = (0.0, 0.25, 0.5) if not METHODS[method].fresh else (0.25, 0.5)
-    plan = Plan(criterion, method, schedule, sizes, 3, statistics_tokens=60, options=FREE)
+    plan = Plan(criterion, method, schedule, sizes, 3, 0, statistics_tokens=60, options=FREE)
     total = sum(matrix.weights for _, matrix in dense.linears())
     made = {one.asked: one for one in prune_in_memory(dense, data(), plan)}
     assert list(made) == list(sizes)
@@ -211,7 +211,15 @@ def test_a_turned_stream_computes_the_same(architecture: str) -> None:
 
 def uneven(name: str) -> TransformerLM:
     """A pruned model: every block and every stored form is another."""
-    plan = Plan("kfac", "low-rank", "one-shot", (0.4,), statistics_tokens=60, options=FREE)
+    plan = Plan(
+        "kfac",
+        "low-rank",
+        "one-shot",
+        (0.4,),
+        fine_tune_tokens=0,
+        statistics_tokens=60,
+        options=FREE,
+    )
     (low,) = prune_in_memory(drawn(name), data(), plan)
     model = low.model
     block, (attention, ffn) = model.layers()[0], model.anatomy.couplings

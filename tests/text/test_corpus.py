@@ -133,9 +133,9 @@ def test_verb(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     flags = ["--normalise", "asr", "--model-type", "bpe", "--out", str(out)]
     assert main(["tokenize", "--text", str(text), *flags, "--vocab-size", "30"]) == 0
     assert json.loads((out / "data.json").read_text())["vocab_size"] == 30
-    assert main(["tokenize", "--text", str(text), "--vocab-size", "9000", *flags]) == 2
+    assert main(["tokenize", "--text", str(text), "--vocab-size", "9000", *flags, "--force"]) == 2
     assert main(["tokenize", "--text", str(tmp_path / "none"), *flags]) == 1
     text.write_bytes(b"ok\n\xff\n")
-    assert main(["tokenize", "--text", str(text), *flags]) == 1
+    assert main(["tokenize", "--text", str(text), *flags, "--force"]) == 1
     assert "text.txt:2:" in capsys.readouterr().err
     assert open_corpus(out).vocab_size == 30  # the old folder is untouched
