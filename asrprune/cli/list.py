@@ -25,6 +25,8 @@ AXES = {
     "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
     "architectures": ("asrprune.lm.model.architecture", "ARCHITECTURES"),
     "engines": ("asrprune.lm.engines.table", "ENGINES"),
+    "special-words": ("asrprune.core.special_words", "KINDS"),
+    "units": ("asrprune.core.units", "UNITS"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),
     "optimisers": ("asrprune.lm.training.optimizers", "OPTIMISERS"),
 }

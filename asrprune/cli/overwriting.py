@@ -14,7 +14,7 @@ def add_force(parser: argparse.ArgumentParser) -> None:
         "--force",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="replace the folder that another run left at --out",
+        help="replace what another run left in the folder --out",
     )
 
 

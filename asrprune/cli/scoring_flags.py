@@ -64,6 +64,9 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         help="words that are none, as fillers",
     )
     group.add_argument(
+        "--cer", action="store_const", const="char", default=WORD, dest="unit", help="--unit char"
+    )
+    group.add_argument(
         "--unit",
         choices=list(UNITS),
         default=WORD,

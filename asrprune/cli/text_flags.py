@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from asrprune.core.special_words import KINDS, TREATMENTS
+from asrprune.core.special_words import TREATMENTS
 from asrprune.files import PathLike
 from asrprune.text.coverage import REFUSE_ABOVE, WARN_ABOVE
 from asrprune.text.normalise import NORMALISERS
@@ -33,7 +33,6 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
         help="put words into this form for the LM (default: the form that the LM states, or shows "
         "by its vocabulary)",
     )
-    special = "; ".join(f"{what}: {words}" for what, words in KINDS.values())
     group.add_argument(
         "--special",
         nargs="+",
@@ -41,7 +40,8 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
         type=special_word,
         default=[],
         metavar="WORD=WHAT",
-        help=f"make a word unknown to the LM, drop or keep it (default: {special})",
+        help="make a word unknown to the LM, drop or keep it (default: `asrprune list "
+        "special-words`)",
     )
     group.add_argument(
         "--accept-unknown",

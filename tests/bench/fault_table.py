@@ -774,8 +774,8 @@ FIRSTPASS = (
     Fault(
         "</s> is a word",
         "core/special_words.py",
-        '"boundary": (DROP, "<s> </s> <eps>',
-        '"boundary": (DROP, "<s> <eps>',
+        '"<s> </s> <eps> !NULL !ENTER',
+        '"<s> <eps> !NULL !ENTER',
         ("firstpass/formats/test_formats.py::test_pocketsphinx_lattice_by_hand",),
     ),
     Fault(
