@@ -21,7 +21,8 @@ class WordEncoder:
 
     def learn(self, words: Iterable[str]) -> None:
         """Encode those that are new, all at once."""
-        new = sorted(set(words) - self._known.keys())
+        # not `set - keys`, which goes through all keys for each word that a search asks for
+        new = sorted({word for word in words if word not in self._known})
         if new:
             self._known.update(zip(new, map(tuple, self._tokenizer.encode_batch(new))))
 
