@@ -103,6 +103,28 @@ def test_a_node_is_run_once_and_only_when_it_is_asked(model):
     assert (lm.tokens, lm.again) == (4, 0)  # abc, whose last token is also the inner one of cc
 
 
+def test_utterances_with_few_new_nodes_share_a_row(model):
+    asked = {0: ["abc", "b", "cc"], 1: ["ab"], 2: ["d"]}  # 3, 2 and 1 new nodes
+    lm, shapes = prefixes(model), []
+    roots = {group: lm.root(group) for group in asked}
+    hook = model.embedding.register_forward_hook(
+        lambda module, inputs, output: shapes.append(tuple(inputs[0].shape))
+    )
+    try:
+        lm.score([(roots[0], "a")])  # one root of three is stored
+        got = lm.score([(roots[group], word) for group, words in asked.items() for word in words])
+    finally:
+        hook.remove()
+    assert shapes == [(1, 1), (2, 3)]  # not (3, 3)
+    alone = [
+        value
+        for group, words in asked.items()
+        for one in [prefixes(model)]
+        for value in one.score([(one.root(group), word) for word in words])
+    ]
+    np.testing.assert_allclose(got, alone, atol=1e-5)
+
+
 def test_a_full_store_makes_room_and_runs_again(model):
     small, large = prefixes(model, 13), prefixes(model)
     hyps = [["abc", "abc"], ["cc", "cc", "d"], ["b", "ab"], ["d", "abc", "a"]]

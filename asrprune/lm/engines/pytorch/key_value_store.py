@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from asrprune.lm.model.transformer import KeyValues, TransformerLM
 
 @dataclass(frozen=True)
 class Row:
-    """New nodes of one utterance, parents first: names, tokens, depths, and each one's path from
+    """New nodes of an utterance, parents first: names, tokens, depths, and each one's path from
     the root to itself; ``past`` are stored nodes, all that the paths need beside the new ones."""
 
     nodes: list[int]
@@ -78,6 +78,7 @@ class KeyValueStore:
     @torch.inference_mode()
     def compute(self, rows: Sequence[Row]) -> None:
         """Run the new nodes of ``rows`` in one forward pass and store them."""
+        rows = _filled_up(rows)
         width = max(len(row.nodes) for row in rows)
         stored = max(len(row.past) for row in rows)
         tokens = np.zeros((len(rows), width), np.int64)  # [B, T]
@@ -143,3 +144,19 @@ class KeyValueStore:
 
     def _empty(self, dtype: torch.dtype, *size: int) -> Tensor:
         return torch.empty(size, dtype=dtype, device=self._device)
+
+
+def _filled_up(rows: Sequence[Row]) -> list[Row]:
+    """Rows as long as the longest, as far as whole rows fit behind each other: utterances differ
+    much in their new nodes, and padding costs a forward pass what nodes cost. What stands in one
+    row is kept apart by the mask, which knows paths only."""
+    width = max(len(row.nodes) for row in rows)
+    filled: list[Row] = []
+    for row in sorted(rows, key=lambda one: -len(one.nodes)):
+        fitting = [one for one in filled if len(one.nodes) + len(row.nodes) <= width]
+        if not fitting:
+            filled.append(Row([], [], [], [], []))
+        into = max(fitting, key=lambda one: len(one.nodes), default=filled[-1])
+        for field in fields(Row):
+            getattr(into, field.name).extend(getattr(row, field.name))
+    return filled
