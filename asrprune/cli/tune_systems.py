@@ -108,7 +108,7 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
             towards = None
     work = partial(_tune_one, settings=settings, dev=dev, towards=towards)
     if settings.nj == 1 or len(waiting) < 2:
-        for system in tracked(waiting, "tuned", "systems"):
+        for system in tracked(waiting, "tuned", "systems") if len(waiting) > 1 else waiting:
             work(system)
         return
     pool = ProcessPoolExecutor(

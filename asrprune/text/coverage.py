@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
-from asrprune.core.units import unspaced_words
+from asrprune.core.units import WORD, unspaced_words
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.text.form import TextForm
@@ -31,6 +31,7 @@ class Coverage:
     ``unknown``: words with something that the LM cannot spell, or that an n-gram does not have;
     ``in_bytes``: other words that are spelled in bytes; ``special``: words that a decoder wrote for
     an unknown one (``<unk>``); ``dropped``: words that the LM does not see (noises, punctuation).
+    ``unspaced``: words with letters of a script without spaces (Han, kana, Thai, ...).
     ``tokens`` of all of them. ``which``: the unknown ones and those in bytes, as they came, with
     counts; ``outside``: their characters that the LM has no piece for.
     """
@@ -40,6 +41,7 @@ class Coverage:
     in_bytes: int = 0
     special: int = 0
     dropped: int = 0
+    unspaced: int = 0
     tokens: int = 0
     which: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
@@ -62,6 +64,7 @@ class Coverage:
         spelled_in_bytes = spelled_in_bytes and not unknown
         one = cls(count, tokens=tokens * count)
         one.dropped, one.special = dropped * count, special * count
+        one.unspaced = count if unspaced_words(word)[0] else 0
         one.unknown, one.in_bytes = unknown * count, spelled_in_bytes * count
         if unknown or spelled_in_bytes:
             one.which[word] = count
@@ -69,7 +72,7 @@ class Coverage:
         return one
 
     def __iadd__(self, other: Coverage) -> Coverage:
-        for name in ("words", "unknown", "in_bytes", "special", "dropped", "tokens"):
+        for name in ("words", "unknown", "in_bytes", "special", "dropped", "unspaced", "tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.which.update(other.which)
         self.outside.update(other.outside)
@@ -131,6 +134,14 @@ def check_coverage(
     Raises InputError above REFUSE_ABOVE unless ``accept``.
     """
     text = f"{path}: {lm}: {coverage.summary()}"
+    if spelling.form.unit == WORD and coverage.unspaced > _ENOUGH * coverage.words:
+        log.warning(
+            "%s: most words are of a script without spaces, and %s takes what stands between "
+            "spaces for a word: text that is segmented in another way has other scores (not so for "
+            "an LM of tokenize --unit mixed or char)",
+            path,
+            lm,
+        )
     if coverage.share <= WARN_ABOVE:
         log.info("%s", text)
         return

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Optional
 
 import numpy as np
 
+from asrprune.core.units import WORD, unspaced_words
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
 from asrprune.text import corpus
@@ -128,7 +129,7 @@ def _pack_set(
 ) -> dict[str, Any]:
     """Write the two files of one set; its counts and sources."""
     counts: Counter[str] = Counter()
-    sources = []
+    sources: list[dict[str, str]] = []
     dtype = corpus.token_dtype(tokenizer.vocab_size)
     with (
         open(folder / corpus.tokens_name(set_name), "wb") as tokens,
@@ -139,6 +140,8 @@ def _pack_set(
             digest = hashlib.sha256()
             lines = _read(name, place, normal_form)
             for block in _blocks(lines, counts):
+                if not counts["sentences"]:
+                    _warn_of_unit(name, block, tokenizer.form.unit)
                 digest.update("".join(f"{line}\n" for line in block).encode())
                 _append(block, tokenizer, dtype, tokens, offsets, counts)
             sources.append({"file": name, "normalised_sha256": digest.hexdigest()})
@@ -148,6 +151,18 @@ def _pack_set(
         log.info("%s: %d empty lines left out", set_name, counts["empty_lines"])
     keys = ("sentences", "words", "tokens", "oov_words", "empty_lines")
     return {**{key: counts[key] for key in keys}, "sources": sources}
+
+
+def _warn_of_unit(name: str, block: Sequence[str], unit: str) -> None:
+    """Say so where words of a script without spaces are taken whole."""
+    words = sum(len(line.split()) for line in block)
+    unspaced = sum(unspaced_words(line)[0] for line in block)
+    if unit == WORD and 2 * unspaced > words:
+        log.warning(
+            "%s: most words are of a script without spaces (Han, kana, Thai, ...) and are taken "
+            "whole; --unit mixed or char lets segmented and unsegmented text score alike",
+            name,
+        )
 
 
 def _no_sentence(files: Sequence[tuple[str, str]], set_name: str) -> InputError:

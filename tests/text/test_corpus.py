@@ -139,3 +139,13 @@ def test_verb(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["tokenize", "--text", str(text), *flags, "--force"]) == 1
     assert "text.txt:2:" in capsys.readouterr().err
     assert open_corpus(out).vocab_size == 30  # the old folder is untouched
+
+
+@pytest.mark.parametrize("unit", ["word", "mixed"])
+def test_a_script_without_spaces_is_named(
+    unit: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "zh").write_text("今天下雨\n他看书\n" * 5, encoding="utf-8")
+    form = TextForm(unit=unit)
+    pack_corpus([tmp_path / "zh"], None, TokenizerConfig(unit=unit), tmp_path / "data", form)
+    assert ("--unit mixed" in caplog.text) == (unit == "word")

@@ -79,3 +79,13 @@ def test_words_that_the_decoder_did_not_know_are_counted_apart() -> None:
     found += Coverage.of("[noise]", 2, dropped=True)
     assert (found.share, found.special, found.dropped) == (0.0, 3, 2)
     assert "3 unknown to the decoder" in found.summary()
+
+
+def test_an_lm_of_words_is_doubted_where_words_have_no_spaces(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    check_coverage(Coverage.of("今天", 2), "list", "lm", Words())
+    assert "script without spaces" in caplog.text
+    caplog.clear()
+    check_coverage(Coverage.of("today", 2), "list", "lm", Words())
+    assert not caplog.text
