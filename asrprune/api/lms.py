@@ -187,7 +187,7 @@ def _parts(
 ) -> tuple[TransformerLM, Tokenizer, str]:
     """Model, tokeniser and name of an LM in memory."""
     if isinstance(lm, Checkpoint):
-        name = "checkpoint in memory" if lm.path is None else lm.path.name
+        name = "checkpoint in memory" if lm.path is None else opening.short_name(lm.path)
         return lm.model, lm.tokenizer(), name
     if not isinstance(lm, TransformerLM) or tokenizer is None:
         raise wrong_lm(lm)

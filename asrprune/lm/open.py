@@ -57,7 +57,7 @@ def open_lm(
     if is_checkpoint(path) or os.path.isdir(path):
         check_engine(engine, engine_options or EngineOptions())
         checkpoint = load_checkpoint(path)
-        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), _base_name(path)
+        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
     if is_ngram(path):
         return NgramLM(path, text=text)
@@ -114,7 +114,7 @@ def open_prefix_lm(
         return open_lm(path, text=text).prefixes()
     _among(KEEPING, engine, _PREFIX_ENGINE)
     checkpoint = load_checkpoint(path)
-    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), _base_name(path)
+    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
     return _open_prefixes(model, tokenizer, engine, engine_options, options, name)
 
 
@@ -170,8 +170,16 @@ def _among(names: tuple[str, ...], engine: str, what: str) -> EngineRow:
     return lookup({name: ENGINES[name] for name in names}, engine, what)
 
 
-def _base_name(path: PathLike) -> str:
-    return os.path.basename(os.path.normpath(os.fspath(path)))
+def short_name(path: PathLike) -> str:
+    """What an LM is called: the name of its folder or file, of a member of a pruned family with the
+    family's.
+
+    >>> short_name("exp/dense"), short_name("exp/small/sparsity-0.50")
+    ('dense', 'small/sparsity-0.50')
+    """
+    folder, name = os.path.split(os.path.normpath(os.fspath(path)))
+    family = os.path.basename(folder)
+    return f"{family}/{name}" if family and name.startswith("sparsity-") else name
 
 
 def lm_digest(path: PathLike) -> str:
