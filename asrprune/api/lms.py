@@ -21,6 +21,7 @@ from asrprune.lm.model.checkpoint import Checkpoint
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring.forests import ScoringOptions
+from asrprune.text.form import TextOptions
 from asrprune.text.tokenizer import Tokenizer
 
 AnyLM = Union[LanguageModel, Checkpoint]
@@ -39,6 +40,7 @@ def open_lm(
     calibration: Optional[PathLike] = None,
     token_budget: Optional[int] = None,
     over_long: Optional[str] = None,
+    normalise: Optional[str] = None,
 ) -> LanguageModel:
     """A language model that scores sentences: ln P(words, </s> | <s>), higher is better.
 
@@ -49,6 +51,9 @@ def open_lm(
     ``device``: "cpu", "cuda", ... or "auto", the GPU if there is one. By default a path takes
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
     memory is put into evaluation mode.
+
+    ``normalise``, one of ``asrprune list normalisers``, goes before the text form that the LM
+    states.
 
     ``score_lists`` of the result takes lists of strings, one list an utterance. Raises InputError
     for a path that holds no LM, TypeError for an object that is none, ValueError for an unknown
@@ -69,16 +74,17 @@ def open_lm(
         "token_budget": token_budget,
         "over_long": over_long,
     }
+    text = TextOptions(normalise)
     if isinstance(lm, (str, os.PathLike)) and opening.is_ngram(lm):
         _check_no_options(lm, engine, given)
-        return opening.open_lm(lm)
+        return opening.open_lm(lm, text=text)
     if tokenizer is not None and not isinstance(lm, TransformerLM):
         raise ValueError("tokenizer is given; expected none, as a checkpoint has its own")
     scoring = ScoringOptions(token_budget, "error" if over_long is None else over_long)
     if isinstance(lm, (str, os.PathLike)):
         options = EngineOptions(threads, device or "auto", calibration)
-        return opening.open_lm(lm, choose_engine(engine, options.device)[0], options, scoring)
-    model, tokens, name = _parts(lm, tokenizer)
+        return opening.open_lm(lm, choose_engine(engine, options.device)[0], options, scoring, text)
+    model, tokens, name = _parts(lm, tokenizer, text)
     options = EngineOptions(threads, device or str(model.device), calibration)
     engine, _ = choose_engine(engine, options.device)
     if not lookup(ENGINES, engine, "engine").gpu:
@@ -183,15 +189,21 @@ def _check_no_options(path: PathLike, engine: str, given: Mapping[str, Any]) -> 
 
 
 def _parts(
-    lm: Union[Checkpoint, TransformerLM], tokenizer: Optional[Union[PathLike, Tokenizer]]
+    lm: Union[Checkpoint, TransformerLM],
+    tokenizer: Optional[Union[PathLike, Tokenizer]],
+    text: TextOptions,
 ) -> tuple[TransformerLM, Tokenizer, str]:
     """Model, tokeniser and name of an LM in memory."""
     if isinstance(lm, Checkpoint):
         name = "checkpoint in memory" if lm.path is None else opening.short_name(lm.path)
-        return lm.model, lm.tokenizer(), name
+        return lm.model, lm.tokenizer(text), name
     if not isinstance(lm, TransformerLM) or tokenizer is None:
         raise wrong_lm(lm)
-    tokens = Tokenizer(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else tokenizer
+    tokens = tokenizer
+    if isinstance(tokens, (str, os.PathLike)):
+        tokens = Tokenizer(tokens, options=text)
+    elif text.normaliser is not None:
+        raise ValueError("normalise has no use for a tokenizer in memory, which has its form")
     size = lm.shape.vocab_size
     if tokens.vocab_size != size:
         raise ValueError(f"the tokenizer has {tokens.vocab_size} ids; expected {size}, the LM's")

@@ -8,6 +8,8 @@ from typing import Optional
 
 from asrprune.api.first_pass import shown
 from asrprune.core.counts import ErrorCounts
+from asrprune.core.tables import lookup
+from asrprune.core.units import UNITS, WORD, in_units
 from asrprune.wer.bootstrap import (
     REPLICATIONS,
     SEED,
@@ -71,6 +73,7 @@ def compute_wer(
     baseline: Optional[Mapping[str, str]] = None,
     *,
     mode: str = "strict",
+    unit: str = WORD,
     replications: int = REPLICATIONS,
     seed: int = SEED,
 ) -> WerResult:
@@ -80,10 +83,11 @@ def compute_wer(
     of a ``baseline`` the result also compares the two on the same utterances: a difference below 0
     says that ``hyps`` are better. ``mode`` "strict" wants a hypothesis for every reference and a
     reference for every hypothesis; "present" leaves out references without one, "all" counts their
-    words as deleted.
+    words as deleted. ``unit`` "char" counts characters without spaces (CER), "mixed" Han and kana
+    by character and everything else by word.
 
     Raises InputError naming the utterances that do not fit, or when no reference word is left;
-    TypeError for anything but such mappings; ValueError for an unknown mode.
+    TypeError for anything but such mappings; ValueError for an unknown mode or unit.
 
     >>> import asrprune
     >>> refs = {"utt1": "the cat sat", "utt2": "a dog"}
@@ -93,16 +97,19 @@ def compute_wer(
     >>> print(result)
     WER 20.00 % [0.00, 33.33], 1 errors in 5 words
     """
-    scoring = _score(refs, hyps, "hyps", mode)
+    lookup(UNITS, unit, "unit")
+    scoring = _score(refs, hyps, "hyps", mode, unit)
     counts = [one.counts for one in scoring.utterances]
     bootstrap = bootstrap_wer(counts, replications, seed)
     if baseline is None:
         return WerResult(scoring, bootstrap)
-    other = _score(refs, baseline, "baseline", mode)
+    other = _score(refs, baseline, "baseline", mode, unit)
     return WerResult(scoring, bootstrap, compare_scorings(other, scoring, replications, seed))
 
 
-def _score(refs: Mapping[str, str], hyps: Mapping[str, str], name: str, mode: str) -> Scoring:
+def _score(
+    refs: Mapping[str, str], hyps: Mapping[str, str], name: str, mode: str, unit: str
+) -> Scoring:
     for what, texts in (("refs", refs), (name, hyps)):
         if not isinstance(texts, Mapping):
             raise TypeError(f"{what} is {shown(texts)}; expected utterance id -> words")
@@ -110,4 +117,5 @@ def _score(refs: Mapping[str, str], hyps: Mapping[str, str], name: str, mode: st
             if not isinstance(text, str):
                 found = f"{what}: utterance {utt} has {shown(text)}"
                 raise TypeError(f"{found}; expected its words as a string")
-    return score_texts(refs, hyps, mode, ref_name="refs", hyp_name=name)
+    cut, other = ({utt: in_units(text, unit) for utt, text in one.items()} for one in (refs, hyps))
+    return score_texts(cut, other, mode, ref_name="refs", hyp_name=name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_folder, seed
+from asrprune.core.units import RATES, UNITS, WORD
 
 EXAMPLE = (
     "example: asrprune report --runs exp/mini/runs/* --ref exp/mini/data/test/text "
@@ -16,7 +18,11 @@ EXAMPLE = (
 )
 
 
-MODES = (Mode(("runs", "ref", "baseline", "first_pass", "front", "title", "fact", "seed", "out")),)
+MODES = (
+    Mode(
+        ("runs", "ref", "baseline", "first_pass", "front", "unit", "title", "fact", "seed", "out")
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="runs of the first screen, in this order and in few columns, with sentences made of "
         "the numbers; every row and column stands below on the page (default: all runs at once)",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=UNITS,
+        default=WORD,
+        help="count words (WER), characters (CER), or Han and kana by character and the rest by "
+        "word (MER)",
     )
     parser.add_argument("--title", default="asrprune report", help="heading of the page")
     parser.add_argument(
@@ -68,21 +81,24 @@ def run(args: argparse.Namespace) -> None:
     first_pass = None if args.first_pass is None else read_first_pass(args.first_pass)
     origin_texts = {label: str(value) for label, value in origin.items()}
     described = {} if first_pass is None else {"first pass": describe_first_pass(first_pass)}
-    rows = gather_rows(args.runs, args.ref, args.baseline, first_pass, args.seed)
+    rows = gather_rows(args.runs, args.ref, args.baseline, first_pass, args.seed, args.unit)
     front = make_front(rows, args.front, args.baseline) if args.front else None
     measured = read_measurement(args.runs, args.baseline)
     facts = {**stated, **described, **describe_machine(measured), **origin_texts}
     facts |= stated  # first, and over those of the same label
     out = Path(args.out)
-    table = markdown_table(rows) if front is None else front.markdown()
+    rate = RATES[args.unit]
+    table = named_rate(markdown_table(rows) if front is None else front.markdown(), rate)
     with write_text(out / "index.html") as stream:
-        stream.write(html_page(args.title, rows, facts, front, args.baseline))
+        page = html_page(args.title, rows, facts, front, args.baseline)
+        stream.write(named_rate(page, rate))
     with write_text(out / "table.md") as stream:
         stream.write(table)
     write_json(
         out / "table.json",
         {
             "title": args.title,
+            "unit": args.unit,
             "baseline": args.baseline,
             "front": None if front is None else [row.name for row in front.rows],
             "sentences": [] if front is None else list(front.sentences),
@@ -94,6 +110,15 @@ def run(args: argparse.Namespace) -> None:
     )
     sys.stdout.write(table)
     sys.stdout.write(f"report: {out / 'index.html'}\n")
+
+
+def named_rate(text: str, rate: str) -> str:
+    """Headings and sentences with ``rate`` in the place of the word WER.
+
+    >>> named_rate("WER % [95 %] of my-WER", "CER")
+    'CER % [95 %] of my-WER'
+    """
+    return text if rate == "WER" else re.sub(r"(?<![\w./-])WER(?=[\s,:;.]|$)", rate, text)
 
 
 def _facts(texts: list[str]) -> dict[str, str]:

@@ -14,11 +14,12 @@ A run folder is named after its system and holds what the verbs wrote:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from asrprune.core.units import WORD, in_units
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.report.readings import (
@@ -47,14 +48,15 @@ def gather_rows(
     baseline: Optional[str] = None,
     first_pass: Optional[FirstPassReading] = None,
     seed: int = 0,
+    unit: str = WORD,
 ) -> list[SystemRow]:
-    """One row a run folder, in the given order.
+    """One row a run folder, in the given order; errors are counted in ``unit``, one of UNITS.
 
     ``baseline`` names the run that every other is compared with (paired bootstrap). The real-time
     factor of ``first_pass`` is part of every total. Raises InputError for a folder without
     results, files that hold something else, and a baseline that is no run with words.
     """
-    refs = read_kaldi_text(ref)
+    refs = _References(ref, unit)
     folders = [Path(run) for run in runs]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
@@ -62,8 +64,8 @@ def gather_rows(
         raise InputError(twice, None, f"two runs called {twice}", "run folders of different names")
     if baseline is not None and baseline not in names:
         raise InputError(baseline, None, "no such run", f"a baseline among {', '.join(names)}")
-    scorings = _scorings(folders, "hyp", refs, ref)
-    on_lists = _scorings(folders, "hyp-lists", refs, ref)
+    scorings = _scorings(folders, "hyp", refs)
+    on_lists = _scorings(folders, "hyp-lists", refs)
     if baseline is not None and baseline not in scorings:
         found, expected = "no file hyp to compare with", "a baseline that is no oracle"
         raise InputError(folders[names.index(baseline)], None, found, expected)
@@ -75,7 +77,7 @@ def gather_rows(
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
             row = _wer_columns(row, scorings[folder.name], seed)
-            row = _fixed_columns(row, folder, refs, ref)
+            row = _fixed_columns(row, folder, refs)
             if compared in scorings:
                 row = _paired_columns(row, scorings[compared], scorings[folder.name], seed)
             if folder.name in on_lists:
@@ -92,15 +94,28 @@ def gather_rows(
 
 
 def _scorings(
-    folders: Sequence[Path], name: str, refs: Mapping[str, str], ref: PathLike
+    folders: Sequence[Path], name: str, refs: _References
 ) -> dict[Optional[str], Scoring]:
     """Name -> the scored words of each folder that has them, in its file ``name``."""
     there = [folder for folder in folders if (folder / name).is_file()]
-    return {folder.name: _score(folder / name, refs, ref) for folder in there}
+    return {folder.name: refs.score(folder / name) for folder in there}
 
 
-def _score(hyp: Path, refs: Mapping[str, str], ref: PathLike) -> Scoring:
-    return score_texts(refs, read_kaldi_text(hyp), ref_name=str(ref), hyp_name=str(hyp))
+class _References:
+    """The references of a file, cut into units, and what is scored against them."""
+
+    def __init__(self, path: PathLike, unit: str) -> None:
+        self._path, self._unit = path, unit
+        self._texts = self._read(path)
+
+    def score(self, hyp: Path) -> Scoring:
+        """The scored words of a file."""
+        return score_texts(
+            self._texts, self._read(hyp), ref_name=str(self._path), hyp_name=str(hyp)
+        )
+
+    def _read(self, path: PathLike) -> dict[str, str]:
+        return {utt: in_units(text, self._unit) for utt, text in read_kaldi_text(path).items()}
 
 
 def describe_first_pass(facts: FirstPassReading) -> str:
@@ -245,13 +260,11 @@ def _lists_columns(
     )
 
 
-def _fixed_columns(
-    row: SystemRow, folder: Path, refs: Mapping[str, str], ref: PathLike
-) -> SystemRow:
+def _fixed_columns(row: SystemRow, folder: Path, refs: _References) -> SystemRow:
     hyp = folder / "hyp-fixed"
     if not hyp.is_file():
         return row
-    return replace(row, wer_fixed_percent=_score(hyp, refs, ref).counts.wer_percent)
+    return replace(row, wer_fixed_percent=refs.score(hyp).counts.wer_percent)
 
 
 def _paired_columns(row: SystemRow, base: Scoring, system: Scoring, seed: int) -> SystemRow:

@@ -164,3 +164,12 @@ def test_wrong_calls_are_value_errors(tmp_path: Path) -> None:
 def test_a_tokeniser_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="the tokenizer has 65536 ids; expected 24, the LM's"):
         asrprune.open_lm(tiny_lm().model, tokenizer=DrawnTokenizer())
+
+
+def test_text_comes_in_the_lms_form_or_in_the_one_asked_for() -> None:
+    plain, upper = asrprune.open_lm(tiny_lm()).score_lists([["the cat sat", "The CAT sat"]])[0]
+    assert upper == plain
+    raw = asrprune.open_lm(tiny_lm(), normalise="none").score_lists([["The CAT sat"]])[0]
+    assert raw[0] != plain
+    with pytest.raises(ValueError, match="unknown normaliser 'loud'"):
+        asrprune.open_lm(tiny_lm(), normalise="loud")

@@ -423,6 +423,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--baseline": (None, "report --baseline nobody"),
         "--first-pass": (None, f"report --first-pass {NONE}"),
         "--front": (None, "report --front nobody"),
+        "--unit": (None, "report --unit line"),
         "--title": (None, "report --title ''"),
         "--fact": (None, "report --fact nothing"),
         "--seed": (None, "report --seed x"),

@@ -299,3 +299,19 @@ def test_the_first_pass_is_drawn_as_a_line_with_its_name() -> None:
     assert svg is not None
     assert "<!-- first pass -->" in svg
     assert svg.count("<!-- dense -->") == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "rate", "percent"), [("word", "WER", 50.0), ("char", "CER", 20.0)]
+)
+def test_errors_are_counted_in_the_unit(
+    unit: str, rate: str, percent: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "ref").write_text("u1 今天 下雨了\n", encoding="utf-8")
+    (tmp_path / "run/hyp").write_text("u1 今天 下雪了\n", encoding="utf-8")
+    command = ["report", "--runs", tmp_path / "run", "--ref", tmp_path / "ref", "--unit", unit]
+    assert main([*map(str, command), "--out", str(tmp_path / "out")]) == 0
+    assert f"{rate} % [95 %]" in capsys.readouterr().out
+    table = json.loads((tmp_path / "out/table.json").read_text())
+    assert (table["unit"], table["rows"][0]["wer_percent"]) == (unit, percent)
