@@ -33,7 +33,8 @@ class Hypothesis:
 
     def __post_init__(self) -> None:
         if self.text != " ".join(self.text.split()):
-            raise ValueError(f"text {self.text!r} has leading, trailing or repeated white space")
+            start = self.text if len(self.text) <= 60 else self.text[:60] + "..."
+            raise ValueError(f"text {start!r} has leading, trailing or repeated white space")
         for name in ("acoustic", "lm"):
             value = getattr(self, name)
             if value is not None and (math.isnan(value) or value == math.inf):

@@ -75,7 +75,7 @@ class ForestWordScorer:
         if len(ids) <= limit or policy == "window":
             return windows(len(ids), limit)
         if policy == "error":
-            problem = f"has {len(ids)} tokens; the model takes at most {limit}"
+            problem = f"has {len(ids)} tokens; the model takes at most {limit} (see --over-long)"
             raise UnscorableError((number, index), " ".join(lists[number][index]), problem)
         return []
 
