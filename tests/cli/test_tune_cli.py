@@ -79,7 +79,7 @@ def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp
     made = {}
     for nj in (1, 2):
         out = tmp_path / f"nj{nj}"
-        more = ("--towards", "lm", "--nj", nj, "--threads", 1)
+        more = ("--towards", "lm", "--nj", nj, "--threads", 1, "--accept-unknown")
         assert tune(place, out, "--system", *systems, *more) == 0
         made[nj] = {
             name: read_weights(out / name / "weights.json") for name in ("lm", "tri", "both")
@@ -94,7 +94,7 @@ def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp
     assert "both: 2 LMs, lm has 1: drawn to the best mixture" in caplog.text
     assert tune(place, tmp_path / "w.json", "--lm", place["lm"], "--threads", 1) == 0
     assert read_weights(tmp_path / "w.json").weights == dense
-    towards = ("--towards", tmp_path / "w.json")
+    towards = ("--towards", tmp_path / "w.json", "--accept-unknown")
     assert tune(place, tmp_path / "tri.json", "--lm", place["arpa"], *towards) == 0
     assert read_weights(tmp_path / "tri.json").weights == made[1]["tri"].weights
 

@@ -118,7 +118,8 @@ class TransformerScorer:
                     here.append(tokens)
                     continue
                 if forests.options.over_long == "error":
-                    problem = f"has {len(tokens)} tokens; the model takes at most {forests.limit} (see --over-long)"
+                    problem = f"has {len(tokens)} tokens; the model takes at most {forests.limit}"
+                    problem += " (see --over-long)"
                     raise UnscorableError((number, index), sentence, problem)
                 here.append(None)
             encoded.append(here)
