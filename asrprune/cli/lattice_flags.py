@@ -14,6 +14,7 @@ from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import text_options, watched
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
+from asrprune.core.progress import tracked
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
 
@@ -249,9 +250,10 @@ def _read(args: argparse.Namespace, bad: OnBad) -> Iterator[Any]:
     from asrprune.errors import InputError
 
     seen = set()
-    for item in read_items(
+    items = read_items(
         args.format, args.lattice, _stated(args, FORMATS[args.format].read_options), bad
-    ):
+    )
+    for item in tracked(items, "rescored"):
         if item.utt in seen:
             found = f"utterance {item.utt} again"
             raise InputError(args.lattice, None, found, "each utterance once")

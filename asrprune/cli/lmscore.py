@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.engine_flags import (
     CHECKPOINT,
@@ -23,6 +24,9 @@ from asrprune.cli.text_flags import (
     words_of_lists,
 )
 from asrprune.cli.values import output_file
+
+if TYPE_CHECKING:
+    from asrprune.core.hypothesis import NBest
 
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
 
@@ -95,7 +99,15 @@ def run(args: argparse.Namespace) -> None:
         text_options(args),
     )
     load_s = time.perf_counter() - start
-    words = words_of_lists(read_nbest(args.nbest, OnBad(args.on_bad)))
+    total = 0
+
+    def counted() -> Iterator[NBest]:
+        nonlocal total
+        for nbest in read_nbest(args.nbest, OnBad(args.on_bad)):
+            total += 1
+            yield nbest
+
+    words = words_of_lists(counted())
     known = check_known(lm, words, args.nbest, args.accept_unknown)
     used["text"] = known["form"]
     if args.special:
@@ -103,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
     lists = read_nbest(args.nbest, bad)
-    timing = score_nbest(args.nbest, lists, lm, args.out, header, settings)
+    timing = score_nbest(args.nbest, lists, lm, args.out, header, settings, total=total)
     bad.warn(args.nbest)
     warn_of_over_long(args, lm.stats.over_long)
     figures = {**_figures(args, lm, timing, load_s), "known": known}

@@ -13,6 +13,7 @@ from asrprune.cli import scoring_flags
 from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file, seed, whole
+from asrprune.core.progress import tracked
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.firstpass.on_bad import OnBad
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
@@ -126,11 +127,11 @@ def _lists(args: argparse.Namespace, bad: OnBad) -> Iterable[Any]:
     from asrprune.firstpass.formats.jsonl import read_nbest
 
     if args.lattice is None:
-        return read_nbest(args.nbest, bad)
+        return tracked(read_nbest(args.nbest, bad), "compared")
     if args.format is None or args.ref is None:
         raise ValueError("--lattice needs --format and --ref")
     items: Iterable[Any] = read_items(args.format, args.lattice, format_options(args), bad)
-    return items
+    return tracked(items, "compared")
 
 
 def _formed(

@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _lines(path: str, form: Callable[[str], str], words: Counter[str]) -> Iterator[tuple[int, str]]:
     """Lines in the form that the LM wants; ``words`` gets those of the file."""
+    from asrprune.core.progress import tracked
     from asrprune.files import read_lines
 
-    for number, line in read_lines(path):
+    for number, line in tracked(read_lines(path), "read", "lines"):
         words.update(line.split())
         yield number, form(line)

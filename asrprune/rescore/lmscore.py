@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from asrprune.core.hypothesis import NBest
+from asrprune.core.progress import tracked
 from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
@@ -39,17 +39,19 @@ def score_nbest(
     header: Mapping[str, Any],
     settings: Mapping[str, Any],
     block_hypotheses: int = BLOCK_HYPOTHESES,
+    total: Optional[int] = None,
 ) -> Timing:
     """Write the scores file ``out`` and return the time that scoring took, loading apart.
 
-    Finished blocks are kept in ``OUT.partial``. A later call with equal ``settings`` (everything
-    that decides the scores: hashes of model and lists, engine, policy) takes them over, their time
-    included. ``OUT`` is one file, which any call replaces; so the partial file of other settings is
-    replaced too, with a warning. Raises InputError naming the utterance for a hypothesis that
+    ``total`` is the number of lists, for the progress line. Finished blocks are kept in
+    ``OUT.partial``. A later call with equal ``settings`` (everything that decides the scores:
+    hashes of model and lists, engine, policy) takes them over, their time included. ``OUT`` is one
+    file, which any call replaces; so the partial file of other settings is replaced too, with a
+    warning. Raises InputError naming the utterance for a hypothesis that
     cannot be scored, or a list that changed under the partial file.
     """
     partial = _Partial(Path(f"{os.fspath(out)}.partial"), settings)
-    for block in _blocks(_not_done(nbest_path, lists, partial), block_hypotheses):
+    for block in _blocks(_not_done(nbest_path, lists, partial, total), block_hypotheses):
         partial.append(*_score_block(nbest_path, block, lm))
     write_scores(out, header, partial.utterances())
     partial.remove()
@@ -102,7 +104,9 @@ def _score_block(
     return done, timing
 
 
-def _not_done(nbest_path: PathLike, lists: Iterable[NBest], partial: _Partial) -> Iterator[NBest]:
+def _not_done(
+    nbest_path: PathLike, lists: Iterable[NBest], partial: _Partial, total: Optional[int]
+) -> Iterator[NBest]:
     """The lists after those that the partial file already holds."""
     done = partial.resume()
     if done:
@@ -113,7 +117,7 @@ def _not_done(nbest_path: PathLike, lists: Iterable[NBest], partial: _Partial) -
         if nbest is None or (nbest.utt, nbest.digest) != (utt, digest):
             found = f"utterance {utt} of {partial.path} is not there in the same place"
             raise InputError(nbest_path, None, found, "the lists of the interrupted run")
-    yield from tqdm(lists, desc="scored", unit="utt", initial=partial.count, disable=None)
+    yield from tracked(lists, "scored", total=total, done=partial.count)
 
 
 def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Optional
 
 import numpy as np
 
+from asrprune.core.progress import tracked
 from asrprune.core.units import WORD, unspaced_words
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
@@ -138,7 +139,7 @@ def _pack_set(
         offsets.write(np.zeros(1, corpus.OFFSET_DTYPE).tobytes())
         for name, place in files:
             digest = hashlib.sha256()
-            lines = _read(name, place, normal_form)
+            lines = tracked(_read(name, place, normal_form), f"{set_name}: packed", "lines")
             for block in _blocks(lines, counts):
                 if not counts["sentences"]:
                     _warn_of_unit(name, block, tokenizer.form.unit)

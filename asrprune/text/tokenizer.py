@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional, Protocol, Union
@@ -97,7 +98,7 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, in order."""
         split = [text.split() for text in texts]
-        self.learn(word for words in split for word in words)
+        self.learn(itertools.chain.from_iterable(split))
         return [self._sentence(words) for words in split]
 
     def encode_word(self, word: str, first: bool) -> tuple[int, ...]:

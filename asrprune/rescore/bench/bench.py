@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.core.hypothesis import NBest
+from asrprune.core.progress import tracked
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
 from asrprune.files import PathLike
@@ -99,26 +100,28 @@ def bench(
     runs: dict[str, list[float]] = {name: [] for name in systems}
     counts: dict[str, ScoringStats] = {}
     scores: dict[str, list[NDArray[np.float64]]] = {}
-    for repeat in range(-options.warmup, options.repeats):
-        for name, lm in systems.items():
-            gc.collect()
-            before = lm.stats
-            start = time.perf_counter()
-            try:
-                scores[name] = lm.score_lists(texts)
-            except UnscorableError as problem:
-                number, index = problem.index
-                found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
-                expected = f"hypotheses that {name} can score"
-                raise InputError(path, None, found, expected) from None
-            wall_s = time.perf_counter() - start
-            after = lm.stats
-            counts[name] = ScoringStats(
-                tokens=after.tokens - before.tokens,
-                unique_tokens=after.unique_tokens - before.unique_tokens,
-            )
-            if repeat >= 0:
-                runs[name].append(wall_s)
+    rounds = range(-options.warmup, options.repeats)
+    turns = [(repeat, name) for repeat in rounds for name in systems]
+    for repeat, name in tracked(turns, "measured", "runs"):
+        lm = systems[name]
+        gc.collect()
+        before = lm.stats
+        start = time.perf_counter()
+        try:
+            scores[name] = lm.score_lists(texts)
+        except UnscorableError as problem:
+            number, index = problem.index
+            found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
+            expected = f"hypotheses that {name} can score"
+            raise InputError(path, None, found, expected) from None
+        wall_s = time.perf_counter() - start
+        after = lm.stats
+        counts[name] = ScoringStats(
+            tokens=after.tokens - before.tokens,
+            unique_tokens=after.unique_tokens - before.unique_tokens,
+        )
+        if repeat >= 0:
+            runs[name].append(wall_s)
     return [
         BenchResult(
             name,
