@@ -49,10 +49,8 @@ def words_of_pieces(lattice: Lattice) -> Lattice:
                 if not (piece.startswith(WORD_START) or piece == _UNKNOWN) or not word:
                     waiting.append((target, word + piece, acoustic + more, both))
                     continue
-                there = (
-                    target,
-                    piece,
-                )  # the scores of the piece that begins the next word go along
+                # the scores of the piece that begins the next word go along
+                there = (target, piece)
                 if there not in number:
                     number[there] = len(origin)
                     origin.append(target)
