@@ -139,8 +139,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"any other key of the plan; they are, with their defaults: {_other_keys(default)}",
+        help="any other key of the plan; they are listed below",
     )
+    parser.add_argument_group("keys of --set, with their defaults", _other_keys(default))
     parser.add_argument(
         "--seed", type=seed, default=unset, help=f"random seed (default: {default.seed})"
     )
@@ -204,15 +205,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _other_keys(default: Plan) -> str:
-    """``options.scope="global", ...``: the keys that have no flag of their own."""
-    import json
+    """A line a key that has no flag of its own: its default and what it is."""
+    from asrprune.core.config import explained, flat
+    from asrprune.lm.training.config import MEANINGS
+    from asrprune.prune.run.plan import PLAN_MEANINGS
 
-    from asrprune.core.config import flat
-
-    nested = {key: value for key, value in flat(default).items() if "." in key}
-    nested.pop("fine_tuning.distill")
-    nested |= {"hold": default.hold, "growth": default.growth}
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(nested.items()))
+    trained = {f"fine_tuning.{key}": text for key, text in MEANINGS.items()}
+    flagged = set(_KEYS.values())
+    own = {key: value for key, value in flat(default).items() if key not in flagged}
+    return explained(own, {**trained, **PLAN_MEANINGS})
 
 
 _KEYS = {

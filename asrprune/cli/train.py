@@ -59,15 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _keys() -> str:
     """A line a key of TrainingConfig: its default and what it is."""
-    import json
-
-    from asrprune.core.config import flat
+    from asrprune.core.config import explained, flat
     from asrprune.lm.training.config import MEANINGS, TrainingConfig
 
-    defaults = flat(TrainingConfig())
-    stated = {key: f"{key}={json.dumps(value)}" for key, value in defaults.items()}
-    width = max(map(len, stated.values()))
-    return "\n".join(f"{stated[key]:<{width}}  {MEANINGS[key]}" for key in defaults)
+    return explained(flat(TrainingConfig()), MEANINGS)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -77,6 +77,21 @@ def to_json(config: Any) -> dict[str, Any]:
     return plain
 
 
+_WIDEST = 45  # keys with longer defaults do not move the others' meanings to the right
+
+
+def explained(defaults: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
+    """A line a key, ``key=default  meaning``, for a help text; a key without a meaning is an error.
+
+    >>> print(explained({"hold": 0.5, "scope": "global"}, {"hold": "a share", "scope": "of what"}))
+    hold=0.5        a share
+    scope="global"  of what
+    """
+    stated = {key: f"{key}={json.dumps(value)}" for key, value in defaults.items()}
+    width = max((len(text) for text in stated.values() if len(text) <= _WIDEST), default=0)
+    return "\n".join(f"{stated[key]:<{width}}  {meanings[key]}" for key in defaults)
+
+
 def flat(config: Any) -> dict[str, Any]:
     """Dotted key -> value of every field; free settings are one value.
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from asrprune.cli.main import main
+from asrprune.core.config import flat
 from asrprune.files import sha256
 from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.run import loop, steps
 from asrprune.prune.run.family import read_family
+from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.plot import plot_if_possible
 from tests.quick import slow
 
@@ -401,3 +403,12 @@ def test_growth_moves_fine_tuning_to_the_smaller_sizes(place: Path) -> None:
     assert 750 <= growing[0] < 750 + 128
     assert all(3000 <= tokens[1] < 3000 + 128 for tokens in (even, growing))
     assert prune(place, *flags, "--set", "growth=0.0", out="no") == 2
+
+
+def test_the_help_has_every_key_without_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prune", "--help"])
+    shown = {line.split("=")[0].strip() for line in capsys.readouterr().out.splitlines()}
+    flagged = {"criterion", "method", "schedule", "sparsities", "steps", "seed"}
+    flagged |= {"fine_tune_tokens", "statistics_tokens", "fine_tuning.distill"}
+    assert set(flat(Plan())) - flagged <= shown

@@ -136,3 +136,28 @@ def plan_from_dict(value: Mapping[str, Any], default: Plan) -> Plan:
 def read_plan(path: PathLike, default: Plan) -> Plan:
     """``default`` with what a JSON file states. Raises InputError for anything wrong in it."""
     return from_json(Plan, read_json(path), path, start=default)
+
+
+PLAN_MEANINGS = {
+    "hold": "share of the fine-tuning that the saved sizes get, the rest goes evenly to all steps",
+    "growth": "times the fine-tuning of the next larger saved size",
+    "options.matrices": "those that are pruned",
+    "options.scope": "of masks: rank weights over all (global), within each matrix, or each row",
+    "options.multiple_of": "FFN widths and ranks are rounded to it",
+    "options.min_heads": "heads that each block keeps",
+    "options.min_width": "neurons that each FFN keeps",
+    "options.min_rank": "rank that each matrix keeps",
+    "options.min_share": "share of each masked matrix that stays",
+    "options.factorisation": "what makes the components of a matrix (asrprune list factorisations)",
+    "options.refactor": "whether factored matrices are factored anew at every step",
+    "options.form": "what low rank stores: factors or interpolative",
+    "options.embedding_rank": "of the tied embedding before the first step; 0: it stays as it is",
+    "options.compensation": "how kept weights make up for masked ones (list compensations)",
+    "options.depth_unit": "depth removes each sublayer by itself, or whole blocks",
+    "options.head_unit": "query heads of a key and value head leave as a group, or as query heads",
+    "fine_tuning.batch_tokens": "tokens of a step, padding counted",
+    "fine_tuning.temperature": "of the teacher's and the model's distributions in distillation",
+    "fine_tuning.distill_weight": "share of the loss that is distillation, the rest cross-entropy",
+}
+"""Key of the plan that has no flag of its own -> what it is, in a line for a help text; those of
+``fine_tuning.optimizer`` and ``fine_tuning.precision`` mean what they mean in training."""
