@@ -117,7 +117,6 @@ class NgramLM:
                 dropped=not spelled,
                 special=None in spelled,
                 unknown=any(part is not None and not self.knows(part) for part in spelled),
-                tokens=len(spelled),
             )
         return found
 

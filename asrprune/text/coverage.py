@@ -32,8 +32,8 @@ class Coverage:
     ``in_bytes``: other words that are spelled in bytes; ``special``: words that a decoder wrote for
     an unknown one (``<unk>``); ``dropped``: words that the LM does not see (noises, punctuation).
     ``unspaced``: words with letters of a script without spaces (Han, kana, Thai, ...).
-    ``tokens`` of all of them. ``which``: the unknown ones and those in bytes, as they came, with
-    counts; ``outside``: their characters that the LM has no piece for.
+    ``which``: the unknown ones and those in bytes, as they came, with counts; ``outside``: their
+    characters that the LM has no piece for.
     """
 
     words: int = 0
@@ -42,7 +42,6 @@ class Coverage:
     special: int = 0
     dropped: int = 0
     unspaced: int = 0
-    tokens: int = 0
     which: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
 
@@ -56,13 +55,12 @@ class Coverage:
         special: bool = False,
         unknown: bool = False,
         spelled_in_bytes: bool = False,
-        tokens: int = 0,
         outside: Collection[str] = (),
     ) -> Coverage:
         """That of one word that comes ``count`` times."""
         unknown = unknown and not special
         spelled_in_bytes = spelled_in_bytes and not unknown
-        one = cls(count, tokens=tokens * count)
+        one = cls(count)
         one.dropped, one.special = dropped * count, special * count
         one.unspaced = count if unspaced_words(word)[0] else 0
         one.unknown, one.in_bytes = unknown * count, spelled_in_bytes * count
@@ -72,7 +70,7 @@ class Coverage:
         return one
 
     def __iadd__(self, other: Coverage) -> Coverage:
-        for name in ("words", "unknown", "in_bytes", "special", "dropped", "unspaced", "tokens"):
+        for name in ("words", "unknown", "in_bytes", "special", "dropped", "unspaced"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.which.update(other.which)
         self.outside.update(other.outside)
@@ -101,8 +99,7 @@ class Coverage:
         return ": ".join([text, ", ".join(parts)]) if parts else text
 
     def examples(self) -> str:
-        """The most frequent unknown words, and characters without a piece by name where they cannot
-        be seen."""
+        """The most frequent unknown words."""
         words = ", ".join(repr(word) for word, _ in self.which.most_common(_SHOWN))
         return words + (", ..." if len(self.which) > _SHOWN else "")
 

@@ -179,7 +179,6 @@ class Tokenizer:
                 special=None in spelled,
                 unknown=any(self.unknown in ids for ids in pieces),
                 spelled_in_bytes=any(self.model.is_byte(i) for ids in pieces for i in ids),
-                tokens=sum(map(len, pieces)),
                 outside=self._outside(spelled),
             )
         return found

@@ -217,3 +217,15 @@ def test_costs_of_sclite(files, capsys):
     (files / "two").write_text("u1 x y z a b p q r\n")
     assert _wer(files, "--edit-costs", "sclite", ref="one", hyp="two") == 0
     assert "# scored words; --edit-costs sclite" in capsys.readouterr().out
+
+
+def test_cer_is_unit_char(tmp_path, capsys):
+    for name, text in (("ref", "u 今天 好\n"), ("hyp", "u 今天好\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    shown = []
+    for flags in (("--cer",), ("--unit", "char"), ()):
+        command = ["wer", "--ref", str(tmp_path / "ref"), "--hyp", str(tmp_path / "hyp"), *flags]
+        assert main(command) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] != shown[2]
+    assert "%CER 0.00 [ 0 / 3, " in shown[0]
