@@ -19,7 +19,7 @@ from asrprune.core.progress import tracked
 from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
-from asrprune.files import PathLike
+from asrprune.files import PathLike, locked
 from asrprune.firstpass.formats.jsonl import read_nbest
 from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
@@ -40,22 +40,24 @@ def score_nbest(
     settings: Mapping[str, Any],
     block_hypotheses: int = BLOCK_HYPOTHESES,
     total: Optional[int] = None,
+    partial: Optional[PathLike] = None,
 ) -> Timing:
     """Write the scores file ``out`` and return the time that scoring took, loading apart.
 
     ``total`` is the number of lists, for the progress line. Finished blocks are kept in
-    ``OUT.partial``. A later call with equal ``settings`` (everything that decides the scores:
-    hashes of model and lists, engine, policy) takes them over, their time included. ``OUT`` is one
-    file, which any call replaces; so the partial file of other settings is replaced too, with a
-    warning. Raises InputError naming the utterance for a hypothesis that
+    ``partial``, by default ``OUT.partial``. A later call with equal ``settings`` (everything that
+    decides the scores: hashes of model and lists, engine, policy) takes them over, their time
+    included. ``OUT`` is one file, which any call replaces; so the partial file of other settings
+    is replaced too, with a warning. Raises InputError naming the utterance for a hypothesis that
     cannot be scored, or a list that changed under the partial file.
     """
-    partial = _Partial(Path(f"{os.fspath(out)}.partial"), settings)
-    for block in _blocks(_not_done(nbest_path, lists, partial, total), block_hypotheses):
-        partial.append(*_score_block(nbest_path, block, lm))
-    write_scores(out, header, partial.utterances())
-    partial.remove()
-    return partial.timing
+    done = _Partial(Path(f"{os.fspath(out)}.partial" if partial is None else partial), settings)
+    with locked(out):
+        for block in _blocks(_not_done(nbest_path, lists, done, total), block_hypotheses):
+            done.append(*_score_block(nbest_path, block, lm))
+        write_scores(out, header, done.utterances())
+        done.remove()
+    return done.timing
 
 
 def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> list[Floats]:

@@ -1,0 +1,39 @@
+"""Input in several packings; output that is whole or absent, by one process at a time.
+
+- ``reading``: bytes, lines and JSON of plain, ``.gz`` and ``.xz`` files and standard input
+- ``streams``: devices, pipes and open files, which are written to as they are
+- ``locks``: one process at an output
+- ``writing``: files and folders that appear under their name when they are complete
+"""
+
+from asrprune.files.locks import locked
+from asrprune.files.reading import (
+    PathLike,
+    open_binary,
+    read_json,
+    read_lines,
+    record_lines,
+    sha256,
+)
+from asrprune.files.streams import is_stream
+from asrprune.files.writing import (
+    write_binary,
+    write_folder,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "PathLike",
+    "is_stream",
+    "locked",
+    "open_binary",
+    "read_json",
+    "read_lines",
+    "record_lines",
+    "sha256",
+    "write_binary",
+    "write_folder",
+    "write_json",
+    "write_text",
+]
