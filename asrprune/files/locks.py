@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -85,9 +86,8 @@ def is_held(target: Path) -> bool:
 def beside(target: Path, end: str) -> Path:
     """The hidden name in the folder of ``target`` that ends on ``end``."""
     name = f".{target.name}{end}"
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        cut = os.fsencode(target.name)[: LONGEST_NAME - 1 - len(end)]
-        name = f".{cut.decode('utf-8', 'ignore')}{end}"
+    if len(os.fsencode(name)) > LONGEST_NAME >= len(os.fsencode(target.name)):
+        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}{end}"
     return target.with_name(name)
 
 
@@ -102,13 +102,14 @@ def _lock(target: Path, path: Union[str, os.PathLike[str]]) -> Optional[int]:
     """The descriptor of the locked file beside ``target``; None where there are no locks."""
     place = beside(target, LOCK)
     while fcntl is not None:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as problem:
+            raise OSError(problem.errno, problem.strerror, os.fspath(path)) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = os.stat(place)
-            if os.path.samestat(there, os.fstat(descriptor)):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            if os.path.samestat(os.stat(place), os.fstat(descriptor)):
+                _sign(descriptor)
                 return descriptor
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
@@ -126,6 +127,13 @@ def _lock(target: Path, path: Union[str, os.PathLike[str]]) -> Optional[int]:
             return None
         os.close(descriptor)
     return None
+
+
+def _sign(descriptor: int) -> None:
+    """Say in a lock who holds it; on a full disk it holds without."""
+    with contextlib.suppress(OSError):
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _put_right(target: Path) -> None:
