@@ -40,6 +40,10 @@ class MissingPackage(Exception):
     """An optional package is not installed; the message holds the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
         super().__init__(
             f"the Python package {package} is needed here: pip install 'asrprune[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return MissingPackage, (self.package, self.extra)

@@ -134,7 +134,7 @@ stage_audio() { # synthetic speech, 16 kHz
 }
 
 stage_first_pass() {
-  fresh "$first/dev" "$first/test"
+  fresh "$first"/{dev,test}{,.decoding}
   for set in dev test; do
     asrprune first-pass --decoder pocketsphinx --cuts "$audio/$set/cuts.jsonl.gz" \
       --nbest "$nbest" --max-hmms "$max_hmms" --max-words "$max_words" \

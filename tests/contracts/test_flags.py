@@ -165,6 +165,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--max-words": (None, "first-pass --max-words few"),
         "--lattice-beam": (None, "first-pass --lattice-beam inf"),
         "--nj": (None, "first-pass --nj 0"),
+        "--allow-commands": (None, "first-pass --allow-commands=often"),
     },
     "convert": {
         "--on-bad": (None, "convert --on-bad sometimes"),
