@@ -63,8 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from asrprune.core.together import written_together
-    from asrprune.files import write_json, write_text
+    from asrprune.files import write_json, write_text, written_together
     from asrprune.provenance import provenance
     from asrprune.report.front import make_front
     from asrprune.report.gather import (

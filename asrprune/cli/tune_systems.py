@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -225,8 +224,6 @@ def _tune_one(
     origin = provenance(settings.command_line, seed=settings.options.seed)
     stated = replace(found_weights.weights, unit=settings.unit)
     value = WeightsFile(stated, names, facts, origin, scale)
-    if system.name:
-        os.makedirs(os.path.dirname(system.out), exist_ok=True)
     write_weights(system.out, value)
     prefix = f"{system.name}: " if system.name else ""
     for line in described(found_weights, names):

@@ -182,7 +182,7 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
 
 
 def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:
-    from asrprune.core.together import written_together
+    from asrprune.files import written_together
     from asrprune.wer.icefall_layout import write_icefall_layout
     from asrprune.wer.kaldi_layout import write_kaldi_layout
     from asrprune.wer.trn import write_trn_pair

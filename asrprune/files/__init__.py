@@ -4,6 +4,7 @@
 - ``streams``: devices, pipes and open files, which are written to as they are
 - ``locks``: one process at an output
 - ``writing``: files and folders that appear under their name when they are complete
+- ``together``: files that appear together in a folder that may hold others
 """
 
 from asrprune.files.locks import locked
@@ -16,7 +17,9 @@ from asrprune.files.reading import (
     sha256,
 )
 from asrprune.files.streams import is_stream
+from asrprune.files.together import written_together
 from asrprune.files.writing import (
+    append_text,
     write_binary,
     write_folder,
     write_json,
@@ -25,6 +28,7 @@ from asrprune.files.writing import (
 
 __all__ = [
     "PathLike",
+    "append_text",
     "is_stream",
     "locked",
     "open_binary",
@@ -36,4 +40,5 @@ __all__ = [
     "write_folder",
     "write_json",
     "write_text",
+    "written_together",
 ]

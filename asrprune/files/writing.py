@@ -100,6 +100,17 @@ def write_folder(path: PathLike) -> Iterator[Path]:
         remove(old)
 
 
+@contextlib.contextmanager
+def append_text(path: PathLike) -> Iterator[TextIO]:
+    """A text file that is added to, on disk when the block ends. Raises OSError as
+    ``write_binary``; what was added before it, whole lines or not, stays."""
+    with _naming(path, Path(path)), open(path, "ab") as raw, _text_over(raw) as text:
+        yield text
+        text.flush()
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
 def write_json(path: PathLike, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused."""
     with write_text(path) as stream:

@@ -19,7 +19,7 @@ from asrprune.core.progress import tracked
 from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
-from asrprune.files import PathLike, locked
+from asrprune.files import PathLike, append_text, locked, write_text
 from asrprune.firstpass.formats.jsonl import read_nbest
 from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
@@ -159,9 +159,8 @@ class _Partial:
         kept: Optional[int] = None
         if self.path.is_file():
             kept = self._read_blocks(done)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if kept is None:
-            with open(self.path, "w", encoding="utf-8") as stream:
+            with write_text(self.path) as stream:
                 stream.write(json.dumps({"settings": self._settings}, sort_keys=True) + "\n")
         else:
             os.truncate(self.path, kept)
@@ -203,10 +202,8 @@ class _Partial:
         """Add a finished block, on disk when this returns."""
         lines = [format_line(one) for one in utterances]
         lines.append(json.dumps({"timing": asdict(timing)}))
-        with open(self.path, "a", encoding="utf-8") as stream:
+        with append_text(self.path) as stream:
             stream.write("\n".join(lines) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
         self.timing += timing
         self.count += len(utterances)
 

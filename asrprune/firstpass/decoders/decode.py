@@ -17,7 +17,7 @@ from asrprune import __version__
 from asrprune.core.hypothesis import NBest
 from asrprune.core.processes import in_processes
 from asrprune.errors import MissingPackage
-from asrprune.files import PathLike, sha256, write_json, write_text
+from asrprune.files import PathLike, append_text, sha256, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
 from asrprune.firstpass.decoders.pocketsphinx import SAMPLING_RATE, FirstPassConfig, PocketSphinx
 from asrprune.firstpass.decoders.state import (
@@ -70,7 +70,7 @@ def decode_cuts(
         decoded = len(lines) - len(todo)
         _log.info("%d of %d utterances were decoded before", decoded, len(lines))
     wall = time.perf_counter()
-    with open(folder.done, "a", encoding="utf-8") as record:
+    with append_text(folder.done) as record:
         results = _run(todo, config, folder, nj, allow_commands)
         for utt, result in tqdm(results, total=len(todo), unit="utt", disable=None):
             record.write(to_record(utt, result))

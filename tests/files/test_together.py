@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asrprune.core.together import written_together
+from asrprune.files import written_together
 
 
 def write(path: Path, text: str, *names: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from asrprune.files import PathLike, write_folder
+from asrprune.files.locks import locked, remove
+from asrprune.files.reading import PathLike
+from asrprune.files.writing import write_folder
 
 _TEMPORARY = ".together.tmp"
 
@@ -20,21 +21,22 @@ def written_together(path: PathLike) -> Iterator[Path]:
     They take the place of files of their names, all at once as far as a file system can do that;
     what else is in ``path`` stays. Where nothing is there yet the folder appears whole.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     if not target.exists():
-        with write_folder(target) as folder:
+        with write_folder(path) as folder:
             yield folder
         return
     temporary = target / _TEMPORARY
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            place = target / file.relative_to(temporary)
-            if file.is_dir():
-                place.mkdir(exist_ok=True)
-            else:
-                os.replace(file, place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked(path):
+        remove(temporary)  # of a killed process
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                place = target / file.relative_to(temporary)
+                if file.is_dir():
+                    place.mkdir(exist_ok=True)
+                else:
+                    os.replace(file, place)
+        finally:
+            remove(temporary)
