@@ -16,7 +16,7 @@ from asrprune.cli.modes import check_options, parse
 from asrprune.cli.outputs import locked_outputs
 from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
-from asrprune.errors import InputError, MissingPackage
+from asrprune.errors import InputError, MissingPackage, shortened
 
 COMMANDS = {
     "list": ("asrprune.cli.list", "what each axis offers: criteria, methods, formats, ..."),
@@ -111,7 +111,7 @@ def _forget_stdout() -> None:
 
 
 def _failed(verb: str, problem: str, status: int) -> int:
-    print(f"asrprune {verb}: {' '.join(problem.split())}", file=sys.stderr)
+    print(f"asrprune {verb}: {shortened(problem, 3000)}", file=sys.stderr)
     return status
 
 

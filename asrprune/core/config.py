@@ -1,9 +1,10 @@
 """A frozen dataclass as configuration: read from JSON values, changed by ``key=value``.
 
-The dataclass's defaults are the only defaults. A field is a bool, int, float or str, an Optional of
-these, a tuple of one of them (``tuple[float, ...]``, in JSON a list), free settings
-(``Mapping[str, Any]``, in JSON an object of scalars), or another such dataclass. The key of a
-nested field, or of one of the free settings, is dotted, as in ``optimizer.lr``.
+The dataclass's defaults are the only defaults. A field is a bool, int, float or str, a tuple of
+one kind (``tuple[float, ...]``, in JSON a list), free settings (``Mapping[str, Any]``, in JSON an
+object of scalars), objects of one kind by name (``Mapping[str, LinearShape]``), another such
+dataclass, or an Optional of any of these. The key of a nested field, or of one of the free
+settings, is dotted, as in ``optimizer.lr``. Whole numbers are those of 64 bits.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from asrprune.errors import InputError
 Config = TypeVar("Config")
 Values = Mapping[str, Any]
 _SCALAR = Union[bool, int, float, str, None]
+_LARGEST = 2**63
+LONGEST_VALUE = 80
+"""A message shows so many characters of a value."""
 
 
 def from_json(
@@ -163,7 +167,7 @@ def _flat(config_type: Any, value: Any, prefix: str) -> dict[str, Any]:
     """Dotted key -> checked setting, from nested JSON values."""
     if not isinstance(value, Mapping):
         what = prefix.rstrip(".") or "the configuration"
-        raise ValueError(f"{what} is {_shown(value)}, not a JSON object")
+        raise ValueError(f"{what} is {shown(value)}, not a JSON object")
     settings: dict[str, Any] = {}
     types = _types(config_type)
     for name, inner in value.items():
@@ -227,21 +231,34 @@ def _checked(key: str, value: Any, kind: Any) -> Any:
 
     Exact types: true is not a number; an int is a float, but not the other way round.
     """
+    if typing.get_origin(kind) is Union:
+        inner = [one for one in typing.get_args(kind) if one is not type(None)]
+        if typing.get_origin(inner[0]) is not None or dataclasses.is_dataclass(inner[0]):
+            return None if value is None else _checked(key, value, inner[0])
+    if dataclasses.is_dataclass(kind):
+        nested: Any = kind
+        prefix = f"{key}."
+        settings = _defaults(kind, prefix) | _flat(kind, value, prefix)
+        return _build(nested, settings, prefix)
     if _is_free(kind):
         if not isinstance(value, Mapping):
-            raise ValueError(f"{key} is {_shown(value)}, not a JSON object")
-        return {name: _checked(f"{key}.{name}", inner, _SCALAR) for name, inner in value.items()}
+            raise ValueError(f"{key} is {shown(value)}, not a JSON object")
+        item = typing.get_args(kind)[1]
+        item = _SCALAR if item is Any else item
+        return {name: _checked(f"{key}.{name}", one, item) for name, one in value.items()}
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{key} is {_shown(value)}; expected a list of {_name(item)}")
+            raise ValueError(f"{key} is {shown(value)}; expected a list of {_name(item)}")
         return tuple(_checked(f"{key}[{place}]", one, item) for place, one in enumerate(value))
     allowed = typing.get_args(kind) if typing.get_origin(kind) is Union else (kind,)
+    if type(value) is int and not -_LARGEST <= value < _LARGEST:
+        raise ValueError(f"{key} is {shown(value)}; expected a number of 64 bits")
     if type(value) is int and float in allowed and int not in allowed:
         return float(value)
     if type(value) not in allowed:
         names = " or ".join(_name(each) for each in allowed)
-        raise ValueError(f"{key} is {_shown(value)}; expected {names}")
+        raise ValueError(f"{key} is {shown(value)}; expected {names}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key} is {value}; expected a finite number")
     return value
@@ -251,8 +268,13 @@ def _name(kind: Any) -> str:
     return "null" if kind is type(None) else str(kind.__name__)
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=repr)
+def shown(value: Any) -> str:
+    """A JSON value for a message, its begin if it is long."""
+    try:
+        text = json.dumps(value, default=repr)
+    except RecursionError:
+        return "a value nested deep"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, Callable, Optional, TypeVar
 
-from asrprune.core.config import first_difference
+from asrprune.core.config import first_difference, shown
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 
@@ -34,9 +34,6 @@ DAMAGE = (
     pickle.UnpicklingError,
 )
 """What reading a damaged state raises."""
-
-LONGEST_VALUE = 80
-"""A message shows so many characters of a value."""
 
 log = logging.getLogger(__name__)
 
@@ -96,5 +93,4 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
         if not isinstance(value, Mapping) or part not in value:
             return "not given"
         value = value[part]
-    text = json.dumps(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+    return shown(value)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Optional
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 COMMENT = ";;"
-_TRN = re.compile(r"\s*(.*?)\s*\(([^()\s]+)\)\s*")
+_ID = re.compile(r"[^()\s]+\)")
 _LABEL = re.compile(r"<[^<>\s]*>")
 _NO_SPEECH = re.compile(r"\{[A-Z_]+\}|\(\d\)")
-_RECOGS = re.compile(r"(\S+):\t(ref|hyp)=(\[.*\])\s*")
+_RECOGS = re.compile(r"(\S+):\t(ref|hyp)=\[(.*)\]")
+_STRING = re.compile(  # as Python writes it
+    r"""\s*('[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")\s*(?:,\s*|$)"""
+)
 _RECOGS_TIMES = re.compile(r"\S+:\t(timestamp|len)\w*=.*")
 
 
@@ -56,10 +60,10 @@ def parse_trn(line: str) -> tuple[str, tuple[str, ...]]:
     >>> parse_trn("so { um / @ } yes (spk1-001)")
     ('spk1-001', ('so', '{', 'um', '/', '@', '}', 'yes'))
     """
-    match = _TRN.fullmatch(line)
-    if match is None:
+    text, opened, end = line.rstrip().rpartition("(")
+    if not opened or _ID.fullmatch(end) is None:
         raise ValueError(f"{line[:60]!r}")
-    return match.group(2), tuple(match.group(1).split())
+    return end[:-1], tuple(text.split())
 
 
 def parse_stm(line: str) -> Optional[Segment]:
@@ -123,14 +127,32 @@ def parse_recogs(line: str) -> Optional[tuple[str, str, tuple[str, ...]]]:
     """
     if _RECOGS_TIMES.fullmatch(line):
         return None
-    match = _RECOGS.fullmatch(line)
-    try:
-        value = ast.literal_eval(match.group(3)) if match else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if match is None or not isinstance(value, list) or not all(isinstance(w, str) for w in value):
+    match = _RECOGS.fullmatch(line.rstrip())
+    if match is None:
         raise ValueError(f"{line[:60]!r}")
-    return match.group(1), match.group(2), tuple(" ".join(value).split())
+    words, listed, at = list[str](), match.group(3).strip(), 0
+    while at < len(listed):
+        found = _STRING.match(listed, at)
+        if found is None:
+            utt, rest = match.group(1)[:60], listed[at : at + 60]
+            raise ValueError(f"{utt}: {rest!r} where a word in quotes should be")
+        words.append(_unescaped(found.group(1)))
+        at = found.end()
+    return match.group(1), match.group(2), tuple(" ".join(words).split())
+
+
+def _unescaped(literal: str) -> str:
+    """The string that Python's ``literal`` stands for."""
+    if "\\" not in literal:
+        return literal[1:-1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # escapes that there are not
+            text = str(ast.literal_eval(literal))
+        text.encode("utf-8")  # half a surrogate pair
+        return text
+    except (ValueError, SyntaxError):
+        raise ValueError(f"{literal[:60]} is no string of Python") from None
 
 
 def _seconds(field: str) -> float:
@@ -139,5 +161,5 @@ def _seconds(field: str) -> float:
     except ValueError:
         value = math.nan
     if not 0.0 <= value < math.inf or "_" in field:
-        raise ValueError(f"time {field!r}")
+        raise ValueError(f"time {field[:40]!r}")
     return value

@@ -11,6 +11,8 @@ from asrprune.files.locks import locked
 from asrprune.files.reading import (
     PathLike,
     open_binary,
+    parse_json,
+    raw_lines,
     read_json,
     read_lines,
     record_lines,
@@ -32,6 +34,8 @@ __all__ = [
     "is_stream",
     "locked",
     "open_binary",
+    "parse_json",
+    "raw_lines",
     "read_json",
     "read_lines",
     "record_lines",

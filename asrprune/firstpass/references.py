@@ -12,7 +12,7 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.tables import lookup
 from asrprune.core.transcripts import COMMENT, parse_ctm, parse_recogs, parse_stm, parse_trn
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_lines, record_lines
+from asrprune.files import PathLike, parse_json, read_lines, record_lines
 from asrprune.firstpass.reading import strict_json
 from asrprune.firstpass.reading.nemo_manifest import read_manifest
 from asrprune.firstpass.reading.numbers import log_score
@@ -138,7 +138,7 @@ def read_nemo_manifest(path: PathLike) -> Iterator[Reference]:
 
 def _json_lines(path: PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in record_lines(path):
-        value = strict_json.parse(path, number, line)
+        value = parse_json(path, number, line)
         if not isinstance(value, dict):
             raise InputError(path, number, f"{line[:40]!r}", "a JSON object")
         yield number, value

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Optional
 
-from asrprune.errors import InputError
-from asrprune.files import PathLike
-from asrprune.report.record import (
+from asrprune.core.record import (
     Record,
     a_count,
     a_label,
@@ -28,6 +26,8 @@ from asrprune.report.record import (
     an_object,
     read_record,
 )
+from asrprune.errors import InputError
+from asrprune.files import PathLike
 from asrprune.report.rows import Weight
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
-from asrprune.files import PathLike
-from asrprune.report.readings import MeasurementReading, read_machine
-from asrprune.report.record import (
+from asrprune.core.record import (
     OtherThan,
     Record,
     a_count,
@@ -21,6 +19,8 @@ from asrprune.report.record import (
     an_object,
     read_record,
 )
+from asrprune.files import PathLike
+from asrprune.report.readings import MeasurementReading, read_machine
 from asrprune.report.rows import SystemRow, Weight
 
 

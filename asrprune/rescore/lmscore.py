@@ -16,10 +16,11 @@ import numpy as np
 
 from asrprune.core.hypothesis import NBest
 from asrprune.core.progress import tracked
+from asrprune.core.record import a, an_object, parse_record
 from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
-from asrprune.files import PathLike, append_text, locked, write_text
+from asrprune.files import PathLike, append_text, locked, raw_lines, write_text
 from asrprune.firstpass.formats.jsonl import read_nbest
 from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
@@ -138,7 +139,7 @@ def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:
 def _settings_in(first: bytes) -> Any:
     if not first.endswith(b"\n"):
         raise ValueError("its first line is cut short")
-    return json.loads(first)["settings"]
+    return parse_record("", 1, first.decode("utf-8")).get("settings", an_object)
 
 
 class _Partial:
@@ -179,14 +180,16 @@ class _Partial:
                 log.warning("%s belongs to another run: %s; starting anew", self.path, found)
                 return None
             kept = position = stream.tell()
-            for number, raw in enumerate(stream, start=2):
+            for number, raw in enumerate(raw_lines(self.path, stream), start=2):
                 if not raw.endswith(b"\n"):
                     break
                 position += len(raw)
                 try:
                     line = raw.decode("utf-8")
                     if line.startswith('{"timing"'):
-                        self.timing += Timing(**json.loads(line)["timing"])
+                        self.timing += parse_record(self.path, number, line).get(
+                            "timing", a(Timing)
+                        )
                         done += block
                         block = []
                         kept = position

@@ -17,9 +17,11 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.config import shown
 from asrprune.core.hypothesis import NBest
+from asrprune.core.record import LARGEST, a_label, one_of, parse_record
 from asrprune.errors import InputError
-from asrprune.files import PathLike, record_lines, write_text
+from asrprune.files import PathLike, parse_json, record_lines, write_text
 
 FORMAT, VERSION = "asrprune-scores", 1
 
@@ -120,7 +122,9 @@ def read_scores(path: PathLike) -> Scores:
 
 def parse_line(path: PathLike, number: int, line: str) -> UtteranceScores:
     """The utterance on line ``number`` of a scores file. Raises InputError for a bad one."""
-    value = _json_object(path, number, line)
+    value = parse_json(path, number, line, free=False)
+    if not isinstance(value, dict):
+        raise InputError(path, number, f"JSON {type(value).__name__}", "a JSON object")
     utt, digest, scores = value.get("utt"), value.get("hash"), value.get("scores")
     if not isinstance(utt, str) or not isinstance(digest, str) or not isinstance(scores, list):
         raise InputError(path, number, "a line without utt, hash and scores", "all three")
@@ -129,32 +133,20 @@ def parse_line(path: PathLike, number: int, line: str) -> UtteranceScores:
 
 def _floats(path: PathLike, number: int, utt: str, scores: Sequence[Any]) -> NDArray[np.float64]:
     for index, value in enumerate(scores, start=1):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value != "-inf" and not (is_number and math.isfinite(value)):
-            found = f"utterance {utt}: score {index} is {value!r}"
-            raise InputError(path, number, found, 'a finite number or "-inf"')
+        if type(value) is float and math.isfinite(value):
+            continue
+        if value == "-inf" or (type(value) is int and -LARGEST < value < LARGEST):
+            continue
+        found = f"utterance {utt}: score {index} is {shown(value)}"
+        raise InputError(path, number, found, 'a finite number or "-inf"')
     return np.array([float(value) for value in scores], dtype=np.float64)
 
 
-def _read_header(path: PathLike, lines: Iterator[tuple[int, str]]) -> dict[str, Any]:
+def _read_header(path: PathLike, lines: Iterator[tuple[int, str]]) -> Mapping[str, Any]:
     number, line = next(lines, (1, ""))
     if not line:
         raise InputError(path, number, "an empty file", f'a header with "format": "{FORMAT}"')
-    header = _json_object(path, number, line)
-    if header.get("format") != FORMAT:
-        found = f"format {header.get('format')!r}"
-        raise InputError(path, number, found, f'a header with "format": "{FORMAT}"')
-    if header.get("version") != VERSION or header.get("log_base") != "e":
-        found = f"version {header.get('version')}, log base {header.get('log_base')}"
-        raise InputError(path, number, found, f"version {VERSION}, log base e")
-    return header
-
-
-def _json_object(path: PathLike, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as problem:
-        raise InputError(path, number, f"bad JSON ({problem.msg})", "a JSON object") from None
-    if not isinstance(value, dict):
-        raise InputError(path, number, f"JSON {type(value).__name__}", "a JSON object")
-    return value
+    header = parse_record(path, number, line).check_format(FORMAT, VERSION, "a scores file")
+    header.get("log_base", one_of("e"))
+    header.find("lm", a_label)
+    return header.values

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +12,20 @@ from pathlib import PurePath
 from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
-from asrprune.core.units import WORD
+from asrprune.core.record import (
+    Record,
+    a_label,
+    a_list_of,
+    a_number,
+    a_ratio,
+    an_object,
+    one_of,
+    read_record,
+)
+from asrprune.core.units import UNITS, WORD
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, read_lines, write_json
+from asrprune.files import PathLike, parse_json, read_lines, write_json
 
 FORMAT, VERSION = "asrprune-weights", 1
 
@@ -67,20 +75,19 @@ def _plain(weights: ScoreWeights) -> dict[str, Any]:
 
 def read_weights(path: PathLike) -> WeightsFile:
     """The weights file at ``path``. Raises InputError when it is none."""
-    value = read_json(path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise InputError(path, None, "not a weights file", f'"format": "{FORMAT}"')
-    if value.get("version") != VERSION:
-        raise InputError(path, None, f"version {value.get('version')}", f"version {VERSION}")
-    weights = parse_weights(path, value.get("weights"))
-    lms, dev = value.get("lms", []), value.get("dev", {})
-    if not isinstance(lms, list) or not isinstance(dev, dict) or len(lms) != len(weights.lm):
-        found = f"{len(weights.lm)} LM weights, lms {lms!r}, dev {type(dev).__name__}"
-        raise InputError(path, None, found, "one name per LM weight and an object dev")
-    scale = value.get("posterior_scale")
-    if scale is not None and not (_is_number(scale) and 0 < scale < math.inf):
-        raise InputError(path, None, f"posterior_scale {scale!r}", "a positive number or null")
-    return WeightsFile(weights, tuple(lms), dev, value.get("provenance", {}), scale)
+    return _tuned(read_record(path))
+
+
+def _tuned(record: Record) -> WeightsFile:
+    record.check_format(FORMAT, VERSION, "a weights file")
+    weights = _weights(record)
+    lms = record.find("lms", a_list_of(a_label)) or ()
+    if len(lms) != len(weights.lm):
+        found = f"{len(weights.lm)} LM weights, {len(lms)} lms"
+        raise InputError(record.path, None, found, "one name per LM weight")
+    dev = record.find("dev", an_object) or {}
+    provenance = record.find("provenance", an_object) or {}
+    return WeightsFile(weights, lms, dev, provenance, record.find("posterior_scale", a_ratio))
 
 
 def read_any_weights(path: PathLike) -> WeightsFile:
@@ -88,12 +95,10 @@ def read_any_weights(path: PathLike) -> WeightsFile:
 
     Raises InputError when it holds neither.
     """
-    value = read_json(path)
-    if isinstance(value, dict) and value.get("format") == FORMAT:
-        return read_weights(path)
-    return WeightsFile(
-        parse_weights(path, value.get("weights") if isinstance(value, dict) else None)
-    )
+    record = read_record(path)
+    if record.values.get("format") == FORMAT:
+        return _tuned(record)
+    return WeightsFile(_weights(record))
 
 
 def tuned_on(weights: WeightsFile, hashes: Mapping[str, str]) -> bool:
@@ -107,28 +112,21 @@ def read_first_pass(path: PathLike) -> ScoreWeights:
 
     They hold no LM weights. Raises InputError for a file without them.
     """
-    value = read_json(path)
-    return parse_weights(path, value.get("weights") if isinstance(value, dict) else None)
+    return _weights(read_record(path))
 
 
-def parse_weights(path: PathLike, value: Any) -> ScoreWeights:
-    """The weights in a JSON object. Raises InputError for another value or a bad number."""
-    names = ("acoustic", "first_lm", "word_bonus")
-    if not isinstance(value, dict) or not all(name in value for name in names):
-        raise InputError(path, None, "no weights", f"an object weights with {', '.join(names)}")
-    lm = value.get("lm", [])
-    numbers = [*(value[name] for name in names), *(lm if isinstance(lm, list) else [lm, None])]
-    if not all(map(_is_number, numbers)):
-        raise InputError(path, None, f"weights {value!r}", "numbers, and a list of them for lm")
-    acoustic, first_lm, word_bonus, *rest = map(float, numbers)
-    try:
-        return ScoreWeights(acoustic, first_lm, tuple(rest), word_bonus, value.get("unit", WORD))
-    except ValueError as problem:
-        raise InputError(path, None, str(problem), "finite weights of a known unit") from None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _weights(record: Record) -> ScoreWeights:
+    """What stands under "weights", every term but the LMs'. Raises InputError for anything else."""
+    if "weights" not in record.values:
+        expected = "an object weights with acoustic, first_lm, word_bonus"
+        raise InputError(record.path, None, "no weights", expected)
+    weights = record.part("weights")
+    acoustic, first_lm, word_bonus = (
+        weights.get(name, a_number) for name in ("acoustic", "first_lm", "word_bonus")
+    )
+    lm = weights.find("lm", a_list_of(a_number)) or ()
+    unit = weights.find("unit", one_of(*UNITS)) or WORD
+    return ScoreWeights(acoustic, first_lm, lm, word_bonus, unit)
 
 
 def set_hashes(lists: Sequence[NBest]) -> dict[str, str]:
@@ -180,10 +178,7 @@ def refuse_test_set(
     if nbest is None:
         return
     for number, line in islice(read_lines(nbest), 1):
-        try:
-            header = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise InputError(nbest, number, f"bad JSON ({problem.msg})", "a header") from None
+        header = parse_json(nbest, number, line)
         name = header.get("set") if isinstance(header, dict) else None
         if isinstance(name, str) and re.match(r"test\b|test[-_.]", name.lower()):
             raise InputError(nbest, number, f"the set {name!r}", expected)

@@ -8,7 +8,7 @@ each sentence starts, and the end). Little-endian.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.record import (
+    Record,
+    a,
+    a_count,
+    a_list_of,
+    a_string,
+    an_object,
+    one_of,
+    read_record,
+)
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, sha256
+from asrprune.files import PathLike, sha256
 from asrprune.text.form import TextForm
+from asrprune.text.normalise import NORMALISERS
 from asrprune.text.sentencepiece import BOS, EOS
 
 FORMAT_VERSION = 1
@@ -114,10 +125,8 @@ class Corpus:
     @property
     def form(self) -> TextForm:
         """The form that the text went through."""
-        older = {
-            "normaliser": self.data.get("normaliser", "none")
-        }  # of folders before it was stated
-        return TextForm.from_dict(self.data.get("form", older))
+        older = {"normaliser": self.data.get("normaliser") or "none"}  # before it was stated
+        return TextForm.from_dict(self.data.get("form") or older)
 
     @property
     def digest(self) -> str:
@@ -131,20 +140,22 @@ class Corpus:
     def stream(self, set_name: str) -> TokenStream:
         """The set's sentences, memory-mapped.
 
-        Raises InputError for a set that is not there and for files whose size differs from what
-        ``data.json`` states.
+        Raises InputError for a set that is not there, for files whose size differs from what
+        ``data.json`` states, offsets that do not rise, and ids beyond the vocabulary.
         """
         if not self.has(set_name):
             known = ", ".join(self.data["sets"])
             raise InputError(self.path / DATA, None, f"no set {set_name!r}", f"one of {known}")
         counts = self.data["sets"][set_name]
-        tokens = _mapped(self.path / tokens_name(set_name), self.data["dtype"], counts["tokens"])
-        starts = self.path / offsets_name(set_name)
+        place, starts = self.path / tokens_name(set_name), self.path / offsets_name(set_name)
+        tokens = _mapped(place, self.data["dtype"], counts["tokens"])
         offsets = _mapped(starts, OFFSET_DTYPE, counts["sentences"] + 1)
         if int(offsets[0]) != 0 or int(offsets[-1]) != len(tokens):
             found = f"sentences from {offsets[0]} to {offsets[-1]}"
             raise InputError(starts, None, found, f"from 0 to {len(tokens)}")
-        begin, end = self.data.get("sentence_marks", (BOS, EOS))
+        _check_rising(starts)
+        _check_below(place, self.data["dtype"], self.vocab_size)
+        begin, end = self.data.get("sentence_marks") or (BOS, EOS)
         return TokenStream(tokens, offsets, begin, end)
 
 
@@ -158,18 +169,57 @@ def open_corpus(path: PathLike) -> Corpus:
     if not (folder / DATA).is_file():
         found = f"no {DATA}" if folder.is_dir() else "no such folder"
         raise InputError(folder, None, found, "a folder written by `asrprune tokenize`")
-    data = read_json(folder / DATA)
-    if not isinstance(data, dict) or data.get("format") != "asrprune-data":
-        raise InputError(folder / DATA, None, "not a corpus", '"format": "asrprune-data"')
-    if data.get("version") != FORMAT_VERSION:
-        found = f"version {data.get('version')}"
-        raise InputError(folder / DATA, None, found, f"version {FORMAT_VERSION}")
+    data = read_record(folder / DATA).check_format("asrprune-data", FORMAT_VERSION, "a corpus")
+    stated = _check(data)
     tokenizer = folder / TOKENIZER
     digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
-    if digest != data["tokenizer_sha256"]:
-        expected = f"{data['tokenizer_sha256'][:12]}, as in {DATA}"
-        raise InputError(tokenizer, None, f"tokenizer hash {digest[:12]}", expected)
-    return Corpus(folder, data)
+    if digest != stated:
+        raise InputError(
+            tokenizer, None, f"tokenizer hash {digest[:12]}", f"{stated[:12]}, as in {DATA}"
+        )
+    return Corpus(folder, data.values)
+
+
+def _check(data: Record) -> str:
+    """Raise InputError for a key of another type or size; returns the tokeniser's hash."""
+    size = data.get("vocab_size", a_count)
+    dtype = data.get("dtype", one_of("<u2", "<u4"))
+    if dtype != token_dtype(size):
+        raise InputError(data.path, None, f"dtype {dtype}", f"{token_dtype(size)} for {size} ids")
+    marks = data.find("sentence_marks", a_list_of(a_count)) or (BOS, EOS)
+    if len(marks) != 2 or max(marks) >= size:
+        found = f"sentence_marks is {list(marks)}"
+        raise InputError(data.path, None, found, f"two ids below vocab_size {size}")
+    data.get("sets", an_object)
+    sets = data.part("sets")
+    for name in sets.values:
+        counts = sets.part(name)
+        for key in ("tokens", "sentences", "words"):
+            counts.get(key, a_count)
+    data.find("form", a(TextForm))
+    data.find("normaliser", one_of(*NORMALISERS))
+    return data.get("tokenizer_sha256", a_string)
+
+
+def _check_rising(path: Path) -> None:
+    before = 0
+    for block in _blocks(path, OFFSET_DTYPE):
+        if int(block[0]) < before or (np.diff(block) < 0).any():
+            raise InputError(path, None, "sentences that run backwards", "offsets that rise")
+        before = int(block[-1])
+
+
+def _check_below(path: Path, dtype: str, size: int) -> None:
+    for block in _blocks(path, dtype):
+        if (largest := int(block.max())) >= size:
+            raise InputError(path, None, f"the id {largest}", f"ids below vocab_size {size}")
+
+
+def _blocks(path: Path, dtype: str) -> Iterator[NDArray[Any]]:
+    """The numbers of a file in blocks, read and not mapped: what is mapped stays in memory."""
+    with open(path, "rb") as stream:
+        while len(block := np.fromfile(stream, dtype, 1 << 20)):
+            yield block
 
 
 def _mapped(path: Path, dtype: str, count: int) -> NDArray[Any]:

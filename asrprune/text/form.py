@@ -8,10 +8,11 @@ and what is written keeps the words as they came.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Optional
 
+from asrprune.core.config import from_values
 from asrprune.core.special_words import DROP, KEEP, TREATMENTS, UNKNOWN, treatment
 from asrprune.core.tables import lookup
 from asrprune.core.units import UNITS, WORD
@@ -60,10 +61,7 @@ class TextForm:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TextForm:
         """Raises ValueError for an unknown key or value."""
-        unknown = set(value) - {one.name for one in fields(cls)}
-        if unknown:
-            raise ValueError(f"text form has {', '.join(sorted(unknown))}; expected no such key")
-        return cls(**value)
+        return from_values(cls, value)
 
     def stated(self) -> str:
         """The form in words, for messages.

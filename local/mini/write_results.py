@@ -25,12 +25,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Optional
 
-from asrprune.errors import InputError
-from asrprune.files import read_lines, write_text
-from asrprune.report.front import LINE, Front, make_front, markdown_item
-from asrprune.report.gather import describe_machine
-from asrprune.report.page import legend
-from asrprune.report.record import (
+from asrprune.core.record import (
     Record,
     a_count,
     a_label,
@@ -39,6 +34,11 @@ from asrprune.report.record import (
     an_amount,
     read_record,
 )
+from asrprune.errors import InputError
+from asrprune.files import read_lines, write_text
+from asrprune.report.front import LINE, Front, make_front, markdown_item
+from asrprune.report.gather import describe_machine
+from asrprune.report.page import legend
 from asrprune.report.rows import SystemRow
 from asrprune.report.table_file import ResultTable, read_rows, read_table, read_texts
 from asrprune.report.tables import (

@@ -179,7 +179,7 @@ def test_bytes_that_are_no_text(run: Path) -> None:
     ("name", "value", "found"),
     [
         ("perplexity.json", {}, "ppl_word is missing; expected the file of an asrprune verb"),
-        ("perplexity.json", {"ppl_word": "low"}, "ppl_word is 'low'; expected a number >= 0"),
+        ("perplexity.json", {"ppl_word": "low"}, 'ppl_word is "low"; expected a number >= 0'),
         ("perplexity.json", [], "a list; expected a JSON object"),
         ("bench.json", {"systems": []}, "systems is []; expected one system at least"),
         ("bench.json", {"systems": [{"rtf": -1}]}, "systems[0].rtf is -1; expected a number"),

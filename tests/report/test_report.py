@@ -119,7 +119,7 @@ def test_rows_hold_what_the_files_say(runs: Path, capsys: pytest.CaptureFixture[
     [
         (lambda base: (base / "runs/dense/hyp").unlink(), "no file hyp or oracle.json"),
         (lambda base: (base / "runs/dense/hyp").write_text("u1 a\n"), "u2"),
-        (lambda base: (base / "first_pass.json").write_text('{"rtf_per_process": "x"}'), "is 'x'"),
+        (lambda base: (base / "first_pass.json").write_text('{"rtf_per_process": "x"}'), 'is "x"'),
     ],
 )
 def test_bad_runs_are_one_line(
@@ -205,9 +205,9 @@ def test_words_from_lists_speed_and_weights_are_columns(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"wer_percent": "low"}, "rows[0].wer_percent is 'low'; expected a number"),
+        ({"wer_percent": "low"}, 'rows[0].wer_percent is "low"; expected a number'),
         ({"words": 1.5}, "rows[0].words is 1.5; expected a whole number"),
-        ({"name": None}, "rows[0].name is None; expected one line of text"),
+        ({"name": None}, "rows[0].name is null; expected one line of text"),
         ({"note": 3}, "rows[0].note is 3; expected one line of text, or none"),
         ({"weights": [{"name": "lm"}]}, "rows[0].weights[0].value is missing"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike, read_lines
+from asrprune.files import PathLike, parse_json, read_lines
 
 _NO_CUT = (
     LookupError,
@@ -51,15 +51,14 @@ def read_cut_lines(path: PathLike, allow_commands: bool = False) -> Iterator[Cut
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise InputError(path, number, f"bad JSON ({problem.msg})", "a lhotse cut") from None
+        record = parse_json(path, number, line)
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             raise InputError(path, number, f"{line[:40]!r}", "a lhotse cut with an id")
         parts = record.get("supervisions", [])
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise InputError(path, number, "supervisions of another type", "a list of objects")
         utt = str(parts[0]["id"]) if len(parts) == 1 and "id" in parts[0] else record["id"]
-        if utt.split() != [utt] or "/" in utt:
+        if utt.split() != [utt] or "/" in utt or "\0" in utt:
             found = f"utterance id {utt!r}"
             raise InputError(path, number, found, "an id without white space and slashes")
         if utt in seen:

@@ -8,7 +8,7 @@ from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike
+from asrprune.files import PathLike, read_json
 from asrprune.firstpass.reading import strict_json
 
 _NAME = re.compile(r"target1\[([1-9][0-9]{0,5})\]")
@@ -22,7 +22,7 @@ def read_espnet1_json(path: PathLike) -> Iterator[NBest]:
     the reference. Raises InputError naming the utterance for other layouts, ranks that come
     twice, scores that are not finite, and references that differ.
     """
-    table = strict_json.load(path)
+    table = read_json(path)
     utts = table.get("utts") if isinstance(table, dict) else None
     if not isinstance(utts, dict) or not utts:
         raise InputError(path, None, "no 'utts'", "ESPnet's data.json with results")

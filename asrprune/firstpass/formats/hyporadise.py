@@ -7,7 +7,7 @@ from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike
+from asrprune.files import PathLike, read_json
 from asrprune.firstpass.on_bad import (
     REFUSE,
     NoHypothesisError,
@@ -15,7 +15,6 @@ from asrprune.firstpass.on_bad import (
     OnBad,
     empty_list,
 )
-from asrprune.firstpass.reading import strict_json
 
 
 def read_hyporadise(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
@@ -26,7 +25,7 @@ def read_hyporadise(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     (the data set fills up its lists with copies). ``bad`` decides what becomes of an entry without
     hypotheses. Raises InputError with the number of the entry.
     """
-    table = strict_json.load(path)
+    table = read_json(path)
     if not isinstance(table, list):
         raise InputError(path, None, f"a JSON {type(table).__name__}", "an array of utterances")
     if not table:

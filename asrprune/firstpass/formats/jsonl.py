@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+from asrprune.core.config import shown
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.errors import InputError
-from asrprune.files import PathLike, record_lines, write_text
+from asrprune.errors import InputError, shortened
+from asrprune.files import PathLike, parse_json, record_lines, write_text
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
 
 HEADER: dict[str, Any] = {
@@ -27,8 +28,8 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield the n-best lists of a file in its order, one line in memory at a time.
 
     ``bad`` decides what becomes of a list without hypotheses; blank lines at the end are none.
-    Raises InputError with the line and the utterance id for a wrong header, bad JSON, unknown,
-    missing or ill-typed entries, NaN or infinite scores, and an utterance that comes twice.
+    Raises InputError with the line for a wrong header, bad JSON, NaN and Infinity, with the
+    utterance id too for unknown, missing or ill-typed entries and an utterance that comes twice.
     """
     first_seen: dict[str, int] = {}
     lines = record_lines(path)
@@ -106,31 +107,16 @@ def _check_header(path: PathLike, line: Optional[str]) -> None:
 
 
 def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise InputError(path, number, f"a repeated key in {_shown(line)}", "each key once")
-        return dict(pairs)
-
-    try:
-        value = json.loads(line, object_pairs_hook=unique)  # NaN: refused by name
-    except json.JSONDecodeError as problem:
-        found = f"bad JSON ({problem.msg} at column {problem.colno})"
-        raise InputError(path, number, found, "one JSON object on each line") from None
-    except (RecursionError, ValueError) as problem:  # too deep, or an integer of too many digits
-        raise InputError(path, number, f"bad JSON ({problem})", "one JSON object") from None
+    value = parse_json(path, number, line, free=False)  # every part is looked at
     if not isinstance(value, dict):
-        raise InputError(path, number, f"{_shown(line)}", "a JSON object")
+        raise InputError(path, number, shortened(line, 60), "a JSON object")
     return value
-
-
-def _shown(line: str) -> str:
-    return line if len(line) <= 60 else line[:57] + "..."
 
 
 def _from_record(path: PathLike, number: int, record: dict[str, Any]) -> NBest:
     utt = record.get("utt")
     if not isinstance(utt, str):
-        found = "no 'utt'" if utt is None else f"utt {utt!r}"
+        found = "no 'utt'" if utt is None else f"utt {shown(utt)}"
         raise InputError(path, number, found, "an utterance id (a string)")
 
     def bad(found: str, expected: str) -> InputError:
@@ -141,13 +127,13 @@ def _from_record(path: PathLike, number: int, record: dict[str, Any]) -> NBest:
             raise bad(f"unknown key {key!r}", f"only {', '.join(sorted(_UTTERANCE_KEYS))}")
     hyps = record.get("hyps")
     if not isinstance(hyps, list):
-        raise bad("no 'hyps'" if hyps is None else f"hyps {hyps!r}", "a list of hypotheses")
+        raise bad("no 'hyps'" if hyps is None else f"hyps {shown(hyps)}", "a list of hypotheses")
     audio_s = record.get("audio_s")
     if audio_s is not None and not _is_number(audio_s):
-        raise bad(f"audio_s {audio_s!r}", "seconds (a number)")
+        raise bad(f"audio_s {shown(audio_s)}", "seconds (a number)")
     ref = record.get("ref")
     if ref is not None and not isinstance(ref, str):
-        raise bad(f"ref {ref!r}", "the reference transcript (a string)")
+        raise bad(f"ref {shown(ref)}", "the reference transcript (a string)")
     if not hyps:
         try:
             instead = empty_list(utt, None if audio_s is None else float(audio_s), ref)
@@ -168,23 +154,23 @@ def _from_record(path: PathLike, number: int, record: dict[str, Any]) -> NBest:
 
 def _hypothesis(entry: Any) -> Hypothesis:
     if not isinstance(entry, dict):
-        raise ValueError(f"{entry!r} is not a JSON object")
+        raise ValueError(f"{shown(entry)} is not a JSON object")
     for key in entry:
         if key not in _HYPOTHESIS_KEYS:
             raise ValueError(f"unknown key {key!r} (known: {', '.join(sorted(_HYPOTHESIS_KEYS))})")
     if not isinstance(entry.get("text"), str):
-        raise ValueError("no 'text'" if "text" not in entry else f"text {entry['text']!r}")
+        raise ValueError("no 'text'" if "text" not in entry else f"text {shown(entry['text'])}")
     scores: dict[str, Optional[float]] = {}
     for name in ("acoustic", "lm"):
         value = entry.get(name)
         if value is not None and not (_is_number(value) and math.isfinite(value)):
-            raise ValueError(f"{name} score {value!r} is neither a finite number nor null")
+            raise ValueError(f"{name} score {shown(value)} is neither a finite number nor null")
         scores[name] = None if value is None else float(value)
     tokens = entry.get("tokens")
     if tokens is not None and not (
         isinstance(tokens, list) and all(type(token) is int for token in tokens)
     ):
-        raise ValueError(f"tokens {tokens!r} are not a list of integers")
+        raise ValueError(f"tokens {shown(tokens)} are not a list of integers")
     ids = None if tokens is None else tuple(tokens)
     return Hypothesis(entry["text"], scores["acoustic"], scores["lm"], ids)
 

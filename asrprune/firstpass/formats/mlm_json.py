@@ -9,7 +9,7 @@ from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike, write_text
+from asrprune.files import PathLike, read_json, write_text
 from asrprune.firstpass.on_bad import (
     REFUSE,
     NoHypothesisError,
@@ -19,7 +19,7 @@ from asrprune.firstpass.on_bad import (
 )
 from asrprune.firstpass.reading import strict_json
 
-_KEY = re.compile(r"hyp_([0-9]+)")
+_KEY = re.compile(r"hyp_([0-9]{1,9})")
 
 
 def read_mlm_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
@@ -68,7 +68,7 @@ def write_mlm_json(path: PathLike, nbests: Iterable[NBest]) -> None:
 
 
 def _load(path: PathLike) -> dict[str, Any]:
-    table = strict_json.load(path)
+    table = read_json(path)
     if not isinstance(table, dict):
         raise InputError(path, None, f"a JSON {type(table).__name__}", "an object of utterances")
     if not table:

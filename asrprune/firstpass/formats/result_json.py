@@ -7,7 +7,7 @@ from typing import Any
 
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
-from asrprune.files import PathLike
+from asrprune.files import PathLike, read_json
 from asrprune.firstpass.on_bad import (
     REFUSE,
     NoHypothesisError,
@@ -65,7 +65,7 @@ def read_results(
     utterance, with ``expected``.
     """
     for utt, file in utterance_files(path, ".json"):
-        value = strict_json.load(file)
+        value = read_json(file)
         try:
             hyps = hypotheses(value)
         except NoHypothesisError as problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from asrprune.errors import InputError
-from asrprune.files import PathLike, record_lines
+from asrprune.files import PathLike, parse_json, record_lines
 from asrprune.firstpass.reading import strict_json
 from asrprune.firstpass.reading.utterance_ids import folders_and_name, id_of_path
 
@@ -77,13 +77,12 @@ def _unique(places: list[_Place]) -> list[str]:
     files: dict[str, set[tuple[str, ...]]] = {}
     for place in places:
         files.setdefault(place.name(0), set()).add(place.parts)
-    names = []
-    for place in places:
-        same = files[place.name(0)]
-        folders = 0
-        while len({one[-1 - folders :] for one in same}) < len(same):
-            folders += 1
-        names.append(place.name(folders))
+    folders = {}
+    for name, same in files.items():
+        folders[name] = 0
+        while len({one[-1 - folders[name] :] for one in same}) < len(same):
+            folders[name] += 1
+    names = [place.name(folders[place.name(0)]) for place in places]
     for tell in (lambda place: place.segment, lambda place: f"line{place.line}"):
         counts = Counter(names)
         names = [
@@ -137,7 +136,7 @@ def _seconds(entry: dict[str, Any], name: str) -> Optional[float]:
 
 
 def _object(path: PathLike, number: int, line: str) -> dict[str, Any]:
-    value = strict_json.parse(path, number, line)
+    value = parse_json(path, number, line)
     if not isinstance(value, dict):
         raise InputError(path, number, f"{line[:40]!r}", "a JSON object")
     return value

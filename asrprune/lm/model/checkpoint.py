@@ -19,17 +19,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asrprune.core.record import (
+    Record,
+    a,
+    a_count,
+    a_string,
+    a_truth,
+    an_object,
+    an_object_of,
+    one_of,
+    read_record,
+)
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
+from asrprune.files import PathLike, sha256, write_folder, write_json
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.lm.model.weights_fit import MASK, SPARSE_SHAPE, VALUES, check_fit
 from asrprune.text.form import TextForm, TextOptions
 from asrprune.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
-_MASK, _VALUES = ".sparse_mask", ".sparse_values"
 
 
 @dataclass(frozen=True)
@@ -101,50 +112,55 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     if not (folder / CONFIG).is_file():
         found = "no config.json" if folder.is_dir() else "no such folder"
         raise InputError(folder, None, found, "a checkpoint folder of asrprune")
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("format") != "asrprune-lm":
-        raise InputError(folder / CONFIG, None, "not a checkpoint", '"format": "asrprune-lm"')
-    if config.get("version") != FORMAT_VERSION:
-        found = f"version {config.get('version')}"
-        raise InputError(folder / CONFIG, None, found, f"version {FORMAT_VERSION}")
-    name = config.get("architecture", "gpt2")
-    if name not in ARCHITECTURES:
-        found = f"architecture {name!r}"
-        raise InputError(folder / CONFIG, None, found, f"one of {', '.join(ARCHITECTURES)}")
+    config = read_record(folder / CONFIG).check_format(
+        "asrprune-lm", FORMAT_VERSION, "a checkpoint"
+    )
+    form = _stated_form(config)
+    history = _history(config)
+    provenance = config.get("provenance", an_object)
+    stated = config.get("tokenizer_sha256", a_string)
+    name = config.find("architecture", one_of(*ARCHITECTURES)) or "gpt2"
     try:
-        shape = ModelShape.from_dict({"architecture": name, **config["shape"]})
+        shape = ModelShape.from_dict({"architecture": name, **config.get("shape", an_object)})
         check_shape(shape)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise InputError(folder / CONFIG, None, f"bad shape ({problem!r})", "a shape") from None
+    except ValueError as problem:
+        raise InputError(folder / CONFIG, None, f"bad shape ({problem})", "a shape") from None
     digest = sha256(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else "no file"
-    if digest != config["tokenizer_sha256"]:
+    if digest != stated:
         found = f"tokenizer hash {digest[:12]}"
-        raise InputError(
-            folder / TOKENIZER, None, found, f"{config['tokenizer_sha256'][:12]}, as in training"
-        )
+        raise InputError(folder / TOKENIZER, None, found, f"{stated[:12]}, as in training")
+    check_fit(folder / WEIGHTS, shape)
     model = TransformerLM(shape)
     _load_weights(model, folder / WEIGHTS)
     return Checkpoint(
         model=model.to(device).eval(),
         tokenizer_path=folder / TOKENIZER,
         tokenizer_sha256=digest,
-        provenance=config["provenance"],
-        history=tuple(config["history"]),
+        provenance=provenance,
+        history=history,
         path=folder,
-        form=_stated_form(folder / CONFIG, config),
+        form=form,
     )
 
 
-def _stated_form(path: Path, config: Mapping[str, Any]) -> Optional[TextForm]:
+def _history(config: Record) -> tuple[Mapping[str, Any], ...]:
+    """The pruning steps; what later ones are counted from has its type."""
+    steps = config.parts("history")
+    for step in steps:
+        step.find("reference", an_object_of(a_count))
+        step.find("masks", a_truth)
+    return tuple(step.values for step in steps)
+
+
+def _stated_form(config: Record) -> Optional[TextForm]:
     """The text form; checkpoints of earlier versions tell the normaliser of their training."""
-    stated = config.get("text")
-    if stated is None:
-        name = config["provenance"].get("training", {}).get("normaliser", "none")
-        stated = None if name == "none" else {"normaliser": name}
-    try:
-        return None if stated is None else TextForm.from_dict(stated)
-    except (TypeError, ValueError) as problem:
-        raise InputError(path, None, f"bad text form ({problem})", "a text form") from None
+    if config.find("text", an_object) is not None:
+        return config.get("text", a(TextForm))
+    training = config.part("provenance").find("training", an_object) or {}
+    name = training.get("normaliser", "none")
+    if name == "none":
+        return None
+    return Record(config.path, {"text": {"normaliser": name}}).get("text", a(TextForm))
 
 
 def is_checkpoint(path: PathLike) -> bool:
@@ -156,11 +172,14 @@ def _load_weights(model: TransformerLM, path: Path) -> None:
     try:
         state = _unpack(load_file(path))
         model.load_state_dict(state)
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file", "the model's weights") from None
-    except (SafetensorError, RuntimeError, KeyError) as problem:
+    except (SafetensorError, RuntimeError, IndexError) as problem:
         found = f"weights that do not load ({problem})"
         raise InputError(path, None, found, "tensors of the shape in config.json") from None
+    for place, linear in model.linears():
+        order = linear.arrangement
+        if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
+            found = f"the outputs of {place} in an order with gaps"
+            raise InputError(path, None, found, "each output once")
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -176,9 +195,9 @@ def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kept = bits != 0
         if value.numel() // 8 + int(kept.sum()) * size < 0.95 * value.numel() * size:
             mask = torch.from_numpy(np.packbits(kept.numpy()))
-            packed[name + _MASK] = mask
-            packed[name + _VALUES] = value.flatten()[kept]
-            packed[name + ".sparse_shape"] = torch.tensor(value.shape, dtype=torch.int64)
+            packed[name + MASK] = mask
+            packed[name + VALUES] = value.flatten()[kept]
+            packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64)
         else:
             packed[name] = value.clone()
     return packed
@@ -187,15 +206,15 @@ def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, value in packed.items():
-        if name.endswith(_MASK):
-            base = name.removesuffix(_MASK)
-            shape = packed[base + ".sparse_shape"].tolist()
-            values = packed[base + _VALUES]
+        if name.endswith(MASK):
+            base = name.removesuffix(MASK)
+            shape = packed[base + SPARSE_SHAPE].tolist()
+            values = packed[base + VALUES]
             count = int(np.prod(shape))
             kept = torch.from_numpy(np.unpackbits(value.numpy(), count=count)).bool()
             whole = torch.zeros(count, dtype=values.dtype)
             whole[kept] = values
             state[base] = whole.view(shape)
-        elif not name.endswith((_VALUES, ".sparse_shape")):
+        elif not name.endswith((VALUES, SPARSE_SHAPE)):
             state[name] = value
     return state

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Optional
 
+from asrprune.core.config import from_values
+
 
 class Place(NamedTuple):
     """Which matrix of a model: ``Place(0, "ffn.up")``, as text ``0.ffn.up``."""
@@ -147,15 +149,5 @@ class ModelShape:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ModelShape:
-        """The shape from its JSON form. Raises ValueError, TypeError or KeyError on bad values."""
-        fields = dict(value)
-        fields["blocks"] = tuple(
-            BlockShape(
-                heads=block["heads"],
-                ffn=block["ffn"],
-                linears={k: LinearShape(**v) for k, v in block.get("linears", {}).items()},
-                groups=None if block.get("groups") is None else tuple(block["groups"]),
-            )
-            for block in fields["blocks"]
-        )
-        return cls(**fields)
+        """The shape from its JSON form. Raises ValueError for bad values."""
+        return from_values(cls, value)

@@ -18,7 +18,9 @@ from typing import Any, Optional
 
 import torch
 
+from asrprune.core.record import Record, a_count, an_object, parse_record, read_record
 from asrprune.core.resume import AnotherRunError, check_same_run, read_state
+from asrprune.errors import InputError
 from asrprune.files import (
     PathLike,
     read_json,
@@ -70,8 +72,10 @@ class TrainingFolder:
         if not self.out.exists():
             return False
         if is_checkpoint(self.out):
-            made_by = read_json(self.out / CONFIG).get("provenance", {})
-            self._refuse_change(self.out, made_by.get("training", {}).get("run"))
+            made = read_record(self.out / CONFIG)
+            origin = made.find("provenance", an_object) or {}
+            training = Record(made.path, origin, "provenance.").find("training", an_object) or {}
+            self._refuse_change(self.out, training.get("run"))
             return True
         raise ValueError(f"{self.out} exists and is no checkpoint; choose another --out")
 
@@ -94,11 +98,22 @@ class TrainingFolder:
     def start(self, step: int) -> None:
         """Note the run's identity, and cut the log back to ``step`` (0: a fresh log)."""
         write_json(self.path / RUN, self.identity)
-        lines = []
-        if step > 0 and (self.path / LOG).is_file():
-            lines = [line for _, line in read_lines(self.path / LOG) if line.endswith("}")]
+        lines = self._logged(step) if step > 0 and (self.path / LOG).is_file() else []
         with write_text(self.path / LOG) as stream:
-            stream.writelines(f"{line}\n" for line in lines if json.loads(line)["step"] <= step)
+            stream.writelines(f"{line}\n" for line in lines)
+
+    def _logged(self, step: int) -> list[str]:
+        """The lines of the log up to ``step``; of a damaged one those before the damage."""
+        lines: list[str] = []
+        try:
+            for number, line in read_lines(self.path / LOG):
+                if not line.endswith("}"):
+                    break  # the line that was being written when the run was killed
+                if parse_record(self.path / LOG, number, line).get("step", a_count) <= step:
+                    lines.append(line)
+        except InputError as problem:
+            log.warning("%s: the log ends here", problem)
+        return lines
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the saved state."""

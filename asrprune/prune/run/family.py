@@ -7,14 +7,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, write_json
+from asrprune.core.record import (
+    Record,
+    a,
+    a_count,
+    a_name,
+    a_number,
+    an_object,
+    read_record,
+)
+from asrprune.files import PathLike, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.matrices import DenseLinear, FactoredLinear
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 
-FAMILY = "family.json"
+FAMILY, VERSION = "family.json", 1
 NOT_FINE_TUNED = "not fine-tuned"
 
 
@@ -93,29 +101,31 @@ class Family:
 
 def write_family(folder: PathLike, family: Family) -> None:
     """Write ``family.json`` into the folder."""
-    write_json(Path(folder) / FAMILY, {"format": "asrprune-family", "version": 1, **asdict(family)})
+    write_json(
+        Path(folder) / FAMILY, {"format": "asrprune-family", "version": VERSION, **asdict(family)}
+    )
 
 
 def read_family(folder: PathLike) -> Family:
     """The family in ``folder``. Raises InputError when there is none or it is damaged."""
     path = Path(folder) / FAMILY
-    value = read_json(path)
-    if not isinstance(value, dict) or value.get("format") != "asrprune-family":
-        raise InputError(path, None, "not a family", '"format": "asrprune-family"')
-    try:
-        members = tuple(
-            Member(
-                **{
-                    "fine_tuned": one["tokens"] > 0,
-                    **one,
-                    "matrices": tuple(MatrixRow(**row) for row in one["matrices"]),
-                }
-            )
-            for one in value["members"]
-        )
-        return Family(value["plan"], value["parent"], members, value["provenance"])
-    except (KeyError, TypeError) as problem:
-        raise InputError(path, None, f"a bad entry ({problem!r})", "a family") from None
+    value = read_record(path).check_format("asrprune-family", VERSION, "a family")
+    plan, parent = value.part("plan"), value.part("parent")
+    for axis in ("method", "criterion", "schedule"):
+        plan.get(axis, a_name)
+    for count in ("parameters", "nonzero_parameters", "bytes"):
+        parent.get(count, a_count)
+    parent.find("perplexity", a_number)
+    members = tuple(_member(one) for one in value.parts("members"))
+    provenance = value.get("provenance", an_object)
+    return Family(plan.values, parent.values, members, provenance)
+
+
+def _member(record: Record) -> Member:
+    """A member; whether older ones were fine-tuned is told by their tokens."""
+    tuned = record.get("tokens", a_count) > 0
+    whole = {"fine_tuned": tuned, **record.values}
+    return Record(record.path, {record.where: whole}).get(record.where, a(Member))
 
 
 def folder_name(sparsity: float) -> str:

@@ -10,8 +10,9 @@ from typing import Any, Optional
 
 import torch
 
+from asrprune.core.record import a, a_count, an_object_of, read_record
 from asrprune.core.resume import read_state
-from asrprune.files import PathLike, read_json, write_folder, write_json
+from asrprune.files import PathLike, write_folder, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
@@ -60,9 +61,10 @@ def load_state(out: Path, run: int, device: torch.device) -> Optional[RunState]:
 
 
 def _read(folder: Path, run: int, device: torch.device) -> Optional[RunState]:
-    value = read_json(folder / "state.json")
-    if value["run"] != run:
+    value = read_record(folder / "state.json")
+    if value.get("run", a_count) != run:
         return None
+    batches = value.get("batches", an_object_of(a_count))
     saved = load_checkpoint(folder / "model", str(device))
     masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
     movement = torch.load(folder / "movement.pt", map_location=device, weights_only=True)
@@ -70,9 +72,9 @@ def _read(folder: Path, run: int, device: torch.device) -> Optional[RunState]:
         saved.model,
         {Place.parse(text): mask for text, mask in masks.items()},
         list(saved.history),
-        value["steps_done"],
-        Spent(**value["spent"]),
-        value["batches"],
+        value.get("steps_done", a_count),
+        value.get("spent", a(Spent)),
+        batches,
         {name: Movement(*pair) for name, pair in movement.items()},
     )
 

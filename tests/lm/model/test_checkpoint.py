@@ -100,7 +100,7 @@ def _bad_shape(folder: Path) -> None:
     ("damage", "message"),
     [
         (_cut_weights, "model.safetensors: weights that do not load"),
-        (_other_shape, "model.safetensors: weights that do not load"),
+        (_other_shape, "model.safetensors: blocks.0.attn.k.weight is floats of shape"),
         (_bad_shape, "config.json: bad shape"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no such file"),
         (lambda folder: (folder / "tokenizer.model").write_bytes(b"x"), "tokenizer hash"),

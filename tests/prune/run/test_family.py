@@ -111,8 +111,8 @@ def test_a_family_comes_back_as_written(tmp_path: Path) -> None:
     ("change", "found"),
     [
         ({"format": "other"}, "not a family"),
-        ({"members": [{"asked": 0.3}]}, "a bad entry"),
-        ({"plan": None, "parent": None, "members": None}, "a bad entry"),
+        ({"members": [{"asked": 0.3}]}, "tokens is missing"),
+        ({"plan": None, "parent": None, "members": None}, "plan is null"),
     ],
 )
 def test_damaged_families_are_named(tmp_path: Path, change: dict[str, object], found: str) -> None:

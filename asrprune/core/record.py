@@ -1,4 +1,4 @@
-"""A JSON file that is read key by key: every value has its kind, or the file is refused."""
+"""A JSON object that is read key by key: every value has its kind, or the file is refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
+from asrprune.core.config import from_values, shown
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json
+from asrprune.files import PathLike, parse_json, read_json
 
 Value = TypeVar("Value")
 Take = Callable[[Any], Value]
@@ -23,17 +24,19 @@ class OtherThan(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """An object in the file ``path``; ``where`` is its place there, as in "systems[0]."."""
+    """An object in the file ``path``; ``where`` is its place there, as in "systems[0].", ``line``
+    that of a file with one object a line."""
 
     path: PathLike
     values: Mapping[str, Any]
     where: str = ""
+    line: Optional[int] = None
 
     def get(self, key: str, take: Take[Value]) -> Value:
         """The value of ``key``."""
         if key not in self.values:
             expected = "the file of an asrprune verb, which has it"
-            raise InputError(self.path, None, f"{self.where}{key} is missing", expected)
+            raise InputError(self.path, self.line, f"{self.where}{key} is missing", expected)
         return self._taken(f"{self.where}{key}", self.values[key], take)
 
     def find(self, key: str, take: Take[Value]) -> Optional[Value]:
@@ -42,24 +45,52 @@ class Record:
 
     def part(self, key: str, index: Optional[int] = None) -> Record:
         """The object that is the value of ``key``, or stands at ``index`` of that list."""
-        value = self.values[key] if index is None else self.values[key][index]
+        value = self.get(key, anything) if index is None else self.get(key, a_list)[index]
         where = f"{self.where}{key}" + ("" if index is None else f"[{index}]")
-        return Record(self.path, self._taken(where, value, an_object), f"{where}.")
+        return Record(self.path, self._taken(where, value, an_object), f"{where}.", self.line)
+
+    def parts(self, key: str) -> list[Record]:
+        """The objects of the list that is the value of ``key``."""
+        return [self.part(key, index) for index in range(len(self.get(key, a_list)))]
+
+    def check_format(self, name: str, version: int, what: str) -> Record:
+        """The record itself, if its keys "format" and "version" say so; ``what`` is the file's
+        kind in the message otherwise."""
+        if self.values.get("format") != name:
+            stated = f" (format {shown(self.values['format'])})" if "format" in self.values else ""
+            raise InputError(self.path, self.line, f"not {what}{stated}", f'"format": "{name}"')
+        found = self.values.get("version")
+        if found != version or isinstance(found, bool):
+            raise InputError(self.path, self.line, f"version {shown(found)}", f"version {version}")
+        return self
 
     def _taken(self, where: str, value: Any, take: Take[Value]) -> Value:
         try:
             return take(value)
         except OtherThan as problem:
-            found = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-            raise InputError(self.path, None, f"{where} is {found}", str(problem)) from None
+            found = f"{where} is {shown(value)}"
+            raise InputError(self.path, self.line, found, str(problem)) from None
 
 
 def read_record(path: PathLike) -> Record:
     """The JSON object in the file ``path``. Raises InputError for anything else."""
-    value = read_json(path)
+    return _record(path, None, read_json(path))
+
+
+def parse_record(path: PathLike, line: int, text: str) -> Record:
+    """The JSON object in ``text``, line ``line`` of ``path``. Raises InputError for other text."""
+    return _record(path, line, parse_json(path, line, text))
+
+
+def _record(path: PathLike, line: Optional[int], value: Any) -> Record:
     if not isinstance(value, dict):
-        raise InputError(path, None, f"a {type(value).__name__}", "a JSON object")
-    return Record(path, value)
+        raise InputError(path, line, f"a {type(value).__name__}", "a JSON object")
+    return Record(path, value, "", line)
+
+
+def anything(value: Any) -> Any:
+    """Any value."""
+    return value
 
 
 def an_object(value: Any) -> Mapping[str, Any]:
@@ -80,6 +111,13 @@ def a_truth(value: Any) -> bool:
     """true or false."""
     if not isinstance(value, bool):
         raise OtherThan("true or false")
+    return value
+
+
+def a_string(value: Any) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise OtherThan("a string")
     return value
 
 
@@ -125,6 +163,29 @@ def a_ratio(value: Any) -> float:
     return a_number(value)
 
 
+def one_of(*names: str) -> Take[str]:
+    """One of these strings."""
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise OtherThan(f"one of {', '.join(names)}")
+        return value
+
+    return take
+
+
+def a(kind: type[Value]) -> Take[Value]:
+    """An object with the fields of the dataclass ``kind`` (see core/config.py)."""
+
+    def take(value: Any) -> Value:
+        try:
+            return from_values(kind, an_object(value))
+        except ValueError as problem:
+            raise OtherThan(f"the fields of a {kind.__name__} ({problem})") from None
+
+    return take
+
+
 def a_list_of(take: Take[Value]) -> Take[tuple[Value, ...]]:
     """A list, each part of it as ``take`` takes it."""
 
@@ -133,6 +194,18 @@ def a_list_of(take: Take[Value]) -> Take[tuple[Value, ...]]:
             return tuple(take(one) for one in a_list(value))
         except OtherThan as problem:
             raise OtherThan(f"{problem}, in a list") from None
+
+    return take_all
+
+
+def an_object_of(take: Take[Value]) -> Take[dict[str, Value]]:
+    """An object, each value of it as ``take`` takes it."""
+
+    def take_all(value: Any) -> dict[str, Value]:
+        try:
+            return {name: take(one) for name, one in an_object(value).items()}
+        except OtherThan as problem:
+            raise OtherThan(f"{problem}, in an object") from None
 
     return take_all
 
