@@ -2,6 +2,10 @@
 
 It rebuilds without flags. A matrix with many zeros is stored as a bit mask and its non-zero
 values, whenever that is smaller; reading it back gives the same numbers bit for bit.
+
+``config.json`` ends with its own checksum and states the SHA-256 of the other two files; all are
+checked when the model is loaded. A config without them is one of an earlier version, or was edited,
+and is read without; it states that of the tokeniser only.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asrprune.core.checksums import read_sealed, write_sealed
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, sha256, write_folder, write_json
+from asrprune.files import PathLike, sha256, write_folder
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
@@ -72,7 +77,7 @@ def save_checkpoint(
         shutil.copyfile(tokenizer, folder / TOKENIZER)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         save_file(_pack(state), folder / WEIGHTS)
-        write_json(
+        write_sealed(
             folder / CONFIG,
             {
                 "format": "asrprune-lm",
@@ -82,6 +87,7 @@ def save_checkpoint(
                 "parameters": count_parameters(model),
                 "nonzero_parameters": count_nonzero(model),
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+                "weights_sha256": sha256(folder / WEIGHTS),
                 "tokenizer_sha256": sha256(folder / TOKENIZER),
                 "text": None if form is None else form.to_dict(),
                 "provenance": dict(provenance),
@@ -95,18 +101,11 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
-    shape, or a tokeniser that is not the one that the model was trained with.
+    shape, a tokeniser that is not the one that the model was trained with, and files that are no
+    longer what was written.
     """
     folder = Path(path)
-    if not (folder / CONFIG).is_file():
-        found = "no config.json" if folder.is_dir() else "no such folder"
-        raise InputError(folder, None, found, "a checkpoint folder of asrprune")
-    config = read_json(folder / CONFIG)
-    if not isinstance(config, dict) or config.get("format") != "asrprune-lm":
-        raise InputError(folder / CONFIG, None, "not a checkpoint", '"format": "asrprune-lm"')
-    if config.get("version") != FORMAT_VERSION:
-        found = f"version {config.get('version')}"
-        raise InputError(folder / CONFIG, None, found, f"version {FORMAT_VERSION}")
+    config = check_checkpoint(folder)
     name = config.get("architecture", "gpt2")
     if name not in ARCHITECTURES:
         found = f"architecture {name!r}"
@@ -116,18 +115,12 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
         check_shape(shape)
     except (KeyError, TypeError, ValueError) as problem:
         raise InputError(folder / CONFIG, None, f"bad shape ({problem!r})", "a shape") from None
-    digest = sha256(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else "no file"
-    if digest != config["tokenizer_sha256"]:
-        found = f"tokenizer hash {digest[:12]}"
-        raise InputError(
-            folder / TOKENIZER, None, found, f"{config['tokenizer_sha256'][:12]}, as in training"
-        )
     model = TransformerLM(shape)
     _load_weights(model, folder / WEIGHTS)
     return Checkpoint(
         model=model.to(device).eval(),
         tokenizer_path=folder / TOKENIZER,
-        tokenizer_sha256=digest,
+        tokenizer_sha256=config["tokenizer_sha256"],
         provenance=config["provenance"],
         history=tuple(config["history"]),
         path=folder,
@@ -147,6 +140,52 @@ def _stated_form(path: Path, config: Mapping[str, Any]) -> Optional[TextForm]:
         raise InputError(path, None, f"bad text form ({problem})", "a text form") from None
 
 
+def check_checkpoint(folder: PathLike) -> dict[str, Any]:
+    """``read_config``, after the other files were compared with the hashes that it states.
+
+    Raises InputError also for a tokeniser or weights of another hash.
+    """
+    config = read_config(folder)
+    tokenizer, weights = Path(folder) / TOKENIZER, Path(folder) / WEIGHTS
+    digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
+    expected = config["tokenizer_sha256"]
+    if digest != expected:
+        found = f"tokenizer hash {digest[:12]}"
+        raise InputError(tokenizer, None, found, f"{expected[:12]}, as in training")
+    if not weights.is_file():
+        raise InputError(weights, None, "no such file", "the model's weights")
+    expected = config.get("weights_sha256")
+    if expected is not None and sha256(weights) != expected:
+        found = f"weights hash {sha256(weights)[:12]}"
+        raise InputError(weights, None, found, f"{expected[:12]}, as in {CONFIG}")
+    return config
+
+
+def read_config(folder: PathLike) -> dict[str, Any]:
+    """What the ``config.json`` of a checkpoint says.
+
+    Raises InputError for a folder that is no checkpoint and a file that is no longer what was
+    written.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        found = "no config.json" if os.path.isdir(folder) else "no such folder"
+        raise InputError(folder, None, found, "a checkpoint folder of asrprune")
+    config = read_sealed(path)
+    if not isinstance(config, dict) or config.get("format") != "asrprune-lm":
+        raise InputError(path, None, "not a checkpoint", '"format": "asrprune-lm"')
+    if config.get("version") != FORMAT_VERSION:
+        found = f"version {config.get('version')}"
+        raise InputError(path, None, found, f"version {FORMAT_VERSION}")
+    return config
+
+
+def weights_digest(folder: PathLike) -> str:
+    """The SHA-256 of a checkpoint's weights: as its config states it, which loading checks."""
+    stated = read_config(folder).get("weights_sha256")
+    return sha256(Path(folder) / WEIGHTS) if stated is None else str(stated)
+
+
 def is_checkpoint(path: PathLike) -> bool:
     """Whether ``path`` is a folder that holds a checkpoint's config."""
     return os.path.isfile(os.path.join(path, CONFIG))
@@ -156,8 +195,6 @@ def _load_weights(model: TransformerLM, path: Path) -> None:
     try:
         state = _unpack(load_file(path))
         model.load_state_dict(state)
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file", "the model's weights") from None
     except (SafetensorError, RuntimeError, KeyError) as problem:
         found = f"weights that do not load ({problem})"
         raise InputError(path, None, found, "tensors of the shape in config.json") from None

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from asrprune.core.checksums import read_sealed, write_sealed
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, write_json
+from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.matrices import DenseLinear, FactoredLinear
 from asrprune.lm.model.shapes import Place
@@ -93,13 +94,14 @@ class Family:
 
 def write_family(folder: PathLike, family: Family) -> None:
     """Write ``family.json`` into the folder."""
-    write_json(Path(folder) / FAMILY, {"format": "asrprune-family", "version": 1, **asdict(family)})
+    value = {"format": "asrprune-family", "version": 1, **asdict(family)}
+    write_sealed(Path(folder) / FAMILY, value)
 
 
 def read_family(folder: PathLike) -> Family:
     """The family in ``folder``. Raises InputError when there is none or it is damaged."""
     path = Path(folder) / FAMILY
-    value = read_json(path)
+    value = read_sealed(path)
     if not isinstance(value, dict) or value.get("format") != "asrprune-family":
         raise InputError(path, None, "not a family", '"format": "asrprune-family"')
     try:
