@@ -6,6 +6,7 @@ In the order in which they build on each other:
 - ``windows``: pieces with a sliding context, of hypotheses longer than the model's positions
 - ``protocol``: LanguageModel and its kin: all that rescoring knows of an LM
 - ``device``: which device and how many CPU threads torch computes with
+- ``state_file``: what a killed run goes on from, with its hash
 - ``model``: the architectures, their matrices and shapes, the checkpoint on disk
 - ``training``: batches, loss, optimisers, the loop, resuming
 - ``vocabulary``: the words of an n-gram model's file, and the text form that they show

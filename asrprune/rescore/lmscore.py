@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from asrprune.core.checksums import sealed_line
 from asrprune.core.hypothesis import NBest
 from asrprune.core.progress import tracked
 from asrprune.core.record import a, an_object, parse_record
@@ -136,16 +137,17 @@ def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:
         yield block
 
 
-def _settings_in(first: bytes) -> Any:
+def _settings_in(path: Path, first: bytes) -> Any:
     if not first.endswith(b"\n"):
         raise ValueError("its first line is cut short")
-    return parse_record("", 1, first.decode("utf-8")).get("settings", an_object)
+    return parse_record(path, 1, first.decode("utf-8").rstrip("\n")).get("settings", an_object)
 
 
 class _Partial:
     """``OUT.partial``: a line of settings, then blocks: their utterances and a line of timing.
 
-    What follows the last line of timing (a block cut short by a kill) does not count.
+    Each line ends with its checksum. What follows the last line of timing (a block cut short by a
+    kill) does not count.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -162,7 +164,8 @@ class _Partial:
             kept = self._read_blocks(done)
         if kept is None:
             with write_text(self.path) as stream:
-                stream.write(json.dumps({"settings": self._settings}, sort_keys=True) + "\n")
+                line = sealed_line(json.dumps({"settings": self._settings}, sort_keys=True))
+                stream.write(line + "\n")
         else:
             os.truncate(self.path, kept)
         self.count = len(done)
@@ -173,7 +176,7 @@ class _Partial:
         block: list[tuple[str, str]] = []
         with open(self.path, "rb") as stream:
             first = stream.readline()
-            there = read_state(self.path, lambda: _settings_in(first))
+            there = read_state(self.path, lambda: _settings_in(self.path, first))
             if there is None:
                 return None
             if found := difference(there, self._settings):
@@ -187,14 +190,13 @@ class _Partial:
                 try:
                     line = raw.decode("utf-8")
                     if line.startswith('{"timing"'):
-                        self.timing += parse_record(self.path, number, line).get(
-                            "timing", a(Timing)
-                        )
+                        timing = parse_record(self.path, number, line.rstrip("\n"))
+                        self.timing += timing.get("timing", a(Timing))
                         done += block
                         block = []
                         kept = position
                     else:
-                        one = parse_line(self.path, number, line)
+                        one = parse_line(self.path, number, line.rstrip("\n"))
                         block.append((one.utt, one.digest))
                 except DAMAGE as problem:
                     warn_of_damage(self.path, problem)
@@ -204,7 +206,7 @@ class _Partial:
     def append(self, utterances: list[UtteranceScores], timing: Timing) -> None:
         """Add a finished block, on disk when this returns."""
         lines = [format_line(one) for one in utterances]
-        lines.append(json.dumps({"timing": asdict(timing)}))
+        lines.append(sealed_line(json.dumps({"timing": asdict(timing)})))
         with append_text(self.path) as stream:
             stream.write("\n".join(lines) + "\n")
         self.timing += timing
@@ -216,7 +218,7 @@ class _Partial:
             next(stream)
             for number, line in enumerate(stream, start=2):
                 if not line.startswith('{"timing"'):
-                    yield parse_line(self.path, number, line)
+                    yield parse_line(self.path, number, line.rstrip("\n"))
 
     def remove(self) -> None:
         """Delete the file: the result is written."""

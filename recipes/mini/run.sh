@@ -194,8 +194,8 @@ prune_one() { # a family of sizes from the dense LM, and of smaller ones from me
 
 stage_prune() {
   local families=() item
-  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"); done
-  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"); done
+  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"{,.pruning}); done
+  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"{,.pruning}); done
   fresh "${families[@]}"
   each prune_one list_plans
 }
