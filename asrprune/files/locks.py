@@ -69,8 +69,10 @@ def locked(path: Union[str, os.PathLike[str]]) -> Iterator[None]:
         finally:
             _held.discard(mark)
             if descriptor is not None:
-                beside(target, LOCK).unlink(missing_ok=True)
-                os.close(descriptor)
+                try:
+                    beside(target, LOCK).unlink(missing_ok=True)
+                finally:
+                    os.close(descriptor)
     finally:
         for folder in made:
             with contextlib.suppress(OSError):  # something is in it

@@ -66,7 +66,7 @@ KILLS = 4
 """So many moments of every call and signal are tried; tests/bench/survival.py tries all."""
 
 _CLOCK = re.compile(
-    r'"(?:[a-z_]+_s|rtf[a-z_]*|speed_up|peak_rss_bytes|time_utc)": '
+    r'"(?:[a-z_]+_s|rtf[a-z_]*|speed_up|peak_rss_bytes|time_utc|crc32)": '
     r'(?:-?[\d.e+-]+|"[^"]*"|null|\[[^\[\]]*\])'
     r'|"run": \{[^{}]*\}|<dt>time_utc</dt><dd>[^<]*'
 )

@@ -17,7 +17,7 @@ from asrprune import __version__
 from asrprune.core.hypothesis import NBest
 from asrprune.core.processes import in_processes
 from asrprune.errors import MissingPackage
-from asrprune.files import PathLike, append_text, sha256, write_json, write_text
+from asrprune.files import PathLike, append_text, locked, sha256, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
 from asrprune.firstpass.decoders.pocketsphinx import SAMPLING_RATE, FirstPassConfig, PocketSphinx
 from asrprune.firstpass.decoders.state import (
@@ -58,6 +58,18 @@ def decode_cuts(
     if nj < 1:
         raise ValueError(f"nj is {nj}; expected at least 1")
     lines = list(read_cut_lines(cuts, allow_commands))
+    with locked(out):
+        return _decode(lines, out, config, nj, command_line, allow_commands)
+
+
+def _decode(
+    lines: Sequence[CutLine],
+    out: PathLike,
+    config: FirstPassConfig,
+    nj: int,
+    command_line: Optional[Sequence[str]],
+    allow_commands: bool,
+) -> dict[str, Any]:
     identity = _identity(lines, config)
     folder = DecodingFolder(out, identity)
     finished = folder.finished()

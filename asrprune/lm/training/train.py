@@ -7,6 +7,7 @@ last saved state, and on the same machine ends with the same model.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -21,7 +22,7 @@ import torch
 from asrprune.core.config import to_json
 from asrprune.core.progress import Progress
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike
+from asrprune.files import PathLike, locked
 from asrprune.lm.model.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -55,7 +56,8 @@ class Validation:
         self._mine = kept[group.rank :: group.world]
         whole = len(kept) == self._stream.n_sentences
         counts = data.data["sets"]["valid"]
-        self._n_words = counts["words"] + counts["sentences"] if whole else None
+        words = counts.get("words") if whole else None
+        self._n_words = None if words is None else words + counts["sentences"]
 
     def measure(self, model: TransformerLM, step: int) -> dict[str, Any]:
         """A record for the log; ``best`` tells whether this is the best so far.
@@ -95,6 +97,19 @@ def train(
     the loss stops being finite, or for impossible sizes; InputError for bad data.
     """
     group = ProcessGroup() if group is None else group
+    with locked(out) if group.is_first else contextlib.nullcontext():
+        return _train(data, config, out, init, group, command_line, tensorboard)
+
+
+def _train(
+    data: Corpus,
+    config: TrainingConfig,
+    out: PathLike,
+    init: Optional[Checkpoint],
+    group: ProcessGroup,
+    command_line: Sequence[str],
+    tensorboard: bool,
+) -> Path:
     folder = TrainingFolder(out, _identity(data, config, init))
     if folder.is_finished():
         log.info("%s: finished already, nothing to do", out)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from asrprune.files import PathLike
+from asrprune.files import PathLike, locked
 from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.prune.run.family import (
@@ -131,12 +131,13 @@ def prune_family(
     run.check_start()
     if run.plan.fine_tune_tokens == 0:
         log.warning("no fine-tuning: every size is worse than it need be (--fine-tune-tokens)")
-    folder = FamilyFolder(out, {"plan": run.plan.to_dict(), **identity})
-    family = folder.finished()
-    if family is not None:
-        log.info("%s: finished already, nothing to do", out)
-    else:
-        family = FamilyRun(parent, run, folder, provenance).go()
+    with locked(out):
+        folder = FamilyFolder(out, {"plan": run.plan.to_dict(), **identity})
+        family = folder.finished()
+        if family is not None:
+            log.info("%s: finished already, nothing to do", out)
+        else:
+            family = FamilyRun(parent, run, folder, provenance).go()
     log.info("%s", family_table(family))
     return family
 
