@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -33,9 +34,10 @@ CHANGES = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "truncate",
 """Calls of ``os`` that change what is on disk."""
 
 
-def die_at(change: int, patch: pytest.MonkeyPatch) -> Callable[[], bool]:
+@contextlib.contextmanager
+def killed_at(change: int) -> Iterator[Callable[[], bool]]:
     """Let the first ``change`` changes of the disk happen and no later one: each raises Killed, in
-    clean-up code too. Returns whether it came to that."""
+    clean-up code too, until the block ends. Gives a function that says whether it came to that."""
     calls = 0
 
     def wrapped(name: str) -> Callable[..., Any]:
@@ -50,9 +52,10 @@ def die_at(change: int, patch: pytest.MonkeyPatch) -> Callable[[], bool]:
 
         return call
 
-    for name in CHANGES:
-        patch.setattr(os, name, wrapped(name))
-    return lambda: calls > change
+    with contextlib.suppress(Killed), pytest.MonkeyPatch.context() as patch:
+        for name in CHANGES:
+            patch.setattr(os, name, wrapped(name))
+        yield lambda: calls > change
 
 
 def tree(folder: Path) -> dict[str, bytes]:

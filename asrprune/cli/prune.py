@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=output_folder,
         metavar="DIR",
-        help="folder for the pruned checkpoints; it appears when all are made, until then they are in "
-        "DIR.pruning",
+        help="folder for the pruned checkpoints; it appears when all are made, until then they "
+        "are in DIR.pruning",
     )
     parser.add_argument("--plan", metavar="FILE", help="plan as JSON; other flags override it")
     parser.add_argument(

@@ -117,7 +117,7 @@ class BlockChecksums:
 
     def _check_block(self, block: int) -> None:
         part = self._numbers[block * self._size : (block + 1) * self._size]
-        if zlib.crc32(part) != self._sums[block]:
+        if zlib.crc32(part.data) != self._sums[block]:
             first = block * self._size * self._numbers.itemsize
             found = f"bytes from {first} to {first + part.nbytes} that do not fit their checksum"
             raise InputError(self._path, None, found, "the file as it was written")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import IO, Any, BinaryIO, Union, cast
 
 import torch
 
@@ -42,7 +42,7 @@ def write_state(path: PathLike, state: Mapping[str, Any]) -> None:
     with write_binary(path) as stream:
         stream.write(_FIRST.format(0, 0).encode())
         summed = _Summed(stream)
-        torch.save(dict(state), summed)
+        torch.save(dict(state), cast(IO[bytes], summed))
         stream.seek(0)
         stream.write(_FIRST.format(summed.crc32, summed.length).encode())
 

@@ -73,8 +73,8 @@ class TokenStream:
     """Sentences as ids, without ``<s>`` and ``</s>``; the arrays may be memory-mapped.
 
     ``tokens`` [n_tokens] unsigned integers, ``offsets`` [n_sentences + 1] int64, rising from 0;
-    ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``. ``checksums`` are those of ``tokens``,
-    None where there are none.
+    ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``. ``checksums`` are those of
+    ``tokens``, None where there are none.
     """
 
     tokens: NDArray[Any]

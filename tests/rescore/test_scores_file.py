@@ -98,7 +98,7 @@ def test_a_line_without_a_checksum_is_taken_and_a_wrong_one_is_not(tmp_path):
     header, line = path.read_text(encoding="utf-8").splitlines()
     changed = line.replace("-2.0", "-2.5")
     path.write_text(f"{header}\n{changed}\n", encoding="utf-8")
-    with pytest.raises(InputError, match="scores:2: .* does not fit its crc32"):
+    with pytest.raises(InputError, match=r"scores:2: .* does not fit its crc32"):
         read_scores(path)
     for first in (header, header[: header.index(', "crc32"')] + "}"):
         by_hand = changed[: changed.index(', "crc32"')] + "}"

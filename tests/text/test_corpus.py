@@ -142,7 +142,7 @@ def test_ill_typed_checksums_are_named(packed: Corpus, stated: object) -> None:
     del data["crc32"]
     data["sets"]["train"]["crc32"] = stated
     (packed.path / "data.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match="data.json: crc32 .*; expected checksums"):
+    with pytest.raises(InputError, match=r"data.json: crc32 .*; expected checksums"):
         read_all(packed.path)
 
 

@@ -4,8 +4,8 @@
 The folder holds ``run.json`` (what makes the run what it is), ``state.pt`` (model, optimiser,
 position), ``best-STEP/`` (the best checkpoint so far), ``train.jsonl`` (the log, a JSON object a
 line) and ``tensorboard/``. After the end ``state.pt`` and ``best-STEP/`` are gone, and ``last/``
-holds the last step's model if another one was better. All but ``tensorboard/`` carry checksums. What
-a damaged file held is done again; only a damaged line of the log is left out.
+holds the last step's model if another one was better. All but ``tensorboard/`` carry checksums.
+What a damaged file held is done again; only a damaged line of the log is left out.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import check_checkpoint
 from asrprune.prune.run.family import FAMILY, Family, Member, read_family
-from asrprune.prune.run.state import STATE, RunState, load_state
+from asrprune.prune.run.state import STATE, SavedState, load_state
 
 PLAN = "plan.json"
 _OLD_STATE = "state"
@@ -73,11 +73,9 @@ class FamilyFolder:
         os.replace(self.out, self.work)
         return None
 
-    def begin(
-        self, device: torch.device
-    ) -> tuple[Optional[Family], Optional[tuple[int, RunState]]]:
-        """The family so far and where the run stands, as ``load_state`` says it; None for what is
-        not there or, with a warning, damaged.
+    def begin(self, device: torch.device) -> tuple[Optional[Family], Optional[SavedState]]:
+        """The family so far and where the run stands; None for what is not there or, with a
+        warning, damaged.
 
         Raises AnotherRunError when ``OUT.pruning`` belongs to another run, InputError when it holds
         anything else.

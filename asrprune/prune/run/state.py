@@ -34,6 +34,10 @@ class RunState:
     movement: dict[str, Movement] = field(default_factory=dict)
 
 
+SavedState = tuple[int, RunState]
+"""The number of the run in its family, and where it stood."""
+
+
 def save_state(work: Path, run: int, state: RunState, identity: Mapping[str, Any]) -> None:
     """Write the state of run number ``run`` of the family of ``identity``, whole or not at all."""
     texts = {"identity": identity, "shape": state.model.shape.to_dict(), "history": state.history}
@@ -54,8 +58,8 @@ def save_state(work: Path, run: int, state: RunState, identity: Mapping[str, Any
 
 def load_state(
     work: Path, identity: Mapping[str, Any], device: torch.device
-) -> Optional[tuple[int, RunState]]:
-    """The number of the run in the family of ``identity`` that was under way, and its saved state.
+) -> Optional[SavedState]:
+    """The saved state of the run in the family of ``identity`` that was under way.
 
     None when there is none, or, with a warning, a damaged one. Raises AnotherRunError for that of
     another family.

@@ -16,9 +16,16 @@ from asrprune.lm.training import train as training_module
 from asrprune.lm.training.state import remove_run
 from asrprune.lm.training.train import train
 from asrprune.text.corpus import Corpus
-from tests.damage import Killed, die_at, flips, tree
-from tests.lm.training.test_training import CONFIG, TIMES, data, kill_after, log_of, same_weights
-from tests.lm.training.test_training import Killed as KilledAtStep
+from tests.damage import flips, killed_at, tree
+from tests.lm.training.test_training import (
+    CONFIG,
+    TIMES,
+    Killed,
+    data,
+    kill_after,
+    log_of,
+    same_weights,
+)
 from tests.quick import slow
 
 __all__ = ["data"]  # a fixture
@@ -29,7 +36,7 @@ def cut_off(data: Corpus, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """``lm.training`` of a run that was killed after ten steps, saved at nine, best at eight."""
     with monkeypatch.context() as patch:
         kill_after(10, patch)
-        with pytest.raises(KilledAtStep):
+        with pytest.raises(Killed):
             train(data, SMALL, folder / "lm")
     return folder / "lm.training"
 
@@ -147,7 +154,7 @@ def test_the_saved_best_model_stays_until_the_next_state(
     config = replace(SMALL, valid_steps=2, save_steps=3)
     with monkeypatch.context() as patch:
         kill_after(4, patch)
-        with pytest.raises(KilledAtStep):
+        with pytest.raises(Killed):
             train(data, config, tmp_path / "lm")
     best = sorted(path.name for path in (tmp_path / "lm.training").glob("best-*"))
     assert best == ["best-2", "best-4"]
@@ -200,13 +207,9 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nothing_had_happened(
     whole, work = (_content(tmp_path / name) for name in ("whole", "whole.training"))
     killed, change = True, 0
     while killed:
-        with pytest.MonkeyPatch.context() as patch:
-            died = die_at(change, patch)
-            try:
-                train(data, config, tmp_path / "lm")
-            except Killed:
-                pass
-            killed = died()
+        with killed_at(change) as died:
+            train(data, config, tmp_path / "lm")
+        killed = died()
         assert not (tmp_path / "lm").exists() or _content(tmp_path / "lm") == whole
         train(data, config, tmp_path / "lm")
         assert _content(tmp_path / "lm") == whole, f"killed at change {change}"
@@ -223,13 +226,9 @@ def test_force_that_is_killed_is_done_again(data: Corpus, tmp_path: Path) -> Non
     keep = tmp_path / "keep"
     shutil.copytree(tmp_path, keep)
     for change in range(0, 60, 3):
-        with pytest.MonkeyPatch.context() as patch:
-            died = die_at(change, patch)
-            try:
-                remove_run(tmp_path / "lm")
-            except Killed:
-                pass
-            killed = died()
+        with killed_at(change) as died:
+            remove_run(tmp_path / "lm")
+        killed = died()
         remove_run(tmp_path / "lm")
         assert [path.name for path in tmp_path.iterdir()] == ["keep"]
         if not killed:

@@ -14,7 +14,7 @@ from asrprune.prune.methods import Options
 from asrprune.prune.run import loop
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import FineTuning, Plan
-from tests.damage import Killed, die_at, tree
+from tests.damage import killed_at, tree
 from tests.prune.small_models import DATA, small_model
 from tests.quick import slow
 
@@ -58,13 +58,9 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nothing_had_happened(
     whole, out = content(tmp_path / "whole"), tmp_path / "out"
     killed, change = True, 0
     while killed:
-        with pytest.MonkeyPatch.context() as patch:
-            died = die_at(change, patch)
-            try:
-                prune_family(parent, DATA, plan(schedule), out, {}, {})
-            except Killed:
-                pass
-            killed = died()
+        with killed_at(change) as died:
+            prune_family(parent, DATA, plan(schedule), out, {}, {})
+        killed = died()
         if killed and out.exists():
             assert content(out) == whole, f"half a family, killed at change {change}"
         prune_family(parent, DATA, plan(schedule), out, {}, {})
