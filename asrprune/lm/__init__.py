@@ -10,6 +10,7 @@ In the order in which they build on each other:
 - ``model``: the architectures, their matrices and shapes, the checkpoint on disk
 - ``training``: batches, loss, optimisers, the loop, resuming
 - ``vocabulary``: the words of an n-gram model's file, and the text form that they show
+- ``kenlm_file``: what n-gram files say of themselves, looked through before KenLM reads them
 - ``ngram``: n-gram models through KenLM
 - ``engines``: what computes the forward passes of scoring: torch, ONNX Runtime, own kernels
 - ``scoring``: scores of sentences and of words; early termination

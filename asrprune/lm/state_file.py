@@ -13,6 +13,7 @@ from typing import IO, Any, BinaryIO, Union, cast
 
 import torch
 
+from asrprune.core.tensor_file import load_tensors
 from asrprune.errors import InputError
 from asrprune.files import PathLike, write_binary
 
@@ -50,21 +51,19 @@ def write_state(path: PathLike, state: Mapping[str, Any]) -> None:
 def read_state_file(path: PathLike, device: Union[str, torch.device] = "cpu") -> dict[str, Any]:
     """What ``write_state`` wrote, tensors on ``device``.
 
-    Raises InputError for a file that is no longer what was written; for a damaged one of an
-    earlier version what torch raises (see DAMAGE of core/resume.py).
+    Raises InputError for a file that is no longer what was written.
     """
     with open(path, "rb") as stream:
         first = stream.read(len(_FIRST.format(0, 0)))
         if first.startswith(_ZIP):
-            stream.seek(0)
-        else:
-            crc32 = length = 0
-            start = stream.tell()
-            while block := stream.read(1 << 20):
-                crc32 = zlib.crc32(block, crc32)
-                length += len(block)
-            if first != _FIRST.format(crc32, length).encode():
-                found = "bytes that do not fit its checksum"
-                raise InputError(Path(path), None, found, "the file as it was written")
-            stream.seek(start)
+            return dict(load_tensors(path, device))
+        crc32 = length = 0
+        start = stream.tell()
+        while block := stream.read(1 << 20):
+            crc32 = zlib.crc32(block, crc32)
+            length += len(block)
+        if first != _FIRST.format(crc32, length).encode():
+            found = "bytes that do not fit its checksum"
+            raise InputError(Path(path), None, found, "the file as it was written")
+        stream.seek(start)
         return dict(torch.load(stream, map_location=device, weights_only=True))
