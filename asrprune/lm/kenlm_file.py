@@ -72,7 +72,7 @@ def _check_arpa(path: PathLike, plain: PathLike) -> None:
 
 @dataclass(frozen=True)
 class _Header:
-    """The fixed part: ``model`` is one of the six layouts; ``counts`` of n-grams by their length."""
+    """The fixed part: ``model`` is one of six layouts; ``counts`` of n-grams by their length."""
 
     model: int
     multiplier: float
@@ -140,7 +140,7 @@ def _table(data: Bytes, start: int, count: int, multiplier: float, entry: Any) -
     if not scaled < data.size:
         raise ValueError(f"a table for {count} n-grams in {data.size} bytes")
     places = max(count + 1, int(scaled))
-    table = _part(data, start, places * entry.itemsize).view(entry)
+    table: NDArray[Any] = _part(data, start, places * entry.itemsize).view(entry)
     if all((block["key"] != 0).all() for block in _blocks(table)):
         raise ValueError("a table of hashes without an empty place")
     return table
