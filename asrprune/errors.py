@@ -12,7 +12,7 @@ LONGEST_MESSAGE = 1000
 def shortened(text: str, most: int = LONGEST_MESSAGE) -> str:
     """``text`` in one line, with at most about ``most`` characters: its begin and its end.
 
-    >>> shortened("a  b\nc"), shortened("x" * 99 + "end", 20)
+    >>> shortened("a  b\\nc"), shortened("x" * 99 + "end", 20)
     ('a b c', 'xxxxxxxxxx...xxxxxxxend')
     """
     if len(text) > most:

@@ -12,8 +12,8 @@ import errno
 import hashlib
 import logging
 import os
+import platform
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Union
@@ -135,7 +135,7 @@ def _sign(descriptor: int) -> None:
     """Say in a lock who holds it; on a full disk it holds without."""
     with contextlib.suppress(OSError):
         os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
 
 
 def _put_right(target: Path) -> None:

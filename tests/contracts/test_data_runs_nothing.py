@@ -12,7 +12,7 @@ STARTS_PROCESSES = {
     "core/processes.py": "workers, of this program",
     "core/progress.py": "asks whether this is a worker",
     "lm/engines/native.py": "the C++ compiler, on our own source",
-    "provenance.py": "git describe of our own folder",
+    "provenance.py": "git describe and status of our own folder",
     "wer/form.py": "the command of --filter, which the user typed",
 }
 USES_A_SHELL = {"wer/form.py"}

@@ -110,7 +110,7 @@ QUICK = ("list", "convert", "validate", "wer", "oracle", "report", "completion")
 """Verbs that a fast test runs twice: without those that compute with an LM."""
 
 MAY_DIFFER = re.compile(
-    r"time_utc|(\w+_)?wall_s|\w*rtf\w*|\w*per_s|\w*rss_bytes|\w*_ms|load_s|cpu_s|times_\w+"
+    r"time_utc|(\w+_)?wall_s|\w*rtf\w*|\w*per_s|\w*rss_bytes|\w*_ms|load_s|cpu_s|prune_s|fine_tune_s|times_\w+"
 )
 """Keys of JSON whose values are times, speeds or memory."""
 

@@ -174,8 +174,8 @@ def check_checkpoint(folder: PathLike) -> Record:
     if not weights.is_file():
         raise InputError(weights, None, "no such file", "the model's weights")
     expected = config.find("weights_sha256", a_string)
-    if expected is not None and (digest := sha256(weights)) != expected:
-        found = f"weights hash {digest[:12]}"
+    if expected is not None and sha256(weights) != expected:
+        found = f"weights hash {sha256(weights)[:12]}"
         raise InputError(weights, None, found, f"{expected[:12]}, as in {CONFIG}")
     return config
 
