@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asrprune
+
 LIMIT_S = 120
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink"}
 
@@ -67,9 +69,16 @@ class VerbServer:
 @contextmanager
 def verb_server() -> Iterator[VerbServer]:
     """A server, gone when the block ends."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    # the package as the tests have it, be it a wheel's, and then these tests
+    places = (Path(asrprune.__file__).parents[1], Path(__file__).parents[1])
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": os.pathsep.join(map(str, places)),
+    }
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.verb_server"],
+        [sys.executable, "-c", "from tests.verb_server import serve; serve()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -81,7 +90,8 @@ def verb_server() -> Iterator[VerbServer]:
             process.kill()
 
 
-def _serve() -> None:
+def serve() -> None:
+    """The server's side: answer the orders until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     _import_everything()
@@ -93,8 +103,6 @@ def _serve() -> None:
 
 
 def _import_everything() -> None:
-    import asrprune
-
     for module in pkgutil.walk_packages(asrprune.__path__, "asrprune."):
         if module.name.rpartition(".")[2] not in ("__main__", "k2_live"):
             importlib.import_module(module.name)
@@ -204,7 +212,3 @@ def _obey_modes() -> None:
     for kind in (0, 1):  # what counts, and what os.access asks for
         held[kind] &= ~0b110
     assert libc.capset(head, held) == 0
-
-
-if __name__ == "__main__":
-    _serve()

@@ -127,6 +127,9 @@ def _lock(target: Path, path: Union[str, os.PathLike[str]]) -> Optional[int]:
             place.unlink(missing_ok=True)
             log.warning("%s: no locks here (%s); let no other process write it", path, problem)
             return None
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
     return None
 
