@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     if acoustic_only:
         text = "%s: %d lists are ranked and scored by the acoustic model alone: no LM scores in %s"
         _log.warning(text, args.out, acoustic_only, args.input)
-    for name, utterances in left_out.items():
+    for name, utterances in sorted(left_out.items()):
         _log.warning("%s cannot hold %s: left out of %d utterances", target.name, name, utterances)
     _log.info("%d utterances to %s", count, args.out)
 

@@ -32,7 +32,7 @@ LEVEL = {
 INSIDE = {
     "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "units": 0, "transcripts": 0}
     | {"special_words": 0, "progress": 0, "hypothesis": 1, "weights": 1, "resume": 2, "lattice": 2}
-    | {"processes": 0, "together": 0},
+    | {"processes": 0, "together": 0, "svg": 0},
     "firstpass": {"reading": 0, "on_bad": 0, "references": 1, "formats": 2, "decoders": 3},
     "lm": {"trie": 0, "windows": 0, "protocol": 0, "device": 0, "vocabulary": 0, "model": 1}
     | {"training": 2, "ngram": 2, "engines": 3, "scoring": 4, "perplexity": 4, "open": 5},
