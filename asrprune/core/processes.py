@@ -1,9 +1,9 @@
 """Work shared among processes that end with the one that started them.
 
-A process of a pool lives on when its parent is killed, and shows a traceback when Ctrl-C reaches
-the whole group. Those of ``in_processes`` do neither: each holds one end of a pipe that closes with
-the parent, Linux kills it with the parent even while C code keeps Python from looking at the pipe,
-and an interrupt ends it without a word.
+A process of a common pool lives on when its parent is killed, and shows a traceback when Ctrl-C
+reaches the whole group. Those of ``in_processes`` do neither: each watches its parent, Linux kills
+it with the parent even while C code keeps Python from looking, and an interrupt ends it without a
+word.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection, wait
-from typing import Any, Callable, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, Callable, TypeVar, cast
 
-from asrprune.errors import InputError
+from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1
-
-_own: dict[str, Any] = {}
-"""In a process of the pool: what it has to do before its first item."""
+_LAST_S = 5.0
+"""Time for a process that has closed its connection to be gone."""
 
 
 def in_processes(
@@ -43,37 +41,74 @@ def in_processes(
 ) -> Iterator[Result]:
     """``work(item)`` of every item, as each is done, in at most ``count`` processes.
 
-    Each process calls ``start(*arguments)`` before its first item. What either of them raises is
-    raised here, and the processes end. Raises InputError naming ``where`` when a process dies, as
-    it does where the kernel runs out of memory.
+    Each process calls ``start(*arguments)`` before its first item. An InputError, MissingPackage,
+    ValueError or OSError of either is raised here, and the processes end. Raises InputError naming
+    ``where`` when one dies, as it does where memory runs out or after another error.
     """
-    count = min(count, len(items))
     # spawned, not forked: this process may hold threads of other libraries
     context = multiprocessing.get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(count, context, _begin, (theirs, os.getpid(), (start, arguments)))
-    done = False
+    todo = iter(items)
+    busy: dict[Connection, BaseProcess] = {}
+    every: list[BaseProcess] = []
     try:
-        with _interrupts_held():  # until a new process has said what one does to it
-            futures = [pool.submit(_do, work, item) for item in items]
-        for future in as_completed(futures):
-            yield future.result()
-        done = True
-    except BrokenProcessPool:
-        found = f"one of {count} processes died, as they do when memory runs out"
-        expected = "all to live: give the same command again, with a smaller --nj if it recurs"
-        raise InputError(where, None, found, expected) from None
+        for _ in range(min(count, len(items))):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(theirs, os.getpid(), work, start, arguments), daemon=True
+            )
+            with _interrupts_held():  # until it has said what one does to it
+                process.start()
+            theirs.close()
+            busy[ours] = process
+            every.append(process)
+            _give(ours, next(todo))
+        while busy:
+            for connection in wait(list(busy)):
+                connection = cast(Connection, connection)
+                try:
+                    done, found = connection.recv()
+                except (EOFError, OSError):  # between two answers, or within one
+                    raise _lost(busy[connection], where) from None
+                if not done:
+                    raise found
+                for item in todo:
+                    _give(connection, item)
+                    break
+                else:
+                    del busy[connection]
+                    connection.close()
+                yield found
     finally:
-        if not done:
-            ours.close()  # which ends them now, not after what they are at
-        pool.shutdown(wait=True, cancel_futures=True)
-        ours.close()
-        theirs.close()
+        for connection, process in busy.items():
+            process.kill()
+            connection.close()
+        for process in every:
+            process.join()
+
+
+def _give(connection: Connection, item: Any) -> None:
+    with contextlib.suppress(ConnectionError):  # it is dead, and reading from it will say so
+        connection.send(item)
+
+
+def _lost(process: BaseProcess, where: PathLike) -> BaseException:
+    """What to raise for a process that has closed its connection."""
+    process.join(_LAST_S)
+    status = process.exitcode or 0
+    if status == -signal.SIGINT:
+        return KeyboardInterrupt()  # of the group: this process gets its own in a moment
+    found = f"a process that was started for it ended with status {status}"
+    if status < 0:
+        found = f"a process that was started for it died of {signal.Signals(-status).name}"
+    if status == -signal.SIGKILL:
+        found += ", as one does when memory runs out"
+    expected = "it to live; the same command goes on, with a smaller --nj if this recurs"
+    return InputError(where, None, found, expected)
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that start in the block get no SIGINT before they ask for it."""
+    """A process that starts in the block gets no SIGINT before it asks for it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -84,27 +119,44 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(lifeline: Connection, parent: int, start: tuple[Callable[..., None], Any]) -> None:
+def _serve(
+    connection: Connection,
+    parent: int,
+    work: Callable[[Any], Any],
+    start: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    """In a new process: answer items with (True, result) or (False, error) until there are none."""
+    _end_with(parent)
+    started = False
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        try:
+            if not started:
+                start(*arguments)
+                started = True
+            answer = (True, work(item))
+        except (InputError, MissingPackage, ValueError, OSError) as problem:
+            answer = (False, problem)
+        connection.send(answer)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent does, and at an interrupt."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_end_with, args=(lifeline, parent), daemon=True).start()
-    _own["start"] = start
 
 
-def _end_with(lifeline: Connection, parent: int) -> None:
-    """End this process when the other end of ``lifeline`` closes."""
-    if os.getppid() == parent:  # it may be gone already
-        wait([lifeline])
+def _watch(parent: int) -> None:
+    process = multiprocessing.parent_process()
+    if process is not None and os.getppid() == parent:  # it may be gone already
+        wait([process.sentinel])
     os._exit(1)
-
-
-def _do(work: Callable[[Item], Result], item: Item) -> Result:
-    if "start" in _own:
-        start, arguments = _own["start"]
-        start(*arguments)
-        del _own["start"]
-    return work(item)

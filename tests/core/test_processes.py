@@ -54,8 +54,10 @@ def refuse(what: str) -> None:
 def double(item: int) -> int:
     if item == 13:
         raise InputError("cuts", item, "unlucky", "another")
-    if item == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if item < 0:
+        os.kill(os.getpid(), -item)
+    if item == 99:
+        os._exit(3)
     return 2 * item
 
 
@@ -67,10 +69,23 @@ def test_results_and_errors_of_work_and_start() -> None:
         list(in_processes(double, [1], 2, refuse, ("that",), "out"))
 
 
-def test_a_process_that_dies_is_one_line() -> None:
-    message = "out: one of 2 processes died, as they do when memory runs out; expected"
+@pytest.mark.parametrize(
+    ("item", "found"),
+    [
+        (-signal.SIGKILL, "died of SIGKILL, as one does when memory runs out"),
+        (-signal.SIGSEGV, "died of SIGSEGV"),
+        (99, "ended with status 3"),
+    ],
+)
+def test_a_process_that_dies_is_one_line(item: int, found: str) -> None:
+    message = f"out: a process that was started for it {found}; expected it to live; the same comm"
     with pytest.raises(InputError, match=message):
-        list(in_processes(double, [1, 9, 2, 3], 2, nothing, (), "out"))
+        list(in_processes(double, [1, item, 2, 3], 2, nothing, (), "out"))
+
+
+def test_a_process_that_is_interrupted_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(in_processes(double, [1, -signal.SIGINT], 2, nothing, (), "out"))
 
 
 def started(folder: Path, kind: str) -> tuple[subprocess.Popen[str], list[int]]:
