@@ -53,7 +53,7 @@ def in_processes(
     try:
         for _ in range(min(count, len(items))):
             ours, theirs = context.Pipe()
-            process = context.Process(
+            process: BaseProcess = context.Process(
                 target=_serve, args=(theirs, os.getpid(), work, start, arguments), daemon=True
             )
             with _interrupts_held():  # until it has said what one does to it
@@ -79,11 +79,11 @@ def in_processes(
                     connection.close()
                 yield found
     finally:
-        for connection, process in busy.items():
-            process.kill()
+        for connection, left in busy.items():
+            left.kill()
             connection.close()
-        for process in every:
-            process.join()
+        for left in every:
+            left.join()
 
 
 def _give(connection: Connection, item: Any) -> None:
