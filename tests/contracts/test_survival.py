@@ -63,7 +63,7 @@ MIXED = {"wer-files", "report", "tune-systems"}
 """Of these, files of others may lie in it: each file is whole or absent, not the folder."""
 
 KILLS = 4
-"""So many moments of every call and signal are tried; tests/bench/survival.py tries all."""
+"""So many moments of every call and signal are tried, other ones for each call."""
 
 _CLOCK = re.compile(
     r'"(?:[a-z_]+_s|rtf[a-z_]*|speed_up|peak_rss_bytes|time_utc|crc32)": '
