@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +266,42 @@ def test_what_is_damaged_is_done_again(
     files = [sorted(tree(place / out)) for out in ("whole", "cut")]
     assert files[0] == files[1]
     assert not (place / "cut.pruning").exists()
+
+
+DYING = """
+import os, sys
+from asrprune.cli.main import main
+
+real, left = os.fsync, int(sys.argv.pop(1))
+
+def fsync(descriptor):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)
+    real(descriptor)
+
+os.fsync = fsync
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", [0, 3])
+def test_killed_by_the_system_as_it_writes(place: Path, writes: int) -> None:
+    flags = ["--sparsity", "0.3,0.6", "--fine-tune-tokens", "0", "--steps", "2"]
+    inputs = ["--lm", str(place / "lm"), "--data", str(place / "data")]
+    small = ["--set", "options.multiple_of=2", "--statistics-tokens", "100"]
+    argv = ["prune", *inputs, *small, *flags, "--out"]
+    dying = [sys.executable, "-c", DYING, str(writes), *argv, str(place / "out")]
+    assert subprocess.run(dying, check=False).returncode == 9
+    assert not (place / "out").exists()
+    for out in ("out", "whole"):
+        assert main([*argv, str(place / out)]) == 0
+    assert sorted(tree(place / "out")) == sorted(tree(place / "whole"))
+    for member in ("sparsity-0.30", "sparsity-0.60"):
+        assert same(place / "whole" / member, place / "out" / member)
+    assert sorted(path.name for path in place.iterdir()) == ["data", "dry", "lm", "out", "whole"]
 
 
 def test_a_damaged_plan_does_not_give_another_runs_state_away(

@@ -94,3 +94,12 @@ def test_a_partial_file_of_before_is_taken_over(tmp_path: Path) -> None:
     assert "crc32" not in text
     partial.write_text(text, encoding="utf-8")
     assert len(score(out, LISTS)) == 6
+
+
+@pytest.mark.parametrize("first", [b"", b"[]\n", b"3\n", b'{"settings"', b"{}\n", b"\xff\n"])
+def test_a_partial_file_without_its_settings_starts_anew(
+    tmp_path: Path, first: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out.partial").write_bytes(first)
+    assert len(score(tmp_path / "out", LISTS)) == 14
+    assert "out.partial is damaged" in caplog.text

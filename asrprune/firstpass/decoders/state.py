@@ -16,9 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from asrprune.core.resume import DAMAGE, check_same_run, difference, read_state, warn_of_damage
+from asrprune.core.checksums import write_sealed
+from asrprune.core.resume import (
+    DAMAGE,
+    check_same_run,
+    difference,
+    read_identity,
+    warn_of_damage,
+)
 from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, sha256, write_json
+from asrprune.files import PathLike, read_json, sha256
 
 NBEST_FILE, LATTICE_FOLDER, HYP_FILE, SUMMARY_FILE = (
     "nbest.jsonl.gz",
@@ -99,15 +106,16 @@ class DecodingFolder:
 
         Raises AnotherRunError when the folder is of another run, InputError when it is of none.
         """
-        stated = self._stated()
+        stated = read_identity(self.path / IDENTITY)
         if stated is not None:
             check_same_run(self.path, stated, self.identity)
         elif self.path.exists():
             if not self._is_nothing() and not (self.path / IDENTITY).is_file():
                 raise InputError(self.path, None, "files of no run", "a new --out")
+            _remove_others(self.path, {IDENTITY})  # which stays damaged until all is gone
             shutil.rmtree(self.path)
         if stated is None:
-            write_json(self.path / IDENTITY, self.identity)
+            write_sealed(self.path / IDENTITY, dict(self.identity))
         shutil.rmtree(self.temporary, ignore_errors=True)
         for folder in (self.lattices, self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,18 +129,12 @@ class DecodingFolder:
         os.replace(self.result, self.out)
         self._remove()
 
-    def _stated(self) -> Optional[Any]:
-        """The identity of the run that the folder belongs to; None if there is none, or a damaged
-        one."""
-        path = self.path / IDENTITY
-        return read_state(path, lambda: read_json(path)) if path.is_file() else None
-
     def _remove(self) -> None:
         """Remove the folder if it is this run's. Its identity goes last: without it, what is left
         would be nobody's."""
         if not self.path.is_dir():
             return
-        stated = self._stated()
+        stated = read_identity(self.path / IDENTITY)
         if stated is not None and not difference(stated, self.identity):
             _remove_others(self.path, {IDENTITY})
             shutil.rmtree(self.path)

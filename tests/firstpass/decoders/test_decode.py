@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,10 +139,25 @@ def test_a_lattice_that_is_not_as_written_is_made_again(
     assert (cut_off / "lattices/u1.slf.gz").read_bytes() == written
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: '{"decoder": "pock',
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"nbest": 3', '"nbest": 2'),  # one bit
+    ],
+)
 def test_a_damaged_identity_starts_anew(
-    cuts: Path, cut_off: Path, caplog: pytest.LogCaptureFixture
+    cuts: Path,
+    cut_off: Path,
+    damage: Callable[[str], str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    (state(cut_off) / "identity.json").write_text('{"decoder": "pock')
+    place = state(cut_off) / "identity.json"
+    text = place.read_text()
+    place.write_text(damage(text))
+    assert place.read_text() != text
     decode_cuts(cuts, cut_off, CONFIG)
     assert "identity.json is damaged" in caplog.text
     assert Decoder.calls[2:] == list(UTTERANCES)
