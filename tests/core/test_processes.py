@@ -43,6 +43,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(autouse=True)
+def found_by_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions below are found in the processes, also where the tests run from elsewhere."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
+
+
 def nothing() -> None:
     pass
 
