@@ -823,4 +823,36 @@ FIRSTPASS = (
 )
 """Of reading what first passes write."""
 
-FAULTS = (*LM, *PRUNE, *RESCORE, *FIRSTPASS)
+TRUST = (
+    Fault(
+        "a cut may fetch its audio",
+        "firstpass/decoders/cuts.py",
+        'part["type"] != "file"',
+        'part["type"] == "command"',
+        ("firstpass/decoders/test_cuts.py",),
+    ),
+    Fault(
+        "a first pass keeps lattices of other cuts",
+        "firstpass/decoders/state.py",
+        "_remove_others(self.lattices, {lattice_name(utt) for utt in utterances})",
+        "list(utterances)",
+        ("firstpass/decoders/test_decode.py",),
+    ),
+    Fault(
+        "a decoded utterance is taken without a look at its lattice",
+        "firstpass/decoders/state.py",
+        "return path.is_file() and sha256(path) == digest",
+        "return path.is_file()",
+        ("firstpass/decoders/test_decode.py",),
+    ),
+    Fault(
+        "compiled code is loaded from where all can write",
+        "lm/engines/cache.py",
+        "if state.st_mode & stat.S_IWOTH and not sticky:",
+        "if state.st_mode & stat.S_IWOTH and sticky:",
+        ("lm/engines/test_cache.py",),
+    ),
+)
+"""Of what is run or kept that others may have made."""
+
+FAULTS = (*LM, *PRUNE, *RESCORE, *FIRSTPASS, *TRUST)

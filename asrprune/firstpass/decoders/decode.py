@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,8 +83,10 @@ def _decode(
         decoded = len(lines) - len(todo)
         _log.info("%d of %d utterances were decoded before", decoded, len(lines))
     wall = time.perf_counter()
-    with append_text(folder.done) as record:
-        results = _run(todo, config, folder, nj, allow_commands)
+    with (
+        append_text(folder.done) as record,
+        contextlib.closing(_run(todo, config, folder, nj, allow_commands)) as results,
+    ):
         for utt, result in tqdm(results, total=len(todo), unit="utt", disable=None):
             record.write(to_record(utt, result))
             record.flush()
@@ -138,7 +141,7 @@ def _run(
     folder: DecodingFolder,
     nj: int,
     allow_commands: bool,
-) -> Iterator[tuple[str, Done]]:
+) -> Generator[tuple[str, Done], None, None]:
     arguments = (config, folder.lattices, folder.temporary, allow_commands)
     if nj > 1 and len(todo) > 1:
         yield from in_processes(_decode_one, todo, nj, _start_worker, arguments, folder.path)
