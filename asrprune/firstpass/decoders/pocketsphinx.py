@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from asrprune.core.lattice.lattice import EPSILON, Lattice, sorted_lattice
 from asrprune.core.lattice.ngram_scores import expand_lm
 from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
-from asrprune.errors import MissingPackage
+from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike
 from asrprune.firstpass.formats.pocketsphinx_lat import read_pocketsphinx_lat
 
@@ -167,11 +168,23 @@ class PocketSphinx:
         with tempfile.TemporaryDirectory(prefix="asrprune-", dir=self._temporary) as folder:
             path = Path(folder) / "utterance.lat"
             lattice.write(str(path))
-            return sorted_lattice(read_pocketsphinx_lat(path, utt))
+            try:
+                return sorted_lattice(read_pocketsphinx_lat(path, utt))
+            except InputError:
+                _check_room(Path(folder) / "room")
+                raise
 
     def _word_score(self, history: tuple[str, ...], word: str) -> float:
         # the decoder's LM wants the word first, then the history from new to old
         return float(self._lm.prob([word, *reversed(history)])) * self._ln_base
+
+
+def _check_room(path: Path) -> None:
+    """Raise OSError where a file cannot be written: the decoder does not say that it could not."""
+    with path.open("wb") as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _ends_in_filler(lattice: Lattice) -> bool:

@@ -11,6 +11,7 @@ and is read without; it states that of the tokeniser only.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ def save_checkpoint(
     with write_folder(out) as folder:
         shutil.copyfile(tokenizer, folder / TOKENIZER)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        save_file(_pack(state), folder / WEIGHTS)
+        _save_weights(_pack(state), folder / WEIGHTS)
         write_sealed(
             folder / CONFIG,
             {
@@ -106,6 +107,17 @@ def save_checkpoint(
             },
         )
     return Path(out)
+
+
+def _save_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write the tensors; a failure of the file system is an OSError, as everywhere else."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as problem:
+        system = re.search(r"\(os error (\d+)\)", str(problem))
+        if system is None:
+            raise
+        raise OSError(int(system[1]), os.strerror(int(system[1])), str(path)) from None
 
 
 def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
