@@ -1,4 +1,4 @@
-"""SIGTERM ends a verb as an error does: temporary files go, one line says why."""
+"""SIGTERM and Ctrl-C end a verb as an error does: temporary files go, one line says why."""
 
 from __future__ import annotations
 
@@ -18,19 +18,44 @@ class Terminated(BaseException):
 def terminated_in_order() -> Iterator[None]:
     """Within the block SIGTERM raises Terminated; a second one ends the process at once.
 
-    A caller's own handling of SIGTERM stays, as does that of a thread beside the main one.
+    Where SIGINT raises KeyboardInterrupt it still does. Either leaves the block also where a
+    library that was busy makes an error of its own of it, as torch does when it writes a file. A
+    caller's own handling of a signal stays, as does that of a thread beside the main one.
     """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    asked: list[BaseException] = []
+
+    def terminate(number: int, frame: Optional[FrameType]) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        asked.append(Terminated())
+        raise asked[-1]
+
+    def interrupt(number: int, frame: Optional[FrameType]) -> NoReturn:
+        asked.append(KeyboardInterrupt())
+        raise asked[-1]
+
+    with (
+        _handled(signal.SIGTERM, signal.SIG_DFL, terminate),
+        _handled(signal.SIGINT, signal.default_int_handler, interrupt),
+    ):
+        try:
+            yield
+        except Exception:
+            if asked:
+                raise asked[-1] from None
+            raise
+
+
+@contextlib.contextmanager
+def _handled(number: signal.Signals, instead_of: object, handler: object) -> Iterator[None]:
+    """Within the block ``handler`` takes the signal, if ``instead_of`` does so far."""
+    if signal.getsignal(number) is not instead_of:
+        yield
+        return
+    signal.signal(number, handler)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _terminate(number: int, frame: Optional[FrameType]) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise Terminated
+        signal.signal(number, instead_of)  # type: ignore[arg-type]

@@ -133,15 +133,13 @@ def run(args: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _partial(out: str) -> Iterator[Optional[str]]:
     """Where finished scores are kept: beside ``out``; in a passing folder if that is no file."""
-    import tempfile
-
-    from asrprune.files import is_stream
+    from asrprune.files import is_stream, passing_folder
 
     if not is_stream(out):
         yield None
         return
     log.warning("%s is no file: a killed run cannot go on", out)
-    with tempfile.TemporaryDirectory(prefix="asrprune-") as folder:
+    with passing_folder() as folder:
         yield f"{folder}/partial"
 
 

@@ -3,11 +3,13 @@
 - ``reading``: bytes, lines and JSON of plain, ``.gz`` and ``.xz`` files and standard input
 - ``streams``: devices, pipes and open files, which are written to as they are
 - ``locks``: one process at an output
+- ``passing``: folders for a while
 - ``writing``: files and folders that appear under their name when they are complete
 - ``together``: files that appear together in a folder that may hold others
 """
 
 from asrprune.files.locks import locked
+from asrprune.files.passing import passing_folder
 from asrprune.files.reading import (
     PathLike,
     open_binary,
@@ -35,6 +37,7 @@ __all__ = [
     "locked",
     "open_binary",
     "parse_json",
+    "passing_folder",
     "raw_lines",
     "read_json",
     "read_lines",

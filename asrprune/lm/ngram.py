@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike, open_binary
+from asrprune.files import PathLike, open_binary, passing_folder
 from asrprune.lm.kenlm_file import check_ngram_file
 from asrprune.lm.protocol import (
     SENTENCE_END,
@@ -265,7 +264,7 @@ def _unpacked(path: str) -> Iterator[str]:
     if not path.endswith(".gz"):
         yield path
         return
-    with tempfile.NamedTemporaryFile(prefix="asrprune-", suffix=".arpa") as copy:
+    with passing_folder() as folder, open(folder / "lm.arpa", "wb") as copy:
         most = MOST_TIMES * os.path.getsize(path) + (64 << 20)
         with open_binary(path) as packed:
             while block := packed.read(1 << 20):

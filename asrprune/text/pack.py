@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -65,7 +64,7 @@ def pack_corpus(
     names = [os.fspath(path) for path in [*train, *([] if valid is None else [valid])]]
     if names.count("-") > 1:
         raise ValueError("standard input (-) is given more than once; expected once at most")
-    with write_folder(out) as folder, _spooled(names, Path(out).parent) as places:
+    with write_folder(out) as folder, _spooled(names, folder) as places:
         train_files = [(os.fspath(path), places[os.fspath(path)]) for path in train]
         if given is not None:
             shutil.copyfile(given.path, folder / corpus.TOKENIZER)
@@ -107,11 +106,11 @@ def _spooled(names: Sequence[str], folder: Path) -> Iterator[dict[str, str]]:
     if "-" not in names:
         yield {name: name for name in names}
         return
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".stdin.") as spool:
-        with open_binary("-") as stream:
-            shutil.copyfileobj(stream, spool)
-        spool.flush()
-        yield {name: spool.name if name == "-" else name for name in names}
+    spool = folder / ".stdin"
+    with open_binary("-") as stream, open(spool, "wb") as copy:
+        shutil.copyfileobj(stream, copy)
+    yield {name: str(spool) if name == "-" else name for name in names}
+    spool.unlink()
 
 
 def _read(name: str, place: str, normal_form: Normaliser) -> Iterator[str]:

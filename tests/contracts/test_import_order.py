@@ -30,7 +30,7 @@ LEVEL = {
     "api": 6,
 }
 INSIDE = {
-    "files": {"streams": 0, "reading": 0, "locks": 1, "writing": 2, "together": 3},
+    "files": {"streams": 0, "reading": 0, "locks": 1, "passing": 2, "writing": 2, "together": 3},
     "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "units": 0, "transcripts": 0}
     | {"special_words": 0, "progress": 0, "processes": 0, "checksums": 0, "svg": 0}
     | {"tensor_file": 0, "hypothesis": 1, "weights": 1, "record": 1, "resume": 2, "lattice": 2},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from asrprune.core.lattice.ngram_scores import expand_lm
 from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike
+from asrprune.files import PathLike, passing_folder
 from asrprune.firstpass.formats.pocketsphinx_lat import read_pocketsphinx_lat
 
 SAMPLING_RATE = 16000
@@ -165,13 +164,13 @@ class PocketSphinx:
         lattice = self._decoder.get_lattice()
         if lattice is None:
             return None
-        with tempfile.TemporaryDirectory(prefix="asrprune-", dir=self._temporary) as folder:
-            path = Path(folder) / "utterance.lat"
+        with passing_folder(self._temporary) as folder:
+            path = folder / "utterance.lat"
             lattice.write(str(path))
             try:
                 return sorted_lattice(read_pocketsphinx_lat(path, utt))
             except InputError:
-                _check_room(Path(folder) / "room")
+                _check_room(folder / "room")
                 raise
 
     def _word_score(self, history: tuple[str, ...], word: str) -> float:

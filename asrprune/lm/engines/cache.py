@@ -9,13 +9,16 @@ umask 002 give to each user. Links are followed first, so it is the place itself
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import stat
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
+
+from asrprune.files import passing_folder
 
 log = logging.getLogger(__name__)
 _NOT_KEPT = "compiled code is not kept for the next start: %s"
@@ -40,15 +43,14 @@ def private_cache() -> Optional[Path]:
         return None
 
 
-def private_temporary() -> Path:
-    """A new folder, for the caller to remove. Raises PermissionError where others could replace
-    it."""
-    folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="asrprune-")))
-    reason = open_to_others(folder)
-    if reason:
-        folder.rmdir()
-        raise PermissionError(reason)
-    return folder
+@contextlib.contextmanager
+def private_temporary() -> Iterator[Path]:
+    """A folder for the time of the block. Raises PermissionError where others could replace it."""
+    with passing_folder() as folder:
+        reason = open_to_others(folder)
+        if reason:
+            raise PermissionError(reason)
+        yield folder
 
 
 @functools.cache

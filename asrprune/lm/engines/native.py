@@ -58,11 +58,8 @@ def _folder() -> Iterator[Path]:
     if kept is not None:
         yield kept
         return
-    folder = private_temporary()
-    try:
+    with private_temporary() as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def build(source: Path, folder: Path) -> Path:

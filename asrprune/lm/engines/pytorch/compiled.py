@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
-import shutil
 import time
 from dataclasses import replace
 from typing import cast
@@ -81,8 +81,9 @@ def _keep_code_private() -> None:
         return
     kept = private_cache()
     if kept is None:
-        folder = private_temporary()
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        passing = contextlib.ExitStack()
+        folder = passing.enter_context(private_temporary())
+        atexit.register(passing.close)
     else:
         folder = kept / "torch"
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
