@@ -20,6 +20,7 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
 from asrprune.core.lattice.union import union_of_nbest
 from asrprune.core.progress import tracked
+from asrprune.core.spool import SpooledDict
 from asrprune.core.tables import lookup
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -202,10 +203,10 @@ def _not_held(item: Item, target: Format) -> set[str]:
     return has - set(target.holds)
 
 
-def _references(args: argparse.Namespace) -> Optional[dict[str, Reference]]:
+def _references(args: argparse.Namespace) -> Optional[SpooledDict[Reference]]:
     if (args.references is None) != (args.references_format is None):
         raise ValueError("--references and --references-format go together")
     if args.references is None:
         return None
     found = read_references(args.references_format, args.references)
-    return {reference.utt: reference for reference in found}
+    return SpooledDict((reference.utt, reference) for reference in found)

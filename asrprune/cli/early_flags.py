@@ -104,6 +104,7 @@ def rescore_on_the_way(
 
     Raises InputError for an LM weight that is not positive.
     """
+    from asrprune.core.spool import Spool
     from asrprune.errors import InputError
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.open import open_early, open_lm
@@ -112,7 +113,7 @@ def rescore_on_the_way(
 
     options = EngineOptions(args.early_threads)
     text = text_options(args)
-    lists = list(lists)
+    lists = Spool(lists)  # gone through twice
     words = words_of_lists(one.nbest for one in lists)
     accept = args.accept_unknown
     if args.cascade_margin is None:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli.engine_flags import check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
@@ -15,6 +15,7 @@ from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import text_options, watched
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
 from asrprune.core.progress import tracked
+from asrprune.core.spool import SpooledDict
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
 
@@ -174,9 +175,13 @@ def search_options(args: argparse.Namespace, ranking: Any) -> Any:
 
 
 def rescore_lattice_files(
-    args: argparse.Namespace, weights: WeightsFile
-) -> tuple[dict[str, str], list[NBest], dict[str, Any]]:
-    """Words of every utterance, the lists for --write-nbest, and figures of what was done.
+    args: argparse.Namespace,
+    weights: WeightsFile,
+    put_text: Callable[[str, str], None],
+    put_list: Optional[Callable[[NBest], None]],
+) -> dict[str, Any]:
+    """Figures of what was done; each utterance's id and words go to ``put_text``, its list for
+    --write-nbest to ``put_list``, if there is one.
 
     Raises InputError naming the utterance where a lattice cannot be read or rescored.
     """
@@ -196,9 +201,7 @@ def rescore_lattice_files(
     start = time.perf_counter()
     lms = _open(args, mode)
     loaded = time.perf_counter()
-    texts: dict[str, str] = {}
     known: dict[str, Any] = {}
-    lists: list[NBest] = []
     bad = OnBad(args.on_bad)
 
     def lost(lattice: Lattice, problem: NoPathError) -> None:
@@ -206,8 +209,9 @@ def rescore_lattice_files(
         best = best_path(lattice, own)
         choice = NBest(lattice.utt, (best or Hypothesis(""),), lattice.audio_s)
         for instead in bad(NothingFoundError(args.lattice, None, choice, str(problem))):
-            texts[instead.utt] = instead.hyps[0].text
-            lists.append(instead)
+            put_text(instead.utt, instead.hyps[0].text)
+            if put_list is not None:
+                put_list(instead)
 
     def rescored() -> Iterator[Lattice]:
         lattices = watched(_read(args, bad), lms, args.lattice, args.accept_unknown, known)
@@ -215,15 +219,16 @@ def rescore_lattice_files(
             lattices, mode, lms, weights.weights, options, args.lattice, lost=lost
         ):
             try:
-                texts[scored.lattice.utt] = DECISIONS[args.decision](scored, scale)
+                text = DECISIONS[args.decision](scored, scale)
             except NoPathError as problem:
                 lost(scored.lattice, problem)
                 continue
             except ValueError as problem:
                 expected = "lattices with a path that can win"
                 raise InputError(args.lattice, None, str(problem), expected) from None
-            if args.write_nbest:
-                lists.append(scored.nbest(args.list_size))
+            put_text(scored.lattice.utt, text)
+            if put_list is not None:
+                put_list(scored.nbest(args.list_size))
             yield scored.rescored()
 
     if args.write_lattice:
@@ -234,7 +239,7 @@ def rescore_lattice_files(
         for _ in rescored():
             pass
     bad.warn(args.lattice)
-    figures = {
+    return {
         "mode": args.mode,
         "on_bad": sorted(bad.met),
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "ranking"},
@@ -243,21 +248,19 @@ def rescore_lattice_files(
         "load_wall_s": loaded - start,
         "wall_s": time.perf_counter() - loaded,
     }
-    return texts, lists, figures
 
 
 def _read(args: argparse.Namespace, bad: OnBad) -> Iterator[Any]:
     from asrprune.errors import InputError
 
-    seen = set()
+    seen: SpooledDict[int] = SpooledDict()
     items = read_items(
         args.format, args.lattice, _stated(args, FORMATS[args.format].read_options), bad
     )
-    for item in tracked(items, "rescored"):
-        if item.utt in seen:
+    for count, item in enumerate(tracked(items, "rescored")):
+        if seen.setdefault(item.utt, count) != count:
             found = f"utterance {item.utt} again"
             raise InputError(args.lattice, None, found, "each utterance once")
-        seen.add(item.utt)
         yield item
 
 

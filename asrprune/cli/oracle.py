@@ -14,6 +14,7 @@ from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_o
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file, seed, whole
 from asrprune.core.progress import tracked
+from asrprune.core.spool import Spool, SpooledDict
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
 from asrprune.firstpass.on_bad import OnBad
 from asrprune.wer.bootstrap import REPLICATIONS, SEED
@@ -93,10 +94,11 @@ def run(args: argparse.Namespace) -> None:
     bad = OnBad(args.on_bad)
     lists, in_lists = _lists(args, bad), None
     if not args.ref:
-        lists = list(lists)
-        in_lists = Texts(name, "kaldi", {one.utt: one.ref for one in lists if one.ref is not None})
+        lists = Spool(lists)
+        given = SpooledDict((one.utt, one.ref) for one in lists if one.ref is not None)
+        in_lists = Texts(name, "kaldi", given)
     refs = prepare_refs(in_lists or read_texts(args.ref, args.ref_format), rules)
-    first: dict[str, str] = {}
+    first: SpooledDict[str] = SpooledDict()
     formed = _formed(args, rules, lists, refs, first)
     result = oracle_errors(
         formed,
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
         ref_name=args.ref or name,
         nbest_name=name,
         marked=refs.marked,
+        on_disk=True,
     )
     bad.warn(name)
     warn_of_form(refs.texts, first, args.unit, name)
@@ -139,7 +142,7 @@ def _formed(
     rules: ScoringRules,
     items: Iterable[Any],
     refs: Prepared,
-    first: dict[str, str],
+    first: SpooledDict[str],
 ) -> Iterator[NBest]:
     """The lists in the form to score, of a lattice its oracle path; ``first`` gets the first texts.
 
@@ -154,18 +157,16 @@ def _formed(
         split = (formed_lattice(one, rules.form.units) for one in kept)
         formed = lattice_lists(split, refs.texts, args.lattice)
     for nbest in formed:
-        first[nbest.utt] = nbest.hyps[0].text if nbest.hyps else ""
+        first.setdefault(nbest.utt, nbest.hyps[0].text if nbest.hyps else "")
         yield nbest
 
 
 def _rows(result: OracleResult, replications: int, seed: int) -> list[dict[str, Any]]:
-    from asrprune.core.counts import ErrorCounts
     from asrprune.wer.bootstrap import bootstrap_wer
 
     rows = []
-    for depth in result.depths:
-        counts = result.counts_at(depth)
-        total = sum(counts, ErrorCounts())
+    for depth, counts in zip(result.depths, result.tables):
+        total = counts.total
         rows.append(
             {
                 "depth": depth,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli import lattice_flags
 from asrprune.cli.early_flags import (
@@ -29,6 +31,7 @@ from asrprune.errors import InputError
 from asrprune.rescore.decisions import DECISIONS
 
 if TYPE_CHECKING:
+    from asrprune.core.hypothesis import NBest
     from asrprune.rescore.weights_file import WeightsFile
 
 EXAMPLE = """\
@@ -152,27 +155,49 @@ def check_unit(args: argparse.Namespace, weights: WeightsFile) -> None:
 
 
 def _rescore_lattices(args: argparse.Namespace, weights: WeightsFile) -> None:
-    from asrprune.core.hypothesis import NBest
+    from asrprune.core.spool import SortedLines
     from asrprune.files import write_json
-    from asrprune.firstpass.formats.jsonl import write_nbest
     from asrprune.provenance import provenance
-    from asrprune.rescore.weights_file import set_hashes
-    from asrprune.wer.kaldi_text import write_kaldi_text
+    from asrprune.rescore.weights_file import utterances_hash
+    from asrprune.wer.kaldi_text import kaldi_text_writer
 
     weights.check_lms(args.lm or [], args.weights)
-    texts, lists, figures = rescore_lattice_files(args, weights)
-    write_kaldi_text(args.out, texts)
-    utterances = set_hashes([NBest(utt, ()) for utt in texts])["utterances_hash"]
-    on_this_set = _warn_tuned_here(weights, {"utterances_hash": utterances})
     origin = provenance(args.command_line)
-    if args.write_nbest:
-        write_nbest(args.write_nbest, lists, origin)
+    utts = SortedLines()
+    with _lists_writer(args, origin) as put_list, kaldi_text_writer(args.out) as write:
+
+        def put_text(utt: str, text: str) -> None:
+            utts.add(utt)
+            write(utt, text)
+
+        figures = rescore_lattice_files(args, weights, put_text, put_list)
+    utterances = utterances_hash(utts)
+    on_this_set = _warn_tuned_here(weights, {"utterances_hash": utterances})
     if args.json:
         more = {"tuned_on_this_set": on_this_set, "utterances_hash": utterances}
-        common = {"weights": args.weights, "decision": args.decision, "utterances": len(texts)}
+        common = {"weights": args.weights, "decision": args.decision, "utterances": len(utts)}
         write_json(args.json, {**common, **more, **figures, "provenance": origin})
     tokens = ", ".join(f"{name}: {count} tokens" for name, count in figures["lm_tokens"].items())
-    log.info("%d utterances in %.1f s; %s", len(texts), figures["wall_s"], tokens or "no LM")
+    log.info("%d utterances in %.1f s; %s", len(utts), figures["wall_s"], tokens or "no LM")
+
+
+@contextmanager
+def _lists_writer(
+    args: argparse.Namespace, origin: Mapping[str, Any]
+) -> Iterator[Optional[Callable[[NBest], None]]]:
+    """The function that writes a list to --write-nbest; None without one.
+
+    It is opened around the words' file, which so is there before it.
+    """
+    from asrprune.firstpass.formats.jsonl import nbest_writer
+
+    if args.write_nbest is None:
+        yield None
+        return
+    if args.write_nbest == "-" and args.out == "-":
+        raise ValueError("--out and --write-nbest are both -; expected a file for one of them")
+    with nbest_writer(args.write_nbest, origin) as put:
+        yield put
 
 
 def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
@@ -186,45 +211,57 @@ def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
 
 def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.files import write_json
-    from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
+    from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.firstpass.on_bad import OnBad
     from asrprune.provenance import provenance
     from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
     from asrprune.rescore.nbest.scored_list import scored_lists
-    from asrprune.rescore.scores_file import read_scores
-    from asrprune.rescore.weights_file import set_hashes
-    from asrprune.wer.kaldi_text import write_kaldi_text
+    from asrprune.rescore.scores_file import ScoresReader
+    from asrprune.rescore.weights_file import SetHashes
+    from asrprune.wer.kaldi_text import kaldi_text_writer
 
-    scores = [read_scores(path) for path in args.scores]
+    scores = [ScoresReader(path) for path in args.scores]
     weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
     bad = OnBad(args.on_bad)
-    lists = list(read_nbest(args.nbest, bad))
-    bad.warn(args.nbest)
+    hashes = SetHashes()
+    audio_s: Optional[float] = 0
+
+    def lists() -> Iterator[NBest]:
+        nonlocal audio_s
+        for nbest in read_nbest(args.nbest, bad):
+            hashes.add(nbest)
+            if audio_s is not None and nbest.audio_s is not None:
+                audio_s += nbest.audio_s or 0
+            else:
+                audio_s = None
+            yield nbest
+        bad.warn(args.nbest)
+
     summary = RescoringSummary()
-    joined = scored_lists(lists, scores, weights.weights.unit)
+    joined = scored_lists(lists(), scores, weights.weights.unit)
     early: dict[str, Any] = {}
     if args.early_lm:
-        results = list(rescore_on_the_way(args, joined, weights, summary, early))
+        results = rescore_on_the_way(args, joined, weights, summary, early)
     else:
         scale = None if args.decision == "map" else args.posterior_scale or weights.posterior_scale
-        results = list(rescore(joined, weights.weights, summary, args.nbest, scale))
-    write_kaldi_text(args.out, {one.nbest.utt: one.best for one in results})
-    hashes = set_hashes(lists)
-    on_this_set = _warn_tuned_here(weights, hashes)
+        results = rescore(joined, weights.weights, summary, args.nbest, scale)
+    origin = provenance(args.command_line)
+    with _lists_writer(args, origin) as put_list, kaldi_text_writer(args.out) as put_text:
+        for one in results:
+            put_text(one.nbest.utt, one.best)
+            if put_list is not None:
+                put_list(one.nbest)
+    on_this_set = _warn_tuned_here(weights, hashes.value())
     if summary.unscored:
         log.warning("%d utterances without any finite total keep rank 1", summary.unscored)
-    origin = provenance(args.command_line)
-    if args.write_nbest:
-        write_nbest(args.write_nbest, (one.nbest for one in results), origin)
     if args.json:
-        audio = [nbest.audio_s for nbest in lists]
         figures: dict[str, Any] = {
             "weights": args.weights,
             "tuned_on_this_set": on_this_set,
-            **hashes,
+            **hashes.value(),
             **vars(summary),
             **early,
-            "audio_s": None if None in audio else sum(filter(None, audio)),
+            "audio_s": audio_s,
             "on_bad": sorted(bad.met),
             "provenance": origin,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
@@ -14,6 +14,7 @@ from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.processes import in_processes
 from asrprune.core.progress import tracked
+from asrprune.core.spool import SortedLines, Spool, SpooledDict
 from asrprune.core.units import in_units
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -27,6 +28,7 @@ from asrprune.rescore.weights_file import (
     read_first_pass,
     reference_hash,
     set_hashes,
+    utterances_hash,
     write_weights,
 )
 from asrprune.text.form import TextOptions
@@ -79,9 +81,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Dev:
-    """The dev set as it was read: lists or lattices, references, the weights to start from."""
+    """The dev set as it was read: lists or lattices, references, the weights to start from. Lists
+    and references are on disk."""
 
-    lists: tuple[NBest, ...]
+    lists: Collection[NBest]
     lattices: tuple[Lattice, ...]
     refs: Mapping[str, str]
     start: ScoreWeights
@@ -135,10 +138,10 @@ def _read(settings: Settings) -> _Dev:
     from asrprune.firstpass.on_bad import OnBad
 
     bad = OnBad(settings.on_bad)
-    lists: tuple[NBest, ...] = ()
+    lists: Collection[NBest] = ()
     lattices: tuple[Lattice, ...] = ()
     if settings.nbest is not None:
-        lists = tuple(read_nbest(settings.nbest, bad))
+        lists = Spool(read_nbest(settings.nbest, bad))
     else:
         items = read_items(str(settings.format), settings.dev, settings.format_options, bad)
         lattices = tuple(one for one in items if isinstance(one, Lattice))
@@ -150,20 +153,25 @@ def _read(settings: Settings) -> _Dev:
     start = lattices[0].weights if lattices else None
     if settings.first_pass is not None:
         start = read_first_pass(settings.first_pass)
-    refs = {utt: in_units(ref, settings.unit) for utt, ref in _references(settings, lists).items()}
+    refs = SpooledDict(
+        (utt, in_units(ref, settings.unit)) for utt, ref in _references(settings, lists)
+    )
     _warn_of_form(settings, refs, lists)
     return _Dev(lists, lattices, refs, replace(start or ScoreWeights(), unit=settings.unit))
 
 
-def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Sequence[NBest]) -> None:
+def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Collection[NBest]) -> None:
     """Say where references and first hypotheses are of different forms."""
-    from asrprune.wer.score import warn_of_form
+    from asrprune.wer.score import sample, warn_of_form
 
-    first = {one.utt: in_units(one.hyps[0].text, settings.unit) for one in lists if one.hyps}
+    first = {
+        one.utt: in_units(one.hyps[0].text, settings.unit) for one in sample(lists) if one.hyps
+    }
     warn_of_form(refs, first, settings.unit, settings.dev)
 
 
-def _references(settings: Settings, lists: Sequence[NBest]) -> Mapping[str, str]:
+def _references(settings: Settings, lists: Iterable[NBest]) -> Iterator[tuple[str, str]]:
+    """Utterance ids and references, of --ref or of the lists."""
     from asrprune.wer.score import ScoringRules, prepare_refs
     from asrprune.wer.texts import read_texts
 
@@ -172,12 +180,13 @@ def _references(settings: Settings, lists: Sequence[NBest]) -> Mapping[str, str]
         for utt in refs.marked:
             found = f"utterance {utt}: alternatives"
             raise InputError(settings.ref, None, found, "plain words: tune takes one reading")
-        return refs.texts
+        yield from refs.texts.items()
+        return
     for nbest in lists:
         if nbest.ref is None:
             found = f"utterance {nbest.utt} without ref"
             raise InputError(settings.dev, None, found, "a reference for each, or --ref FILE")
-    return {nbest.utt: nbest.ref or "" for nbest in lists}
+        yield nbest.utt, nbest.ref
 
 
 def _tune_one(
@@ -185,7 +194,7 @@ def _tune_one(
 ) -> ScoreWeights:
     """Tune one system, write its weights, and give them back."""
     from asrprune.provenance import provenance
-    from asrprune.rescore.scores_file import read_scores
+    from asrprune.rescore.scores_file import ScoresReader
     from asrprune.rescore.tuning.posterior_scale import tune_posterior_scale
 
     facts: dict[str, Any] = {}
@@ -202,10 +211,13 @@ def _tune_one(
         )
         towards = None
     if settings.lattice is None:
-        scores = [read_scores(path) for path in system.paths]
+        scores = [ScoresReader(path) for path in system.paths]
         names = tuple(one.lm for one in scores)
-        lists: Sequence[ScoredList] = list(scored_lists(dev.lists, scores, settings.unit))
+        lists: Iterable[ScoredList] = scored_lists(dev.lists, scores, settings.unit)
+        if settings.mbr:  # goes through them again
+            lists = Spool(lists)
         found_weights = tune(lists, dev.refs, dev.start, settings.options, settings.dev, towards)
+        utts = (nbest.utt for nbest in dev.lists)
         facts |= set_hashes(dev.lists)
     else:
         lms = [_open(path, settings) for path in system.paths]
@@ -214,8 +226,9 @@ def _tune_one(
         for lm in lms:
             check_known(lm, words, settings.dev, settings.accept_unknown)
         lists, found_weights, facts = _on_lattices(lms, settings, dev, towards)
+        utts = (scored.nbest.utt for scored in lists)
     scale = None
-    facts |= _facts(found_weights, dev, lists)
+    facts |= _facts(found_weights, dev, utts)
     if settings.mbr:
         weights = replace(found_weights.weights, unit=settings.unit)
         scale, errors = tune_posterior_scale(lists, dev.refs, weights, settings.dev)
@@ -256,9 +269,8 @@ def _on_lattices(
     )
     if not found.rest:
         log.warning("the weights have not come to rest in %d rounds (--rounds)", found.rounds)
-    utterances = set_hashes([scored.nbest for scored in found.lists])["utterances_hash"]
     facts = {
-        "utterances_hash": utterances,
+        "utterances_hash": utterances_hash(SortedLines(one.nbest.utt for one in found.lists)),
         "rounds": found.rounds,
         "at_rest": found.rest,
         "hypotheses": found.hypotheses,
@@ -275,11 +287,10 @@ def _open(path: str, settings: Settings) -> LanguageModel:
     )
 
 
-def _facts(found: Tuned, dev: _Dev, lists: Sequence[ScoredList]) -> dict[str, Any]:
-    """What the weights file says of the dev set and of the search."""
-    names = [scored.nbest.utt for scored in lists]
+def _facts(found: Tuned, dev: _Dev, utts: Iterable[str]) -> dict[str, Any]:
+    """What the weights file says of the dev set (its utterances are ``utts``) and of the search."""
     facts: dict[str, Any] = {
-        "ref_hash": reference_hash({name: dev.refs[name] for name in names}),
+        "ref_hash": reference_hash((utt, dev.refs[utt]) for utt in utts),
         "utterances": found.utterances,
         "words": found.words,
         "errors": found.errors,

@@ -19,7 +19,7 @@ from asrprune.wer.wer import MODES as POLICIES
 if TYPE_CHECKING:
     from asrprune.wer.bootstrap import BootstrapWer, PairedComparison
     from asrprune.wer.score import Prepared, ScoringRules
-    from asrprune.wer.wer import Scoring
+    from asrprune.wer.wer import Rows, Scoring
 
 EXAMPLE = """\
 examples:
@@ -110,13 +110,14 @@ def run(args: argparse.Namespace) -> None:
     comparison: Optional[PairedComparison] = None
     rate = first.rate
     if second is None:
-        counts = [one.counts for one in first.utterances]
-        interval = bootstrap_wer(counts, args.replications, args.seed)
+        interval = bootstrap_wer(first.table, args.replications, args.seed)
         bootci_lines = interval.kaldi_line("Set1", rate)
         own_lines = interval.percentile_line(args.hyp, rate)
     else:
         alternatives = scored.refs.alternatives
-        comparison = compare_scorings(first, second, args.replications, args.seed, alternatives)
+        comparison = compare_scorings(
+            first, second, args.replications, args.seed, alternatives, scored.shared
+        )
         interval = comparison.first
         bootci_lines = comparison.kaldi_lines(rate)
         own_lines = interval.percentile_line(args.hyp, rate)
@@ -134,13 +135,15 @@ def run(args: argparse.Namespace) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Scored:
-    """The one or two systems, the references as compared, and what was done to the texts."""
+    """The one or two systems, the references as compared, what was done to the texts, and which
+    utterances both systems have."""
 
     first: Scoring
     second: Optional[Scoring]
     refs: Prepared
     header: str
     described: dict[str, Any]
+    shared: Optional[tuple[Rows, Rows]] = None
 
 
 def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
@@ -152,6 +155,7 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
         score_prepared,
     )
     from asrprune.wer.texts import read_texts
+    from asrprune.wer.wer import shared_rows
 
     texts = read_texts(args.ref, args.ref_format, "ref")
     refs = prepare_refs(texts, rules)
@@ -171,14 +175,14 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
         line = header(rules, refs, [hyps])
         return _Scored(first, None, refs, line, described(rules, refs))
     second, others = score(args.compare)
-    shared = {one.utt for one in first.utterances} & {one.utt for one in second.utterances}
-    if not any(refs.texts[utt] for utt in shared):
-        found = f"no reference word in the {len(shared)} utterances shared with {args.hyp}"
+    shared = shared_rows(first, second)
+    if not any(first.table.words(number) for number in shared[0]):
+        found = f"no reference word in the {len(shared[0])} utterances shared with {args.hyp}"
         raise InputError(args.compare, None, found, "at least one to compare on")
-    if len(shared) < len(refs.texts):
-        log.warning("[PARTIAL] compared on %d of %d utterances", len(shared), len(refs.texts))
+    if len(shared[0]) < len(refs.texts):
+        log.warning("[PARTIAL] compared on %d of %d utterances", len(shared[0]), len(refs.texts))
     line = header(rules, refs, [hyps, others])
-    return _Scored(first, second, refs, line, described(rules, refs))
+    return _Scored(first, second, refs, line, described(rules, refs), shared)
 
 
 def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -61,6 +63,43 @@ class ErrorCounts:
         if self.words == 0:
             return math.inf if self.errors else math.nan
         return 100.0 * self.errors / self.words
+
+
+class ErrorTable(Collection[ErrorCounts]):
+    """The ErrorCounts of many utterances in their order, 16 bytes each.
+
+    ``values`` holds correct, substitutions, deletions, insertions of one after the other.
+    """
+
+    def __init__(self, counts: Iterable[ErrorCounts] = ()) -> None:
+        self.values = array("i")
+        for one in counts:
+            self.append(one)
+
+    def append(self, counts: ErrorCounts) -> None:
+        """Add those of one more utterance."""
+        self.values.extend(
+            (counts.correct, counts.substitutions, counts.deletions, counts.insertions)
+        )
+
+    @property
+    def total(self) -> ErrorCounts:
+        """The errors of all utterances together."""
+        return ErrorCounts(*(sum(self.values[kind::4]) for kind in range(4)))
+
+    def words(self, number: int) -> int:
+        """Reference words of one utterance, which are counted from 0."""
+        return sum(self.values[4 * number : 4 * number + 3])
+
+    def __len__(self) -> int:
+        return len(self.values) // 4
+
+    def __iter__(self) -> Iterator[ErrorCounts]:
+        for start in range(0, len(self.values), 4):
+            yield ErrorCounts(*self.values[start : start + 4])
+
+    def __contains__(self, counts: object) -> bool:
+        return any(one == counts for one in self)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
+from asrprune.core.spool import SpooledDict
 from asrprune.core.tables import lookup
 from asrprune.core.transcripts import COMMENT, parse_ctm, parse_recogs, parse_stm, parse_trn
 from asrprune.errors import InputError
@@ -46,11 +47,10 @@ def read_references(name: str, path: PathLike) -> Iterator[Reference]:
     an unknown name.
     """
     read = lookup(REFERENCES, name, "kind of references")
-    seen: set[str] = set()
-    for reference in read(path):
-        if reference.utt in seen:
+    seen: SpooledDict[int] = SpooledDict()
+    for number, reference in enumerate(read(path)):
+        if seen.setdefault(reference.utt, number) != number:
             raise InputError(path, None, f"utterance {reference.utt} again", "each once")
-        seen.add(reference.utt)
         yield reference
     if not seen:
         raise InputError(path, None, "no utterance", "at least one")

@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from asrprune.core.spool import SpooledDict
 from asrprune.core.units import WORD, in_units
 from asrprune.errors import InputError
-from asrprune.files import PathLike
+from asrprune.files import PathLike, read_lines
 from asrprune.report.readings import (
     BenchReading,
     FirstPassReading,
@@ -36,7 +37,7 @@ from asrprune.report.readings import (
 )
 from asrprune.report.rows import SystemRow
 from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
-from asrprune.wer.kaldi_text import read_kaldi_text
+from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.wer import Scoring, score_texts
 
 Number = TypeVar("Number", int, float)
@@ -111,11 +112,16 @@ class _References:
     def score(self, hyp: Path) -> Scoring:
         """The scored words of a file."""
         return score_texts(
-            self._texts, self._read(hyp), ref_name=str(self._path), hyp_name=str(hyp)
+            self._texts,
+            self._read(hyp),
+            ref_name=str(self._path),
+            hyp_name=str(hyp),
+            on_disk=True,
         )
 
-    def _read(self, path: PathLike) -> dict[str, str]:
-        return {utt: in_units(text, self._unit) for utt, text in read_kaldi_text(path).items()}
+    def _read(self, path: PathLike) -> SpooledDict[str]:
+        found = parse_kaldi_text(path, read_lines(path))
+        return SpooledDict((utt, in_units(text, self._unit)) for utt, (text, _) in found.items())
 
 
 def describe_first_pass(facts: FirstPassReading) -> str:
@@ -206,14 +212,13 @@ def _perplexity(path: Path) -> Optional[float]:
 
 
 def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
-    counts = [utterance.counts for utterance in scoring.utterances]
-    interval = bootstrap_wer(counts, seed=seed)
+    interval = bootstrap_wer(scoring.table, seed=seed)
     return replace(
         row,
         wer_percent=interval.wer_percent,
         wer_low=interval.percentile.low,
         wer_high=interval.percentile.high,
-        words=sum(one.words for one in counts),
+        words=scoring.counts.words,
     )
 
 

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from asrprune.core.checksums import check_line, sealed_line
 from asrprune.core.config import shown
 from asrprune.core.hypothesis import NBest
 from asrprune.core.record import LARGEST, a_label, one_of, parse_record
+from asrprune.core.spool import SpooledDict
 from asrprune.errors import InputError
 from asrprune.files import PathLike, parse_json, record_lines, write_text
 
@@ -56,19 +57,74 @@ class Scores:
         Raises InputError when the file has none for this utterance or they belong to other
         hypotheses.
         """
-        found = self.utterances.get(nbest.utt)
+        return _of_list(self.path, self.utterances.get(nbest.utt), nbest)
+
+    def read_rest(self) -> None:
+        """Nothing: all of the file is read."""
+
+
+class ScoresReader:
+    """A scores file that is read along with its lists: ``lm``, ``of`` and errors as of ``Scores``.
+
+    Where the lists come in the order of the file, as those that it was made from, one utterance is
+    in memory at a time; what is passed over waits in a temporary file. The header is read at once;
+    what stands behind the last list is checked by ``read_rest``.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = str(path)
+        self._lines = record_lines(path)
+        self.header = _read_header(path, self._lines)
+        # utterance id -> its scores, or None where they were given out at once
+        self._seen: SpooledDict[Optional[UtteranceScores]] = SpooledDict()
+        self._passed_over = False
+
+    @property
+    def lm(self) -> str:
+        """The name of the LM that gave the scores."""
+        return str(self.header.get("lm", "lm"))
+
+    def of(self, nbest: NBest) -> NDArray[np.float64]:
+        """The scores of ``nbest``, one per hypothesis; each utterance can be asked for once.
+
+        Raises InputError as ``Scores.of`` does, and as ``read_scores`` for the lines read so far.
+        """
+        found = self._seen.get(nbest.utt) if self._passed_over else None
         if found is None:
-            raise InputError(
-                self.path, None, f"no scores of utterance {nbest.utt}", "every utterance's scores"
-            )
-        if found.digest != nbest.digest or len(found.scores) != len(nbest.hyps):
-            raise InputError(
-                self.path,
-                None,
-                f"utterance {nbest.utt}: scores of other hypotheses (hash {found.digest})",
-                f"scores of this n-best list (hash {nbest.digest})",
-            )
-        return found.scores
+            found = self._read_until(nbest.utt)
+        return _of_list(self.path, found, nbest)
+
+    def read_rest(self) -> None:
+        """Read to the end of the file. Raises InputError as ``read_scores`` does."""
+        self._read_until(None)
+
+    def _read_until(self, utt: Optional[str]) -> Optional[UtteranceScores]:
+        for number, line in self._lines:
+            one = parse_line(self.path, number, line)
+            before = len(self._seen)
+            self._seen.setdefault(one.utt, None if one.utt == utt else one)
+            if len(self._seen) == before:
+                found = f"utterance {one.utt} again"
+                raise InputError(self.path, number, found, "each utterance once")
+            if one.utt == utt:
+                return one
+            self._passed_over = True
+        return None
+
+
+def _of_list(path: str, found: Optional[UtteranceScores], nbest: NBest) -> NDArray[np.float64]:
+    if found is None:
+        raise InputError(
+            path, None, f"no scores of utterance {nbest.utt}", "every utterance's scores"
+        )
+    if found.digest != nbest.digest or len(found.scores) != len(nbest.hyps):
+        raise InputError(
+            path,
+            None,
+            f"utterance {nbest.utt}: scores of other hypotheses (hash {found.digest})",
+            f"scores of this n-best list (hash {nbest.digest})",
+        )
+    return found.scores
 
 
 def make_header(lm: str, **more: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from asrprune.core.record import (
     one_of,
     read_record,
 )
+from asrprune.core.spool import SortedLines
 from asrprune.core.units import UNITS, WORD
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -129,24 +130,50 @@ def _weights(record: Record) -> ScoreWeights:
     return ScoreWeights(acoustic, first_lm, lm, word_bonus, unit)
 
 
-def set_hashes(lists: Sequence[NBest]) -> dict[str, str]:
+class SetHashes:
+    """The ``set_hashes`` of lists that are added one by one."""
+
+    def __init__(self) -> None:
+        self._lists = SortedLines()
+        self._utterances = SortedLines()
+
+    def add(self, nbest: NBest) -> None:
+        """Add a list."""
+        self._lists.add(f"{nbest.utt} {nbest.digest}")
+        self._utterances.add(nbest.utt)
+
+    def value(self) -> dict[str, str]:
+        """The hashes of those added so far."""
+        return {"nbest_hash": _hash(self._lists), "utterances_hash": _hash(self._utterances)}
+
+
+def set_hashes(lists: Iterable[NBest]) -> dict[str, str]:
     """``nbest_hash`` of utterances and hypotheses, ``utterances_hash`` of the ids alone.
 
     Neither depends on the order of the utterances or on how the file is compressed.
     """
-    return {
-        "nbest_hash": _hash(f"{nbest.utt} {nbest.digest}" for nbest in lists),
-        "utterances_hash": _hash(nbest.utt for nbest in lists),
-    }
+    hashes = SetHashes()
+    for nbest in lists:
+        hashes.add(nbest)
+    return hashes.value()
 
 
-def reference_hash(refs: Mapping[str, str]) -> str:
-    """A hash of the references, in any order."""
-    return _hash(f"{utt} {text}" for utt, text in refs.items())
+def utterances_hash(utts: SortedLines) -> str:
+    """The ``utterances_hash`` of ``set_hashes``, of the ids alone."""
+    return _hash(utts)
 
 
-def _hash(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+def reference_hash(refs: Iterable[tuple[str, str]]) -> str:
+    """A hash of the references, pairs of id and words in any order."""
+    return _hash(SortedLines(f"{utt} {text}" for utt, text in refs))
+
+
+def _hash(lines: SortedLines) -> str:
+    digest, between = hashlib.sha256(), ""
+    for line in lines:
+        digest.update(f"{between}{line}".encode())
+        between = "\n"
+    return digest.hexdigest()[:16]
 
 
 def names_test_set(path: PathLike) -> bool:

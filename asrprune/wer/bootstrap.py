@@ -6,15 +6,16 @@ evaluation", ICASSP 2004; the printed lines are those of Kaldi's ``compute-wer-b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-from asrprune.core.counts import ErrorCounts
-from asrprune.wer.wer import Scoring
+from asrprune.core.counts import ErrorCounts, ErrorTable
+from asrprune.wer.wer import Rows, Scoring, shared_rows
 
 REPLICATIONS = 10_000
 SEED = 0
@@ -104,7 +105,7 @@ class PairedComparison:
 
 
 def bootstrap_wer(
-    counts: Sequence[ErrorCounts], replications: int = REPLICATIONS, seed: int = SEED
+    counts: Collection[ErrorCounts], replications: int = REPLICATIONS, seed: int = SEED
 ) -> BootstrapWer:
     """The confidence interval of the WER over ``counts``, one entry an utterance.
 
@@ -112,7 +113,7 @@ def bootstrap_wer(
     reference word has no WER and is drawn again. The same seed gives the same answer.
     Raises ValueError without reference words and for fewer than 2 replications.
     """
-    columns = _columns(counts)
+    columns = _columns(_errors_and_words(counts))
     sums = _resample(columns, replications, seed)
     return _interval_of(columns, sums, seed)
 
@@ -135,11 +136,15 @@ def compare_paired(
         raise ValueError(f"utterance {odd} is in one of the two systems only")
     for utt, counts in first.items():
         if counts.words != second[utt].words and not alternatives:
-            raise ValueError(
-                f"utterance {utt} has {counts.words} reference words in the first system and "
-                f"{second[utt].words} in the second"
-            )
-    columns = _columns(list(first.values()), [second[utt] for utt in first])
+            raise _other_words(utt, counts.words, second[utt].words)
+    one = _errors_and_words(list(first.values()))
+    other = _errors_and_words([second[utt] for utt in first])
+    return _compared(one, other, replications, seed)
+
+
+def _compared(first: Counts, second: Counts, replications: int, seed: int) -> PairedComparison:
+    """The comparison of two systems given errors and reference words of each utterance."""
+    columns = _columns(first, second)
     sums = _resample(columns, replications, seed)
     errors_1, errors_2, words_2, words_1 = sums
     # with the same words twice this is exact: (e2 - e1) / w
@@ -167,28 +172,43 @@ def compare_scorings(
     replications: int = REPLICATIONS,
     seed: int = SEED,
     alternatives: bool = False,
+    shared: Optional[tuple[Rows, Rows]] = None,
 ) -> PairedComparison:
     """The comparison of two scorings over the utterances that both hold (as in Kaldi).
 
-    Utterances drop out in mode ``present`` only. Raises as ``compare_paired`` does.
+    Utterances drop out in mode ``present`` only. ``shared``: what ``shared_rows`` says of the two,
+    if it was asked already. Raises as ``compare_paired`` does.
     """
-    counts_1 = {one.utt: one.counts for one in first.utterances}
-    counts_2 = {one.utt: one.counts for one in second.utterances}
-    return compare_paired(
-        {utt: counts for utt, counts in counts_1.items() if utt in counts_2},
-        {utt: counts for utt, counts in counts_2.items() if utt in counts_1},
-        replications,
-        seed,
-        alternatives,
+    rows = shared_rows(first, second) if shared is None else shared
+    one = _errors_and_words(first.table)[:, rows[0]]
+    other = _errors_and_words(second.table)[:, rows[1]]
+    odd = np.flatnonzero(one[1] != other[1])
+    if len(odd) and not alternatives:
+        utt = next(islice(first.utterances, int(rows[0][odd[0]]), None)).utt
+        raise _other_words(utt, int(one[1, odd[0]]), int(other[1, odd[0]]))
+    return _compared(one, other, replications, seed)
+
+
+def _other_words(utt: str, first: int, second: int) -> ValueError:
+    return ValueError(
+        f"utterance {utt} has {first} reference words in the first system and {second} in the "
+        "second"
     )
 
 
-def _columns(*systems: Sequence[ErrorCounts]) -> Counts:
+def _errors_and_words(counts: Collection[ErrorCounts]) -> Counts:
+    """Errors and reference words of each utterance: [2, utterances]."""
+    table = counts if isinstance(counts, ErrorTable) else ErrorTable(counts)
+    correct, *errors = np.array(table.values, np.int64).reshape(-1, 4).T
+    substitutions, deletions, insertions = errors
+    return np.stack([substitutions + deletions + insertions, correct + substitutions + deletions])
+
+
+def _columns(*systems: Counts) -> Counts:
     """Errors of each system, then reference words from the last system to the first:
     [2 x systems, utterances]."""
-    rows = [[one.errors for one in counts] for counts in systems]
-    rows += [[one.words for one in counts] for counts in reversed(systems)]
-    columns: Counts = np.array(rows, dtype=np.int64)
+    rows = [one[0] for one in systems] + [one[1] for one in reversed(systems)]
+    columns: Counts = np.stack(rows)
     if (columns[len(systems) :].sum(axis=1) == 0).any():
         raise ValueError(f"{columns.shape[1]} utterances with 0 reference words; need at least 1")
     return columns

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from itertools import chain
+from typing import IO, Optional
 
+from asrprune.core.spool import SpooledDict
 from asrprune.core.units import UNITS, WORD
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
@@ -40,6 +43,11 @@ class ScoringForm:
         if self.unit not in UNITS:
             raise ValueError(f"unit is {self.unit!r}; expected one of {', '.join(UNITS)}")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether texts stay as they are."""
+        return self.unit == WORD and not (self.steps or self.filter or self.hyp_filter)
+
     def units(self, text: str) -> list[str]:
         """The units of a text after all steps.
 
@@ -65,16 +73,16 @@ class ScoringForm:
         names = [name for name, _ in self.steps]
         return (*filters, *names, *([] if self.unit == WORD else [f"--unit {self.unit}"]))
 
-    def filtered_refs(self, texts: Mapping[str, str]) -> dict[str, str]:
+    def filtered_refs(self, texts: Mapping[str, str]) -> Mapping[str, str]:
         """References (utterance id -> text) after the filter. Raises as ``run_filter``."""
-        return run_filter(self.filter, texts, "references") if self.filter else dict(texts)
+        return run_filter(self.filter, texts, "references") if self.filter else texts
 
-    def filtered_hyps(self, texts: Mapping[str, str]) -> dict[str, str]:
+    def filtered_hyps(self, texts: Mapping[str, str]) -> Mapping[str, str]:
         """Hypotheses (id -> text) after the filters. Raises as ``run_filter``."""
         for command in (self.filter, self.hyp_filter):
             if command:
                 texts = run_filter(command, texts, "hypotheses")
-        return dict(texts)
+        return texts
 
 
 def fold_case(text: str) -> str:
@@ -183,32 +191,51 @@ def read_equivalents(path: PathLike, before: Change) -> dict[tuple[str, ...], tu
     return table
 
 
-def run_filter(command: str, texts: Mapping[str, str], name: str) -> dict[str, str]:
+def run_filter(command: str, texts: Mapping[str, str], name: str) -> SpooledDict[str]:
     """The texts after a shell command that gets lines ``utt words`` and gives such lines back, as
     Kaldi's ``local/wer_output_filter``.
 
-    ``name`` says in messages whose texts these are. Raises InputError when the command fails, and
-    unless it gives the same utterances back.
+    ``name`` says in messages whose texts these are; what goes in and comes out lies in temporary
+    files. Raises InputError when the command fails, and unless it gives the same utterances back.
     """
-    given = "".join(f"{utt} {text}\n" if text else f"{utt}\n" for utt, text in texts.items())
-    done = subprocess.run(
-        command, shell=True, input=given.encode(), capture_output=True, check=False
-    )
     where = f"filter {command!r} of {name}"
-    if done.returncode:
-        problem = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        found = f"status {done.returncode} {' '.join(problem)}"
-        raise InputError(where, None, found, "status 0 and lines of 'utt word word ...'")
-    try:
-        lines = done.stdout.decode().rstrip("\n").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(where, None, "bytes that are not UTF-8", "UTF-8 text") from None
-    changed = parse_kaldi_text(where, enumerate(lines, start=1))
-    odd: Optional[str] = next(iter(sorted(changed.keys() ^ texts.keys())), None)
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as made:
+        for utt, text in texts.items():
+            given.write((f"{utt} {text}\n" if text else f"{utt}\n").encode())
+        given.seek(0)
+        done = subprocess.run(
+            command, shell=True, stdin=given, stdout=made, stderr=subprocess.PIPE, check=False
+        )
+        if done.returncode:
+            problem = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            found = f"status {done.returncode} {' '.join(problem)}"
+            raise InputError(where, None, found, "status 0 and lines of 'utt word word ...'")
+        made.seek(0)
+        changed = parse_kaldi_text(where, _made_lines(where, made))
+    new = (utt for utt in changed if utt not in texts)
+    missing = (utt for utt in texts if utt not in changed)
+    odd: Optional[str] = min(chain(new, missing), default=None)
     if odd is not None:
         what = "is missing" if odd in texts else "is new"
         raise InputError(where, None, f"utterance {odd} {what}", "the utterances it was given")
-    return {utt: changed[utt] for utt in texts}
+    return SpooledDict((utt, changed[utt][0]) for utt in texts)
+
+
+def _made_lines(where: str, made: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """The lines of a filter's output, empty ones at the end left out unless there is no other."""
+    empty = 0
+    for number, raw in enumerate(made, start=1):
+        if raw == b"\n":
+            empty += 1
+            continue
+        yield from ((number - left, "") for left in range(empty, 0, -1))
+        empty = 0
+        try:
+            yield number, raw.decode().rstrip("\n")
+        except UnicodeDecodeError:
+            raise InputError(where, None, "bytes that are not UTF-8", "UTF-8 text") from None
+    if made.tell() == empty:
+        yield 1, ""
 
 
 def _is_mark(letter: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Optional
 
 from asrprune.core.units import WORD
 from asrprune.files import PathLike, write_text
-from asrprune.wer.kaldi_text import write_kaldi_text
+from asrprune.wer.kaldi_text import kaldi_text_writer
 from asrprune.wer.wer import Scoring, UtteranceErrors, operation
 
 NO_WORD = "***"
@@ -37,9 +37,10 @@ def write_kaldi_layout(
     _write(root / name, lines)
     first_line = lines.splitlines()[0]
     _write(root / "scoring_kaldi" / f"best_{name}", f"{first_line} {Path(final or root) / name}\n")
-    refs = {one.utt: one.ref for one in scoring.utterances}
     filtered = "test_filt.txt" if scoring.unit == WORD else "test_filt.chars.txt"
-    write_kaldi_text(root / "scoring_kaldi" / filtered, refs)
+    with kaldi_text_writer(root / "scoring_kaldi" / filtered) as put:
+        for one in scoring.utterances:
+            put(one.utt, one.ref)
     with write_text(details / "per_utt") as stream:
         for one in scoring.utterances:
             stream.writelines(per_utt_lines(one))

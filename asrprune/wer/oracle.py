@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Optional
 
-from asrprune.core.counts import ErrorCounts
+from asrprune.core.counts import ErrorCounts, ErrorTable
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice.lattice import Lattice, from_arcs
 from asrprune.core.lattice.oracle import oracle_words
+from asrprune.core.spool import Spool, SpooledDict
 from asrprune.errors import InputError
 from asrprune.wer.form import ScoringForm
 from asrprune.wer.marks import Marked
@@ -41,14 +43,22 @@ class OracleResult:
     """
 
     depths: tuple[int, ...]
-    utterances: tuple[UtteranceOracle, ...]
+    utterances: Collection[UtteranceOracle]
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     def counts_at(self, depth: int) -> tuple[ErrorCounts, ...]:
         """The errors of each utterance at one of ``depths``, in the order of ``utterances``."""
-        where = self.depths.index(depth)
-        return tuple(one.best[where] for one in self.utterances)
+        return tuple(self.tables[self.depths.index(depth)])
+
+    @cached_property
+    def tables(self) -> tuple[ErrorTable, ...]:
+        """The errors of each utterance, one table for each of ``depths``."""
+        tables = tuple(ErrorTable() for _ in self.depths)
+        for one in self.utterances:
+            for table, counts in zip(tables, one.best):
+                table.append(counts)
+        return tables
 
     @property
     def mean_hypotheses(self) -> float:
@@ -76,11 +86,13 @@ def oracle_errors(
     ref_name: str = "reference",
     nbest_name: str = "n-best",
     marked: Optional[Mapping[str, Marked]] = None,
+    on_disk: bool = False,
 ) -> OracleResult:
     """Oracle errors of ``lists`` against ``refs`` (id -> words), or against ``NBest.ref``.
 
     ``refs``, where given, is the only reference used; ``marked`` holds those with alternatives.
-    The lists are read once and not kept.
+    The lists are read once and not kept; with ``on_disk`` the utterances of the result are kept in
+    a temporary file.
     Modes as in ``score_texts``: ``strict`` wants one list for each reference; ``present`` leaves
     out references without a list; ``all`` scores those as an empty list.
     Raises InputError for an utterance that comes twice, one without a reference (in mode
@@ -88,31 +100,48 @@ def oracle_errors(
     """
     if any(depth < 1 for depth in depths):
         raise ValueError(f"depths are {tuple(depths)}; expected numbers >= 1")
-    errors: dict[str, tuple[list[ErrorCounts], str]] = {}
-    seen: dict[str, None] = {}
+    steps = sorted(set(depths))
+    # utterance id -> its reference and oracle; None without a reference
+    seen: SpooledDict[Optional[tuple[str, UtteranceOracle]]] = SpooledDict()
+    longest = 0
     for nbest in lists:
         if nbest.utt in seen:
             found = f"utterance {nbest.utt} again"
             raise InputError(nbest_name, None, found, "each utterance once")
-        seen[nbest.utt] = None
         ref = nbest.ref if refs is None else refs.get(nbest.utt)
         if refs is None and ref is None:
             found = f"utterance {nbest.utt} without a reference"
             raise InputError(nbest_name, None, found, "one in the list, or a reference file")
+        scored = None
         if ref is not None:
-            errors[nbest.utt] = (_errors_of(nbest, ref, (marked or {}).get(nbest.utt)), ref)
-    wanted = {utt: ref for utt, (_, ref) in errors.items()} if refs is None else refs
+            choices = None if marked is None else marked.get(nbest.utt)
+            oracle = _oracle_of(nbest.utt, _errors_of(nbest, ref, choices), ref, steps)
+            longest = max(longest, oracle.hypotheses)
+            scored = ref, oracle
+        seen.setdefault(nbest.utt, scored)
+    wanted = seen if refs is None else refs
     missing, unknown = match_ids(wanted, seen, mode, ref_name=ref_name, hyp_name=nbest_name)
-    if mode == "all":
-        errors.update({utt: ([], wanted[utt]) for utt in missing})
-    if not any(ref.split() for _, ref in errors.values()):
-        found = f"no reference words in the {len(errors)} utterances to score"
+    useful = [place for place, depth in enumerate(steps) if depth < longest]
+
+    def utterances() -> Iterator[tuple[str, UtteranceOracle]]:
+        for utt in wanted:
+            scored = seen.get(utt)
+            if scored is None and mode == "all" and refs is not None:
+                scored = refs[utt], _oracle_of(utt, [], refs[utt], steps)
+            if scored is not None:
+                yield scored
+
+    has_words = False
+    oracles: Spool[UtteranceOracle] = Spool()
+    for ref, oracle in utterances():
+        has_words = has_words or bool(ref.split())
+        best = tuple(oracle.best[place] for place in (*useful, -1))
+        oracles.append(replace(oracle, best=best))
+    if not has_words:
+        found = f"no reference words in the {len(oracles)} utterances to score"
         raise InputError(ref_name, None, found, "at least one word")
-    kept = _useful(depths, max(len(counts) for counts, _ in errors.values()))
-    utterances = tuple(
-        _oracle_of(utt, *errors[utt], depths=kept) for utt in wanted if utt in errors
-    )
-    return OracleResult(kept, utterances, missing, unknown)
+    kept = (*(steps[place] for place in useful), max(longest, 1))
+    return OracleResult(kept, oracles if on_disk else tuple(oracles), missing, unknown)
 
 
 def lattice_lists(
@@ -140,15 +169,15 @@ def formed_lists(
     Filters get all hypotheses at once, the utterance's id and the rank as id.
     """
     if form.filter or form.hyp_filter:
-        lists = list(lists)
-        names = {
-            f"{one.utt}-{rank}": hyp.text for one in lists for rank, hyp in enumerate(one.hyps)
-        }
-        changed = form.filtered_hyps(names) if names else {}
-        lists = [
+        lists = Spool(lists)
+        names = SpooledDict(
+            (f"{one.utt}-{rank}", hyp.text) for one in lists for rank, hyp in enumerate(one.hyps)
+        )
+        changed = form.filtered_hyps(names) if names else names
+        lists = (
             _with_texts(one, [changed[f"{one.utt}-{rank}"] for rank in range(len(one.hyps))])
             for one in lists
-        ]
+        )
     for nbest in lists:
         formed = _with_texts(nbest, [form.text(hyp.text) for hyp in nbest.hyps])
         yield formed if given else replace(formed, ref=refs.get(nbest.utt))
@@ -186,17 +215,13 @@ def _errors_of(nbest: NBest, ref: str, marked: Optional[Marked]) -> list[ErrorCo
     return [known[hyp.text] for hyp in nbest.hyps]
 
 
-def _useful(depths: Sequence[int], longest: int) -> tuple[int, ...]:
-    """The depths that differ: those shorter than the longest list, and that list's length."""
-    return (*sorted({depth for depth in depths if depth < longest}), max(longest, 1))
-
-
 def _oracle_of(
-    utt: str, errors: list[ErrorCounts], ref: str, depths: tuple[int, ...]
+    utt: str, errors: list[ErrorCounts], ref: str, depths: Sequence[int]
 ) -> UtteranceOracle:
+    """The best at each of the depths, and of all."""
     if not errors:
         deleted = ErrorCounts(deletions=len(ref.split()))
-        return UtteranceOracle(utt, 0, (deleted,) * len(depths), None)
-    best = tuple(min(errors[:depth], key=lambda counts: counts.errors) for depth in depths)
+        return UtteranceOracle(utt, 0, (deleted,) * (len(depths) + 1), None)
+    best = tuple(min(errors[:depth], key=lambda counts: counts.errors) for depth in (*depths, None))
     rank = 1 + min(range(len(errors)), key=lambda place: errors[place].errors)
     return UtteranceOracle(utt, len(errors), best, rank)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from itertools import islice
+from typing import Any, Optional, TypeVar
 
+from asrprune.core.spool import SpooledDict
 from asrprune.core.units import COUNTED, UNITS
 from asrprune.errors import InputError
 from asrprune.wer.form import ScoringForm
@@ -14,6 +16,11 @@ from asrprune.wer.hints import hints
 from asrprune.wer.marks import COSTS, Deletable, Marked, is_plain, parse_marks, plain_words
 from asrprune.wer.texts import Texts, texts_of_ctm
 from asrprune.wer.wer import Scoring, score_texts
+
+Item = TypeVar("Item")
+
+SAMPLE = 20_000
+"""So many utterances tell whether two sides differ in form."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +66,8 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
     """The references to score. Raises InputError for marks that do not pair, with the line."""
     form = rules.form
     with_marks = rules.alternations or refs.marked or rules.optional is not None
+    if form.is_plain and not with_marks:
+        return Prepared(refs.path, refs.texts, ignored=refs.ignored)
     wanted = {form.changed(word) for word in rules.optional or ()}
 
     def units(text: str) -> list[str]:
@@ -68,12 +77,13 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
             found += map(Deletable, cut) if word in wanted else cut
         return found
 
-    texts: dict[str, str] = {}
-    marked: dict[str, Marked] = {}
+    texts: SpooledDict[str] = SpooledDict()
+    marked: SpooledDict[Marked] = SpooledDict()
     changed = 0
-    for utt, text in form.filtered_refs(refs.texts).items():
+    filtered = form.filtered_refs(refs.texts)
+    for (utt, text), before in zip(filtered.items(), refs.texts.values()):
         if not with_marks:
-            texts[utt] = form.text(text)
+            texts.setdefault(utt, form.text(text))
         else:
             try:
                 choices = parse_marks(text.split(), units, rules.optional is not None)
@@ -81,10 +91,10 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
                 found = f"utterance {utt}: {problem}"
                 expected = "alternatives as { a / b c / @ }"
                 raise InputError(refs.path, refs.lines.get(utt), found, expected) from None
-            texts[utt] = " ".join(plain_words(choices))
+            texts.setdefault(utt, " ".join(plain_words(choices)))
             if not is_plain(choices):
-                marked[utt] = choices
-        changed += form.changed(text) != refs.texts[utt]
+                marked.setdefault(utt, choices)
+        changed += form.changed(text) != before
     return Prepared(refs.path, texts, marked, refs.ignored, changed)
 
 
@@ -93,23 +103,30 @@ def prepare_hyps(hyps: Texts, refs: Texts, rules: ScoringRules) -> Prepared:
 
     Raises InputError for alternatives in a trn or stm of hypotheses.
     """
-    texts = texts_of_ctm(hyps, refs) if hyps.format == "ctm" else dict(hyps.texts)
-    for utt, text in texts.items():
-        if hyps.marked and "{" in text.split():
+    texts = texts_of_ctm(hyps, refs) if hyps.format == "ctm" else hyps.texts
+    for utt, text in texts.items() if hyps.marked else ():
+        if "{" in text.split():
             found = f"utterance {utt}: alternatives in a hypothesis"
             raise InputError(hyps.path, hyps.lines.get(utt), found, "plain words")
-    ignored = [utt for utt in texts if utt in refs.ignored]
-    if ignored:
-        log.info("%s: left out %d utterances that are not scored", hyps.path, len(ignored))
-    kept = {utt: text for utt, text in texts.items() if utt not in refs.ignored}
-    filtered = rules.form.filtered_hyps(kept)
-    formed = {utt: rules.form.text(text) for utt, text in filtered.items()}
-    changed = sum(rules.form.changed(filtered[utt]) != text for utt, text in kept.items())
+    if refs.ignored:
+        kept = SpooledDict(pair for pair in texts.items() if pair[0] not in refs.ignored)
+        if ignored := len(texts) - len(kept):
+            log.info("%s: left out %d utterances that are not scored", hyps.path, ignored)
+        texts = kept
+    form = rules.form
+    if form.is_plain:
+        return Prepared(hyps.path, texts)
+    formed: SpooledDict[str] = SpooledDict()
+    changed = 0
+    for (utt, text), before in zip(form.filtered_hyps(texts).items(), texts.values()):
+        formed.setdefault(utt, form.text(text))
+        changed += form.changed(text) != before
     return Prepared(hyps.path, formed, changed=changed)
 
 
 def score_prepared(refs: Prepared, hyps: Prepared, rules: ScoringRules, mode: str) -> Scoring:
-    """The errors of prepared texts; what looks like a difference of form is logged as a warning.
+    """The errors of prepared texts, its utterances on disk; what looks like a difference of form
+    is logged as a warning.
 
     Raises as ``score_texts`` does.
     """
@@ -122,17 +139,26 @@ def score_prepared(refs: Prepared, hyps: Prepared, rules: ScoringRules, mode: st
         marked=refs.marked,
         costs=COSTS[rules.costs],
         unit=rules.form.unit,
+        on_disk=True,
     )
-    scored = {one.utt: one.ref for one in scoring.utterances}
+    scored = {one.utt: one.ref for one in sample(scoring.utterances)}
     warn_of_form(scored, hyps.texts, rules.form.unit, hyps.path)
     return scoring
+
+
+def sample(items: Collection[Item]) -> Iterable[Item]:
+    """At most SAMPLE of the items, evenly drawn."""
+    return islice(items, 0, None, -(-len(items) // SAMPLE) or 1)
 
 
 def warn_of_form(
     refs: Mapping[str, str], hyps: Mapping[str, str], unit: str, name: str
 ) -> tuple[str, ...]:
-    """Log the ``hints`` of references and hypotheses (of the file ``name``), and give them back."""
-    found = hints(refs, hyps, unit)
+    """Log the ``hints`` of references and hypotheses (of the file ``name``), and give them back.
+
+    Of many references a ``sample`` is looked at.
+    """
+    found = hints({utt: refs[utt] for utt in sample(refs)}, hyps, unit)
     for hint in found:
         log.warning("%s: %s", name, hint)
     return tuple(found)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from os import fspath
+from os.path import isfile
 from typing import Optional
 
+from asrprune.core.spool import Spool, SpooledColumn, SpooledDict
 from asrprune.core.tables import lookup
 from asrprune.core.transcripts import (
     COMMENT,
@@ -22,9 +24,11 @@ from asrprune.core.transcripts import (
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.wer.kaldi_layout import NO_WORD
-from asrprune.wer.kaldi_text import parse_kaldi_text
+from asrprune.wer.kaldi_text import add_once, parse_kaldi_text
 
-Lines = Sequence[tuple[int, str]]
+Lines = Iterable[tuple[int, str]]
+"""Numbers and lines of a file; what says so can be gone through again."""
+
 SIDES = ("ref", "hyp")
 
 log = logging.getLogger(__name__)
@@ -61,7 +65,7 @@ def read_texts(path: PathLike, name: Optional[str] = None, side: str = "ref") ->
     layout, an utterance that comes twice, blank lines, and a file without utterances; ValueError
     for an unknown name.
     """
-    lines = list(read_lines(path))
+    lines = _rereadable(path)
     if name is None:
         name = detect(path, lines)
         if name != "kaldi":
@@ -72,25 +76,47 @@ def read_texts(path: PathLike, name: Optional[str] = None, side: str = "ref") ->
     return found
 
 
+class _File(Iterable[tuple[int, str]]):
+    """The lines of a file that is opened anew for each loop over them."""
+
+    def __init__(self, path: PathLike) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return read_lines(self._path)
+
+
+def _rereadable(path: PathLike) -> Lines:
+    """The lines of a file as often as they are wanted; a pipe is read into a temporary file."""
+    again = fspath(path) != "-" and isfile(path)
+    return _File(path) if again else Spool(read_lines(path))
+
+
 def detect(path: PathLike, lines: Lines) -> str:
-    """The layout that the lines are in: "kaldi" unless all of them fit another one.
+    """The layout that the lines are in: "kaldi" unless all of them fit another one. They must be
+    lines that can be gone through again.
 
     A trn must have ids that all differ, and more than one line or a digit in the id: a Kaldi text
     whose lines end in "(noise)" is none. Raises InputError for n-best lists.
     """
-    texts = [line for _, line in lines if line.strip() and not line.startswith(COMMENT)]
-    if not texts:
+    first = next(_told(lines), None)
+    if first is None:
         return "kaldi"
-    if texts[0].startswith("{") and '"' in texts[0] and texts[0].rstrip().endswith("}"):
+    if first.startswith("{") and '"' in first and first.rstrip().endswith("}"):
         found, expected = (
             "JSON lines, as n-best lists are",
             "texts (rescore and convert write them)",
         )
-        raise InputError(path, lines[0][0], found, expected)
+        raise InputError(path, 1, found, expected)
     for name, fits in _FITS.items():
-        if fits(texts, fspath(path)):
+        if fits(_told(lines), fspath(path)):
             return name
     return "kaldi"
+
+
+def _told(lines: Lines) -> Iterator[str]:
+    """The lines that tell the layout."""
+    return (line for _, line in lines if line.strip() and not line.startswith(COMMENT))
 
 
 def texts_of_ctm(hyp: Texts, refs: Texts) -> dict[str, str]:
@@ -127,20 +153,18 @@ def _texts(
     pairs: Iterable[tuple[int, str, str]],
 ) -> Texts:
     """Of (line number, utterance, words); each utterance once."""
-    texts: dict[str, str] = {}
-    numbers: dict[str, int] = {}
+    found: SpooledDict[tuple[str, int]] = SpooledDict()
     for number, utt, text in pairs:
-        if utt in texts:
-            found = f"utterance {utt} again (first on line {numbers[utt]})"
-            raise InputError(path, number, found, "each utterance once")
-        texts[utt], numbers[utt] = text, number
-    return Texts(fspath(path), name, texts, lines=numbers)
+        add_once(path, found, utt, text, number)
+    return _spooled(path, name, found)
+
+
+def _spooled(path: PathLike, name: str, found: SpooledDict[tuple[str, int]]) -> Texts:
+    return Texts(fspath(path), name, SpooledColumn(found, 0), lines=SpooledColumn(found, 1))
 
 
 def _kaldi(path: PathLike, lines: Lines, side: str) -> Texts:
-    texts = parse_kaldi_text(path, lines)
-    numbers = dict(zip(texts, (number for number, _ in lines)))
-    return Texts(fspath(path), "kaldi", texts, lines=numbers)
+    return _spooled(path, "kaldi", parse_kaldi_text(path, lines))
 
 
 def _trn(path: PathLike, lines: Lines, side: str) -> Texts:
@@ -241,56 +265,61 @@ TEXT_FORMATS: dict[str, Callable[[PathLike, Lines, str], Texts]] = {
 ``recogs-*.txt``, Kaldi's ``wer_details/per_utt``; ``wer --out`` writes all but stm and ctm."""
 
 
-def _fits_trn(texts: Sequence[str], path: str) -> bool:
-    try:
-        utts = [parse_trn(text)[0] for text in texts]
-    except ValueError:
-        return False
-    sure = path.endswith(".trn") or len(utts) > 1 or re.search(r"\d", utts[0]) is not None
-    return sure and len(set(utts)) == len(utts)
+def _fits_trn(texts: Iterator[str], path: str) -> bool:
+    utts: SpooledDict[int] = SpooledDict()
+    for number, text in enumerate(texts):
+        try:
+            utt, _ = parse_trn(text)
+        except ValueError:
+            return False
+        if utts.setdefault(utt, number) != number:
+            return False
+    return path.endswith(".trn") or len(utts) > 1 or re.search(r"\d", next(iter(utts))) is not None
 
 
-def _fits_stm(texts: Sequence[str], path: str) -> bool:
-    try:
-        segments = [parse_stm(text) for text in texts]
-    except ValueError:
-        return False
-    # "utt 1 2 3 4 yes" may be a Kaldi text: an stm has labels, or decimal points in its times
-    clear = any(
-        one.label or "." in "".join(text.split()[3:5]) for one, text in zip(segments, texts) if one
-    )
-    return path.endswith(".stm") or clear
+def _fits_stm(texts: Iterator[str], path: str) -> bool:
+    clear = path.endswith(".stm")
+    for text in texts:
+        try:
+            segment = parse_stm(text)
+        except ValueError:
+            return False
+        # "utt 1 2 3 4 yes" may be a Kaldi text: an stm has labels, or decimal points in its times
+        if not clear and segment is not None:
+            clear = bool(segment.label) or "." in "".join(text.split()[3:5])
+    return clear
 
 
-def _fits_ctm(texts: Sequence[str], path: str) -> bool:
-    try:
-        words = [parse_ctm(text) for text in texts]
-    except ValueError:
-        return False
-    # "utt a 1 2 b" may be a Kaldi text: times of a ctm have a decimal point somewhere
-    return path.endswith(".ctm") or (
-        any(one is not None for one in words)
-        and any("." in text.split()[2] or "." in text.split()[3] for text in texts)
-    )
+def _fits_ctm(texts: Iterator[str], path: str) -> bool:
+    clear = path.endswith(".ctm")
+    for text in texts:
+        try:
+            word = parse_ctm(text)
+        except ValueError:
+            return False
+        # "utt a 1 2 b" may be a Kaldi text: times of a ctm have a decimal point somewhere
+        clear = clear or (word is not None and "." in "".join(text.split()[2:4]))
+    return clear
 
 
-def _fits_recogs(texts: Sequence[str], path: str) -> bool:
+def _fits_recogs(texts: Iterator[str], path: str) -> bool:
     return all(re.match(r"\S+:\t(ref|hyp|timestamp|len)\w*=", text) for text in texts)
 
 
-def _fits_per_utt(texts: Sequence[str], path: str) -> bool:
+def _fits_per_utt(texts: Iterator[str], path: str) -> bool:
     wanted = ("ref", "hyp", "op", "#csid")
-    matches = [_PER_UTT.fullmatch(text) for text in texts]
-    if len(texts) % 4 or None in matches:
-        return False
-    found = [match.group(1, 2) for match in matches if match is not None]
-    return all(
-        kind == wanted[place % 4] and utt == found[place - place % 4][0]
-        for place, (utt, kind) in enumerate(found)
-    )
+    utt, place = "", 0
+    for text in texts:
+        match = _PER_UTT.fullmatch(text)
+        if match is None or match.group(2) != wanted[place]:
+            return False
+        if place and match.group(1) != utt:
+            return False
+        utt, place = match.group(1), (place + 1) % 4
+    return place == 0
 
 
-_FITS: dict[str, Callable[[Sequence[str], str], bool]] = {
+_FITS: dict[str, Callable[[Iterator[str], str], bool]] = {
     "recogs": _fits_recogs,
     "per-utt": _fits_per_utt,
     "trn": _fits_trn,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from array import array
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
 from typing import Optional
 
 import jiwer
 import numpy as np
+from numpy.typing import NDArray
 
-from asrprune.core.counts import ErrorCounts
+from asrprune.core.counts import ErrorCounts, ErrorTable
+from asrprune.core.spool import Spool, SpooledDict
 from asrprune.core.units import RATES, WORD
 from asrprune.errors import InputError
 from asrprune.wer.hints import id_hint
@@ -18,6 +23,8 @@ from asrprune.wer.marks import COSTS, Alignment, Choice, Costs, Deletable, Marke
 
 MODES = ("strict", "present", "all")
 """What to do with references that have no hypothesis: refuse, leave out, count as deleted."""
+
+Rows = NDArray[np.int64]
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +53,25 @@ class Scoring:
 
     ``missing``: references without a hypothesis; ``unknown``: hypotheses without a reference,
     which are never scored. Both are empty in mode ``strict``. ``unit`` (of UNITS) is what the
-    "words" here are.
+    "words" here are. The utterances are a tuple, or lie on disk and are read anew by each loop;
+    ``table`` holds the errors of each.
     """
 
-    utterances: tuple[UtteranceErrors, ...]
+    utterances: Collection[UtteranceErrors]
+    table: ErrorTable = field(repr=False, compare=False)
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     unit: str = WORD
 
-    @property
+    @cached_property
     def counts(self) -> ErrorCounts:
         """The errors of all utterances together."""
-        return sum((one.counts for one in self.utterances), ErrorCounts())
+        return self.table.total
 
-    @property
+    @cached_property
     def sentence_errors(self) -> int:
         """How many utterances have at least one word error."""
-        return sum(one.counts.errors > 0 for one in self.utterances)
+        return sum(one.errors > 0 for one in self.table)
 
     @property
     def rate(self) -> str:
@@ -136,6 +145,7 @@ def score_texts(
     marked: Optional[Mapping[str, Marked]] = None,
     costs: Costs = COSTS["equal"],
     unit: str = WORD,
+    on_disk: bool = False,
 ) -> Scoring:
     """The errors of ``hyps`` against ``refs`` (utterance id -> words), as ``compute-wer`` does it.
 
@@ -144,20 +154,39 @@ def score_texts(
     without a reference and list them. ``ref_name`` and ``hyp_name`` (file names) are for messages.
     ``marked`` holds the references with alternatives or optional words, whose ``ref`` in the result
     is the reading that fits best; ``unit`` says what the words are that the texts consist of.
+    With ``on_disk`` the utterances of the result are kept in a temporary file.
     Raises InputError in mode ``strict`` that names the first utterances in the way, and in any
     mode when no utterance or no reference word is left to score.
     """
     missing, unknown = match_ids(refs, hyps, mode, ref_name=ref_name, hyp_name=hyp_name)
-    absent = frozenset(missing)
-    utterances = tuple(
-        _scored(utt, ref, hyp, utt not in absent, (marked or {}).get(utt), costs)
-        for utt, ref, hyp in _joined(refs, hyps)
-        if mode == "all" or utt not in absent
-    )
-    if not any(one.counts.words for one in utterances):
+    table = ErrorTable()
+
+    def scored() -> Iterator[UtteranceErrors]:
+        for utt, ref, hyp in _joined(refs, hyps):
+            if hyp is not None or mode == "all":
+                reading = marked.get(utt) if marked else None
+                one = _scored(utt, ref, hyp or "", hyp is not None, reading, costs)
+                table.append(one.counts)
+                yield one
+
+    utterances = Spool(scored()) if on_disk else tuple(scored())
+    scoring = Scoring(utterances, table, missing, unknown, unit)
+    if not scoring.counts.words:
         found = f"no reference words in the {len(utterances)} utterances to score"
         raise InputError(ref_name, None, found, "at least one word")
-    return Scoring(utterances, missing, unknown, unit)
+    return scoring
+
+
+def shared_rows(first: Scoring, second: Scoring) -> tuple[Rows, Rows]:
+    """The utterances of both, in the order of the first: their numbers [U] in each of the two."""
+    numbers = SpooledDict((one.utt, number) for number, one in enumerate(second.utterances))
+    rows = array("q"), array("q")
+    for number, one in enumerate(first.utterances):
+        other = numbers.get(one.utt)
+        if other is not None:
+            rows[0].append(number)
+            rows[1].append(other)
+    return np.array(rows[0], np.int64), np.array(rows[1], np.int64)
 
 
 def _scored(
@@ -187,8 +216,11 @@ def match_ids(
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    missing = tuple(utt for utt in refs if utt not in hyps)
-    unknown = tuple(utt for utt in hyps if utt not in refs)
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    if any(one != other for one, other in zip_longest(refs, hyps)):
+        missing = tuple(utt for utt in refs if utt not in hyps)
+        unknown = tuple(utt for utt in hyps if utt not in refs)
     hint = id_hint(missing, unknown)
     if mode == "strict" and missing:
         found = f"no hypothesis for {_some(missing)}" + (f" ({hint})" if hint else "")
@@ -201,9 +233,17 @@ def match_ids(
     return missing, unknown
 
 
-def _joined(refs: Mapping[str, str], hyps: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def _joined(
+    refs: Mapping[str, str], hyps: Mapping[str, str]
+) -> Iterator[tuple[str, str, Optional[str]]]:
+    """Id, reference and hypothesis, if there is one, of every reference. Where both are in the same
+    order, they are read one after the other."""
+    others = iter(hyps.items())
     for utt, ref in refs.items():
-        yield utt, " ".join(ref.split()), " ".join(hyps.get(utt, "").split())
+        other, hyp = next(others, ("", None))
+        if other != utt:
+            hyp = hyps.get(utt)
+        yield utt, " ".join(ref.split()), None if hyp is None else " ".join(hyp.split())
 
 
 def _some(utts: tuple[str, ...], shown: int = 3) -> str:

@@ -1,7 +1,15 @@
-"""Peak memory of scoring against the number of utterances and the size of n-best lists.
+"""Peak memory of the verbs at one, ten and a hundred times the data, and of scoring alone.
 
+    python tests/bench/memory.py --verbs all [--utterances 2000,20000,200000] [--nbest 5]
     python tests/bench/memory.py [--lm exp/lm] [--words 200] [--early]
 
+With ``--verbs`` a row is a verb and a column a number of utterances, each run in a process of its
+own on made-up data: sentences of 1 to 40 made-up words, lists of ``--nbest`` hypotheses. Training
+and pruning spend ten tokens for each utterance, on sentences whose number stays the same: of an LM
+of 60,000 parameters, and of one of the size of recipes/mini's (``mini``) without the last column;
+``lmscore`` scores a tenth of the lists. Peak is the largest resident set that the system counted.
+
+Without, the peak of scoring against the number of utterances and the size of n-best lists.
 Every row is a process of its own that scores lists made up on the fly (random words; a list's
 hypotheses are one sentence with random substitutions, ``--changes`` of them), so that nothing but
 scoring holds memory. Without ``--lm`` the model is random: 6 layers, d 512, vocabulary 5000. Peak
@@ -14,19 +22,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
 
 import numpy as np
 from subjects import NumberTokenizer
 
+from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.weights import ScoreWeights
+from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.machine import peak_rss_bytes
+from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
+from asrprune.rescore.weights_file import WeightsFile, write_weights
 
 
 def parse() -> argparse.Namespace:
@@ -41,8 +60,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", default="torch", help="one of `asrprune list engines`")
     parser.add_argument("--early", action="store_true", help="with early termination")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--utterances", default="10,100,1000", help="with 10 hypotheses each")
-    parser.add_argument("--nbest", default="10,100,500,2000", help="of one utterance each")
+    parser.add_argument("--utterances", help="with 10 hypotheses each (default: 10,100,1000)")
+    parser.add_argument("--nbest", help="of one utterance each (default: 10,100,500,2000)")
+    parser.add_argument("--verbs", metavar="NAME,...", help=f"all, or of {', '.join(VERBS)}")
+    parser.add_argument("--keep", metavar="DIR", help="folder for the made-up data of --verbs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -119,13 +140,189 @@ def score(args: argparse.Namespace) -> None:
     )
 
 
+SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+
+
+class Data:
+    """Made-up files in a folder, each made when it is first asked for."""
+
+    def __init__(self, folder: Path, nbest: int) -> None:
+        self.folder = folder
+        self.nbest = nbest
+
+    def path(self, name: str, count: int = 0) -> str:
+        """The file or folder ``name`` of ``count`` utterances."""
+        path = self.folder / f"{name}-{count}"
+        if not path.exists():
+            getattr(self, f"_{name.replace('-', '_')}")(path, count)
+        return str(path)
+
+    def _sentence(self, random: Random) -> str:
+        size = min(40, 1 + int(random.expovariate(0.1)))
+        return " ".join("".join(random.choices(SYLLABLES, k=2)) for _ in range(size))
+
+    def _text(self, path: Path, count: int) -> None:
+        random = Random(1)
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.writelines(f"{self._sentence(random)}\n" for _ in range(count))
+
+    def _kaldi(self, path: Path, count: int, wrong: float) -> None:
+        random, errors = Random(2), Random(str(path))
+        with open(path, "w", encoding="utf-8") as stream:
+            for number in range(count):
+                words = self._sentence(random).split()
+                words = ["no" if errors.random() < wrong else word for word in words]
+                stream.write(f"spk{number % 97}-{number:08d} {' '.join(words)}\n")
+
+    def _ref(self, path: Path, count: int) -> None:
+        self._kaldi(path, count, 0.0)
+
+    def _hyp(self, path: Path, count: int) -> None:
+        self._kaldi(path, count, 0.2)
+
+    def _other(self, path: Path, count: int) -> None:
+        self._kaldi(path, count, 0.3)
+
+    def _lists(self, path: Path, count: int) -> None:
+        errors = Random(3)
+
+        def lists() -> Iterator[NBest]:
+            with open(self.path("ref", count), encoding="utf-8") as refs:
+                for line in refs:
+                    utt, *words = line.split()
+                    hyps = tuple(self._hypothesis(words, errors) for _ in range(self.nbest))
+                    yield NBest(utt, hyps, 1.0)
+
+        write_nbest(path, lists())
+
+    def _hypothesis(self, words: list[str], errors: Random) -> Hypothesis:
+        heard = ["no" if errors.random() < 0.2 else word for word in words]
+        return Hypothesis(" ".join(heard), -10.0 * errors.random(), -errors.random())
+
+    def _scores(self, path: Path, count: int) -> None:
+        errors = np.random.default_rng(4)
+        lists = read_nbest(self.path("lists", count))
+        scores = (
+            UtteranceScores(one.utt, one.digest, -10 * errors.random(len(one.hyps)))
+            for one in lists
+        )
+        write_scores(path, make_header("lm"), scores)
+
+    def _weights(self, path: Path, count: int) -> None:
+        write_weights(path, WeightsFile(ScoreWeights(1.0, 1.0, (0.5,)), ("lm",)))
+
+    def _run_a(self, path: Path, count: int) -> None:
+        path.mkdir()
+        (path / "hyp").symlink_to(self.path("hyp", count))
+
+    def _run_b(self, path: Path, count: int) -> None:
+        path.mkdir()
+        (path / "hyp").symlink_to(self.path("other", count))
+
+    def _tokens(self, path: Path, count: int) -> None:
+        text = self.path("text", 20_000)
+        run_verb(["tokenize", "--text", text, "--vocab-size", str(count), "--out", str(path)])
+
+    def _lm(self, path: Path, count: int) -> None:
+        run_verb(["train", *self.training(count, 20_000), "--out", str(path)])
+
+    def training(self, vocab: int, tokens: int) -> list[str]:
+        """The data and settings of an LM of ``vocab`` pieces that is trained on so many tokens."""
+        shape = {500: (64, 1, 2), 2000: (192, 4, 4)}[vocab]
+        model = zip(("d_model", "n_layers", "n_heads"), shape)
+        settings = [f"model.{name}={value}" for name, value in model]
+        settings += [f"max_tokens={tokens}", "tokens_per_batch=1536", "save_steps=1000000"]
+        return ["--data", self.path("tokens", vocab), "--set", *settings]
+
+    def pruning(self, vocab: int, tokens: int) -> list[str]:
+        """The LM, the data and the plan of pruning with so many tokens."""
+        data = ["--lm", self.path("lm", vocab), "--data", self.path("tokens", vocab)]
+        plan = ["--method", "low-rank", "--criterion", "taylor", "--statistics-tokens", "5000"]
+        return [*data, *plan, "--sparsity", "0.3", "--fine-tune-tokens", str(tokens)]
+
+
+Command = Callable[[Data, int], list[str]]
+VERBS: dict[str, Command] = {
+    "tokenize": lambda data, n: ["--text", data.path("text", n), "--vocab-size", "500"],
+    "train": lambda data, n: data.training(500, 10 * n),
+    "train mini": lambda data, n: data.training(2000, 10 * n),
+    "prune": lambda data, n: data.pruning(500, 10 * n),
+    "prune mini": lambda data, n: data.pruning(2000, 10 * n),
+    "convert": lambda data, n: ["--from", "jsonl", "--to", "jsonl", data.path("lists", n)],
+    "lmscore": lambda data, n: ["--lm", data.path("lm", 500), "--nbest", data.path("lists", n)],
+    "rescore": lambda data, n: [
+        *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
+        *("--weights", data.path("weights")),
+    ],
+    "tune": lambda data, n: [
+        *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
+        *("--ref", data.path("ref", n), "--resamples", "0"),
+    ],
+    "wer": lambda data, n: [
+        *("--ref", data.path("ref", n), "--hyp", data.path("hyp", n)),
+        *("--replications", "100"),
+    ],
+    "oracle": lambda data, n: [
+        *("--nbest", data.path("lists", n), "--ref", data.path("ref", n)),
+        *("--replications", "100"),
+    ],
+    "report": lambda data, n: [
+        *("--runs", data.path("run-a", n), data.path("run-b", n)),
+        *("--ref", data.path("ref", n), "--baseline", f"run-a-{n}"),
+    ],
+}
+"""Row of the table -> the arguments of its verb, the first word, given the utterances."""
+
+
+def run_verb(command: list[str]) -> tuple[float, float]:
+    """The peak (MB) and the CPU seconds of a verb in a process of its own."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "asrprune", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    log = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"asrprune {' '.join(command)}\n{log}")
+    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+
+
+def measure_verbs(args: argparse.Namespace) -> None:
+    """Print the table, a row as soon as it is measured."""
+    sizes = [int(size) for size in (args.utterances or "2000,20000,200000").split(",")]
+    names = list(VERBS) if args.verbs == "all" else args.verbs.split(",")
+    print(f"{'':12}" + "".join(f"{size:>20,}" for size in sizes) + f"{'ratio':>8}")
+    with tempfile.TemporaryDirectory() as made:
+        data = Data(Path(args.keep or made), int(args.nbest or 5))
+        data.folder.mkdir(exist_ok=True)
+        for name in names:
+            peaks, row = [], f"{name:12}"
+            for size in sizes[:-1] if name.endswith(" mini") else sizes:
+                verb, out = name.split()[0], Path(made) / f"{name}-{size}"
+                asked = size // 10 if verb == "lmscore" else size
+                command = [verb, *VERBS[name](data, asked)]
+                command += [] if verb == "oracle" else ["--out", str(out)]
+                peak, cpu_s = run_verb(command)
+                peaks.append(peak)
+                row += f"{peak:9.0f} MB{cpu_s:6.1f} s"
+                shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+            print(f"{row}{peaks[-1] / peaks[0]:8.2f}", flush=True)
+
+
 def main() -> None:
     args = parse()
     if args.one:
         score(args)
         return
-    sizes = [f"{count}x10" for count in args.utterances.split(",") if count]
-    sizes += [f"1x{count}" for count in args.nbest.split(",") if count]
+    if args.verbs:
+        measure_verbs(args)
+        return
+    sizes = [f"{count}x10" for count in (args.utterances or "10,100,1000").split(",") if count]
+    sizes += [f"1x{count}" for count in (args.nbest or "10,100,500,2000").split(",") if count]
     print(f"{args.words} tokens a hypothesis, budget {args.token_budget} tokens, {args.engine}")
     head = ("utts x nbest", "peak MiB", "over start", "unique", "computed", "per token", "wall s")
     print(f"{head[0]:>14}" + "".join(f"{name:>12}" for name in head[1:]))

@@ -74,6 +74,7 @@ def test_a_filter_gets_and_gives_kaldi_text():
     texts = {"u1": "Yes no", "u2": ""}
     assert run_filter("sed 's/ no//'", texts, "references") == {"u1": "Yes", "u2": ""}
     assert run_filter("sort -r", texts, "references") == texts
+    assert run_filter("cat; echo; echo", texts, "references") == texts  # blank lines at the end
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_a_filter_gets_and_gives_kaldi_text():
         ("sed 's/.*/u1 x/'", "u1 again"),
         ("printf 'u1 \\377\\nu2\\n'", "not UTF-8"),
         ("true", "empty|blank"),
+        ("echo; echo", ":1: a blank line"),
+        ("head -1; echo; echo; tail -1", ":2: a blank line"),
     ],
 )
 def test_a_filter_that_fails_is_refused(command, message):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from asrprune.core.counts import ErrorCounts
 from asrprune.errors import InputError
-from asrprune.wer.wer import align_words, count_errors, score_texts
+from asrprune.wer.marks import Deletable, parse_marks
+from asrprune.wer.wer import align_words, count_errors, score_texts, shared_rows
 
 SENTENCE = st.lists(st.sampled_from(["a", "b", "i", "the", "cat"]), max_size=9).map(" ".join)
 
@@ -106,3 +107,26 @@ def test_order_of_hypotheses_does_not_matter():
     hyps = {"u1": "the cat", "u2": "a dog", "u3": "", "u4": "eye"}
     turned = dict(reversed(hyps.items()))
     assert score_texts(REFS, hyps) == score_texts(REFS, turned)
+
+
+def test_on_disk_is_the_same():
+    refs = {"u1": "a b", "u2": "{ c / d }", "u3": ""}
+    marked = {"u2": parse_marks(["{", "c", "/", "d", "}", "(uh)"], deletable=True)}
+    hyps = {"u2": "d", "u1": "a c", "u3": "x"}
+    kept = score_texts(refs, hyps, marked=marked)
+    found = score_texts(refs, hyps, marked=marked, on_disk=True)
+    assert tuple(found.utterances) == kept.utterances
+    assert [type(word) for word, _ in list(found.utterances)[1].alignment] == [str, Deletable]
+    assert found.kaldi_lines() == kept.kaldi_lines()
+    assert list(found.table) == [one.counts for one in kept.utterances]
+    assert found.table.total == found.counts == sum(kept.table, ErrorCounts())
+    assert kept.table.words(1) == 2
+
+
+def test_rows_of_the_utterances_that_two_scorings_share():
+    refs = {"u1": "a", "u2": "b", "u3": "c", "u4": "d"}
+    first = score_texts(refs, {"u1": "a", "u3": "c", "u4": "d"}, "present")
+    second = score_texts(dict(reversed(refs.items())), {"u4": "d", "u2": "b", "u1": "x"}, "present")
+    one, other = shared_rows(first, second)
+    assert one.tolist() == [0, 2]  # u1, u4
+    assert other.tolist() == [2, 0]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Optional
 
 from asrprune.core.config import shown
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledDict
 from asrprune.errors import InputError, shortened
 from asrprune.files import PathLike, parse_json, record_lines, write_text
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
@@ -31,7 +33,7 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     Raises InputError with the line for a wrong header, bad JSON, NaN and Infinity, with the
     utterance id too for unknown, missing or ill-typed entries and an utterance that comes twice.
     """
-    first_seen: dict[str, int] = {}
+    first_seen: SpooledDict[int] = SpooledDict()
     lines = record_lines(path)
     number, header = next(lines, (1, None))
     _check_header(path, header)
@@ -41,10 +43,10 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
         except NothingFoundError as problem:
             yield from bad(problem)
             continue
-        if nbest.utt in first_seen:
-            found = f"utterance {nbest.utt} again (first on line {first_seen[nbest.utt]})"
+        first = first_seen.setdefault(nbest.utt, number)
+        if first != number:
+            found = f"utterance {nbest.utt} again (first on line {first})"
             raise InputError(path, number, found, "each utterance once")
-        first_seen[nbest.utt] = number
         yield nbest
 
 
@@ -53,18 +55,34 @@ def write_nbest(
 ) -> None:
     """Write n-best lists, whole or not at all; ``provenance`` goes into the header line.
 
-    Raises ValueError for an utterance that comes twice and for a score of -inf, which JSON
+    Raises as the function of ``nbest_writer`` does.
+    """
+    with nbest_writer(path, provenance) as put:
+        for nbest in nbests:
+            put(nbest)
+
+
+@contextmanager
+def nbest_writer(
+    path: PathLike, provenance: Optional[Mapping[str, Any]] = None
+) -> Iterator[Callable[[NBest], None]]:
+    """A function that writes one n-best list; the file is there, whole, when the block ends.
+
+    It raises ValueError for an utterance that comes twice and for a score of -inf, which JSON
     cannot hold.
     """
     header = dict(HEADER) if provenance is None else {**HEADER, "provenance": dict(provenance)}
-    seen: set[str] = set()
+    seen: SpooledDict[int] = SpooledDict()
     with write_text(path) as stream:
         stream.write(json.dumps(header, ensure_ascii=False, allow_nan=False) + "\n")
-        for nbest in nbests:
-            if nbest.utt in seen:
+
+        def put(nbest: NBest) -> None:
+            number = len(seen)
+            if seen.setdefault(nbest.utt, number) != number:
                 raise ValueError(f"utterance {nbest.utt} comes twice")
-            seen.add(nbest.utt)
             stream.write(to_line(nbest) + "\n")
+
+        yield put
 
 
 def to_line(nbest: NBest) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from asrprune.core.hypothesis import NBest, first_pass_scores
 from asrprune.core.units import UNITS, WORD
 from asrprune.core.weights import ScoreWeights, UnknownScoreError
 from asrprune.errors import InputError
-from asrprune.rescore.scores_file import Scores
+from asrprune.rescore.scores_file import Scores, ScoresReader
 
 Floats = NDArray[np.float64]
 
@@ -38,17 +39,20 @@ class ScoredList:
 
 
 def scored_lists(
-    lists: Iterable[NBest], scores: Sequence[Scores], unit: str = WORD
+    lists: Iterable[NBest], scores: Sequence[Union[Scores, ScoresReader]], unit: str = WORD
 ) -> Iterator[ScoredList]:
     """The lists joined with the scores of every LM, by utterance id and hypotheses' hash.
 
-    ``unit``: what errors and the word bonus are counted in. Raises InputError naming the utterance
-    where a scores file has none or others for a list.
+    Lists and scores stream. ``unit``: what errors and the word bonus are counted in. Raises
+    InputError naming the utterance where a scores file has none or others for a list, and as
+    ``read_scores`` for a bad line.
     """
     for nbest in lists:
         acoustic, first_lm, n_words = first_pass_scores(nbest.hyps, unit)
         lm = np.array([one.of(nbest) for one in scores]).reshape(len(scores), len(nbest.hyps))
         yield ScoredList(nbest, acoustic, first_lm, lm, n_words, unit)
+    for one in scores:
+        one.read_rest()
 
 
 def totals(scored: ScoredList, weights: ScoreWeights, path: str = "n-best") -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ SCALES = tuple(float(scale) for scale in np.round(np.geomspace(0.005, 2.0, 14), 
 
 
 def tune_posterior_scale(
-    lists: Sequence[ScoredList],
+    lists: Iterable[ScoredList],
     refs: Mapping[str, str],
     weights: ScoreWeights,
     path: str = "n-best",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +72,7 @@ def from_vector(values: Floats) -> ScoreWeights:
 
 
 def make_problem(
-    lists: Sequence[ScoredList],
+    lists: Iterable[ScoredList],
     refs: Mapping[str, str],
     start: ScoreWeights,
     limits: Limits,
@@ -79,20 +81,59 @@ def make_problem(
     """The arrays, utterances sorted by id, and the ``start`` weights [F] within their limits.
 
     The anchor is the acoustic score, else the first LM; ``start`` gives its weight. A score that no
-    hypothesis has keeps weight 0. Raises as ``tune`` does.
+    hypothesis has keeps weight 0. The lists are gone through once, and their texts are not kept.
+    Raises as ``tune`` does.
     """
-    n_lms = len(lists[0].lm) if lists else 0
+    lists = iter(lists)
+    first = next(lists, None)
+    n_lms = 0 if first is None else len(first.lm)
     if start.lm and len(start.lm) != n_lms:
         raise ValueError(f"start has {len(start.lm)} LM weights for {n_lms} LMs")
-    # sorted, so that rounding does not depend on the order of the file
-    lists = sorted((one for one in lists if one.nbest.hyps), key=lambda one: one.nbest.utt)
-    words = [len(_reference(refs, scored, path).split()) for scored in lists]
-    if not sum(words):
+    columns = _Columns(n_lms + 3)
+    unknown: list[str] = []
+    for scored in chain([] if first is None else [first], lists):
+        if not scored.nbest.hyps:
+            continue
+        ref = refs.get(scored.nbest.utt)
+        if ref is None:
+            unknown.append(scored.nbest.utt)
+        else:
+            columns.add(scored, ref)
+    if unknown:
+        found = f"utterance {min(unknown)} without a reference"
+        raise InputError(path, None, found, "one for each")
+    if not any(columns.words):
         raise InputError(path, None, "no hypotheses of utterances with words", "a dev set")
     begin = vector(replace(start, lm=start.lm or (0.0,) * n_lms))
-    problem = _arrays(lists, refs, begin, limits, path)
+    problem = _arrays(columns, begin, limits, path)
     begin = np.where(problem.high > problem.low, begin, problem.low)
     return problem, np.clip(begin, problem.low, problem.high)
+
+
+class _Columns:
+    """Numbers of lists in the order in which they were added, without gaps between the lists:
+    ``scores`` [H, F] and ``errors`` [H] of one after the other, and how many hypotheses (``sizes``)
+    and reference words each has."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.names: list[str] = []
+        self.words = array("q")
+        self.sizes = array("q")
+        self.scores = array("d")
+        self.errors = array("q")
+
+    def add(self, scored: ScoredList, ref: str) -> None:
+        size = len(scored.nbest.hyps)
+        self.names.append(scored.nbest.utt)
+        self.words.append(len(ref.split()))
+        self.sizes.append(size)
+        columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
+        rows: Floats = np.stack(columns, axis=1)
+        if size == 1:  # it wins whatever its scores (silence has none)
+            rows = np.zeros_like(rows)
+        self.scores.frombytes(rows.tobytes())
+        self.errors.frombytes(word_errors(ref, scored).astype(np.int64).tobytes())
 
 
 def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
@@ -105,32 +146,23 @@ def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
     )
 
 
-def _reference(refs: Mapping[str, str], scored: ScoredList, path: str) -> str:
-    utt = scored.nbest.utt
-    if utt not in refs:
-        raise InputError(path, None, f"utterance {utt} without a reference", "one for each")
-    return refs[utt]
-
-
-def _arrays(
-    lists: Sequence[ScoredList],
-    refs: Mapping[str, str],
-    begin: Floats,
-    limits: Limits,
-    path: str,
-) -> Problem:
-    depth = max(len(scored.nbest.hyps) for scored in lists)
-    scores = np.zeros((len(lists), depth, len(begin)))
-    errors = np.zeros((len(lists), depth), np.int64)
-    filled = np.zeros((len(lists), depth), bool)
-    for row, scored in enumerate(lists):
-        size = len(scored.nbest.hyps)
-        if size > 1:  # a single hypothesis wins whatever its scores (silence has none)
-            columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
-            scores[row, :size] = np.stack(columns, axis=1)
-        errors[row, :size] = word_errors(_reference(refs, scored, path), scored)
-        filled[row, :size] = True
-    known = _known_columns(lists, scores, filled, path)
+def _arrays(columns: _Columns, begin: Floats, limits: Limits, path: str) -> Problem:
+    # sorted, so that rounding does not depend on the order of the file
+    order = sorted(range(len(columns.names)), key=columns.names.__getitem__)
+    names = [columns.names[number] for number in order]
+    sizes = np.array(columns.sizes, np.int64)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    row = np.repeat(rank, sizes)  # of each hypothesis
+    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    shape = len(order), int(sizes.max())
+    scores = np.zeros((*shape, columns.width))
+    scores[row, place] = np.array(columns.scores).reshape(-1, columns.width)
+    errors = np.zeros(shape, np.int64)
+    errors[row, place] = columns.errors
+    filled = np.zeros(shape, bool)
+    filled[row, place] = True
+    known = _known_columns(names, scores, filled, path)
     scores = np.where(known, scores, 0.0)
     usable = filled & ~np.isneginf(scores).any(axis=2)
     scores = np.where(usable[..., None], scores, 0.0)
@@ -144,12 +176,12 @@ def _arrays(
     if anchor < len(begin) - 1:
         low[anchor] = high[anchor] = begin[0] if anchor == 0 else 1.0
     high = np.maximum(high, np.where(known, begin, 0.0))
-    words = np.array([len(refs[scored.nbest.utt].split()) for scored in lists])
+    words = np.array(columns.words, np.int64)[order]
     return Problem(scores, errors, usable, words, low, high, unit, anchor, spread)
 
 
 def _known_columns(
-    lists: Sequence[ScoredList], scores: Floats, filled: NDArray[np.bool_], path: str
+    names: Sequence[str], scores: Floats, filled: NDArray[np.bool_], path: str
 ) -> NDArray[np.bool_]:
     """Which scores every hypothesis has; one that only some have is an error."""
     filled = filled & (filled.sum(axis=1, keepdims=True) > 1)
@@ -158,7 +190,7 @@ def _known_columns(
         here = unknown[..., column]
         if here.any() and not here[filled].all():
             row, index = np.argwhere(here)[0]
-            found = f"utterance {lists[row].nbest.utt}: no {name} score of hypothesis {index + 1}"
+            found = f"utterance {names[row]}: no {name} score of hypothesis {index + 1}"
             raise InputError(path, None, found, "one for each hypothesis, or for none")
     return np.asarray(~unknown.any(axis=(0, 1)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Optional
@@ -116,7 +116,7 @@ class Tuned:
 
 
 def tune(
-    lists: Sequence[ScoredList],
+    lists: Iterable[ScoredList],
     refs: Mapping[str, str],
     start: ScoreWeights,
     options: Optional[TuneOptions] = None,
