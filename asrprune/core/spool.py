@@ -1,66 +1,58 @@
 """Records that need not fit in memory: in the order they came, by utterance id, or sorted.
 
-They lie in a temporary file without a name (in TMPDIR), which is gone with the process.
+They lie in temporary files without names (in TMPDIR), which are gone with the process.
 """
 
 from __future__ import annotations
 
-import heapq
-import io
+import errno
+import os
 import pickle
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
-from typing import IO, Any, Optional, TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 IN_MEMORY = 1 << 20
 """So many bytes of a spool are kept in memory before a file is opened."""
 
-_UNIT = 8  # records begin at multiples of it
+CACHE_KIB = 16 << 10
+"""So much memory a table takes before it is on disk."""
+
 _SIZE = 4  # bytes in front of a record that tell its length
 
 
 class Spool(Collection[T]):
-    """Records in the order in which they were added, which can be gone through again and again.
+    """Records in the order in which they were added, which can be gone through again and again,
+    also while others are added.
 
     A record is what pickle can write; every reading makes a new one.
     """
 
     def __init__(self, records: Iterable[T] = ()) -> None:
-        self._file: IO[bytes] = io.BytesIO()
-        self._end = 0
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (it lives as long)
+        self._end = self._count = 0
         self._at_end = True
-        self._count = 0
         for record in records:
             self.append(record)
 
-    def append(self, record: T) -> int:
-        """Add a record and return its place, by which ``at`` finds it."""
+    def append(self, record: T) -> None:
+        """Add a record."""
         packed = pickle.dumps(record, pickle.HIGHEST_PROTOCOL)
-        place = self._end
-        if not self._at_end:
-            self._file.seek(place)
-            self._at_end = True
-        padding = -(_SIZE + len(packed)) % _UNIT
-        self._file.write(len(packed).to_bytes(_SIZE, "little") + packed + bytes(padding))
-        self._end += _SIZE + len(packed) + padding
+        try:
+            if not self._at_end:
+                self._file.seek(self._end)
+                self._at_end = True
+            self._file.write(len(packed).to_bytes(_SIZE, "little") + packed)
+        except OSError as problem:
+            raise _named(problem) from None
+        self._end += _SIZE + len(packed)
         self._count += 1
-        if place <= IN_MEMORY < self._end and isinstance(self._file, io.BytesIO):
-            on_disk = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as this)
-            on_disk.write(self._file.getbuffer())
-            self._file = on_disk
-        return place // _UNIT
 
     def __del__(self) -> None:
         self._file.close()
-
-    def at(self, place: int) -> T:
-        """The record at a place that ``append`` returned."""
-        return self._read(place * _UNIT)
 
     def __len__(self) -> int:
         return self._count
@@ -68,109 +60,73 @@ class Spool(Collection[T]):
     def __iter__(self) -> Iterator[T]:
         place = 0
         for _ in range(self._count):
-            record = self._read(place)
-            place = self._file.tell()  # before others read here, too
-            place += -place % _UNIT
-            yield record
+            self._at_end = False
+            try:
+                self._file.seek(place)
+                size = int.from_bytes(self._file.read(_SIZE), "little")
+                packed = self._file.read(size)
+            except OSError as problem:
+                raise _named(problem) from None
+            place += _SIZE + size
+            yield pickle.loads(packed)
 
     def __contains__(self, record: object) -> bool:
         return any(one == record for one in self)
 
-    def _read(self, start: int) -> T:
-        self._at_end = False
-        self._file.seek(start)
-        size = int.from_bytes(self._file.read(_SIZE), "little")
-        record: T = pickle.loads(self._file.read(size))
-        return record
 
-
-_PLACE_BITS = 36
-_PLACE = (1 << _PLACE_BITS) - 1
-_CHECK_BITS = 64 - _PLACE_BITS
-_AT_ONCE = 1024  # entries of a table that are Python numbers at one time
-_FULLEST = 0.6  # of a table; linear probing then looks at 2 places on average
+def _named(problem: OSError) -> OSError:
+    return OSError(problem.errno, problem.strerror, tempfile.gettempdir())
 
 
 class SpooledDict(Mapping[str, T]):
-    """Utterance id -> record, in the order in which they were added; about 16 bytes of memory an
-    id. Equal to a dict of the same items.
-
-    A table finds the record by 28 bits of the id's hash, and what is found is compared with the
-    id itself, so that there is no mistaking one id for another.
-    """
+    """Utterance id -> record, in the order in which they were added. Equal to a dict of the same
+    items."""
 
     def __init__(self, items: Iterable[tuple[str, T]] = ()) -> None:
-        self._records: Spool[tuple[str, T]] = Spool()
-        self._bits = 10
-        # of a place in use: the hash's first bits, then the record's place + 1
-        self._table = np.zeros(1 << self._bits, np.uint64).data
+        self._table = _table("number integer primary key, id blob unique, record blob")
+        self._count = 0
         for key, value in items:
             self.setdefault(key, value)
 
     def setdefault(self, key: str, value: T) -> T:
         """The record of ``key``, which is ``value`` from now on if it had none."""
-        check = _check(key)
-        slot, found = self._find(key, check)
-        if found is not None:
-            return found[1]
-        place = self._records.append((key, value))
-        self._table[slot] = check << _PLACE_BITS | (place + 1)
-        if len(self._records) > _FULLEST * len(self._table):
-            self._grow()
+        row = _bytes(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        add = "insert or ignore into spool (id, record) values (?, ?)"
+        if not _change(self._table, add, row).rowcount:
+            return self[key]
+        self._count += 1
         return value
 
     def __getitem__(self, key: str) -> T:
-        found = self._find(key, _check(key))[1]
-        if found is None:
+        found = self._table.execute("select record from spool where id = ?", (_bytes(key),))
+        row = found.fetchone()
+        if row is None:
             raise KeyError(key)
-        return found[1]
+        record: T = pickle.loads(row[0])
+        return record
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._find(key, _check(key))[1] is not None
+        if not isinstance(key, str):
+            return False
+        found = self._table.execute("select 1 from spool where id = ?", (_bytes(key),))
+        return found.fetchone() is not None
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
-        return (key for key, _ in self._records)
+        for (key,) in self._table.execute("select id from spool order by number"):
+            yield key.decode("utf-8", _ERRORS)
 
     def items(self) -> Iterable[tuple[str, T]]:  # type: ignore[override]
         """(id, record) of everything, in its order, read one after the other."""
-        return iter(self._records)
+        for key, record in self._table.execute("select id, record from spool order by number"):
+            yield key.decode("utf-8", _ERRORS), pickle.loads(record)
 
     def values(self) -> Iterable[T]:  # type: ignore[override]
         """The records, in the same way."""
-        return (value for _, value in self._records)
-
-    def _find(self, key: str, check: int) -> tuple[int, Optional[tuple[str, T]]]:
-        """The slot of the table that holds ``key``, and its record; or a free one, and None."""
-        table, last = self._table, len(self._table) - 1
-        slot = check >> (_CHECK_BITS - self._bits)
-        while entry := table[slot]:
-            if entry >> _PLACE_BITS == check:
-                found = self._records.at((entry & _PLACE) - 1)
-                if found[0] == key:
-                    return slot, found
-            slot = slot + 1 & last
-        return slot, None
-
-    def _grow(self) -> None:
-        """A table of twice the size. The first bits of the hash say where an entry goes, so that
-        no id is read again."""
-        old = self._table
-        self._bits += 1
-        table = self._table = np.zeros(1 << self._bits, np.uint64).data
-        last, shift = len(table) - 1, 64 - self._bits
-        for start in range(0, len(old), _AT_ONCE):
-            for entry in filter(None, old[start : start + _AT_ONCE].tolist()):
-                slot = entry >> shift
-                while table[slot]:
-                    slot = slot + 1 & last
-                table[slot] = entry
-
-
-def _check(key: str) -> int:
-    return (hash(key) & 0xFFFF_FFFF_FFFF_FFFF) >> _PLACE_BITS
+        for (record,) in self._table.execute("select record from spool order by number"):
+            yield pickle.loads(record)
 
 
 class SpooledColumn(Mapping[str, T]):
@@ -203,34 +159,48 @@ class SpooledColumn(Mapping[str, T]):
 
 
 class SortedLines:
-    """Lines that come in any order and are given back sorted, repeated ones as often as they came.
+    """Lines that come in any order and are given back sorted, as often as they came."""
 
-    Only ``at_once`` of them are in memory, and a block of each such part when they are read.
-    """
-
-    _BLOCK = 1000
-
-    def __init__(self, lines: Iterable[str] = (), at_once: int = 50_000) -> None:
-        self._at_once = at_once
-        self._lines: list[str] = []
-        self._blocks: Spool[list[str]] = Spool()
-        self._parts: list[list[int]] = []  # where the blocks of each part are
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self._table = _table("line blob")
+        self._count = 0
         for line in lines:
             self.add(line)
 
     def add(self, line: str) -> None:
         """Add one line."""
-        self._lines.append(line)
-        if len(self._lines) == self._at_once:
-            self._lines.sort()
-            blocks = range(0, self._at_once, self._BLOCK)
-            parts = (self._lines[start : start + self._BLOCK] for start in blocks)
-            self._parts.append([self._blocks.append(part) for part in parts])
-            self._lines = []
+        _change(self._table, "insert into spool values (?)", (_bytes(line),))
+        self._count += 1
 
     def __len__(self) -> int:
-        return len(self._parts) * self._at_once + len(self._lines)
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
-        parts = (chain.from_iterable(map(self._blocks.at, places)) for places in self._parts)
-        return heapq.merge(*parts, sorted(self._lines))
+        for (line,) in self._table.execute("select line from spool order by line"):
+            yield line.decode("utf-8", _ERRORS)
+
+
+_ERRORS = "surrogatepass"  # as it sorts, UTF-8 sorts
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", _ERRORS)
+
+
+def _change(table: sqlite3.Connection, command: str, row: tuple[bytes, ...]) -> sqlite3.Cursor:
+    """Raises OSError where the disk is full and the like."""
+    try:
+        return table.execute(command, row)
+    except sqlite3.OperationalError as problem:
+        place = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"
+        raise OSError(errno.EIO, str(problem), place) from None
+
+
+def _table(columns: str) -> sqlite3.Connection:
+    """An empty table ``spool`` in a database of its own, which has no name."""
+    table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    for setting in ("journal_mode = off", "synchronous = off", f"cache_size = -{CACHE_KIB}"):
+        table.execute(f"pragma {setting}")
+    table.execute(f"create table spool ({columns})")
+    table.execute("begin")  # one transaction for good: what is lost with the process may be
+    return table
