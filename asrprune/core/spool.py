@@ -18,7 +18,7 @@ T = TypeVar("T")
 IN_MEMORY = 1 << 20
 """So many bytes of a spool are kept in memory before a file is opened."""
 
-CACHE_KIB = 16 << 10
+CACHE_KIB = 4 << 10
 """So much memory a table takes before it is on disk."""
 
 _SIZE = 4  # bytes in front of a record that tell its length

@@ -35,7 +35,7 @@ import re, sys
 from asrprune.cli.main import main
 from asrprune.core import spool
 from asrprune.wer import score
-spool.IN_MEMORY, score.SAMPLE = 1 << 16, 500
+spool.IN_MEMORY, spool.CACHE_KIB, score.SAMPLE = 1 << 16, 64, 500
 status = main(sys.argv[1:])
 print(re.search("VmHWM:\\\\s+([0-9]+) kB", open("/proc/self/status").read())[1])
 sys.exit(status)
