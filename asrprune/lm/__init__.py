@@ -8,6 +8,7 @@ In the order in which they build on each other:
 - ``device``: which device and how many CPU threads torch computes with
 - ``model``: the architectures, their matrices and shapes, the checkpoint on disk
 - ``training``: batches, loss, optimisers, the loop, resuming
+- ``kenlm_file``: counts and pointers of an n-gram model's file, checked before KenLM follows them
 - ``vocabulary``: the words of an n-gram model's file, and the text form that they show
 - ``ngram``: n-gram models through KenLM
 - ``engines``: what computes the forward passes of scoring: torch, ONNX Runtime, own kernels

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, open_binary
+from asrprune.lm.kenlm_file import check_ngram_file
 from asrprune.lm.protocol import (
     SENTENCE_END,
     Runtime,
@@ -33,6 +33,8 @@ LN_10 = math.log(10.0)
 
 _MISSING_UNK_LOG10 = -100.0  # what KenLM puts in for a file without <unk>
 _NEVER_A_WORD = "\x01"
+MOST_TIMES = 100
+"""An ARPA file is packed by 3 to 10; a ``.gz`` that unpacks to so many times its size is none."""
 
 
 class NgramLM:
@@ -88,6 +90,8 @@ class NgramLM:
         [words of ``line(sentence)`` + 1]."""
         scores = list(self._model.full_scores(self.line(sentence)))
         log_probs = np.array([score[0] for score in scores], dtype=np.float64) * LN_10
+        if not log_probs.max() < math.inf:  # nor NaN
+            raise self._damaged(sentence)
         oov = np.array([score[2] for score in scores], dtype=bool)
         if self._oov_log_prob is not None:
             log_probs[oov] = self._oov_log_prob
@@ -148,7 +152,13 @@ class NgramLM:
             else:
                 total += float(score.log_prob) * LN_10
             state = after
+        if not total < math.inf:
+            raise self._damaged(word)
         return total, state
+
+    def _damaged(self, text: str) -> InputError:
+        found = f"no probability of {text[:60]!r}"
+        return InputError(self.path, None, found, "a model whose probabilities are numbers")
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
@@ -239,9 +249,10 @@ def _load(path: str) -> Any:
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
     with _unpacked(path) as plain:
+        check_ngram_file(path, plain)
         try:
             return kenlm.Model(plain, config)
-        except OSError as problem:
+        except (OSError, UnicodeDecodeError) as problem:  # a message that quotes the file
             reason = str(problem).replace(plain, path)
             found = f"KenLM cannot read it ({reason})"
             raise InputError(path, None, found, "an ARPA or KenLM binary file") from None
@@ -255,7 +266,12 @@ def _unpacked(path: str) -> Iterator[str]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="asrprune-", suffix=".arpa") as copy:
+        most = MOST_TIMES * os.path.getsize(path) + (64 << 20)
         with open_binary(path) as packed:
-            shutil.copyfileobj(packed, copy)
+            while block := packed.read(1 << 20):
+                copy.write(block)
+                if copy.tell() > most:
+                    found = f"more than {MOST_TIMES} times its size, unpacked"
+                    raise InputError(path, None, found, "an ARPA file, which packs by less")
         copy.flush()
         yield copy.name

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from asrprune.core.special_words import kind_of
 from asrprune.core.units import UNITS, WORD, unspaced_words
-from asrprune.files import PathLike, open_binary
+from asrprune.files import PathLike, open_binary, raw_lines
 from asrprune.text.form import TextForm, case_shown
 
 _FIRST_WORD = b"<unk>\0"  # of the words that KenLM writes at the end of a binary file
@@ -40,10 +40,11 @@ def shown_form(words: Iterable[str]) -> TextForm:
 
 def _arpa_words(path: PathLike) -> Iterator[str]:
     with open_binary(path) as stream:
-        for line in stream:
+        lines = raw_lines(path, stream)
+        for line in lines:
             if line.strip() == b"\\1-grams:":
                 break
-        for line in takewhile(lambda line: not line.startswith(b"\\"), stream):
+        for line in takewhile(lambda line: not line.startswith(b"\\"), lines):
             fields = line.split()
             if len(fields) > 1:
                 yield fields[1].decode("utf-8", "replace")

@@ -752,10 +752,9 @@ def _add_tables() -> None:
         _written(sample.files),
         (
             "validate --format kaldi-lat {here}/lat.1 --words {here}/words.txt",
-            "convert --from slf --to kaldi-lat-binary {shared}/slf --out {out}"
+            "convert --from kaldi-lat --to kaldi-lat-binary {here}/lat.1 --out {out}"
             " --words {here}/words.txt",
         ),
-        usage=True,  # a word of the lattices that the table lacks
     )
     ids = {"ids": "u-1\n", "u-1.pt": SAMPLES["k2"].files["u-1.pt"]}
     KINDS["utterance ids"] = Kind(

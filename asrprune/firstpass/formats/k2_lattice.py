@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.core.lattice.lattice import Lattice, NoPathError
 from asrprune.core.lattice.pieces import words_of_pieces
+from asrprune.core.tensor_file import load_tensors
 from asrprune.errors import InputError
-from asrprune.files import PathLike, open_binary, read_lines, write_binary
+from asrprune.files import PathLike, read_lines, write_binary
 from asrprune.firstpass.formats.k2_record import make_record, parse_record
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
 from asrprune.firstpass.reading.folders import output_folder, utterance_files
 from asrprune.firstpass.reading.symbols import read_symbols
-
-_BROKEN = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    AssertionError,
-    MemoryError,
-    OSError,
-)
 
 
 def read_k2_lattices(
@@ -61,7 +43,7 @@ def read_k2_lattices(
         raise ValueError(f"utts is {utts}, a list of one file's ids, and {path} holds {len(files)}")
     seen: set[str] = set()
     for stem, file in files:
-        loaded = _load(file)
+        loaded = load_tensors(file)
         try:
             record = parse_record(loaded)
             ids = record.ids(listed, stem)
@@ -116,18 +98,6 @@ def write_k2_lattices(
             if "/" in lattice.utt or lattice.utt.startswith("."):
                 raise ValueError(f"utterance id {lattice.utt!r} cannot be a file name")
             _save(folder / f"{lattice.utt}.pt", make_record([lattice], False, number))
-
-
-def _load(path: Path) -> Any:
-    import torch  # not at import time: reading other formats needs none
-
-    with open_binary(path) as stream:
-        try:
-            return torch.load(stream, map_location="cpu", weights_only=True)
-        except _BROKEN as problem:
-            reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:100]
-            found = f"not loadable as plain tensors ({reason})"
-            raise InputError(path, None, found, "torch.save(fsa.as_dict())") from None
 
 
 def _save(path: Path, record: dict[str, Any]) -> None:

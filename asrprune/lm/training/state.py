@@ -20,6 +20,7 @@ import torch
 
 from asrprune.core.record import Record, a_count, an_object, parse_record, read_record
 from asrprune.core.resume import AnotherRunError, check_same_run, read_state
+from asrprune.core.tensor_file import load_tensors
 from asrprune.errors import InputError
 from asrprune.files import (
     PathLike,
@@ -91,7 +92,7 @@ class TrainingFolder:
             return None
 
         def read() -> dict[str, Any]:
-            return dict(torch.load(self.path / STATE, map_location="cpu", weights_only=True))
+            return dict(load_tensors(self.path / STATE))
 
         return read_state(self.path / STATE, read)
 

@@ -12,6 +12,7 @@ import torch
 
 from asrprune.core.record import a, a_count, an_object_of, read_record
 from asrprune.core.resume import read_state
+from asrprune.core.tensor_file import load_tensors
 from asrprune.files import PathLike, write_folder, write_json
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import Place
@@ -66,8 +67,14 @@ def _read(folder: Path, run: int, device: torch.device) -> Optional[RunState]:
         return None
     batches = value.get("batches", an_object_of(a_count))
     saved = load_checkpoint(folder / "model", str(device))
-    masks = torch.load(folder / "masks.pt", map_location=device, weights_only=True)
-    movement = torch.load(folder / "movement.pt", map_location=device, weights_only=True)
+    masks = load_tensors(folder / "masks.pt", device)
+    movement = load_tensors(folder / "movement.pt", device)
+    sizes = {
+        str(place): (one.out_features, one.in_features) for place, one in saved.model.linears()
+    }
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool or tuple(mask.shape) != sizes[name]:
+            raise ValueError(f"a mask of {name} of shape {list(mask.shape)}")
     return RunState(
         saved.model,
         {Place.parse(text): mask for text, mask in masks.items()},
