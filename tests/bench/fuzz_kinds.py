@@ -7,14 +7,12 @@ own files, {shared} that of whole ones, and {out} a path where nothing is.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import lzma
 import shlex
 import shutil
 import wave
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.firstpass.formats.table import FORMATS
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
 from tests.firstpass.formats.test_samples import HEADER, SAMPLES
+from tests.kenlm_files import kenlm_binaries
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
 
 
@@ -382,28 +381,6 @@ def _add_first_pass() -> None:
     )
 
 
-KENLM = {
-    "probing": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7OdhaD7Gs6dEDWdsBwkRbxYx3+6s%S-JNxn_adCEL2Hb!v=ljRn;s@Cvd(5@8Ce{Awe#L^J>cD=GBN-"
-        "Tu9RgDO7#JMvA$$f94dg2T>4v>9)f}IgGFmno3j_7-Yb<*Ep|-lF6{Jt>yw~S-HCYl23<>*jxkt0j{KB3?%?"
-        "b<*3-;NR=4IP4*c1b?K9ERcNMZm0Y>P;d"
-    ),
-    "trie": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7Odhajf{KAKD^!jJ$pjd?piXhGWm_qOV0QN9OXA|}TshxA))qg=HrLXcRQsp<6+*{>{UD1G{9}iJ+<i"
-        "z!g5;6-4q)|+aJ~YN->{dN0Tr+?U<W{bUpN^U-ncU`1k49&tVNNvDb35aW3VZ<V@PDM(FamV3;^SvIj8"
-    ),
-    "quant": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7Odhajg^GbND^!jJ$pjd?piXhGWm_qOV0QN9OXA|}TshxA))qg=HrLXcRQsp<6-+%72M5gV|05SC>>t"
-        "_qz`l`<7mRS+01Aiwph5sqk{mk(5r+eiJQCjltez3hR{-)G_A)b|0u~1B;OBMz`mgM8u1#rPwjF~_u^mGqgN"
-        ";6rN@4&2+zXdT"
-    ),
-}
-"""Layout of KenLM's binary files -> what its ``build_binary`` makes of ARPA, packed."""
-
-
 def _add_lms() -> None:
     KINDS["arpa"] = Kind(
         {"lm.arpa": "text"},
@@ -414,8 +391,7 @@ def _add_lms() -> None:
         ),
         forked=True,
     )
-    for layout, packed in KENLM.items():
-        raw = zlib.decompress(base64.b85decode(packed))
+    for layout, raw in kenlm_binaries().items():
         KINDS[f"kenlm {layout}"] = Kind(
             {"lm.bin": "bytes"},
             _written({"lm.bin": raw}),

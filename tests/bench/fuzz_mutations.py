@@ -106,7 +106,13 @@ def _number(rng: random.Random, data: bytes) -> bytes:
     if not numbers:
         return _insert(rng, data)
     found = rng.choice(numbers)
-    return data[: found.start()] + rng.choice(NUMBERS) + data[found.end() :]
+    other = rng.choice([*NUMBERS, *[rng.choice(numbers).group()] * 10, *[_near(rng, found)] * 10])
+    return data[: found.start()] + other + data[found.end() :]
+
+
+def _near(rng: random.Random, number: re.Match[bytes]) -> bytes:
+    value = float(number.group()[:20]) + rng.choice([-1, 1, 0.5, 100])
+    return str(int(value) if value.is_integer() else value).encode()
 
 
 def _lines(rng: random.Random, data: bytes) -> bytes:

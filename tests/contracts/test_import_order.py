@@ -31,8 +31,8 @@ LEVEL = {
 }
 INSIDE = {
     "core": {"composition": 0, "tables": 0, "config": 0, "counts": 0, "timing": 0, "progress": 0}
-    | {"special_words": 0, "transcripts": 0, "units": 1, "hypothesis": 1, "record": 1}
-    | {"tensor_file": 1, "weights": 2, "resume": 2, "lattice": 3},
+    | {"special_words": 0, "transcripts": 0, "units": 1, "record": 1, "tensor_file": 1}
+    | {"hypothesis": 2, "weights": 2, "resume": 2, "lattice": 3},
     "firstpass": {"reading": 0, "on_bad": 0, "references": 1, "formats": 2, "decoders": 3},
     "lm": {
         "trie": 0,
