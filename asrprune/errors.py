@@ -12,7 +12,7 @@ LONGEST_MESSAGE = 1000
 def shortened(text: str, most: int = LONGEST_MESSAGE) -> str:
     """``text`` in one line, with at most about ``most`` characters: its begin and its end.
 
-    >>> shortened("a  b\nc"), shortened("x" * 99 + "end", 20)
+    >>> shortened("a  b\\nc"), shortened("x" * 99 + "end", 20)
     ('a b c', 'xxxxxxxxxx...xxxxxxxend')
     """
     if len(text) > most:
@@ -54,6 +54,10 @@ class MissingPackage(Exception):
     """An optional package is not installed; the message holds the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
         super().__init__(
             f"the Python package {package} is needed here: pip install 'asrprune[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return MissingPackage, (self.package, self.extra)

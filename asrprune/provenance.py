@@ -33,10 +33,18 @@ def provenance(command_line: Sequence[str], **more: Any) -> dict[str, Any]:
 
 def _commit() -> str:
     """The commit of the source tree that this package runs from, or "unknown" when installed."""
+    commit = _git("describe", "--always", "--abbrev=12")
+    changed = commit and _git("status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit or "unknown"
+
+
+def _git(*words: str) -> str:
+    """What git prints of the folder of this package, "" where it cannot. Nothing is locked: git
+    would leave its lock behind where it is killed, as on a full disk."""
     here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "--no-optional-locks", "-C", str(here), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return ""
+    return done.stdout.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Optional
 from asrprune.cli.first_lm import FirstLM
 from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
-from asrprune.cli.overwriting import add_force, keep_existing
+from asrprune.cli.overwriting import add_force, keep_existing, replacing
 from asrprune.cli.values import number, output, whole
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace) -> None:
     """Convert."""
     source, target = lookup(FORMATS, args.source, "format"), lookup(FORMATS, args.target, "format")
     stated = {field: getattr(args, flag) for flag, field in _FIELDS.items() if hasattr(args, flag)}
+    if os.path.isdir(args.out) and not target.is_folder:
+        raise InputError(args.out, None, "a folder", f"a file: {target.name} is written as one")
     keep_existing(args.out, args.force)
     options = format_options(args)
     reading = {name: value for name, value in options.items() if name in source.read_options}
@@ -145,14 +148,15 @@ def run(args: argparse.Namespace) -> None:
             yield item
 
     assert target.write is not None  # choices of --to
-    target.write(args.out, items(), **writing)
+    with replacing(args.out) as out:
+        target.write(out, items(), **writing)
     bad.warn(args.input)
     if first_lm is not None:
         first_lm.log()
     if acoustic_only:
         text = "%s: %d lists are ranked and scored by the acoustic model alone: no LM scores in %s"
         _log.warning(text, args.out, acoustic_only, args.input)
-    for name, utterances in left_out.items():
+    for name, utterances in sorted(left_out.items()):
         _log.warning("%s cannot hold %s: left out of %d utterances", target.name, name, utterances)
     _log.info("%d utterances to %s", count, args.out)
 

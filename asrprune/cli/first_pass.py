@@ -13,11 +13,14 @@ EXAMPLE = """\
 example:
   asrprune first-pass --decoder pocketsphinx --cuts cuts.jsonl.gz --nj 2 --out exp/first_pass
 
-writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.json;
-a run that was interrupted goes on where it stopped
+writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.json, all at its
+end; a run that was interrupted goes on from OUT.decoding
 """
 
-MODES = (Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "max_hmms", "max_words", "nj")),)
+MODES = (
+    Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "max_hmms", "max_words", "nj")),
+    Mode(("allow_commands",)),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most words that end in a frame (default: none, the decoder's own)",
     )
     parser.add_argument("--nj", type=whole(1), default=1, help="processes")
+    parser.add_argument(
+        "--allow-commands",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="let cuts run commands and fetch audio (lhotse's types command and url, ffmpeg, "
+        "sph2pipe): only for cuts that you trust",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Decode the cuts."""
     config = FirstPassConfig(args.nbest, args.lattice_beam, args.max_hmms, args.max_words)
-    DECODERS[args.decoder](args.cuts, args.out, config, args.nj, args.command_line)
+    DECODERS[args.decoder](
+        args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands
+    )

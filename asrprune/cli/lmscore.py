@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli.engine_flags import (
     CHECKPOINT,
@@ -51,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=output_file, metavar="FILE", help="scores (.gz is compressed)"
     )
     parser.add_argument(
-        "--timing", type=output_file, metavar="FILE", help="figures; by default OUT.timing.json"
+        "--timing",
+        type=output_file,
+        metavar="FILE",
+        help="figures; by default OUT.timing.json, unless OUT is no file",
     )
     parser.add_argument(
         "--over-long",
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     """Open, score, write."""
     import time
 
-    from asrprune.files import sha256, write_json
+    from asrprune.files import is_stream, sha256, write_json
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.firstpass.on_bad import OnBad
     from asrprune.lm.open import lm_digest, open_lm
@@ -78,8 +82,6 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.rescore.lmscore import check_nbest_file, score_nbest
     from asrprune.rescore.scores_file import make_header
 
-    if args.out == "-":
-        raise ValueError("--out is -; expected a file, beside which a killed run leaves its scores")
     options = engine_options(args)
     check_nbest_file(args.nbest, OnBad(args.on_bad))
     bad = OnBad(args.on_bad)
@@ -115,13 +117,32 @@ def run(args: argparse.Namespace) -> None:
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
     lists = read_nbest(args.nbest, bad)
-    timing = score_nbest(args.nbest, lists, lm, args.out, header, settings, total=total)
+    with _partial(args.out) as partial:
+        timing = score_nbest(
+            args.nbest, lists, lm, args.out, header, settings, total=total, partial=partial
+        )
     bad.warn(args.nbest)
     warn_of_over_long(args, lm.stats.over_long)
     figures = {**_figures(args, lm, timing, load_s), "known": known}
-    write_json(args.timing or f"{args.out}.timing.json", figures)
+    if args.timing or not is_stream(args.out):
+        write_json(args.timing or f"{args.out}.timing.json", figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"
     log.info("%s: scored in %.2f s, LM RTF %s", args.out, timing.wall_s, rtf)
+
+
+@contextlib.contextmanager
+def _partial(out: str) -> Iterator[Optional[str]]:
+    """Where finished scores are kept: beside ``out``; in a passing folder if that is no file."""
+    import tempfile
+
+    from asrprune.files import is_stream
+
+    if not is_stream(out):
+        yield None
+        return
+    log.warning("%s is no file: a killed run cannot go on", out)
+    with tempfile.TemporaryDirectory(prefix="asrprune-") as folder:
+        yield f"{folder}/partial"
 
 
 def _figures(args: argparse.Namespace, lm: Any, timing: Any, load_s: float) -> dict[str, Any]:

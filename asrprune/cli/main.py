@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import NoReturn, Optional
 
 from asrprune import __version__
+from asrprune.cli.interrupts import Terminated, terminated_in_order
 from asrprune.cli.modes import check_options, parse
+from asrprune.cli.outputs import locked_outputs
 from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage, shortened
@@ -66,7 +68,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         args = parse(verb_parser, argv[1:])
         check_options(module.MODES, verb_parser, args)
         args.command_line = ["asrprune", *argv]
-        module.run(args)
+        with terminated_in_order(), locked_outputs(verb_parser, args):
+            module.run(args)
+        _flush_stdout()
     except InputError as problem:
         return _failed(argv[0], str(problem), 1)
     except (ValueError, MissingPackage) as problem:
@@ -74,7 +78,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             raise
         return _failed(argv[0], str(problem), 2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 0
     except OSError as problem:  # no space left, no permission, ...
         if os.environ.get("ASRPRUNE_TRACEBACK"):
@@ -83,7 +87,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _failed(argv[0], f"{where}{problem.strerror or problem}", 1)
     except KeyboardInterrupt:
         return _failed(argv[0], "interrupted", 130)
+    except Terminated:
+        return _failed(argv[0], "terminated (SIGTERM); what was done so far is kept", 143)
     return 0
+
+
+def _flush_stdout() -> None:
+    """Raise an OSError that names standard output if what was printed cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        _forget_stdout()
+        raise OSError(problem.errno, problem.strerror, "standard output") from None
+
+
+def _forget_stdout() -> None:
+    """Nothing is to be written at the exit any more."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def _failed(verb: str, problem: str, status: int) -> int:

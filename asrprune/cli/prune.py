@@ -74,7 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lm", required=True, help="checkpoint folder to prune")
     parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
     parser.add_argument(
-        "--out", required=True, type=output_folder, help="folder for the pruned checkpoints"
+        "--out",
+        required=True,
+        type=output_folder,
+        metavar="DIR",
+        help="folder for the pruned checkpoints; it appears when all are made, until then they "
+        "are in DIR.pruning",
     )
     parser.add_argument("--plan", metavar="FILE", help="plan as JSON; other flags override it")
     parser.add_argument(

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from asrprune.files import write_json, write_text
+    from asrprune.files import write_json, write_text, written_together
     from asrprune.provenance import provenance
     from asrprune.report.front import make_front
     from asrprune.report.gather import (
@@ -89,25 +89,26 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     rate = RATES[args.unit]
     table = named_rate(markdown_table(rows) if front is None else front.markdown(), rate)
-    with write_text(out / "index.html") as stream:
-        page = html_page(args.title, rows, facts, front, args.baseline)
-        stream.write(named_rate(page, rate))
-    with write_text(out / "table.md") as stream:
-        stream.write(table)
-    write_json(
-        out / "table.json",
-        {
-            "title": args.title,
-            "unit": args.unit,
-            "baseline": args.baseline,
-            "front": None if front is None else [row.name for row in front.rows],
-            "sentences": [] if front is None else list(front.sentences),
-            "rows": [asdict(row) for row in rows],
-            "facts": {**described, **stated},
-            "measured": None if measured is None else asdict(measured),
-            "provenance": origin,
-        },
-    )
+    with written_together(out) as folder:
+        with write_text(folder / "index.html") as stream:
+            page = html_page(args.title, rows, facts, front, args.baseline)
+            stream.write(named_rate(page, rate))
+        with write_text(folder / "table.md") as stream:
+            stream.write(table)
+        write_json(
+            folder / "table.json",
+            {
+                "title": args.title,
+                "unit": args.unit,
+                "baseline": args.baseline,
+                "front": None if front is None else [row.name for row in front.rows],
+                "sentences": [] if front is None else list(front.sentences),
+                "rows": [asdict(row) for row in rows],
+                "facts": {**described, **stated},
+                "measured": None if measured is None else asdict(measured),
+                "provenance": origin,
+            },
+        )
     sys.stdout.write(table)
     sys.stdout.write(f"report: {out / 'index.html'}\n")
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from asrprune.cli.text_flags import check_known
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.processes import in_processes
 from asrprune.core.progress import tracked
 from asrprune.core.units import in_units
 from asrprune.core.weights import ScoreWeights
@@ -111,19 +109,11 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
         for system in tracked(waiting, "tuned", "systems") if len(waiting) > 1 else waiting:
             work(system)
         return
-    pool = ProcessPoolExecutor(
-        min(settings.nj, len(waiting)),
-        # spawned, not forked: this process may hold threads of other libraries
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(settings, towards),
+    tuned = in_processes(
+        _tune_in_worker, waiting, settings.nj, _start_worker, (settings, towards), settings.dev
     )
-    try:
-        futures = [pool.submit(_tune_in_worker, one) for one in waiting]
-        for future in tracked(as_completed(futures), "tuned", "systems", len(futures)):
-            future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for _ in tracked(tuned, "tuned", "systems", len(waiting)):
+        pass
 
 
 _worker: dict[str, Any] = {}
@@ -234,8 +224,6 @@ def _tune_one(
     origin = provenance(settings.command_line, seed=settings.options.seed)
     stated = replace(found_weights.weights, unit=settings.unit)
     value = WeightsFile(stated, names, facts, origin, scale)
-    if system.name:
-        os.makedirs(os.path.dirname(system.out), exist_ok=True)
     write_weights(system.out, value)
     prefix = f"{system.name}: " if system.name else ""
     for line in described(found_weights, names):

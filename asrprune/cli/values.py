@@ -10,9 +10,10 @@ import argparse
 import math
 import os
 import re
-import stat
 from collections.abc import Callable
 from typing import Optional, TypeVar
+
+from asrprune.files import is_stream
 
 Value = TypeVar("Value")
 NO_LIMIT = "none"
@@ -152,11 +153,13 @@ def named_path(text: str) -> tuple[str, str]:
 
 
 def output(text: str) -> str:
-    """A path at which a file or folder can be written, or - for standard output."""
-    if text == "-":
-        return text
+    """A path at which a file or folder can be written: devices, pipes and - are files."""
     if not text:
         raise argparse.ArgumentTypeError("''; expected a path")
+    if is_stream(text):
+        if os.path.exists(text) and not os.access(text, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected a path that may be written")
+        return text
     place = os.path.abspath(text)
     while not os.path.exists(place):
         place = os.path.dirname(place)
@@ -168,20 +171,16 @@ def output(text: str) -> str:
 
 
 def output_file(text: str) -> str:
-    """A path at which a file can be written, or - for standard output.
-
-    Devices and pipes are refused: a file is written under another name and put into their place.
-    """
+    """A path at which a file can be written: a device, a pipe, or - for standard output, too."""
     output(text)
-    if text != "-" and os.path.exists(text) and not stat.S_ISREG(os.stat(text).st_mode):
-        what = "a folder" if os.path.isdir(text) else "no regular file"
-        raise argparse.ArgumentTypeError(f"{text!r} is {what}; expected a file, or -")
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; expected a file, or -")
     return text
 
 
 def output_folder(text: str) -> str:
     """A path at which a folder can be written."""
     output(text)
-    if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):
+    if is_stream(text) or (os.path.exists(text) and not os.path.isdir(text)):
         raise argparse.ArgumentTypeError(f"{text!r}; expected a folder")
     return text

@@ -182,13 +182,15 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
 
 
 def _write_layouts(args: argparse.Namespace, scoring: Scoring, bootci_lines: str) -> None:
+    from asrprune.files import written_together
     from asrprune.wer.icefall_layout import write_icefall_layout
     from asrprune.wer.kaldi_layout import write_kaldi_layout
     from asrprune.wer.trn import write_trn_pair
 
-    write_kaldi_layout(args.out, scoring, bootci_lines)
-    write_icefall_layout(args.out, {args.settings: scoring}, args.set_name)
-    write_trn_pair(args.out, scoring)
+    with written_together(args.out) as folder:
+        write_kaldi_layout(folder, scoring, bootci_lines, args.out)
+        write_icefall_layout(folder, {args.settings: scoring}, args.set_name)
+        write_trn_pair(folder, scoring, args.out)
 
 
 def _figures(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
+from asrprune.core.checksums import check_line, read_sealed
 from asrprune.core.config import from_values, shown
 from asrprune.errors import InputError
-from asrprune.files import PathLike, parse_json, read_json
+from asrprune.files import PathLike, parse_json
 
 Value = TypeVar("Value")
 Take = Callable[[Any], Value]
@@ -28,7 +29,7 @@ class Record:
     that of a file with one object a line."""
 
     path: PathLike
-    values: Mapping[str, Any]
+    values: dict[str, Any]
     where: str = ""
     line: Optional[int] = None
 
@@ -73,13 +74,17 @@ class Record:
 
 
 def read_record(path: PathLike) -> Record:
-    """The JSON object in the file ``path``. Raises InputError for anything else."""
-    return _record(path, None, read_json(path))
+    """The JSON object in the file ``path``, without its checksum. Raises InputError for anything
+    else, and for a text that does not fit its checksum."""
+    return _record(path, None, read_sealed(path))
 
 
 def parse_record(path: PathLike, line: int, text: str) -> Record:
-    """The JSON object in ``text``, line ``line`` of ``path``. Raises InputError for other text."""
-    return _record(path, line, parse_json(path, line, text))
+    """The JSON object in ``text``, line ``line`` of ``path``, without its checksum. Raises
+    InputError for other text, and for one that does not fit its checksum."""
+    record = _record(path, line, parse_json(path, line, text))
+    check_line(path, line, text, record.values)
+    return record
 
 
 def _record(path: PathLike, line: Optional[int], value: Any) -> Record:
@@ -93,7 +98,7 @@ def anything(value: Any) -> Any:
     return value
 
 
-def an_object(value: Any) -> Mapping[str, Any]:
+def an_object(value: Any) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
         raise OtherThan("an object")

@@ -6,17 +6,23 @@ before anything else, next to the state of what is done so far. The same command
 - goes on from the state of an unfinished run of the same identity,
 - leaves a finished one as it is,
 - never touches another run's folder: AnotherRunError says in what they differ,
-- does again, with a warning, what a damaged state has lost.
+- does again, with a warning, what a damaged state has lost, the identity included,
+- removes what a killed process was writing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
+from asrprune.core.checksums import read_sealed
 from asrprune.core.config import first_difference, shown
 from asrprune.errors import InputError
 from asrprune.files import PathLike
@@ -34,6 +40,8 @@ DAMAGE = (
     pickle.UnpicklingError,
 )
 """What reading a damaged state raises."""
+
+_TEMPORARY = re.compile(r"\..+\.(tmp|old|lock)")
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +80,19 @@ def check_same_run(path: PathLike, there: Any, now: Mapping[str, Any]) -> None:
         raise AnotherRunError(path, found)
 
 
+def read_identity(path: PathLike) -> Optional[Mapping[str, Any]]:
+    """The identity in the file ``path``; None when there is none, or, with a warning, a damaged
+    one."""
+
+    def read() -> Mapping[str, Any]:
+        value = read_sealed(path)
+        if not isinstance(value, Mapping):
+            raise InputError(path, None, f"a {type(value).__name__}", "a JSON object")
+        return value
+
+    return read_state(path, read) if Path(path).is_file() else None
+
+
 def read_state(path: PathLike, read: Callable[[], State]) -> Optional[State]:
     """What ``read`` makes of the state at ``path``; None, and a warning, if it is damaged."""
     try:
@@ -85,6 +106,31 @@ def warn_of_damage(path: PathLike, problem: object) -> None:
     """Say that what ``path`` holds from here on is done again."""
     reason = " ".join(str(problem).split()) or type(problem).__name__
     log.warning("%s is damaged (%s): what it held is done again", path, reason[:200])
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Remove from ``folder`` the temporary names of files and folders that were being written."""
+    for place in Path(folder).iterdir():
+        if _TEMPORARY.fullmatch(place.name):
+            remove(place)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; neither need be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_at_once(folder: Path, wanted: bool = True) -> None:
+    """Remove ``folder``, if ``wanted``, under another name, so that a kill leaves it whole or gone;
+    and what a killed call left there."""
+    aside = folder.with_name(f".{folder.name}.tmp")
+    remove(aside)
+    if wanted:
+        os.replace(folder, aside)
+        remove(aside)
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

@@ -72,7 +72,7 @@ def _check_arpa(path: PathLike, plain: PathLike) -> None:
 
 @dataclass(frozen=True)
 class _Header:
-    """The fixed part: ``model`` is one of the six layouts, ``counts`` are of n-grams by length."""
+    """The fixed part: ``model`` is one of six layouts; ``counts`` of n-grams by their length."""
 
     model: int
     multiplier: float

@@ -21,7 +21,13 @@ from asrprune.lm.engines.table import (
     check_engine,
     open_engine,
 )
-from asrprune.lm.model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, is_checkpoint, load_checkpoint
+from asrprune.lm.model.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    is_checkpoint,
+    load_checkpoint,
+    weights_digest,
+)
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.ngram import NgramLM
 from asrprune.lm.protocol import LanguageModel, PrefixLM
@@ -186,5 +192,6 @@ def lm_digest(path: PathLike) -> str:
     """A hash of everything that decides the model's scores: weights, shape and tokeniser."""
     if not is_checkpoint(path):
         return sha256(path)[:16]
-    parts = [sha256(os.path.join(path, name)) for name in (CONFIG, WEIGHTS, TOKENIZER)]
+    config, tokenizer = (sha256(os.path.join(path, name)) for name in (CONFIG, TOKENIZER))
+    parts = [config, weights_digest(path), tokenizer]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

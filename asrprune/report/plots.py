@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
+from asrprune.core.svg import write_svg
 from asrprune.errors import MissingPackage
 from asrprune.report.rows import SystemRow, pareto_front
 
@@ -97,8 +98,8 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _svg(figure: Any) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue()
+    stream = io.BytesIO()
+    write_svg(figure, stream)
+    text = stream.getvalue().decode("utf-8")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text[text.index("<svg") :]

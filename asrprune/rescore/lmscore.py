@@ -14,13 +14,14 @@ from typing import Any, Optional
 
 import numpy as np
 
+from asrprune.core.checksums import sealed_line
 from asrprune.core.hypothesis import NBest
 from asrprune.core.progress import tracked
 from asrprune.core.record import a, an_object, parse_record
 from asrprune.core.resume import DAMAGE, difference, read_state, warn_of_damage
 from asrprune.core.timing import Timing
 from asrprune.errors import InputError
-from asrprune.files import PathLike, raw_lines
+from asrprune.files import PathLike, append_text, locked, raw_lines, write_text
 from asrprune.firstpass.formats.jsonl import read_nbest
 from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
@@ -41,22 +42,24 @@ def score_nbest(
     settings: Mapping[str, Any],
     block_hypotheses: int = BLOCK_HYPOTHESES,
     total: Optional[int] = None,
+    partial: Optional[PathLike] = None,
 ) -> Timing:
     """Write the scores file ``out`` and return the time that scoring took, loading apart.
 
     ``total`` is the number of lists, for the progress line. Finished blocks are kept in
-    ``OUT.partial``. A later call with equal ``settings`` (everything that decides the scores:
-    hashes of model and lists, engine, policy) takes them over, their time included. ``OUT`` is one
-    file, which any call replaces; so the partial file of other settings is replaced too, with a
-    warning. Raises InputError naming the utterance for a hypothesis that
+    ``partial``, by default ``OUT.partial``. A later call with equal ``settings`` (everything that
+    decides the scores: hashes of model and lists, engine, policy) takes them over, their time
+    included. ``OUT`` is one file, which any call replaces; so the partial file of other settings
+    is replaced too, with a warning. Raises InputError naming the utterance for a hypothesis that
     cannot be scored, or a list that changed under the partial file.
     """
-    partial = _Partial(Path(f"{os.fspath(out)}.partial"), settings)
-    for block in _blocks(_not_done(nbest_path, lists, partial, total), block_hypotheses):
-        partial.append(*_score_block(nbest_path, block, lm))
-    write_scores(out, header, partial.utterances())
-    partial.remove()
-    return partial.timing
+    done = _Partial(Path(f"{os.fspath(out)}.partial" if partial is None else partial), settings)
+    with locked(out):
+        for block in _blocks(_not_done(nbest_path, lists, done, total), block_hypotheses):
+            done.append(*_score_block(nbest_path, block, lm))
+        write_scores(out, header, done.utterances())
+        done.remove()
+    return done.timing
 
 
 def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> list[Floats]:
@@ -134,16 +137,17 @@ def _blocks(lists: Iterable[NBest], hypotheses: int) -> Iterator[list[NBest]]:
         yield block
 
 
-def _settings_in(first: bytes) -> Any:
+def _settings_in(path: Path, first: bytes) -> Any:
     if not first.endswith(b"\n"):
         raise ValueError("its first line is cut short")
-    return parse_record("", 1, first.decode("utf-8")).get("settings", an_object)
+    return parse_record(path, 1, first.decode("utf-8").rstrip("\n")).get("settings", an_object)
 
 
 class _Partial:
     """``OUT.partial``: a line of settings, then blocks: their utterances and a line of timing.
 
-    What follows the last line of timing (a block cut short by a kill) does not count.
+    Each line ends with its checksum. What follows the last line of timing (a block cut short by a
+    kill) does not count.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -158,10 +162,10 @@ class _Partial:
         kept: Optional[int] = None
         if self.path.is_file():
             kept = self._read_blocks(done)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if kept is None:
-            with open(self.path, "w", encoding="utf-8") as stream:
-                stream.write(json.dumps({"settings": self._settings}, sort_keys=True) + "\n")
+            with write_text(self.path) as stream:
+                line = sealed_line(json.dumps({"settings": self._settings}, sort_keys=True))
+                stream.write(line + "\n")
         else:
             os.truncate(self.path, kept)
         self.count = len(done)
@@ -172,7 +176,7 @@ class _Partial:
         block: list[tuple[str, str]] = []
         with open(self.path, "rb") as stream:
             first = stream.readline()
-            there = read_state(self.path, lambda: _settings_in(first))
+            there = read_state(self.path, lambda: _settings_in(self.path, first))
             if there is None:
                 return None
             if found := difference(there, self._settings):
@@ -186,14 +190,13 @@ class _Partial:
                 try:
                     line = raw.decode("utf-8")
                     if line.startswith('{"timing"'):
-                        self.timing += parse_record(self.path, number, line).get(
-                            "timing", a(Timing)
-                        )
+                        timing = parse_record(self.path, number, line.rstrip("\n"))
+                        self.timing += timing.get("timing", a(Timing))
                         done += block
                         block = []
                         kept = position
                     else:
-                        one = parse_line(self.path, number, line)
+                        one = parse_line(self.path, number, line.rstrip("\n"))
                         block.append((one.utt, one.digest))
                 except DAMAGE as problem:
                     warn_of_damage(self.path, problem)
@@ -203,11 +206,9 @@ class _Partial:
     def append(self, utterances: list[UtteranceScores], timing: Timing) -> None:
         """Add a finished block, on disk when this returns."""
         lines = [format_line(one) for one in utterances]
-        lines.append(json.dumps({"timing": asdict(timing)}))
-        with open(self.path, "a", encoding="utf-8") as stream:
+        lines.append(sealed_line(json.dumps({"timing": asdict(timing)})))
+        with append_text(self.path) as stream:
             stream.write("\n".join(lines) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
         self.timing += timing
         self.count += len(utterances)
 
@@ -217,7 +218,7 @@ class _Partial:
             next(stream)
             for number, line in enumerate(stream, start=2):
                 if not line.startswith('{"timing"'):
-                    yield parse_line(self.path, number, line)
+                    yield parse_line(self.path, number, line.rstrip("\n"))
 
     def remove(self) -> None:
         """Delete the file: the result is written."""

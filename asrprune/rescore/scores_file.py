@@ -3,7 +3,8 @@
 First line: ``{"format": "asrprune-scores", "version": 1, "log_base": "e", "sign": "logprob",
 "lm": name, ...}``. Then ``{"utt": id, "hash": NBest.digest, "scores": [ln P, ...]}`` with one
 score per hypothesis in the order of the n-best list. The string "-inf" stands for minus infinity,
-which JSON cannot write.
+which JSON cannot write. The last entry of every line is ``"crc32"``, the CRC-32 of the text before
+it; a line that was made or changed by hand has none and is taken as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.checksums import check_line, sealed_line
 from asrprune.core.config import shown
 from asrprune.core.hypothesis import NBest
 from asrprune.core.record import LARGEST, a_label, one_of, parse_record
@@ -86,7 +88,7 @@ def write_scores(
 ) -> None:
     """Write a scores file, whole or not at all, streaming."""
     with write_text(path) as stream:
-        stream.write(json.dumps(dict(header), ensure_ascii=False) + "\n")
+        stream.write(sealed_line(json.dumps(dict(header), ensure_ascii=False)) + "\n")
         for one in utterances:
             stream.write(format_line(one) + "\n")
 
@@ -98,16 +100,15 @@ def format_line(one: UtteranceScores) -> str:
         if math.isnan(value) or value == math.inf:
             raise ValueError(f"utterance {one.utt}: score {value}; expected a number or -inf")
         values.append("-inf" if value == -math.inf else value)
-    return json.dumps(
-        {"utt": one.utt, "hash": one.digest, "scores": values}, ensure_ascii=False, allow_nan=False
-    )
+    line = {"utt": one.utt, "hash": one.digest, "scores": values}
+    return sealed_line(json.dumps(line, ensure_ascii=False, allow_nan=False))
 
 
 def read_scores(path: PathLike) -> Scores:
     """The scores file at ``path``.
 
-    Raises InputError for another format, a bad line, a score that is no number, and an utterance
-    that comes twice.
+    Raises InputError for another format, a bad line, one that does not fit its checksum, a score
+    that is no number, and an utterance that comes twice.
     """
     lines = record_lines(path)
     header = _read_header(path, lines)
@@ -125,6 +126,7 @@ def parse_line(path: PathLike, number: int, line: str) -> UtteranceScores:
     value = parse_json(path, number, line, free=False)
     if not isinstance(value, dict):
         raise InputError(path, number, f"JSON {type(value).__name__}", "a JSON object")
+    check_line(path, number, line, value)
     utt, digest, scores = value.get("utt"), value.get("hash"), value.get("scores")
     if not isinstance(utt, str) or not isinstance(digest, str) or not isinstance(scores, list):
         raise InputError(path, number, "a line without utt, hash and scores", "all three")

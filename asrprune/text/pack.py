@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
+from asrprune.core.checksums import BlockSums, crc32_of, write_sealed
 from asrprune.core.progress import tracked
 from asrprune.core.units import WORD, unspaced_words
 from asrprune.errors import InputError
-from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder, write_json
+from asrprune.files import PathLike, open_binary, read_lines, sha256, write_folder
 from asrprune.text import corpus
 from asrprune.text.form import Speller, TextForm, case_shown
 from asrprune.text.normalise import Normaliser
@@ -82,7 +84,7 @@ def pack_corpus(
         if valid is not None:
             valid_files = [(os.fspath(valid), places[os.fspath(valid)])]
             sets["valid"] = _pack_set(folder, "valid", valid_files, normal_form, pieces)
-        write_json(
+        write_sealed(
             folder / corpus.DATA,
             {
                 "format": "asrprune-data",
@@ -128,10 +130,11 @@ def _pack_set(
     normal_form: Normaliser,
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """Write the two files of one set; its counts and sources."""
+    """Write the three files of one set; its counts, sources and checksums."""
     counts: Counter[str] = Counter()
     sources: list[dict[str, str]] = []
     dtype = corpus.token_dtype(tokenizer.vocab_size)
+    sums = BlockSums(corpus.BLOCK_TOKENS * np.dtype(dtype).itemsize)
     with (
         open(folder / corpus.tokens_name(set_name), "wb") as tokens,
         open(folder / corpus.offsets_name(set_name), "wb") as offsets,
@@ -144,14 +147,26 @@ def _pack_set(
                 if not counts["sentences"]:
                     _warn_of_unit(name, block, tokenizer.form.unit)
                 digest.update("".join(f"{line}\n" for line in block).encode())
-                _append(block, tokenizer, dtype, tokens, offsets, counts)
+                sums.add(_append(block, tokenizer, dtype, tokens, offsets, counts))
             sources.append({"file": name, "normalised_sha256": digest.hexdigest()})
     if counts["sentences"] == 0:
         raise _no_sentence(files, set_name)
     if counts["empty_lines"]:
         log.info("%s: %d empty lines left out", set_name, counts["empty_lines"])
     keys = ("sentences", "words", "tokens", "oov_words", "empty_lines")
-    return {**{key: counts[key] for key in keys}, "sources": sources}
+    stated = _write_sums(folder, set_name, sums.finish())
+    return {**{key: counts[key] for key in keys}, "sources": sources, "crc32": stated}
+
+
+def _write_sums(folder: Path, set_name: str, sums: NDArray[np.uint32]) -> dict[str, Any]:
+    """Write the checksums of the ids; what ``data.json`` states of all checksums."""
+    sums.tofile(folder / corpus.sums_name(set_name))
+    offsets = np.memmap(folder / corpus.offsets_name(set_name), corpus.OFFSET_DTYPE, "r")
+    return {
+        "block_tokens": corpus.BLOCK_TOKENS,
+        "offsets": crc32_of(offsets),
+        "sums": crc32_of(sums),
+    }
 
 
 def _warn_of_unit(name: str, block: Sequence[str], unit: str) -> None:
@@ -192,11 +207,13 @@ def _append(
     tokens: BinaryIO,
     offsets: BinaryIO,
     counts: Counter[str],
-) -> None:
+) -> bytes:
+    """Write the sentences of ``block`` and count them; their ids as they were written."""
     encoded = tokenizer.encode_batch(block)
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     ends = counts["tokens"] + np.cumsum(lengths)
-    tokens.write(np.array([i for ids in encoded for i in ids], dtype=dtype).tobytes())
+    written = np.array([i for ids in encoded for i in ids], dtype=dtype).tobytes()
+    tokens.write(written)
     offsets.write(ends.astype(corpus.OFFSET_DTYPE).tobytes())
     counts["tokens"] += int(lengths.sum())
     counts["sentences"] += len(block)
@@ -206,3 +223,4 @@ def _append(
         for line, ids in zip(block, encoded)
         if tokenizer.unknown in ids
     )
+    return written

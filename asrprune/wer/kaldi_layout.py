@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Optional
 
 from asrprune.core.units import WORD
 from asrprune.files import PathLike, write_text
@@ -17,14 +18,17 @@ NO_WORD = "***"
 _OPS_WIDTH = 16  # wer_ops_details.pl pads words to the longest one, but no further
 
 
-def write_kaldi_layout(folder: PathLike, scoring: Scoring, bootci_lines: str) -> None:
+def write_kaldi_layout(
+    folder: PathLike, scoring: Scoring, bootci_lines: str, final: Optional[PathLike] = None
+) -> None:
     """Write ``wer`` and ``scoring_kaldi/`` into ``folder``, each file whole or not at all.
 
     ``scoring_kaldi`` holds ``best_wer``, ``test_filt.txt`` (the references scored) and
     ``wer_details/{per_utt,ops,wer_bootci}``; ``bootci_lines`` goes into the last one. Other units
     than words go where ``score_kaldi_cer.sh`` leaves characters: ``cer``, ``best_cer``,
     ``test_filt.chars.txt``, ``cer_details`` (``mer`` for mixed units); as there, the line in them
-    says %WER, which is what ``utils/best_wer.sh`` looks for.
+    says %WER, which is what ``utils/best_wer.sh`` looks for. ``best_wer`` names the file in
+    ``final``, where the files will stand in the end (default: ``folder``).
     """
     root = Path(folder)
     name = scoring.rate.lower()
@@ -32,7 +36,7 @@ def write_kaldi_layout(folder: PathLike, scoring: Scoring, bootci_lines: str) ->
     lines = scoring.kaldi_lines("WER")
     _write(root / name, lines)
     first_line = lines.splitlines()[0]
-    _write(root / "scoring_kaldi" / f"best_{name}", f"{first_line} {root / name}\n")
+    _write(root / "scoring_kaldi" / f"best_{name}", f"{first_line} {Path(final or root) / name}\n")
     refs = {one.utt: one.ref for one in scoring.utterances}
     filtered = "test_filt.txt" if scoring.unit == WORD else "test_filt.chars.txt"
     write_kaldi_text(root / "scoring_kaldi" / filtered, refs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 from asrprune.files import PathLike, write_text
 from asrprune.wer.wer import Scoring
@@ -23,10 +24,11 @@ def write_trn(path: PathLike, texts: Mapping[str, str]) -> None:
             stream.write(f"{text} ({utt})\n" if text else f"({utt})\n")
 
 
-def write_trn_pair(folder: PathLike, scoring: Scoring) -> None:
+def write_trn_pair(folder: PathLike, scoring: Scoring, final: Optional[PathLike] = None) -> None:
     """Write ``ref.trn`` and ``hyp.trn``, ready for ``sclite -r ref.trn -h hyp.trn -i rm``.
 
     What sclite would read otherwise is logged as a warning; it has no way to write such words.
+    Warnings name the files in ``final``, where they will stand in the end (default: ``folder``).
     """
     root = Path(folder)
     refs = {one.utt: one.ref for one in scoring.utterances}
@@ -34,7 +36,7 @@ def write_trn_pair(folder: PathLike, scoring: Scoring) -> None:
     for name, texts in (("ref.trn", refs), ("hyp.trn", hyps)):
         write_trn(root / name, texts)
         for problem in misread_by_sclite(texts):
-            log.warning("%s: %s", root / name, problem)
+            log.warning("%s: %s", Path(final or root) / name, problem)
 
 
 def misread_by_sclite(texts: Mapping[str, str]) -> list[str]:

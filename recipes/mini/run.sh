@@ -134,7 +134,7 @@ stage_audio() { # synthetic speech, 16 kHz
 }
 
 stage_first_pass() {
-  fresh "$first/dev" "$first/test"
+  fresh "$first"/{dev,test}{,.decoding}
   for set in dev test; do
     asrprune first-pass --decoder pocketsphinx --cuts "$audio/$set/cuts.jsonl.gz" \
       --nbest "$nbest" --max-hmms "$max_hmms" --max-words "$max_words" \
@@ -194,8 +194,8 @@ prune_one() { # a family of sizes from the dense LM, and of smaller ones from me
 
 stage_prune() {
   local families=() item
-  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"); done
-  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"); done
+  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"{,.pruning}); done
+  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"{,.pruning}); done
   fresh "${families[@]}"
   each prune_one list_plans
 }

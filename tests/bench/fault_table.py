@@ -235,6 +235,27 @@ LM = (
         'names = ("query", "value", "key", "out", "up", "down")',
         ("lm/engines/test_int8.py",),
     ),
+    Fault(
+        "weights of another hash are loaded",
+        "lm/model/checkpoint.py",
+        "if expected is not None and sha256(weights) != expected:",
+        "if expected is None:",
+        ("lm/model/test_checkpoint.py",),
+    ),
+    Fault(
+        "the checksum of a training state is not looked at",
+        "lm/state_file.py",
+        "if first != _FIRST.format(crc32, length).encode():",
+        "if not first:",
+        ("lm/test_state_file.py", "lm/training/test_state.py"),
+    ),
+    Fault(
+        "the best model goes before a state speaks of the next one",
+        "lm/training/state.py",
+        'f"{BEST}-{step}"',
+        'f"{BEST}-0"',
+        ("lm/training/test_state.py",),
+    ),
 )
 """Of the language models: the module, its training and its scores."""
 
@@ -459,6 +480,13 @@ PRUNE = (
         "[old for old in self.members if old.asked != member.asked]",
         "[old for old in self.members if old != member]",
         ("prune/run/test_family.py",),
+    ),
+    Fault(
+        "a member that was damaged is kept when a killed run goes on",
+        "prune/run/loop.py",
+        "for one in family.members if self.folder.is_whole(one)}",
+        "for one in family.members}",
+        ("cli/test_prune_cli.py",),
     ),
 )
 """Of pruning."""

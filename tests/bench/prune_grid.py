@@ -93,12 +93,17 @@ class Cell:
     def members(self) -> Iterator[tuple[Path, Member]]:
         """What was made of it, with each member's folder."""
         for plan in self.plans:
-            folder = self.run_folder(plan)
+            folder = self.made_folder(plan)
             for member in read_family(folder).members:
                 yield folder / member.folder, member
 
     def run_folder(self, plan: Plan) -> Path:
         return self.folder / "-".join(f"{size:g}" for size in plan.sparsities)
+
+    def made_folder(self, plan: Plan) -> Path:
+        """Where the sizes are: those of a run that cannot reach all of them, where it worked."""
+        folder = self.run_folder(plan)
+        return folder if folder.is_dir() else folder.with_name(f"{folder.name}.pruning")
 
 
 def cells(args: argparse.Namespace) -> Iterator[Cell]:
@@ -173,7 +178,7 @@ class Grid:
 
     def dense(self, cell: Cell) -> Family:
         """A family that knows the dense LM's figures."""
-        return read_family(cell.run_folder(cell.plans[0]))
+        return read_family(cell.made_folder(cell.plans[0]))
 
 
 class Speeds:

@@ -43,7 +43,20 @@ def test_tokenize_and_convert_replace_nothing(
         assert "expected a new --out, or --force to replace it" in error
         assert (place / "mine").exists()
         assert call(*command, "--force") == 0
-        assert (place / "mine").exists() == (place is out)  # convert replaces single lattices
+        assert not (place / "mine").exists()
+
+
+def test_force_replaces_no_folder_with_folders_in_it(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, lists = tmp_path / "home", tmp_path / "lists"
+    (home / "mine").mkdir(parents=True)
+    write_nbest(lists, [NBest("u", (Hypothesis("a", -1.0),))])
+    tokenize = ("tokenize", "--text", text, "--vocab-size", 18, "--out", home)
+    for command in (tokenize, ("convert", "--from", "jsonl", "--to", "slf", lists, "--out", home)):
+        assert call(*command, "--force") == 1
+        assert f"{home}: a folder with the folder mine in it; expected" in capsys.readouterr().err
+        assert (home / "mine").is_dir()
 
 
 def test_train_goes_on_with_its_own_run_and_replaces_another_by_force(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.run import loop, steps
 from asrprune.prune.run.family import read_family
+from asrprune.prune.run.fine_tuning import Spent
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.plot import plot_if_possible
+from tests.damage import tree
 from tests.quick import slow
 
 V = 32
@@ -116,7 +120,12 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
         for row, above in zip(small.matrices, large.matrices):
             assert row.kept <= above.kept
     assert f"{method}-kfac-cubic 0.75 " in capsys.readouterr().out
-    assert not (place / "out" / "state").exists()
+    assert sorted(path.name for path in (place / "out").iterdir()) == [
+        "family.json",
+        "plan.json",
+        *(member.folder for member in family.members),
+    ]
+    assert not (place / "out.pruning").exists()
 
 
 @pytest.mark.slow
@@ -207,9 +216,30 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert len(calls) == n_calls
 
 
-@pytest.mark.parametrize("damaged", ["masks.pt", *slow(["state.json", "movement.pt", "model"])])
-def test_a_damaged_state_starts_anew(
-    place: Path, damaged: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def _flip(path: Path, at: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "state cut": ("state.pt", lambda path: path.write_bytes(path.read_bytes()[:50])),
+    "state empty": ("state.pt", lambda path: path.write_bytes(b"")),
+    "state flipped": ("state.pt", lambda path: _flip(path, 4000)),
+    "family flipped": ("family.json", lambda path: _flip(path, 30)),
+    "family of another type": ("family.json", lambda path: path.write_text("[]")),
+    "member flipped": (f"sparsity-0.30/{WEIGHTS}", lambda path: _flip(path, 4000)),
+    "member without its config": ("sparsity-0.30/config.json", Path.unlink),
+    "plan flipped": ("plan.json", lambda path: _flip(path, 30)),
+    "plan of another type": ("plan.json", lambda path: path.write_text("[3]")),
+    "plan empty": ("plan.json", lambda path: path.write_bytes(b"")),
+}
+QUICK = ("state flipped", "member flipped")
+
+
+@pytest.mark.parametrize("what", [*QUICK, *slow(one for one in DAMAGES if one not in QUICK)])
+def test_what_is_damaged_is_done_again(
+    place: Path, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     flags = ["--method", "unstructured", "--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
     flags += ["--criterion", "movement", "--steps", "3", "--no-distill"]
@@ -224,17 +254,103 @@ def test_a_damaged_state_starts_anew(
 
     monkeypatch.setattr(steps, "fine_tune_pruned", killed)
     assert prune(place, *flags, out="cut") == 130
-    state = place / "cut/state" / damaged
-    if state.is_dir():
-        (state / WEIGHTS).unlink()
-    else:
-        state.write_bytes(state.read_bytes()[:50])
+    assert not (place / "cut").exists()
+    name, damage = DAMAGES[what]
+    damage(place / "cut.pruning" / name)
     caplog.clear()
     assert prune(place, *flags, out="cut") == 0
-    assert "cut/state is damaged" in caplog.text
-    for name in ("sparsity-0.30", "sparsity-0.60"):
-        assert same(place / "whole" / name, place / "cut" / name)
-    assert not (place / "cut/state").exists()
+    assert f"cut.pruning/{name.split('/')[0]} is damaged" in caplog.text
+    for member in ("sparsity-0.30", "sparsity-0.60"):
+        assert same(place / "whole" / member, place / "cut" / member)
+    files = [sorted(tree(place / out)) for out in ("whole", "cut")]
+    assert files[0] == files[1]
+    assert not (place / "cut.pruning").exists()
+
+
+def test_a_damaged_plan_does_not_give_another_runs_state_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if args[0].shape is not None and (place / "out.pruning/state.pt").is_file():
+            raise KeyboardInterrupt
+        return Spent()
+
+    monkeypatch.setattr(steps, "fine_tune_pruned", killed)
+    flags = ["--sparsity", "0.3,0.6", "--fine-tune-tokens", "600"]
+    assert prune(place, *flags) == 130
+    (place / "out.pruning/plan.json").write_text("{")
+    before = tree(place / "out.pruning")
+    capsys.readouterr()
+    assert prune(place, *flags, "--seed", "7") == 1
+    error = capsys.readouterr().err
+    assert "out.pruning belongs to another run: plan.seed is 1 there, 7 now" in error
+    assert tree(place / "out.pruning") == before
+
+
+def test_another_run_and_other_files_beside_out_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = place / "out.pruning"
+    work.mkdir()
+    (work / "mine").write_text("mine")
+    assert prune(place, "--sparsity", "0.3") == 1
+    assert "out.pruning: a folder with other files; expected" in capsys.readouterr().err
+    assert [path.name for path in work.iterdir()] == ["mine"]
+    (work / "mine").unlink()
+    assert prune(place, "--sparsity", "0.3") == 0
+    (place / "out").rename(work)
+    assert prune(place, "--sparsity", "0.4") == 1
+    assert "out.pruning belongs to another run: plan.sparsities" in capsys.readouterr().err
+    assert prune(place, "--sparsity", "0.3") == 0  # killed just before the last rename
+    assert sorted(path.name for path in place.glob("out*")) == ["out"]
+
+
+def test_an_unfinished_family_of_before_goes_on_beside(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Earlier versions worked in OUT itself, with a folder for the state and no checksums."""
+    flags = ["--sparsity", "0.3,0.6", "--fine-tune-tokens", "0"]
+    assert prune(place, *flags, out="whole") == 0
+    assert prune(place, *flags) == 0
+    out = place / "out"
+    for name in ("plan.json", "family.json"):
+        value = json.loads((out / name).read_text())
+        del value["crc32"]
+        value["members"] = value.get("members", [])[:1]
+        if name == "plan.json":
+            del value["members"]
+        (out / name).write_text(json.dumps(value))
+    (out / "state").mkdir()
+    (out / "state/state.json").write_text("{}")
+    shutil.rmtree(out / "sparsity-0.60")
+    assert prune(place, *flags) == 0
+    assert "out is unfinished, of an earlier version" in caplog.text
+    assert sorted(tree(out)) == sorted(tree(place / "whole"))
+    assert same(place / "whole/sparsity-0.60", out / "sparsity-0.60")
+    assert len(read_family(out).members) == 2
+
+
+def test_out_may_be_a_link_or_an_empty_folder(place: Path) -> None:
+    (place / "there").mkdir()
+    (place / "out").symlink_to(place / "there")
+    assert prune(place, "--sparsity", "0.3", "--fine-tune-tokens", "0") == 0
+    assert (place / "out").is_symlink()
+    assert (place / "there/family.json").is_file()
+    assert not list(place.glob("*.pruning"))
+
+
+def test_a_damaged_family_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--sparsity", "0.3", "--fine-tune-tokens", "0"]
+    assert prune(place, *flags) == 0
+    capsys.readouterr()
+    for name in ("plan.json", "family.json"):
+        _flip(place / "out" / name, 30)
+        assert prune(place, *flags) == 1
+        error = capsys.readouterr().err
+        assert f"out/{name}" in error
+        assert error.count("\n") == 1
+        _flip(place / "out" / name, 30)
+    assert prune(place, *flags) == 0
 
 
 def test_a_finished_family_is_left_as_it_is(place: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -73,12 +73,12 @@ def test_places_that_can_be_written(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     taken = {
-        values.output_file: ("file", "link", "new", "new/folders/file"),
+        values.output_file: ("file", "link", "pipe", "new", "new/folders/file"),
         values.output_folder: ("new", ".", "new/folders"),
         values.output: ("file", ".", "new/folders/file"),
     }
     refused = {
-        values.output_file: (".", "pipe", "file/below", "file/far/below"),
+        values.output_file: (".", "file/below", "file/far/below"),
         values.output_folder: ("file", "pipe", "file/below"),
         values.output: ("file/below",),
     }
@@ -92,6 +92,7 @@ def test_places_that_can_be_written(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "link", "pipe"]
 
 
-def test_a_device_is_not_written_over() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no regular file"):
-        values.output_file("/dev/null")
+def test_a_device_is_a_file_to_write_to() -> None:
+    assert values.output_file("/dev/null") == values.output("/dev/null") == "/dev/null"
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a folder"):
+        values.output_folder("/dev/null")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.lm.protocol import ScoringStats
 from asrprune.rescore.lmscore import score_nbest
 from asrprune.rescore.scores_file import make_header, read_scores
+from tests.damage import flips
 
 LISTS = [NBest(f"u{n}", (Hypothesis("a " * n + "b"), Hypothesis("b")), 1.0) for n in range(7)]
 
@@ -58,3 +60,37 @@ def test_only_whole_blocks_are_taken_over(tmp_path: Path, cut: int) -> None:
     assert out.read_bytes() == whole.read_bytes()
     assert list(read_scores(out).utterances) == [nbest.utt for nbest in LISTS]
     assert not partial.exists()
+
+
+def test_every_flipped_bit_of_a_partial_file_is_found(tmp_path: Path) -> None:
+    """The result is that of a run that nothing happened to."""
+    whole, out, partial = tmp_path / "whole", tmp_path / "out", tmp_path / "out.partial"
+    score(whole, LISTS)
+
+    def dying():
+        yield from LISTS[:6]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(out, dying())
+    asked = set()
+    for _ in flips(partial, 80, 0):
+        asked.add(len(score(out, LISTS)))
+        assert out.read_bytes() == whole.read_bytes()
+    assert asked <= {14, 10, 6}  # hypotheses: all, or those after one block or two
+    assert 2 not in asked
+
+
+def test_a_partial_file_of_before_is_taken_over(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+
+    def dying():
+        yield from LISTS[:4]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(out, dying())
+    text = re.sub(', "crc32": "[0-9a-f]{8}"}', "}", partial.read_text(encoding="utf-8"))
+    assert "crc32" not in text
+    partial.write_text(text, encoding="utf-8")
+    assert len(score(out, LISTS)) == 6

@@ -11,6 +11,7 @@ import pytest
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.rescore.scores_file import UtteranceScores, make_header, read_scores, write_scores
+from tests.damage import flips
 
 LIST = NBest("u1", (Hypothesis("a b"), Hypothesis("")))
 
@@ -83,3 +84,23 @@ def test_blank_lines_at_the_end_are_none(tmp_path):
     path = tmp_path / "scores"
     path.write_text(f"{HEADER}\n{GOOD}\n\n \n", encoding="utf-8")
     assert list(read_scores(path).utterances) == ["u1"]
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    path = write(tmp_path / "scores", -1.0 / 3.0, -math.inf)
+    for _ in flips(path, 100):
+        with pytest.raises(InputError, match="scores:"):
+            read_scores(path)
+
+
+def test_a_line_without_a_checksum_is_taken_and_a_wrong_one_is_not(tmp_path):
+    path = write(tmp_path / "scores", -1.0, -2.0)
+    header, line = path.read_text(encoding="utf-8").splitlines()
+    changed = line.replace("-2.0", "-2.5")
+    path.write_text(f"{header}\n{changed}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"scores:2: .* does not fit its crc32"):
+        read_scores(path)
+    for first in (header, header[: header.index(', "crc32"')] + "}"):
+        by_hand = changed[: changed.index(', "crc32"')] + "}"
+        path.write_text(f"{first}\n{by_hand}\n", encoding="utf-8")
+        assert read_scores(path).of(LIST).tolist() == [-1.0, -2.5]

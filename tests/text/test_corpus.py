@@ -13,15 +13,18 @@ import pytest
 
 from asrprune.cli.main import main
 from asrprune.errors import InputError
-from asrprune.text.corpus import TokenStream, open_corpus, token_dtype
+from asrprune.text import corpus
+from asrprune.text.corpus import Corpus, TokenStream, open_corpus, token_dtype
 from asrprune.text.form import TextForm
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
 from asrprune.text.tokenizer import Tokenizer
+from tests.damage import flips
 
 TEXT = ["In the beginning", "", "god created the heavens", "  --  ", "and the earth"] * 20
 KEPT = ["in the beginning", "god created the heavens", "and the earth"] * 20
 CONFIG = TokenizerConfig(30, "bpe")
+FILES = ("train.tokens.bin", "train.offsets.bin", "train.sums.bin")
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_stream_gives_back_every_sentence(text: Path, tmp_path: Path) -> None:
 def test_same_input_same_bytes(text: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         pack_corpus([text], None, CONFIG, tmp_path / name, TextForm("asr"))
-    for file in ("tokenizer.model", "train.tokens.bin", "train.offsets.bin", "data.json"):
+    for file in ("tokenizer.model", *FILES, "data.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
@@ -90,7 +93,60 @@ def test_empty_valid_set(text: Path, tmp_path: Path) -> None:
         pack_corpus([text], empty, CONFIG, tmp_path / "out", TextForm("asr"))
 
 
-@pytest.mark.parametrize("file", ["train.tokens.bin", "train.offsets.bin"])
+def read_all(folder: Path) -> list[list[int]]:
+    stream = open_corpus(folder).stream("train")
+    return [stream.sentence(number).tolist() for number in range(stream.n_sentences)]
+
+
+@pytest.fixture
+def packed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """A corpus with a checksum for every 16 ids."""
+    monkeypatch.setattr(corpus, "BLOCK_TOKENS", 16)
+    return pack_corpus([text], None, CONFIG, tmp_path / "data", TextForm("asr"))
+
+
+@pytest.mark.parametrize("file", [*FILES, "data.json", "tokenizer.model"])
+def test_every_flipped_bit_is_found(packed: Corpus, file: str) -> None:
+    for _ in flips(packed.path / file, tail_bytes=24 if file == "data.json" else 0):
+        with pytest.raises(InputError, match=f"{file}:"):
+            read_all(packed.path)
+    assert len(read_all(packed.path)) == len(KEPT)
+
+
+def test_what_is_not_read_is_not_checked(packed: Corpus) -> None:
+    path = packed.path / "train.tokens.bin"
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 4
+    path.write_bytes(whole)
+    stream = packed.stream("train")
+    expected = Tokenizer(packed.tokenizer_path).encode(KEPT[0])
+    assert stream.sentence(0).tolist() == list(expected)
+    first = (len(whole) // 2 - 1) // 16 * 32
+    found = f"bytes from {first} to {len(whole)} that do not fit their checksum"
+    with pytest.raises(InputError, match=f"train.tokens.bin: {found}"):
+        stream.sentence(stream.n_sentences - 1)
+
+
+def test_a_folder_of_before_is_read_without_checksums(packed: Corpus) -> None:
+    expected = read_all(packed.path)
+    data = json.loads((packed.path / "data.json").read_text())
+    del data["crc32"], data["sets"]["train"]["crc32"]
+    (packed.path / "data.json").write_text(json.dumps(data))
+    (packed.path / "train.sums.bin").unlink()
+    assert read_all(packed.path) == expected
+
+
+@pytest.mark.parametrize("stated", [3, {}, {"block_tokens": "x", "offsets": "", "sums": ""}])
+def test_ill_typed_checksums_are_named(packed: Corpus, stated: object) -> None:
+    data = json.loads((packed.path / "data.json").read_text())
+    del data["crc32"]
+    data["sets"]["train"]["crc32"] = stated
+    (packed.path / "data.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"data.json: crc32 .*; expected checksums"):
+        read_all(packed.path)
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_truncated_file(text: Path, tmp_path: Path, file: str) -> None:
     packed = pack_corpus([text], None, CONFIG, tmp_path / "data", TextForm("asr"))
     path = packed.path / file

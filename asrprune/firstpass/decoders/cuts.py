@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,18 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, parse_json, read_lines
+
+_NO_CUT = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,  # of what a transform needs
+)
+"""What lhotse raises for a cut that it cannot make sense of."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +38,14 @@ class CutLine:
     text: str
 
 
-def read_cut_lines(path: PathLike) -> Iterator[CutLine]:
+def read_cut_lines(path: PathLike, allow_commands: bool = False) -> Iterator[CutLine]:
     """Yield the cuts of a lhotse JSON-lines file (``.jsonl`` or ``.jsonl.gz``) in file order.
 
     The utterance id is that of the cut's supervision if it has exactly one, else the cut's own;
     ``ref`` joins the texts of the supervisions (None without any). Audio is not opened.
     Raises InputError with the line for bad JSON, a cut without an id, an id with white space or
-    one that cannot be a file name, and an id that comes twice.
+    one that cannot be a file name, an id that comes twice, and, without ``allow_commands``, for
+    audio that is to come out of a command or off the net.
     """
     seen: dict[str, int] = {}
     for number, line in read_lines(path):
@@ -50,6 +64,8 @@ def read_cut_lines(path: PathLike) -> Iterator[CutLine]:
         if utt in seen:
             found = f"utterance {utt} again (first on line {seen[utt]})"
             raise InputError(path, number, found, "each utterance once")
+        if not allow_commands:
+            _refuse_commands(record, path, number, utt)
         seen[utt] = number
         texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
         ref = " ".join(" ".join(texts).split()) if texts else None
@@ -58,9 +74,27 @@ def read_cut_lines(path: PathLike) -> Iterator[CutLine]:
         raise InputError(path, None, "no cut", "a lhotse CutSet as JSON lines")
 
 
-def load_audio(cut: CutLine, sampling_rate: int) -> NDArray[np.int16]:
+def _refuse_commands(record: Any, path: PathLike, line: int, utt: str) -> None:
+    """Raise InputError if lhotse would take any part of the cut for audio that is not in a file:
+    its recording, the tracks of a mixture, an impulse response, a custom field."""
+    parts = [record]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            parts.extend(part.values())
+            if part.keys() >= {"type", "source", "channels"} and part["type"] != "file":
+                found = f"utterance {utt}: audio of type {part['type']!r} ({part['source']!r:.60})"
+                expected = "audio of type 'file', or --allow-commands to run and fetch such audio"
+                raise InputError(path, line, found, expected)
+        elif isinstance(part, list):
+            parts.extend(part)
+
+
+def load_audio(cut: CutLine, sampling_rate: int, allow_commands: bool = False) -> NDArray[np.int16]:
     """The samples of a cut's one channel at ``sampling_rate``, 16 bits, shape [n_samples].
 
+    Without ``allow_commands`` files are read by libsndfile alone: lhotse's other readers run
+    ffmpeg, which fetches what a name or a playlist says, or give the name to a shell (``.sph``).
     Raises InputError naming the utterance for a line that lhotse does not take as a cut, audio
     that cannot be read, several channels, or samples outside [-1, 1] by more than rounding.
     """
@@ -74,11 +108,15 @@ def load_audio(cut: CutLine, sampling_rate: int) -> NDArray[np.int16]:
         item: Any = deserialize_item(json.loads(cut.text))
         if item.sampling_rate != sampling_rate:
             item = item.resample(sampling_rate)
-        samples = item.load_audio()
+        with contextlib.nullcontext() if allow_commands else _libsndfile_alone():
+            samples = item.load_audio()
     except (AudioLoadingError, DurationMismatchError, OSError) as problem:
         found = f"{what}: audio cannot be read ({_first_line(problem)})"
-        raise InputError(cut.path, cut.line, found, "readable audio") from None
-    except (KeyError, TypeError, AttributeError, ValueError, AssertionError) as problem:
+        expected = "readable audio"
+        if not allow_commands:
+            expected += " (--allow-commands reads what needs ffmpeg or sph2pipe, too)"
+        raise InputError(cut.path, cut.line, found, expected) from None
+    except _NO_CUT as problem:
         found = f"{what}: {type(problem).__name__} {_first_line(problem)}"
         raise InputError(cut.path, cut.line, found, "a lhotse cut with a recording") from None
     if samples is None or samples.ndim != 2 or samples.shape[0] != 1:
@@ -91,6 +129,19 @@ def load_audio(cut: CutLine, sampling_rate: int) -> NDArray[np.int16]:
     # full scale +1.0 has no 16-bit value of its own, and resampling overshoots a little
     limited: NDArray[np.int16] = np.clip(scaled, -32768, 32767).astype(np.int16)
     return limited
+
+
+@contextlib.contextmanager
+def _libsndfile_alone() -> Iterator[None]:
+    """lhotse reads audio files with libsndfile, in this process."""
+    from lhotse.audio import backend
+
+    before = backend.get_current_audio_backend()
+    backend.set_current_audio_backend(backend.CompositeAudioBackend([backend.LibsndfileBackend()]))
+    try:
+        yield
+    finally:
+        backend.set_current_audio_backend(before)
 
 
 def _first_line(problem: BaseException) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import multiprocessing
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,33 +15,24 @@ from tqdm import tqdm
 
 from asrprune import __version__
 from asrprune.core.hypothesis import NBest
-from asrprune.core.resume import DAMAGE, check_same_run, warn_of_damage
-from asrprune.errors import InputError
-from asrprune.files import PathLike, read_json, write_json, write_text
+from asrprune.core.processes import in_processes
+from asrprune.errors import MissingPackage
+from asrprune.files import PathLike, append_text, locked, sha256, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
 from asrprune.firstpass.decoders.pocketsphinx import SAMPLING_RATE, FirstPassConfig, PocketSphinx
+from asrprune.firstpass.decoders.state import (
+    HYP_FILE,
+    NBEST_FILE,
+    SUMMARY_FILE,
+    DecodingFolder,
+    Done,
+    lattice_name,
+    to_record,
+)
 from asrprune.firstpass.formats.jsonl import from_line, to_line, write_nbest
 from asrprune.firstpass.formats.slf import write_slf
 
-NBEST_FILE, LATTICE_FOLDER, HYP_FILE, SUMMARY_FILE = (
-    "nbest.jsonl.gz",
-    "lattices",
-    "hyp",
-    "first_pass.json",
-)
-IDENTITY_FILE, DONE_FILE = "identity.json", "done.jsonl"
-"""In the folder ``.unfinished``, which is there until the run is done."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Done:
-    """The record of one decoded utterance, as it is kept while the run goes on."""
-
-    line: str
-    decoder_text: str
-    decode_s: float
-    search_s: float
 
 
 def decode_cuts(
@@ -55,55 +41,75 @@ def decode_cuts(
     config: FirstPassConfig,
     nj: int = 1,
     command_line: Optional[Sequence[str]] = None,
+    allow_commands: bool = False,
 ) -> dict[str, Any]:
     """Decode all cuts into the folder ``out``; returns what ``first_pass.json`` holds.
 
     The folder gets ``nbest.jsonl.gz`` and ``hyp`` (Kaldi text, first hypotheses) in the order of
-    the cuts, ``lattices/<utt>.slf.gz``, and ``first_pass.json``, written last. Utterances that an
-    interrupted run has finished are not decoded again. The results do not depend on ``nj``.
+    the cuts, ``lattices/<utt>.slf.gz``, and ``first_pass.json``. It appears when all is done; until
+    then ``OUT.decoding`` beside it holds what is (state.py). Utterances that an interrupted run has
+    finished are not decoded again. The results do not depend on ``nj``. With ``allow_commands``
+    cuts may run commands and fetch audio (``read_cut_lines``).
 
     Raises AnotherRunError when ``out`` belongs to a run with other settings, cuts or versions,
-    InputError for lattices of no run in it and for bad cuts or audio, ValueError when nj < 1.
+    InputError for files of no run in it, for bad cuts or audio and for a process that dies,
+    ValueError when nj < 1.
     """
     if nj < 1:
         raise ValueError(f"nj is {nj}; expected at least 1")
-    lines = list(read_cut_lines(cuts))
-    folder = Path(out)
-    work = folder / ".unfinished"
+    lines = list(read_cut_lines(cuts, allow_commands))
+    with locked(out):
+        return _decode(lines, out, config, nj, command_line, allow_commands)
+
+
+def _decode(
+    lines: Sequence[CutLine],
+    out: PathLike,
+    config: FirstPassConfig,
+    nj: int,
+    command_line: Optional[Sequence[str]],
+    allow_commands: bool,
+) -> dict[str, Any]:
     identity = _identity(lines, config)
-    finished = _finished(folder, work, identity)
+    folder = DecodingFolder(out, identity)
+    finished = folder.finished()
     if finished is not None:
-        _log.info("%s: finished already, nothing to do", folder)
+        _log.info("%s: finished already, nothing to do", out)
         return finished
-    done = _resume(folder, work, identity)
+    done = folder.resume()
     todo = [line for line in lines if line.utt not in done]
-    if done:
-        _log.info("%d of %d utterances were decoded before", len(done), len(lines))
+    if len(todo) < len(lines):
+        decoded = len(lines) - len(todo)
+        _log.info("%d of %d utterances were decoded before", decoded, len(lines))
     wall = time.perf_counter()
-    with open(work / DONE_FILE, "a", encoding="utf-8") as record:
-        results = _run(todo, config, folder / LATTICE_FOLDER, nj)
+    with append_text(folder.done) as record:
+        results = _run(todo, config, folder, nj, allow_commands)
         for utt, result in tqdm(results, total=len(todo), unit="utt", disable=None):
-            record.write(json.dumps({"utt": utt, **asdict(result)}, ensure_ascii=False) + "\n")
+            record.write(to_record(utt, result))
             record.flush()
             done[utt] = result
     wall = time.perf_counter() - wall
-    nbests = [from_line(work / DONE_FILE, 1, done[line.utt].line) for line in lines]
+    nbests = [from_line(folder.done, 1, done[line.utt].line) for line in lines]
     summary = _summary(nbests, done, identity)
     summary["run"] = {"nj": nj, "wall_s": wall, "utterances": len(todo)}
     summary["command_line"] = None if command_line is None else list(command_line)
     provenance = {"decoder": identity["decoder"], "weights": summary["weights"]}
-    write_nbest(folder / NBEST_FILE, nbests, provenance)
-    with write_text(folder / HYP_FILE) as stream:
+    write_nbest(folder.result / NBEST_FILE, nbests, provenance)
+    with write_text(folder.result / HYP_FILE) as stream:
         for nbest in nbests:
             stream.write(f"{nbest.utt} {nbest.hyps[0].text}".rstrip() + "\n")
-    write_json(folder / SUMMARY_FILE, summary)
-    shutil.rmtree(work)
+    write_json(folder.result / SUMMARY_FILE, summary)
+    folder.finish(line.utt for line in lines if done[line.utt].lattice_sha256)
     _report(summary)
     return summary
 
 
 def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, Any]:
     """All that the results depend on; two runs with equal identities give equal results."""
+    try:
+        lhotse = version("lhotse")
+    except PackageNotFoundError:
+        raise MissingPackage("lhotse", "mini") from None
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.text.encode("utf-8") + b"\n")
@@ -121,103 +127,55 @@ def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, An
         "versions": {
             "asrprune": __version__,
             "pocketsphinx": version("pocketsphinx"),
-            "lhotse": version("lhotse"),
+            "lhotse": lhotse,
         },
     }
 
 
-def _finished(folder: Path, work: Path, identity: Mapping[str, Any]) -> Optional[dict[str, Any]]:
-    """The summary of this very run, None if it has not come to its end."""
-    if not (folder / SUMMARY_FILE).is_file() or (work / IDENTITY_FILE).is_file():
-        return None
-    summary = read_json(folder / SUMMARY_FILE)
-    check_same_run(folder, summary.get("identity") if isinstance(summary, dict) else None, identity)
-    return dict(summary)
-
-
-def _resume(folder: Path, work: Path, identity: Mapping[str, Any]) -> dict[str, _Done]:
-    """The utterances that an interrupted run with this identity has finished."""
-    stated = work / IDENTITY_FILE
-    if stated.is_file():
-        check_same_run(folder, read_json(stated), identity)
-        return _read_done(work / DONE_FILE)
-    lattices = folder / LATTICE_FOLDER
-    if lattices.exists() and (not lattices.is_dir() or any(lattices.iterdir())):
-        expected = "an empty or new folder, or a run of `first-pass`"
-        raise InputError(lattices, None, "files of no run", expected)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    lattices.mkdir(exist_ok=True)
-    write_json(stated, identity)
-    return {}
-
-
-def _read_done(path: Path) -> dict[str, _Done]:
-    """The records in ``path``, which afterwards ends with the last of them that is whole."""
-    done: dict[str, _Done] = {}
-    whole = 0
-    if not path.is_file():
-        return done
-    with open(path, "rb") as stream:
-        for line in stream:
-            if not line.endswith(b"\n"):
-                break  # the line that was being written when the run was killed
-            try:
-                entry = dict(json.loads(line))
-                utt = entry.pop("utt")
-                done[utt] = _Done(**entry)
-            except DAMAGE as problem:
-                warn_of_damage(path, problem)
-                break
-            whole += len(line)
-    os.truncate(path, whole)
-    return done
-
-
 def _run(
-    todo: Sequence[CutLine], config: FirstPassConfig, lattices: Path, nj: int
-) -> Iterator[tuple[str, _Done]]:
-    if nj == 1 or len(todo) < 2:
-        if todo:
-            _start_worker(config, str(lattices))
-        for cut in todo:
-            yield _decode_one(cut)
+    todo: Sequence[CutLine],
+    config: FirstPassConfig,
+    folder: DecodingFolder,
+    nj: int,
+    allow_commands: bool,
+) -> Iterator[tuple[str, Done]]:
+    arguments = (config, folder.lattices, folder.temporary, allow_commands)
+    if nj > 1 and len(todo) > 1:
+        yield from in_processes(_decode_one, todo, nj, _start_worker, arguments, folder.path)
         return
-    # spawned, not forked: the parent may hold threads of other libraries
-    pool = ProcessPoolExecutor(
-        min(nj, len(todo)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(config, str(lattices)),
-    )
-    try:
-        for future in as_completed([pool.submit(_decode_one, cut) for cut in todo]):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    if todo:
+        _start_worker(*arguments)
+    for cut in todo:
+        yield _decode_one(cut)
 
 
 _worker: dict[str, Any] = {}
-"""This process's decoder and lattice folder; a pool gives its workers no better place."""
+"""What this process decodes with; a pool gives its workers no better place."""
 
 
-def _start_worker(config: FirstPassConfig, lattices: str) -> None:
+def _start_worker(
+    config: FirstPassConfig, lattices: Path, temporary: Path, allow_commands: bool
+) -> None:
     logging.getLogger("lhotse").setLevel(logging.ERROR)
-    _worker["decoder"] = PocketSphinx(config)
-    _worker["lattices"] = Path(lattices)
+    _worker["decoder"] = PocketSphinx(config, temporary)
+    _worker["lattices"] = lattices
+    _worker["allow_commands"] = allow_commands
 
 
-def _decode_one(cut: CutLine) -> tuple[str, _Done]:
-    samples = load_audio(cut, SAMPLING_RATE)
+def _decode_one(cut: CutLine) -> tuple[str, Done]:
+    samples = load_audio(cut, SAMPLING_RATE, _worker["allow_commands"])
     result = _worker["decoder"].decode(cut.utt, samples, cut.ref)
+    digest = ""
     if result.lattice is not None:
-        write_slf(_worker["lattices"] / f"{cut.utt}.slf.gz", result.lattice)
+        path = _worker["lattices"] / lattice_name(cut.utt)
+        write_slf(path, result.lattice)
+        digest = sha256(path)
     line = to_line(result.nbest)
-    return cut.utt, _Done(line, result.decoder_text, result.decode_s, result.search_s)
+    return cut.utt, Done(line, result.decoder_text, result.decode_s, result.search_s, digest)
 
 
 def _summary(
-    nbests: Sequence[NBest], done: Mapping[str, _Done], identity: Mapping[str, Any]
+    nbests: Sequence[NBest], done: Mapping[str, Done], identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     audio_s = sum(nbest.audio_s or 0.0 for nbest in nbests)
     decode_s = sum(done[nbest.utt].decode_s for nbest in nbests)

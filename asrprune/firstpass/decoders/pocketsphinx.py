@@ -18,6 +18,7 @@ from asrprune.core.lattice.ngram_scores import expand_lm
 from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import MissingPackage
+from asrprune.files import PathLike
 from asrprune.firstpass.formats.pocketsphinx_lat import read_pocketsphinx_lat
 
 SAMPLING_RATE = 16000
@@ -79,12 +80,14 @@ class PocketSphinx:
     another hypothesis comes out on top.
     """
 
-    def __init__(self, config: FirstPassConfig) -> None:
+    def __init__(self, config: FirstPassConfig, temporary: Optional[PathLike] = None) -> None:
+        """``temporary``: a folder for the decoder's lattice files (default: the system's)."""
         try:
             import pocketsphinx
         except ImportError:
             raise MissingPackage("pocketsphinx", "mini") from None
         self.config = config
+        self._temporary = temporary
         limits = {"maxhmmpf": config.max_hmms, "maxwpf": config.max_words}
         # batch: the cepstral mean of each utterance alone, so that no utterance changes another
         self._decoder: Any = pocketsphinx.Decoder(
@@ -161,7 +164,7 @@ class PocketSphinx:
         lattice = self._decoder.get_lattice()
         if lattice is None:
             return None
-        with tempfile.TemporaryDirectory(prefix="asrprune-") as folder:
+        with tempfile.TemporaryDirectory(prefix="asrprune-", dir=self._temporary) as folder:
             path = Path(folder) / "utterance.lat"
             lattice.write(str(path))
             return sorted_lattice(read_pocketsphinx_lat(path, utt))

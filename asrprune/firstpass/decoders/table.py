@@ -8,4 +8,4 @@ from typing import Any
 from asrprune.firstpass.decoders.decode import decode_cuts
 
 DECODERS: dict[str, Callable[..., dict[str, Any]]] = {"pocketsphinx": decode_cuts}
-"""decoder -> ``decode(cuts, out, config, nj, command_line)``, see ``decode_cuts``."""
+"""decoder -> what decodes a CutSet with it, called as ``decode_cuts`` is."""

@@ -22,6 +22,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
+from asrprune.firstpass.reading.folders import output_folder
 from asrprune.firstpass.reading.htk_strings import unescaped, unquoted
 from asrprune.firstpass.reading.numbers import whole
 from asrprune.firstpass.reading.utterance_ids import id_of_path
@@ -207,16 +208,18 @@ def write_slf(path: PathLike, lattice: Lattice) -> None:
 
 
 def write_slf_files(path: PathLike, lattices: Iterable[Lattice]) -> None:
-    """Write ``<utt>.slf.gz`` for every lattice into the folder ``path``.
+    """Write a folder with ``<utt>.slf.gz`` for every lattice.
 
-    Raises ValueError for an utterance id that cannot be a file name or comes twice.
+    Raises ValueError for an utterance id that cannot be a file name or comes twice, and for a
+    folder that holds something else already.
     """
     seen: set[str] = set()
-    for lattice in lattices:
-        if "/" in lattice.utt or lattice.utt in seen:
-            raise ValueError(f"utterance id {lattice.utt!r} comes twice or holds a slash")
-        seen.add(lattice.utt)
-        write_slf(Path(path) / f"{lattice.utt}.slf.gz", lattice)
+    with output_folder(path, r".*\.slf\.gz") as folder:
+        for lattice in lattices:
+            if "/" in lattice.utt or lattice.utt in seen:
+                raise ValueError(f"utterance id {lattice.utt!r} comes twice or holds a slash")
+            seen.add(lattice.utt)
+            write_slf(folder / f"{lattice.utt}.slf.gz", lattice)
 
 
 def _parse(path: PathLike) -> _File:

@@ -101,6 +101,11 @@ class Format:
     empties: bool = False
     finite: bool = False
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder can be written, not a single file only."""
+        return self.kind == "lattice" or "" in self.extensions
+
 
 FORMATS: dict[str, Format] = {
     entry.name: entry

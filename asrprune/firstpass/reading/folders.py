@@ -11,6 +11,8 @@ from typing import Optional
 from asrprune.errors import InputError
 from asrprune.files import PathLike, write_folder
 
+_TEMPORARY = r"\..+\.(tmp|old|lock)"
+
 
 def numbered(folder: PathLike, pattern: str, what: str) -> list[Path]:
     """The entries of ``folder`` whose whole name matches ``pattern``, by the number in group 1.
@@ -98,13 +100,16 @@ def utterance_files(path: PathLike, *suffixes: str) -> Iterator[tuple[str, Path]
 def output_folder(path: PathLike, *patterns: str) -> Iterator[Path]:
     """A folder that appears whole or not at all, in the place of an older output at most.
 
-    Raises ValueError when ``path`` is a folder that holds an entry matching none of ``patterns``
-    (regular expressions for whole names): such a folder is not ours to replace.
+    Raises ValueError when ``path`` is a file, or a folder that holds an entry matching none of
+    ``patterns`` (regular expressions for whole names): such a folder is not ours to replace. What
+    a killed run left there under a temporary name is.
     """
     target = Path(path)
+    if str(path) == "-" or (target.exists() and not target.is_dir()):
+        raise ValueError(f"{target} is no folder; expected a new or empty folder")
     if target.is_dir():
         for entry in sorted(target.iterdir()):
-            if not any(re.fullmatch(pattern, entry.name) for pattern in patterns):
+            if not any(re.fullmatch(pattern, entry.name) for pattern in (*patterns, _TEMPORARY)):
                 raise ValueError(f"{target} holds {entry.name}; expected a new or empty folder")
     with write_folder(target) as folder:
         yield folder

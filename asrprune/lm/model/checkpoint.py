@@ -2,6 +2,10 @@
 
 It rebuilds without flags. A matrix with many zeros is stored as a bit mask and its non-zero
 values, whenever that is smaller; reading it back gives the same numbers bit for bit.
+
+``config.json`` ends with its own checksum and states the SHA-256 of the other two files; all are
+checked when the model is loaded. A config without them is one of an earlier version, or was edited,
+and is read without; it states that of the tokeniser only.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asrprune.core.checksums import write_sealed
 from asrprune.core.record import (
     Record,
     a,
@@ -31,7 +36,7 @@ from asrprune.core.record import (
     read_record,
 )
 from asrprune.errors import InputError
-from asrprune.files import PathLike, sha256, write_folder, write_json
+from asrprune.files import PathLike, sha256, write_folder
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
@@ -83,7 +88,7 @@ def save_checkpoint(
         shutil.copyfile(tokenizer, folder / TOKENIZER)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         save_file(_pack(state), folder / WEIGHTS)
-        write_json(
+        write_sealed(
             folder / CONFIG,
             {
                 "format": "asrprune-lm",
@@ -93,6 +98,7 @@ def save_checkpoint(
                 "parameters": count_parameters(model),
                 "nonzero_parameters": count_nonzero(model),
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+                "weights_sha256": sha256(folder / WEIGHTS),
                 "tokenizer_sha256": sha256(folder / TOKENIZER),
                 "text": None if form is None else form.to_dict(),
                 "provenance": dict(provenance),
@@ -106,37 +112,27 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
-    shape, or a tokeniser that is not the one that the model was trained with.
+    shape, a tokeniser that is not the one that the model was trained with, and files that are no
+    longer what was written.
     """
     folder = Path(path)
-    if not (folder / CONFIG).is_file():
-        found = "no config.json" if folder.is_dir() else "no such folder"
-        raise InputError(folder, None, found, "a checkpoint folder of asrprune")
-    config = read_record(folder / CONFIG).check_format(
-        "asrprune-lm", FORMAT_VERSION, "a checkpoint"
-    )
+    config = check_checkpoint(folder)
     form = _stated_form(config)
     history = _history(config)
-    provenance = config.get("provenance", an_object)
-    stated = config.get("tokenizer_sha256", a_string)
     name = config.find("architecture", one_of(*ARCHITECTURES)) or "gpt2"
     try:
         shape = ModelShape.from_dict({"architecture": name, **config.get("shape", an_object)})
         check_shape(shape)
     except ValueError as problem:
         raise InputError(folder / CONFIG, None, f"bad shape ({problem})", "a shape") from None
-    digest = sha256(folder / TOKENIZER) if (folder / TOKENIZER).is_file() else "no file"
-    if digest != stated:
-        found = f"tokenizer hash {digest[:12]}"
-        raise InputError(folder / TOKENIZER, None, found, f"{stated[:12]}, as in training")
     check_fit(folder / WEIGHTS, shape)
     model = TransformerLM(shape)
     _load_weights(model, folder / WEIGHTS)
     return Checkpoint(
         model=model.to(device).eval(),
         tokenizer_path=folder / TOKENIZER,
-        tokenizer_sha256=digest,
-        provenance=provenance,
+        tokenizer_sha256=config.get("tokenizer_sha256", a_string),
+        provenance=config.get("provenance", an_object),
         history=history,
         path=folder,
         form=form,
@@ -161,6 +157,46 @@ def _stated_form(config: Record) -> Optional[TextForm]:
     if name == "none":
         return None
     return Record(config.path, {"text": {"normaliser": name}}).get("text", a(TextForm))
+
+
+def check_checkpoint(folder: PathLike) -> Record:
+    """``read_config``, after the other files were compared with the hashes that it states.
+
+    Raises InputError also for a tokeniser or weights of another hash.
+    """
+    config = read_config(folder)
+    tokenizer, weights = Path(folder) / TOKENIZER, Path(folder) / WEIGHTS
+    digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
+    stated = config.get("tokenizer_sha256", a_string)
+    if digest != stated:
+        found = f"tokenizer hash {digest[:12]}"
+        raise InputError(tokenizer, None, found, f"{stated[:12]}, as in training")
+    if not weights.is_file():
+        raise InputError(weights, None, "no such file", "the model's weights")
+    expected = config.find("weights_sha256", a_string)
+    if expected is not None and sha256(weights) != expected:
+        found = f"weights hash {sha256(weights)[:12]}"
+        raise InputError(weights, None, found, f"{expected[:12]}, as in {CONFIG}")
+    return config
+
+
+def read_config(folder: PathLike) -> Record:
+    """What the ``config.json`` of a checkpoint says.
+
+    Raises InputError for a folder that is no checkpoint and a file that is no longer what was
+    written.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        found = "no config.json" if os.path.isdir(folder) else "no such folder"
+        raise InputError(folder, None, found, "a checkpoint folder of asrprune")
+    return read_record(path).check_format("asrprune-lm", FORMAT_VERSION, "a checkpoint")
+
+
+def weights_digest(folder: PathLike) -> str:
+    """The SHA-256 of a checkpoint's weights: as its config states it, which loading checks."""
+    stated = read_config(folder).find("weights_sha256", a_string)
+    return sha256(Path(folder) / WEIGHTS) if stated is None else stated
 
 
 def is_checkpoint(path: PathLike) -> bool:

@@ -7,6 +7,7 @@ last saved state, and on the same machine ends with the same model.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -22,8 +23,13 @@ import torch
 from asrprune.core.config import to_json
 from asrprune.core.progress import Progress
 from asrprune.errors import InputError, MissingPackage
-from asrprune.files import PathLike, sha256
-from asrprune.lm.model.checkpoint import WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from asrprune.files import PathLike, locked
+from asrprune.lm.model.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
 from asrprune.lm.model.weights_fit import parameters_of
 from asrprune.lm.training.batches import BatchStream, usable_sentences
@@ -52,7 +58,8 @@ class Validation:
         self._mine = kept[group.rank :: group.world]
         whole = len(kept) == self._stream.n_sentences
         counts = data.data["sets"]["valid"]
-        self._n_words = counts["words"] + counts["sentences"] if whole else None
+        words = counts.get("words") if whole else None
+        self._n_words = None if words is None else words + counts["sentences"]
 
     def measure(self, model: TransformerLM, step: int) -> dict[str, Any]:
         """A record for the log; ``best`` tells whether this is the best so far.
@@ -92,9 +99,24 @@ def train(
     the loss stops being finite, or for impossible sizes; InputError for bad data.
     """
     group = ProcessGroup() if group is None else group
+    with locked(out) if group.is_first else contextlib.nullcontext():
+        return _train(data, config, out, init, group, command_line, tensorboard)
+
+
+def _train(
+    data: Corpus,
+    config: TrainingConfig,
+    out: PathLike,
+    init: Optional[Checkpoint],
+    group: ProcessGroup,
+    command_line: Sequence[str],
+    tensorboard: bool,
+) -> Path:
     folder = TrainingFolder(out, _identity(data, config, init))
     if folder.is_finished():
         log.info("%s: finished already, nothing to do", out)
+        if group.is_first:
+            folder.finish()
         return folder.out
     if group.is_first:
         sets = {name: counts["tokens"] for name, counts in data.data["sets"].items()}
@@ -153,7 +175,8 @@ class _Run:
         self._group.wait()
         if not self._group.is_first:
             return
-        self._folder.start(self._loop.steps)
+        best_step = 0 if self._validation is None else self._validation.best_step
+        self._folder.start(self._loop.steps, best_step)
         log.info(
             "%d parameters, %s; %s step %d; log and state in %s",
             count_parameters(self._loop.model),
@@ -174,7 +197,7 @@ class _Run:
             record = self._validation.measure(self._loop.model, step.step)
             self._record(record)
             if record["best"] and self._group.is_first:
-                self._save_model(self._folder.best)
+                self._save_model(self._folder.best(step.step))
         if (step.step % config.save_steps == 0 or last) and self._group.is_first:
             self._save_state()
 
@@ -185,7 +208,7 @@ class _Run:
             if self._validation is not None and self._validation.best_step != self._loop.steps:
                 self._save_model(self._folder.last)
                 best_step = self._validation.best_step
-                model = load_checkpoint(self._folder.best).model
+                model = load_checkpoint(self._folder.best(best_step)).model
             self._save_model(self._folder.out, model, best_step)
             self._folder.finish()
             if self._writer is not None:
@@ -269,7 +292,7 @@ class _Run:
 
 def _identity(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> dict[str, Any]:
     """What decides the resulting model."""
-    initial = None if init is None or init.path is None else sha256(init.path / WEIGHTS)
+    initial = None if init is None or init.path is None else weights_digest(init.path)
     return {"config": to_json(config), "data": data.digest, "init": initial}
 
 

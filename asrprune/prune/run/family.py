@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from asrprune.core.checksums import write_sealed
 from asrprune.core.record import (
     Record,
     a,
@@ -16,7 +17,7 @@ from asrprune.core.record import (
     an_object,
     read_record,
 )
-from asrprune.files import PathLike, write_json
+from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.matrices import DenseLinear, FactoredLinear
 from asrprune.lm.model.shapes import Place
@@ -101,9 +102,8 @@ class Family:
 
 def write_family(folder: PathLike, family: Family) -> None:
     """Write ``family.json`` into the folder."""
-    write_json(
-        Path(folder) / FAMILY, {"format": "asrprune-family", "version": VERSION, **asdict(family)}
-    )
+    value = {"format": "asrprune-family", "version": VERSION, **asdict(family)}
+    write_sealed(Path(folder) / FAMILY, value)
 
 
 def read_family(folder: PathLike) -> Family:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from asrprune.core.svg import write_svg
 from asrprune.errors import MissingPackage
 from asrprune.files import PathLike, write_binary
 from asrprune.prune.run.family import NOT_FINE_TUNED, Family, Member
@@ -37,7 +38,7 @@ def write_plot(folder: PathLike, family: Family) -> None:
     if family.members:
         figure.legend(title="family and sparsity asked", loc="outside right upper")
     with write_binary(Path(folder) / PLOT) as stream:
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        write_svg(figure, stream)
 
 
 def _label(family: Family, member: Member) -> str:

@@ -33,7 +33,7 @@ class Decoder:
     calls: ClassVar[list[str]] = []
     dies_at = ""
 
-    def __init__(self, config: FirstPassConfig) -> None:
+    def __init__(self, config: FirstPassConfig, temporary: Path | None = None) -> None:
         self.config = config
 
     def decode(self, utt: str, samples: Any, ref: str) -> Decoded:
@@ -72,31 +72,79 @@ def hyps(out: Path) -> list[str]:
     return (out / "hyp").read_text(encoding="utf-8").splitlines()
 
 
+def state(out: Path) -> Path:
+    return out.with_name(out.name + ".decoding")
+
+
 def test_it_goes_on_where_it_was(
     cuts: Path, cut_off: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open(cut_off / ".unfinished" / "done.jsonl", "a", encoding="utf-8") as stream:
-        stream.write('{"utt": "u3", "li')  # killed while it wrote
+    assert not cut_off.exists()
+    with open(state(cut_off) / "done.txt", "a", encoding="utf-8") as stream:
+        stream.write('0123456789abcdef {"utt": "u3", "li')  # killed while it wrote
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "dies_at", "u4")
         with pytest.raises(Killed):
             decode_cuts(cuts, cut_off, CONFIG)
+    assert not cut_off.exists()
     decode_cuts(cuts, cut_off, CONFIG)
     assert Decoder.calls == ["u1", "u2", "u3", "u4"]
     assert hyps(cut_off) == ["u1 u1", "u2 u2", "u3 u3", "u4 u4"]
-    assert not (cut_off / ".unfinished").exists()
+    assert not state(cut_off).exists()
 
 
-@pytest.mark.parametrize("damage", ["{}\n", "3\n", "not JSON\n", "\u00e9\n", '{"utt": "u1"}\n'])
+def test_what_a_killed_worker_left_is_not_in_the_result(cuts: Path, cut_off: Path) -> None:
+    left = state(cut_off) / "result/lattices"
+    (left / ".u3.slf.gz.123.tmp").write_text("half a latt")
+    (left / "of-other-cuts.slf.gz").write_text("stale")
+    (state(cut_off) / "result/notes").mkdir()
+    decode_cuts(cuts, cut_off, CONFIG)
+    assert sorted(path.name for path in cut_off.rglob("*")) == [
+        *("first_pass.json", "hyp", "lattices", "nbest.jsonl.gz"),
+        *(f"{utt}.slf.gz" for utt in UTTERANCES),
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["{}\n", "3\n", "not a record\n", "\u00e9\n", '0123456789abcdef {"utt": "u1"}\n', "bit"],
+)
 def test_a_damaged_record_and_those_after_it_are_made_again(
     cuts: Path, cut_off: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record = cut_off / ".unfinished" / "done.jsonl"
+    record = state(cut_off) / "done.txt"
     first, second = record.read_text(encoding="utf-8").splitlines(keepends=True)
-    record.write_bytes((first + damage + second).encode("latin-1"))
+    assert "u2" in second
+    changed = second.replace("u2", "u3") if damage == "bit" else damage + second
+    record.write_bytes((first + changed).encode("latin-1"))
     decode_cuts(cuts, cut_off, CONFIG)
-    assert "done.jsonl is damaged" in caplog.text
+    assert "done.txt is damaged" in caplog.text
     assert Decoder.calls[2:] == ["u2", "u3", "u4"]
+    assert hyps(cut_off) == ["u1 u1", "u2 u2", "u3 u3", "u4 u4"]
+
+
+@pytest.mark.parametrize("damage", [None, b"other bytes"])
+def test_a_lattice_that_is_not_as_written_is_made_again(
+    cuts: Path, cut_off: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    lattice = state(cut_off) / "result/lattices/u1.slf.gz"
+    written = lattice.read_bytes()
+    lattice.unlink()
+    if damage is not None:
+        lattice.write_bytes(damage)
+    decode_cuts(cuts, cut_off, CONFIG)
+    assert "u1.slf.gz is damaged" in caplog.text
+    assert Decoder.calls[2:] == ["u1", "u3", "u4"]
+    assert (cut_off / "lattices/u1.slf.gz").read_bytes() == written
+
+
+def test_a_damaged_identity_starts_anew(
+    cuts: Path, cut_off: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (state(cut_off) / "identity.json").write_text('{"decoder": "pock')
+    decode_cuts(cuts, cut_off, CONFIG)
+    assert "identity.json is damaged" in caplog.text
+    assert Decoder.calls[2:] == list(UTTERANCES)
     assert len(hyps(cut_off)) == 4
 
 
@@ -109,37 +157,72 @@ def test_a_finished_run_is_left_as_it_is(
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert decode_cuts(cuts, out, CONFIG) == summary
     assert "out: finished already, nothing to do" in caplog.text
-    (out / ".unfinished").mkdir()  # killed while it removed its records
-    assert decode_cuts(cuts, out, CONFIG) == summary
-    (out / ".unfinished").rmdir()
-    after = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert after == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     assert Decoder.calls == list(UTTERANCES)
+
+
+@pytest.mark.parametrize("left", [[], ["identity.json"], ["identity.json", "done.txt"]])
+def test_a_run_that_was_killed_as_it_removed_its_state_leaves_none(
+    cuts: Path, cut_off: Path, left: list[str]
+) -> None:
+    kept = {name: (state(cut_off) / name).read_bytes() for name in left}
+    decode_cuts(cuts, cut_off, CONFIG)
+    state(cut_off).mkdir()
+    for name, data in kept.items():
+        (state(cut_off) / name).write_bytes(data)
+    before = hyps(cut_off)
+    decode_cuts(cuts, cut_off, CONFIG)
+    assert hyps(cut_off) == before
+    assert not state(cut_off).exists()
 
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_run_is_never_touched(cuts: Path, cut_off: Path, finished: bool) -> None:
     if finished:
         decode_cuts(cuts, cut_off, CONFIG)
-    before = {path: path.stat().st_mtime_ns for path in cut_off.rglob("*")}
-    message = r"out belongs to another run: config.nbest is 3 there, 9 now; remove it or choose"
+    place = cut_off if finished else state(cut_off)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    message = f"{place} belongs to another run: config.nbest is 3 there, 9 now; remove it or choose"
     with pytest.raises(AnotherRunError, match=message):
         decode_cuts(cuts, cut_off, FirstPassConfig(nbest=9))
-    assert {path: path.stat().st_mtime_ns for path in cut_off.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
 
 
-def test_lattices_of_no_run_are_never_touched(cuts: Path, tmp_path: Path) -> None:
-    (tmp_path / "out/lattices").mkdir(parents=True)
-    (tmp_path / "out/lattices/mine").write_text("mine")
-    with pytest.raises(InputError, match="lattices: files of no run; expected an empty or new"):
+@pytest.mark.parametrize("name", ["out/lattices/mine", "out/mine", "out.decoding/mine"])
+def test_files_of_no_run_are_never_touched(cuts: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    folder = name.partition("/")[0]
+    with pytest.raises(InputError, match=rf"{folder}: files of no run; expected a new"):
         decode_cuts(cuts, tmp_path / "out", CONFIG)
-    assert (tmp_path / "out/lattices/mine").read_text() == "mine"
-    assert not (tmp_path / "out/.unfinished").exists()
+    assert mine.read_text() == "mine"
+    assert Decoder.calls == []
+
+
+def test_an_unfinished_run_of_an_earlier_version_is_named(cuts: Path, tmp_path: Path) -> None:
+    old = tmp_path / "out/.unfinished"
+    old.mkdir(parents=True)
+    (old / "identity.json").write_text("{}")
+    message = r"out/\.unfinished: a first pass that an earlier version .* left unfinished; expected"
+    with pytest.raises(InputError, match=message):
+        decode_cuts(cuts, tmp_path / "out", CONFIG)
+    assert (old / "identity.json").exists()
 
 
 def test_a_run_that_was_killed_before_its_identity_stood_starts(cuts: Path, tmp_path: Path) -> None:
-    (tmp_path / "out/lattices").mkdir(parents=True)
-    (tmp_path / "out/.unfinished").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out.decoding").mkdir()
+    (tmp_path / "out.decoding/.identity.json.99.tmp").touch()
     decode_cuts(cuts, tmp_path / "out", CONFIG)
     summary = json.loads((tmp_path / "out/first_pass.json").read_text(encoding="utf-8"))
     assert summary["utterances"] == 4
+
+
+def test_a_link_to_a_folder_stays_one(cuts: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk/first")
+    decode_cuts(cuts, tmp_path / "out", CONFIG)
+    assert (tmp_path / "out").is_symlink()
+    assert len(hyps(tmp_path / "disk/first")) == 4
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["first"]

@@ -178,9 +178,9 @@ def test_an_interrupted_run_goes_on_and_changed_settings_are_refused(
             decode_cuts(broken, out, FirstPassConfig(nbest=20))
     finally:
         hidden.rename(cuts.parent / "utt-2.wav")
-    assert not (out / "first_pass.json").exists()
-    with open(out / ".unfinished" / "done.jsonl", "a", encoding="utf-8") as stream:
-        stream.write('{"utt": "utt-2", "li')  # killed while it wrote
+    assert not out.exists()
+    with open(tmp_path / "out.decoding" / "done.txt", "a", encoding="utf-8") as stream:
+        stream.write('0123456789abcdef {"utt": "utt-2", "li')  # killed while it wrote
     summary = decode_cuts(broken, out, FirstPassConfig(nbest=20))
     assert summary["run"]["utterances"] == 2
     assert _lines(out) == _lines(decoded)

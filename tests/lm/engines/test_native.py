@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, caplog, tmp_path):
         assert load_library(KERNEL, "something else computes") is None
     assert caplog.text.count("no int8 kernel, so something else computes") == 1
     assert "no such header" in caplog.text
-    assert list((tmp_path / "cache" / "asrprune").iterdir()) == []
+    assert list((tmp_path / "cache/asrprune/compiled").iterdir()) == []
     with pytest.raises(subprocess.SubprocessError, match="no such header"):
         build(SOURCES[0], tmp_path)
 
@@ -64,3 +66,62 @@ def test_a_library_is_built_once_a_source(source, tmp_path):
 def test_a_kernel_compiles_without_warnings(source, monkeypatch, tmp_path):
     monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-Wall", "-Wextra", "-Werror"))
     assert build(source, tmp_path).is_file()
+
+
+def planted(path: Path) -> None:
+    """A library that is no library."""
+    path.write_bytes(b"\x7fELF planted")
+    path.chmod(0o700)
+
+
+@pytest.mark.usefixtures("no_library_yet")
+@pytest.mark.parametrize("way", ["a group", "all", "a link", "none"])
+def test_a_library_that_others_could_write_is_compiled_anew(way, monkeypatch, caplog, tmp_path):
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\nfor last; do :; done\necho built >"$last"; exit 0')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    folder = tmp_path / "cache"
+    library = build(SOURCES[0], folder)
+    assert library.read_text() == "built\n"
+    assert stat.S_IMODE(library.stat().st_mode) == 0o700
+    library.unlink()
+    planted(library)
+    if way == "a group":
+        os.chown(library, -1, 12345) if os.getuid() == 0 else pytest.skip("not root")
+        library.chmod(0o770)
+    elif way == "all":
+        library.chmod(0o706)
+    elif way == "a link":
+        planted(tmp_path / "elsewhere")
+        library.unlink()
+        library.symlink_to(tmp_path / "elsewhere")
+    (folder / ".building-killed").mkdir()
+    os.utime(folder / ".building-killed", (0, 0))
+    assert build(SOURCES[0], folder) == library
+    assert (library.read_bytes() == b"built\n") == (way != "none")
+    assert ("compiled anew" in caplog.text) == (way != "none")
+    assert [path.name for path in folder.glob(".b*")] == ([".building-killed"] * (way == "none"))
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.usefixtures("no_library_yet")
+def test_without_a_private_cache_a_library_is_built_for_this_run(monkeypatch, caplog, tmp_path):
+    shared, temporary = tmp_path / "shared", tmp_path / "temporary"
+    for folder in (shared, temporary):
+        folder.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    source = next(path for path in SOURCES if path.parent.name == "sparse")
+    assert load_library(source, "nothing") is not None
+    assert caplog.text.count("compiled code is not kept for the next start") == 1
+    assert f"{shared} can be written by all" in caplog.text
+    assert not any(shared.rglob("*.so"))
+    assert not any(temporary.iterdir())
+    load_library.cache_clear()
+    temporary.chmod(0o777)
+    assert load_library(source, "nothing") is None
+    assert f"so nothing: {temporary} can be written by all" in caplog.text
+    assert not any(temporary.iterdir())

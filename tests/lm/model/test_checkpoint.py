@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from asrprune.errors import InputError
+from asrprune.files import sha256
 from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero
+from asrprune.lm.open import lm_digest
+from tests.damage import flips
 
 SHAPE = ModelShape(
     11,
@@ -79,27 +85,37 @@ def test_saving_replaces_the_whole_folder(tmp_path: Path, tokenizer: Path) -> No
     ]
 
 
+def _edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the config as by hand: without its checksum."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["crc32"]
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def _cut_weights(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def _cut_weights_of_before(folder: Path) -> None:
+    _cut_weights(folder)
+    _edit(folder, lambda config: config.pop("weights_sha256"))
+
+
 def _other_shape(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["shape"]["d_model"] = 12
-    (folder / "config.json").write_text(json.dumps(config))
+    _edit(folder, lambda config: config["shape"].update(d_model=12))
 
 
 def _bad_shape(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    del config["shape"]["blocks"]
-    (folder / "config.json").write_text(json.dumps(config))
+    _edit(folder, lambda config: config["shape"].pop("blocks"))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_cut_weights, "model.safetensors: weights that do not load"),
+        (_cut_weights, "model.safetensors: weights hash .*; expected .*, as in config.json"),
+        (_cut_weights_of_before, "model.safetensors: weights that do not load"),
         (_other_shape, "model.safetensors: blocks.0.attn.k.weight is floats of shape"),
         (_bad_shape, "config.json: bad shape"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no such file"),
@@ -115,3 +131,23 @@ def test_damage_is_told(tmp_path: Path, tokenizer: Path, damage: object, message
     damage(out)  # type: ignore[operator]
     with pytest.raises(InputError, match=message):
         load_checkpoint(out)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.model"])
+def test_every_flipped_bit_is_found(tmp_path: Path, tokenizer: Path, file: str) -> None:
+    out = save_checkpoint(tmp_path / "lm", random_model(), tokenizer, {"seed": 7})
+    for _ in flips(out / file, tail_bytes=24 if file == "config.json" else 0):
+        with pytest.raises(InputError, match=f"{file}:"):
+            load_checkpoint(out)
+    assert load_checkpoint(out).provenance == {"seed": 7}
+
+
+def test_the_digest_of_an_lm_is_that_of_its_files(tmp_path: Path, tokenizer: Path) -> None:
+    """With and without a stated hash: unfinished runs of before know it by the latter."""
+    out = save_checkpoint(tmp_path / "lm", random_model(), tokenizer, {})
+    files = [sha256(out / name) for name in ("config.json", "model.safetensors", "tokenizer.model")]
+    expected = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
+    assert lm_digest(out) == expected
+    _edit(out, lambda config: config.pop("weights_sha256"))
+    files[0] = sha256(out / "config.json")
+    assert lm_digest(out) == hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import shutil
 import time
 from dataclasses import replace
 from typing import cast
@@ -11,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asrprune.lm.engines.cache import private_cache, private_temporary
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.model.transformer import TransformerLM
@@ -36,10 +40,11 @@ class CompiledEngine:
             raise ValueError(f"torch.compile needs torch 2; found torch {torch.__version__}")
         start = time.perf_counter()
         try:
+            _keep_code_private()
             compiled = cast(TransformerLM, torch.compile(model, dynamic=True))
             self._engine = TorchEngine(compiled, torch.float32, options)
             self._engine.log_probs(_smallest())
-        except RuntimeError as problem:
+        except (RuntimeError, PermissionError) as problem:
             raise ValueError(f"torch cannot compile the model: {_reason(problem)}") from problem
         log.info("torch compiled the model in %.1f s", time.perf_counter() - start)
 
@@ -69,6 +74,20 @@ def with_two_rows(batch: TrieBatch) -> TrieBatch:
     )
 
 
+def _keep_code_private() -> None:
+    """torch keeps what it compiles, to load it again, under a name in ``/tmp`` that anybody could
+    have taken first. It is told of a folder that nobody else can write."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    kept = private_cache()
+    if kept is None:
+        folder = private_temporary()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    else:
+        folder = kept / "torch"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
 def _smallest() -> TrieBatch:
     """One question about padding; no two sizes are equal: torch takes equal ones for the same."""
     zeros, zero = np.zeros((2, QUERIES), np.int64), np.zeros(1, np.int64)
@@ -77,7 +96,7 @@ def _smallest() -> TrieBatch:
     return TrieBatch(zeros, zeros, places, keys, zero, zero, zero)
 
 
-def _reason(problem: RuntimeError) -> str:
+def _reason(problem: Exception) -> str:
     """The first line of torch's message, and the next one if it only announces that."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     count = 2 if lines and lines[0].endswith(":") else 1

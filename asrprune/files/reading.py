@@ -1,4 +1,4 @@
-"""Opening input (plain, ``.gz``, ``.xz``, ``-``) and writing output that is whole or absent."""
+"""Opening input: plain, ``.gz``, ``.xz``, ``-``. Within stated limits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import io
 import json
 import lzma
 import os
-import shutil
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, Optional, TextIO, Union, cast
+from typing import Any, BinaryIO, Optional, Union, cast
 
 from asrprune.errors import InputError
 
@@ -158,81 +156,6 @@ def record_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             yield blank
             blank = None
         yield number, line
-
-
-@contextlib.contextmanager
-def write_text(path: PathLike) -> Iterator[TextIO]:
-    """A text file that appears under its name only when the block ends without an error.
-
-    ``.gz`` is compressed (without a time stamp: same text, same bytes); ``-`` is standard output.
-    """
-    name = os.fspath(path)
-    if name == "-":
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    with write_binary(name) as raw:
-        if name.endswith(".gz"):
-            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-            with packed, _text_over(cast(BinaryIO, packed)) as text:
-                yield text
-        else:
-            with _text_over(raw) as text:
-                yield text
-
-
-@contextlib.contextmanager
-def _text_over(raw: BinaryIO) -> Iterator[TextIO]:
-    text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n", write_through=False)
-    try:
-        yield text
-        text.flush()
-    finally:
-        text.detach()
-
-
-@contextlib.contextmanager
-def write_binary(path: PathLike) -> Iterator[BinaryIO]:
-    """A binary file that appears under its name only when the block ends without an error."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def write_folder(path: PathLike) -> Iterator[Path]:
-    """A folder that appears under its name, replacing an older one, only if the block succeeds."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.is_dir() and not target.is_symlink():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_json(path: PathLike, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are refused."""
-    with write_text(path) as stream:
-        json.dump(value, stream, indent=2, ensure_ascii=False, allow_nan=False)
-        stream.write("\n")
 
 
 def read_json(path: PathLike) -> Any:

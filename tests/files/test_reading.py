@@ -1,4 +1,4 @@
-"""Input in several packings; output that is whole or absent."""
+"""Input in several packings, and what is written reads back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from asrprune.errors import InputError
 from asrprune.files import (
     read_json,
     read_lines,
-    write_binary,
-    write_folder,
     write_json,
     write_text,
 )
@@ -60,34 +58,6 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "none"))
     with pytest.raises(InputError, match="a folder"):
         list(read_lines(tmp_path))
-
-
-def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    path.write_text("old")
-    for writer in (write_text, write_binary):
-        with pytest.raises(RuntimeError, match="stop"), writer(path):
-            raise RuntimeError("stop")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def _fail_within(path: Path) -> None:
-    with write_folder(path) as folder:
-        (folder / "third").write_text("x")
-        raise RuntimeError("stop")
-
-
-def test_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    for name in ("first", "second"):
-        with write_folder(path) as folder:
-            (folder / name).write_text(name)
-    assert [entry.name for entry in path.iterdir()] == ["second"]
-    with pytest.raises(RuntimeError, match="stop"):
-        _fail_within(path)
-    assert [entry.name for entry in path.iterdir()] == ["second"]
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_reads_back_and_refuses_nan(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Input in several packings; output that is whole or absent, by one process at a time.
+
+- ``reading``: bytes, lines and JSON of plain, ``.gz`` and ``.xz`` files and standard input
+- ``streams``: devices, pipes and open files, which are written to as they are
+- ``locks``: one process at an output
+- ``writing``: files and folders that appear under their name when they are complete
+- ``together``: files that appear together in a folder that may hold others
+"""
+
+from asrprune.files.locks import locked
+from asrprune.files.reading import (
+    PathLike,
+    open_binary,
+    parse_json,
+    raw_lines,
+    read_json,
+    read_lines,
+    record_lines,
+    sha256,
+)
+from asrprune.files.streams import is_stream
+from asrprune.files.together import written_together
+from asrprune.files.writing import (
+    append_text,
+    write_binary,
+    write_folder,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "PathLike",
+    "append_text",
+    "is_stream",
+    "locked",
+    "open_binary",
+    "parse_json",
+    "raw_lines",
+    "read_json",
+    "read_lines",
+    "record_lines",
+    "sha256",
+    "write_binary",
+    "write_folder",
+    "write_json",
+    "write_text",
+    "written_together",
+]

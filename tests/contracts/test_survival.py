@@ -1,0 +1,323 @@
+"""Every verb x what befalls its outputs: another process there, a link, a pipe, a device, a folder
+that cannot be written, a full disk, a kill at any moment. Nothing is lost, half-written or left
+over, and the same command then gives what it would have given."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import stat
+import threading
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from asrprune.cli.main import COMMANDS
+from asrprune.files.locks import LOCK, beside
+from tests.contracts.test_flags import CALLS
+from tests.small_inputs import save_small_inputs
+from tests.verb_server import Ended, VerbServer, verb_server
+
+VERBS: dict[str, dict[str, str]] = {
+    "list": {},
+    "tokenize": {"tokenize": CALLS["tokenize"]},
+    "train": {"train": CALLS["train"]},
+    "perplexity": {"perplexity": CALLS["perplexity"]},
+    "prune": {"prune": CALLS["prune"]},
+    "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
+    "convert": {"convert": CALLS["convert"], "convert-lattices": CALLS["convert-lattices"]},
+    "validate": {"validate": CALLS["validate"]},
+    "lmscore": {"lmscore": CALLS["lmscore"]},
+    "tune": {"tune": CALLS["tune"], "tune-systems": CALLS["tune-systems"]},
+    "rescore": {"rescore": CALLS["rescore"], "rescore-beam": CALLS["rescore-beam"]},
+    "wer": {"wer": CALLS["wer"], "wer-files": CALLS["wer-files"]},
+    "oracle": {"oracle": CALLS["oracle"]},
+    "bench": {"bench": CALLS["bench-ngram"]},
+    "report": {"report": CALLS["report"]},
+    "completion": {},
+}
+"""Verb -> name -> a call that writes to {out}; none for a verb that writes nothing."""
+CALL = {name: call for calls in VERBS.values() for name, call in calls.items()}
+FOLDERS = {
+    "tokenize",
+    "train",
+    "prune",
+    "first-pass",
+    "convert-lattices",
+    "tune-systems",
+    "wer-files",
+    "report",
+}
+"""Calls whose {out} is a folder."""
+MIXED = {"wer-files", "report", "tune-systems"}
+"""Of these, files of others may lie in it: each file is whole or absent, not the folder."""
+
+KILLS = 4
+"""So many moments of every call and signal are tried; tests/bench/survival.py tries all."""
+
+_CLOCK = re.compile(
+    r'"(?:[a-z_]+_s|rtf[a-z_]*|speed_up|peak_rss_bytes|time_utc|crc32)": '
+    r'(?:-?[\d.e+-]+|"[^"]*"|null|\[[^\[\]]*\])'
+    r'|"run": \{[^{}]*\}|<dt>time_utc</dt><dd>[^<]*'
+)
+"""What the clock says in an output, and how much of it the last call did."""
+
+
+def settled(path: Path) -> bytes:
+    """What a file holds, but for what the clock says."""
+    raw = path.read_bytes()
+    try:
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        return b"" if path.suffix == ".svg" else _CLOCK.sub("", raw.decode("utf-8")).encode()
+    except (EOFError, UnicodeDecodeError):  # half of a file, no text
+        return raw
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Name -> content of everything in ``folder``, b"/" for folders."""
+    return {
+        str(path.relative_to(folder)): b"/" if path.is_dir() else settled(path)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A server, the inputs, and a folder for outputs."""
+
+    server: VerbServer
+    inputs: dict[str, Path]
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def argv(self, name: str, out: object = None) -> list[str]:
+        """The words of a call."""
+        names = {**self.inputs, "out": self.out if out is None else out}
+        return [word.format(**names) for word in shlex.split(CALL[name])]
+
+    def run(self, name: str, out: object = None, **harm: object) -> Ended:
+        """A call."""
+        return self.server.run(self.argv(name, out), self.folder, **harm)
+
+    def clear(self) -> None:
+        """Remove every output."""
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One server and one set of inputs for all."""
+    folder = tmp_path_factory.mktemp("survival")
+    (folder / "inputs").mkdir()
+    (folder / "outputs").mkdir()
+    inputs = save_small_inputs(folder / "inputs")
+    inputs["cuts"] = _save_cuts(folder / "inputs")
+    with verb_server() as server:
+        yield Stage(server, inputs, folder / "outputs")
+
+
+@pytest.fixture
+def stage(place: Stage, request: pytest.FixtureRequest) -> Stage:
+    """The outputs cleared, what the call needs installed."""
+    if "arpa" in CALL.get(request.node.callspec.params.get("name", ""), ""):
+        pytest.importorskip("kenlm")
+    if request.node.callspec.params.get("name") == "first-pass":
+        pytest.importorskip("pocketsphinx")
+        pytest.importorskip("lhotse")
+    place.clear()
+    return place
+
+
+def _save_cuts(folder: Path) -> Path:
+    """Two cuts of noise, a third of a second each."""
+    draw = random.Random(0)
+    lines = []
+    for utt in ("u1", "u2"):
+        with wave.open(str(folder / f"{utt}.wav"), "wb") as audio:
+            audio.setparams((1, 2, 16000, 5000, "NONE", ""))
+            audio.writeframes(draw.randbytes(10000))
+        source = {"type": "file", "channels": [0], "source": str(folder / f"{utt}.wav")}
+        length = {"sampling_rate": 16000, "num_samples": 5000, "duration": 0.3125}
+        recording = {"id": utt, "sources": [source], **length, "channel_ids": [0]}
+        segment = {"id": utt, "recording_id": utt, "start": 0.0, "duration": 0.3125, "channel": 0}
+        cut = {"id": utt, "start": 0.0, "duration": 0.3125, "channel": 0, "type": "MonoCut"}
+        supervisions = [{**segment, "text": "a cat"}]
+        lines.append(json.dumps({**cut, "supervisions": supervisions, "recording": recording}))
+    (folder / "cuts.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "cuts.jsonl"
+
+
+_references: dict[str, tuple[dict[str, bytes], int]] = {}
+
+
+def reference(stage: Stage, name: str) -> tuple[dict[str, bytes], int]:
+    """The outputs of an undisturbed call and the number of its events; the folder is left empty."""
+    if name not in _references:
+        ended = stage.run(name)
+        assert ended.status == 0, ended.err
+        _references[name] = (tree(stage.folder), ended.events)
+        stage.clear()
+    return _references[name]
+
+
+def one_line(ended: Ended, name: str) -> str:
+    """The message of a call that failed with status 1."""
+    assert ended.status == 1, ended
+    assert "Traceback" not in ended.err
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(f"asrprune {CALL[name].split()[0]}: ")
+    return last
+
+
+def test_every_verb_is_in_the_table() -> None:
+    assert set(VERBS) == set(COMMANDS)
+    assert {CALL[name].split()[0] for name in CALL} == {verb for verb in VERBS if VERBS[verb]}
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_another_process_is_there(stage: Stage, name: str) -> None:
+    with open(beside(stage.out, LOCK), "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("process 17 on the-other-machine")
+        held.flush()
+        line = one_line(stage.run(name), name)
+        assert "process 17 on the-other-machine is writing it; expected one process" in line
+        assert [path.name for path in stage.folder.iterdir()] == [".out.lock"]
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_two_at_once(stage: Stage, name: str) -> None:
+    wanted = reference(stage, name)[0]
+    both = stage.server.run_all([stage.argv(name)] * 2, stage.folder)
+    assert 0 in {ended.status for ended in both}
+    for ended in both:
+        if ended.status:  # otherwise one came after the other
+            assert re.search("is writing it|not empty", one_line(ended, name))
+    assert tree(stage.folder) == wanted
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_through_a_link(stage: Stage, name: str) -> None:
+    wanted = reference(stage, name)[0]
+    (stage.folder / "far").mkdir()
+    link = stage.folder / "link"
+    link.symlink_to(stage.folder / "far" / "out")
+    assert stage.run(name, link).status == 0
+    assert link.is_symlink()
+    made = tree(stage.folder / "far")
+    assert set(made) == {path for path in wanted if path == "out" or path.startswith("out/")}
+    assert not [path for path in os.listdir(stage.folder) if path.startswith(".")]
+
+
+@pytest.mark.parametrize("name", [name for name in CALL if name not in FOLDERS])
+def test_to_a_pipe_and_a_device(stage: Stage, name: str) -> None:
+    wanted = reference(stage, name)[0]
+    pipe = stage.folder / "out"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    ended = stage.run(name)
+    assert ended.status == 0, ended.err
+    reader.join(20)
+    assert _CLOCK.sub("", read[0].decode()).encode() == wanted["out"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stage.run(name, "/dev/null").status == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert not [path for path in os.listdir(stage.folder) if path.startswith(".")]
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_where_nothing_may_be_written(stage: Stage, name: str) -> None:
+    stage.folder.chmod(0o555)
+    try:
+        ended = stage.run(name, no_override=True)
+    finally:
+        stage.folder.chmod(0o755)
+    assert ended.status == 2
+    assert "expected a path that may be written" in ended.err
+    assert ended.err.count("\n") == 1
+    assert not os.listdir(stage.folder)
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_a_name_that_is_too_long(stage: Stage, name: str) -> None:
+    line = one_line(stage.run(name, stage.folder / ("n" * 256)), name)
+    assert "ame too long" in line
+    assert "n" * 256 in line
+    assert not os.listdir(stage.folder)
+
+
+@pytest.mark.parametrize("name", CALL)
+def test_on_a_full_disk(stage: Stage, name: str) -> None:
+    wanted = reference(stage, name)[0]
+    assert stage.run(name).status == 0
+    sizes = sorted(path.stat().st_size for path in stage.folder.rglob("*") if path.is_file())
+    stage.clear()
+    for size in {0, 1, sizes[0] // 2, sizes[-1] // 2, sizes[-1] - 1}:
+        ended = stage.run(name, file_size=size)
+        if ended.status:
+            line = one_line(ended, name)
+            assert str(stage.folder) in line, line
+            assert re.search("too large|No space", line), line
+        assert stage.run(name).status == 0
+        assert tree(stage.folder) == wanted, size
+        stage.clear()
+
+
+def moments(events: int, name: str, kills: int) -> list[int]:
+    """Some events of a call, the first and the last among them."""
+    if events <= kills:
+        return list(range(1, events + 1))
+    middle = random.Random(name).sample(range(2, events), kills - 2)
+    return [1, *sorted(middle), events]
+
+
+def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
+    """Kill a call at an event: its output is whole or absent, and the same call then makes it."""
+    wanted = reference(stage, name)[0]
+    ended = stage.run(name, kill=[event, number])
+    said = ended.err.splitlines()[-1:]
+    expected = {
+        signal.SIGKILL: (-9, ""),
+        signal.SIGTERM: (143, "terminated (SIGTERM)"),
+        signal.SIGINT: (130, "interrupted"),
+    }[signal.Signals(number)]
+    assert ended.status in (0, expected[0]), ended
+    if ended.status > 0:
+        assert expected[1] in said[0]
+        assert "Traceback" not in ended.err
+    there = tree(stage.folder)
+    shown = {path for path in there if path.split("/")[0] == "out" and "/." not in path}
+    for path in shown:
+        assert there[path] == wanted[path], path
+    if "out" in shown and name not in MIXED:
+        assert shown == {path for path in wanted if path.split("/")[0] == "out"}
+    again = stage.run(name)
+    if "not empty" in again.err:  # it was done when it was killed
+        assert "out" in shown
+    else:
+        assert again.status == 0, again.err
+    assert tree(stage.folder) == wanted
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", CALL)
+def test_killed(stage: Stage, name: str, number: signal.Signals) -> None:
+    for event in moments(reference(stage, name)[1], f"{name} {number}", KILLS):
+        check_kill(stage, name, event, number)
+        stage.clear()
