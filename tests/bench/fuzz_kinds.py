@@ -8,8 +8,10 @@ own files, {shared} that of whole ones, and {out} a path where nothing is.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import lzma
+import re
 import shlex
 import shutil
 import wave
@@ -326,7 +328,7 @@ class Decoder:
     weights = ScoreWeights(1.0, 2.0)
     dies_at = ""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, temporary: Any = None) -> None:
         self.config = config
 
     def decode(self, utt: str, samples: Any, ref: Any) -> Decoded:
@@ -355,6 +357,17 @@ def _first_pass(here: Path, dies_at: str) -> None:
     assert status == (130 if dies_at else 0)
 
 
+def _seal_records(here: Path) -> None:
+    """State the hash of every record of a first pass as it is now."""
+    path = here / "done.decoding/done.txt"
+    lines = []
+    for line in path.read_bytes().split(b"\n"):
+        _, space, text = line.partition(b" ")
+        digest = hashlib.sha256(text).hexdigest()[:16].encode()
+        lines.append(digest + space + text if space else line)
+    path.write_bytes(b"\n".join(lines))
+
+
 def _add_first_pass() -> None:
     KINDS["cuts"] = Kind(
         {"cuts.jsonl": "jsonl"},
@@ -363,9 +376,10 @@ def _add_first_pass() -> None:
         patches=_no_decoder,
     )
     KINDS["unfinished first pass"] = Kind(
-        {"done/.unfinished/done.jsonl": "jsonl", "done/.unfinished/identity.json": "json"},
+        {"done.decoding/done.txt": "jsonl", "done.decoding/identity.json": "json"},
         lambda here, shared: _first_pass(here, "u3"),
         ("first-pass --cuts {here}/cuts.jsonl --out {here}/done",),
+        seal=_seal_records,
         patches=_no_audio,
     )
     KINDS["first_pass.json"] = Kind(
@@ -404,6 +418,24 @@ def _add_lms() -> None:
         ("perplexity --lm {here}/lm.arpa.gz --text {shared}/text --accept-unknown",),
         forked=True,
     )
+
+
+def loosen(here: Path) -> None:
+    """Take the checksums out of our own files, as they were before there were any: what is damaged
+    is then read to its end."""
+    for path in (one for one in here.rglob("*") if one.is_file()):
+        raw = path.read_bytes()
+        if raw.startswith(b"asrprune-state "):
+            path.write_bytes(raw.partition(b"\n")[2])
+        elif path.suffix in (".json", ".jsonl", ".partial"):
+            text = re.sub(r',\s*"crc32": "[0-9a-f]{8}"(?=\s*\})', "", raw.decode())
+            text = re.sub(r'\s*"weights_sha256": "[0-9a-f]*",', "", text)
+            if path.name == "data.json":
+                value = json.loads(text)
+                for counts in value["sets"].values():
+                    counts.pop("crc32", None)
+                text = json.dumps(value)
+            path.write_text(text)
 
 
 def _seal_tokenizer(name: str) -> Callable[[Path], None]:
@@ -516,7 +548,7 @@ def _killed_training(here: Path, shared: Path) -> None:
 
 
 def _killed_pruning(here: Path, shared: Path) -> None:
-    with mock.patch("asrprune.prune.run.loop.drop_state", side_effect=KeyboardInterrupt):
+    with mock.patch("asrprune.prune.run.loop.plot_if_possible", side_effect=KeyboardInterrupt):
         argv = PRUNE.format(data=shared / "data", lm=shared / "lm", out=here / "run")
         assert main(shlex.split(argv)) == 130
 
@@ -573,8 +605,8 @@ def _add_training() -> None:
             "run.training/run.json": "json",
             "run.training/state.pt": "archive",
             "run.training/train.jsonl": "jsonl",
-            "run.training/best/config.json": "json",
-            "run.training/best/model.safetensors": "tensors",
+            "run.training/best-2/config.json": "json",
+            "run.training/best-2/model.safetensors": "tensors",
         },
         _killed_training,
         (TRAIN.format(data="{shared}/data", out="{here}/run"),),
@@ -589,13 +621,10 @@ def _add_training() -> None:
     again = PRUNE.format(data="{shared}/data", lm="{shared}/lm", out="{here}/run")
     KINDS["unfinished pruning"] = Kind(
         {
-            "run/plan.json": "json",
-            "run/family.json": "json",
-            "run/state/state.json": "json",
-            "run/state/masks.pt": "archive",
-            "run/state/movement.pt": "archive",
-            "run/state/model/config.json": "json",
-            "run/state/model/model.safetensors": "tensors",
+            "run.pruning/plan.json": "json",
+            "run.pruning/family.json": "json",
+            "run.pruning/state.pt": "archive",
+            "run.pruning/sparsity-0.30/config.json": "json",
         },
         _killed_pruning,
         (again,),

@@ -19,7 +19,8 @@ from asrprune.core.lattice.lattice import (
 )
 from asrprune.core.lattice.pieces import words_of_pieces
 from asrprune.errors import InputError
-from asrprune.files import LONGEST_LINE, PathLike, open_binary, read_lines, write_binary
+from asrprune.files import PathLike, open_binary, read_lines, write_binary
+from asrprune.files.reading import LONGEST_LINE
 from asrprune.firstpass.formats.kaldi_fst import (
     MAGIC,
     Label,
