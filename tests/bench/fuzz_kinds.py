@@ -402,6 +402,7 @@ def _add_lms() -> None:
         (
             "perplexity --lm {here}/lm.arpa --text {shared}/text --accept-unknown",
             "lmscore --lm {here}/lm.arpa --nbest {shared}/nbest.jsonl --out {out} --accept-unknown",
+            "convert --from slf --to jsonl {shared}/bare --out {out} --first-lm {here}/lm.arpa",
         ),
         forked=True,
     )
@@ -430,7 +431,7 @@ def loosen(here: Path) -> None:
         elif path.suffix in (".json", ".jsonl", ".partial"):
             text = re.sub(r',\s*"crc32": "[0-9a-f]{8}"(?=\s*\})', "", raw.decode())
             text = re.sub(r'\s*"weights_sha256": "[0-9a-f]*",', "", text)
-            if path.name == "data.json":
+            if path.name == "data.json" and '"asrprune-data"' in text:
                 value = json.loads(text)
                 for counts in value["sets"].values():
                     counts.pop("crc32", None)
@@ -475,6 +476,11 @@ def _add_checkpoints() -> None:
             score,
             "perplexity --lm {here}/lm --text {shared}/text",
             "train --data {shared}/data --init {here}/lm --out {out} --set max_steps=1",
+            "rescore --nbest {shared}/nbest.jsonl --early-lm {here}/lm --weights {shared}/w1.json"
+            " --out {out}",
+            "prune --lm {shared}/lm --data {shared}/data --teacher {here}/lm --out {out} --method"
+            " unstructured --schedule one-shot --criterion magnitude --fine-tune-tokens 30"
+            " --set fine_tuning.batch_tokens=64",
             "bench --lm {here}/lm --nbest {shared}/nbest.jsonl --repeats 1 --warmup 0 --json {out}",
         ),
     )
@@ -656,6 +662,7 @@ def _add_scores() -> None:
             f"rescore {lists} --scores {{here}}/scores.jsonl --weights {{shared}}/w1.json"
             " --out {out} --json {out}.json",
             f"tune {lists} --scores {{here}}/scores.jsonl --out {{out}} --resamples 0",
+            f"tune {lists} --system one={{here}}/scores.jsonl --out {{out}} --resamples 0",
             f"rescore {lists} --early-lm {{shared}}/lm --scores {{here}}/scores.jsonl"
             " --weights {shared}/w1.json --cascade-margin 5 --cascade-weights {shared}/w1.json"
             " --out {out}",

@@ -192,7 +192,7 @@ def _changed(rng: random.Random, value: Any) -> Any:
         for step in other:
             found = found[step]
         holder[key] = copy.deepcopy(found)
-    elif kind == 4 and isinstance(holder[key], (int, float)):
+    elif kind == 4 and isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300:
         holder[key] = rng.choice(
             [-holder[key], holder[key] * 2, holder[key] + 1, float(holder[key])]
         )
