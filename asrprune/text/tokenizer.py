@@ -127,10 +127,10 @@ class Tokenizer:
         self._learn_pieces(part for spelled in parts.values() for part in spelled)
         for word, spelled in parts.items():
             for known, first in ((self._later, False), (self._first, True)):
-                ids: tuple[int, ...] = ()
+                ids: list[int] = []
                 for part in spelled:
-                    ids += self._pieces[part][0 if first and not ids else 1]
-                known[word] = ids
+                    ids.extend(self._pieces[part][0 if first and not ids else 1])
+                known[word] = tuple(ids)
 
     def _learn_pieces(self, parts: Iterable[Optional[str]]) -> None:
         self._pieces.setdefault(None, ((self.unknown,), (self.unknown,)))

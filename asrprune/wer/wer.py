@@ -19,6 +19,10 @@ from asrprune.wer.marks import COSTS, Alignment, Choice, Costs, Deletable, Marke
 MODES = ("strict", "present", "all")
 """What to do with references that have no hypothesis: refuse, leave out, count as deleted."""
 
+LARGEST_PLAIN_TABLE, LARGEST_TABLE = 10**11, 10**7
+"""Pairs of words (reference, hypothesis) of an utterance that is aligned: of plain words, and of
+references with marks or alignments with sclite's costs, which take 50 bytes each."""
+
 log = logging.getLogger(__name__)
 
 _SPLIT = jiwer.Compose([jiwer.ReduceToListOfListOfWords()])
@@ -150,7 +154,7 @@ def score_texts(
     missing, unknown = match_ids(refs, hyps, mode, ref_name=ref_name, hyp_name=hyp_name)
     absent = frozenset(missing)
     utterances = tuple(
-        _scored(utt, ref, hyp, utt not in absent, (marked or {}).get(utt), costs)
+        _scored(utt, ref, hyp, utt not in absent, (marked or {}).get(utt), costs, hyp_name)
         for utt, ref, hyp in _joined(refs, hyps)
         if mode == "all" or utt not in absent
     )
@@ -161,15 +165,33 @@ def score_texts(
 
 
 def _scored(
-    utt: str, ref: str, hyp: str, present: bool, marked: Optional[Marked], costs: Costs
+    utt: str,
+    ref: str,
+    hyp: str,
+    present: bool,
+    marked: Optional[Marked],
+    costs: Costs,
+    hyp_name: str = "hypothesis",
 ) -> UtteranceErrors:
     if marked is None and costs == COSTS["equal"]:
+        _check_table(utt, ref.count(" ") + 1, hyp, LARGEST_PLAIN_TABLE, hyp_name)
         return UtteranceErrors(utt, ref, hyp, align_words(ref, hyp), present)
     if marked is None:
         marked = tuple(Choice(((word,),)) for word in ref.split())
+    words = sum(len(one) for choice in marked for one in choice.alternatives)
+    _check_table(utt, words, hyp, LARGEST_TABLE, hyp_name)
     alignment = align_marked(marked, hyp.split(), costs)
     chosen = " ".join(word for word, _ in alignment if word is not None)
     return UtteranceErrors(utt, chosen, hyp, alignment, present)
+
+
+def _check_table(utt: str, words: int, hyp: str, most: int, hyp_name: str) -> None:
+    """Raise InputError for texts so long that their alignment would take hours, or all memory."""
+    others = hyp.count(" ") + 1
+    if words * others > most:
+        found = f"utterance {utt}: {words} reference words and {others} of the hypothesis"
+        expected = f"{most:.0e} pairs of words at most, in shorter utterances"
+        raise InputError(hyp_name, None, found, expected)
 
 
 def match_ids(

@@ -463,14 +463,14 @@ PRUNE = (
     Fault(
         "a resumed pruning run skips a step",
         "prune/run/state.py",
-        'value["steps_done"],',
-        'value["steps_done"] + 1,',
+        'value.get("steps_done", a_count),',
+        'value.get("steps_done", a_count) + 1,',
         ("prune/run/test_state.py",),
     ),
     Fault(
         "a resumed pruning run forgets what it has spent",
         "prune/run/state.py",
-        'Spent(**value["spent"])',
+        'value.get("spent", a(Spent))',
         "Spent()",
         ("prune/run/test_state.py",),
     ),

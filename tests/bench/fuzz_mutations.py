@@ -106,7 +106,13 @@ def _number(rng: random.Random, data: bytes) -> bytes:
     if not numbers:
         return _insert(rng, data)
     found = rng.choice(numbers)
-    return data[: found.start()] + rng.choice(NUMBERS) + data[found.end() :]
+    other = rng.choice([*NUMBERS, *[rng.choice(numbers).group()] * 10, *[_near(rng, found)] * 10])
+    return data[: found.start()] + other + data[found.end() :]
+
+
+def _near(rng: random.Random, number: re.Match[bytes]) -> bytes:
+    value = float(number.group()[:20]) + rng.choice([-1, 1, 0.5, 100])
+    return str(int(value) if value.is_integer() else value).encode()
 
 
 def _lines(rng: random.Random, data: bytes) -> bytes:
@@ -186,7 +192,7 @@ def _changed(rng: random.Random, value: Any) -> Any:
         for step in other:
             found = found[step]
         holder[key] = copy.deepcopy(found)
-    elif kind == 4 and isinstance(holder[key], (int, float)):
+    elif kind == 4 and isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300:
         holder[key] = rng.choice(
             [-holder[key], holder[key] * 2, holder[key] + 1, float(holder[key])]
         )
