@@ -1,13 +1,15 @@
 """Damaged files of every kind, read by every verb: no traceback, no hang, bounded memory.
 
     python -m tests.bench.fuzz [--mutations 2500] [--kinds PART ...] [--seed 1] [--first 0]
+                               [--round 100]
 
-Prints a row for each kind: mutations, how many were refused and accepted, the slowest (ms), the
-largest growth of memory (MB), and failures; then every failure with what makes it again. A failure
-is a status other than 0 and 1 (and 2, where bad content may be bad usage), a traceback, more or
-less than one line beside the log on stderr, more than SECONDS, or more than MOST_BYTES over what
-the process had. Status 1 if there are any. ``tests/contracts/test_fuzz.py`` runs the first
-mutations of every kind.
+Prints every failure with what makes it again, and after each round of all kinds a table so far: a
+row for each kind with the mutations, how many were refused and accepted, the slowest (ms), the
+largest growth of memory (MB), the processor time of all (s), and how many failed. A failure is a
+status other than 0 and 1 (and 2, where bad content may be bad usage), a traceback, more or less
+than one line beside the log on stderr, more than SECONDS, or more than MOST_BYTES over what the
+process had. Status 1 if there are any. ``tests/contracts/test_fuzz.py`` runs the first mutations
+of every kind.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 from unittest import mock
@@ -74,16 +76,17 @@ class Row:
     accepted: int = 0
     slowest_ms: float = 0.0
     peak_mb: float = 0.0
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    cpu_s: float = 0.0
+    failures: int = 0
 
-    def add(self, index: int, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         self.mutations += 1
         self.refused += outcome.status != 0
         self.accepted += outcome.status == 0
         self.slowest_ms = max(self.slowest_ms, outcome.cpu_ms)
         self.peak_mb = max(self.peak_mb, outcome.grown_mb)
-        if outcome.failure:
-            self.failures.append((index, outcome.failure))
+        self.cpu_s += outcome.cpu_ms / 1e3
+        self.failures += outcome.failure != ""
 
 
 class Fuzz:
@@ -194,6 +197,8 @@ def _guarded(kind: Kind, argv: list[str]) -> Outcome:
             cpu_ms = 1e3 * (time.process_time() - start)
         captured.seek(0)
         error = captured.read().decode("utf-8", "replace")
+    if status in (130, 143):  # someone ended the fuzz, not a damaged file
+        raise KeyboardInterrupt
     grown = _peak() - before
     problem = problem or _wrong(kind, argv, status, error, grown)
     return Outcome(status, cpu_ms, grown / 1e6, problem, error[:2000])
@@ -352,12 +357,13 @@ def _peak() -> int:
 
 def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
-    lines = ["| kind | mutations | refused | accepted | slowest ms | peak MB | failures |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| kind | mutations | refused | accepted | slowest ms | peak MB | all s | failures |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for row in rows:
         lines.append(
             f"| {row.kind} | {row.mutations} | {row.refused} | {row.accepted} |"
-            f" {row.slowest_ms:.0f} | {row.peak_mb:.0f} | {len(row.failures)} |"
+            f" {row.slowest_ms:.0f} | {row.peak_mb:.0f} | {row.cpu_s:.1f} |"
+            f" {row.failures} |"
         )
     return "\n".join(lines)
 
@@ -366,10 +372,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mutations", type=int, default=2500, help="of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutation")
+    parser.add_argument("--round", type=int, default=100, help="of a kind before the next kind")
     parser.add_argument("--kinds", nargs="+", help="those whose names have one of these in them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="folder to work in, which stays: the last damage is there")
-    parser.add_argument("--most", type=int, default=5, help="failures shown of a kind")
     return parser.parse_args()
 
 
@@ -378,8 +384,11 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    names = [n for n in KINDS if args.kinds is None or any(part in n for part in args.kinds)]
-    rows: list[Row] = []
+    rows = [
+        Row(name)
+        for name in KINDS
+        if args.kinds is None or any(part in name for part in args.kinds)
+    ]
     with ExitStack() as stack:
         if args.keep:
             folder = Path(args.keep)
@@ -389,21 +398,24 @@ def main() -> int:
             base: Optional[str] = "/dev/shm" if os.path.isdir("/dev/shm") else None
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=base)))
         fuzz = Fuzz(folder, args.seed)
-        for name in names:
-            row = Row(name)
-            rows.append(row)
-            for problem in fuzz.check_whole(name):
-                row.failures.append((-1, problem))
-            start = time.perf_counter()
-            wanted = range(args.first, args.first + args.mutations)
-            for index, outcome in fuzz.many(name, wanted):
-                row.add(index, outcome)
-            print(table([row]).splitlines()[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
-            for index, problem in row.failures[: args.most]:
-                print(f"    {name} {index}: {problem}", flush=True)
-    print()
-    print(table(rows))
+        for row in rows:
+            for problem in fuzz.check_whole(row.kind):
+                row.failures += 1
+                _show(row, -1, problem)
+        end = args.first + args.mutations
+        for first in range(args.first, end, args.round):
+            for row in rows:
+                indices = range(first, min(first + args.round, end))
+                for index, outcome in fuzz.many(row.kind, indices):
+                    row.add(outcome)
+                    if outcome.failure:
+                        _show(row, index, outcome.failure)
+            print(f"\n{table(rows)}\n", flush=True)
     return 1 if any(row.failures for row in rows) else 0
+
+
+def _show(row: Row, index: int, problem: str) -> None:
+    print(f"{row.kind} {index}: {problem}", flush=True)
 
 
 if __name__ == "__main__":
