@@ -114,8 +114,10 @@ class Tokenizer:
         if self._later is self._first:
             return [self._first[word] for word in words]
         found: list[tuple[int, ...]] = []
+        known = self._first
         for word in words:
-            found.append(self._later[word] if any(found) else self._first[word])
+            found.append(known[word])
+            known = self._later if found[-1] else known
         return found
 
     def learn(self, words: Iterable[str]) -> None:

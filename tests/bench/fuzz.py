@@ -40,7 +40,7 @@ from unittest import mock
 
 from asrprune.cli.main import main as command
 from tests.bench.fuzz_kinds import KINDS, Kind, loosen, make_shared
-from tests.bench.fuzz_mutations import mutated
+from tests.bench.fuzz_mutations import TEXT_CONTENTS, lengthened, mutated
 
 SECONDS = 5.0
 """Of processor time, so that a busy machine fails nothing; of any time 24 times as much."""
@@ -52,7 +52,7 @@ _MEMORY = ("allocate", "memoryerror", "bad_alloc", "out of memory", "unable to m
 
 
 class TooLong(BaseException):
-    """A mutation ran for more than SECONDS."""
+    """A call ran for more than it may."""
 
 
 @dataclass
@@ -92,10 +92,12 @@ class Row:
 class Fuzz:
     """A folder (private, on a fast disk) with whole files and one that is damaged."""
 
-    def __init__(self, folder: Path, seed: int = 1) -> None:
+    def __init__(self, folder: Path, seed: int = 1, seconds: float = SECONDS) -> None:
         self.folder = folder
         self.seed = seed
+        self.seconds = seconds
         self.shared = folder / "shared"
+        self._read: dict[str, list[str]] = {}
         with _quiet(), _small():
             self.shared.mkdir()
             make_shared(self.shared)
@@ -116,31 +118,65 @@ class Fuzz:
         return kept
 
     def check_whole(self, name: str) -> list[str]:
-        """What is wrong with the calls of a kind on its undamaged files."""
-        kind, found = KINDS[name], []
-        for index in range(len(kind.calls)):
-            self._place(name)
-            with mock.patch(f"{__name__}.SECONDS", 60.0):  # modules are imported
-                outcome = _guarded(kind, self.argv(kind, index))
+        """What is wrong with the calls of a kind on its undamaged files; looked at once.
+
+        Whatever the calls import is in this process from then on.
+        """
+        kind, found = KINDS[name], list[str]()
+        for index in range(len(kind.calls)) if name not in self._read else ():
+            self.place(name)
+            outcome = _guarded(kind, self.argv(kind, index), 60.0)
             if outcome.status != 0 or outcome.failure:
                 found.append(f"{kind.calls[index]}: {outcome.failure or outcome.error}")
-        return found
+        return self._read.setdefault(name, found)
 
     def one(self, name: str, index: int) -> Outcome:
         """The outcome of mutation number ``index`` of a kind; the same whenever it is asked."""
         self.damage(name, index)
-        return _guarded(KINDS[name], self.argv(KINDS[name], index))
+        return _guarded(KINDS[name], self.argv(KINDS[name], index), self.seconds)
 
     def many(self, name: str, indices: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
-        """The outcomes of mutations; of a forked kind in other processes, a new one for what is
-        left where one was ended."""
-        if not KINDS[name].forked:
+        """The outcomes of mutations; those of a forked kind in other processes."""
+        self.check_whole(name)
+        if KINDS[name].forked:
+            yield from self._in_children(lambda index: self.one(name, index), indices)
+        else:
             for index in indices:
                 yield index, self.one(name, index)
-            return
+
+    def long(self, name: str, fills: Sequence[str], size: int) -> Iterator[tuple[int, Outcome]]:
+        """The outcomes of a kind's calls, in turns, with each of ``fills`` for ``size`` bytes in a
+        word of a file; in other processes, since a library may not hear the alarm."""
+        texts = sorted(
+            file for file, content in KINDS[name].files.items() if content in TEXT_CONTENTS
+        )
+
+        def one(index: int) -> Outcome:
+            rng = random.Random(f"{self.seed}/{name}/{fills[index]}")
+            file = rng.choice(texts)
+            raw = (self.place(name) / file).read_bytes()
+            long = lengthened(rng, KINDS[name].files[file], raw, fills[index], size)
+            return self.given(name, file, long, index)
+
+        if texts:
+            self.check_whole(name)
+            yield from self._in_children(one, range(len(fills)))
+
+    def given(self, name: str, file: str, content: bytes, index: int) -> Outcome:
+        """The outcome of a call of a kind, in turns, with this in the place of one of its files,
+        and no checksums."""
+        here = self.place(name, loose=True)
+        (here / file).write_bytes(content)
+        KINDS[name].seal(here)
+        return _guarded(KINDS[name], self.argv(KINDS[name], index), self.seconds)
+
+    def _in_children(
+        self, one: Callable[[int], Outcome], indices: Sequence[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes of another process, a new one for what is left where one was ended."""
         left = list(indices)
         while left:
-            for outcome in _in_a_child(lambda: (self.one(name, index) for index in left)):
+            for outcome in in_a_child(lambda: map(one, left), 30 * self.seconds):
                 yield left.pop(0), outcome
 
     def damage(self, name: str, index: int) -> None:
@@ -148,14 +184,15 @@ class Fuzz:
         kind = KINDS[name]
         rng = random.Random(f"{self.seed}/{name}/{index}")
         loose = rng.random() < LOOSE
-        here = self._place(name, loose)
+        here = self.place(name, loose)
         file = rng.choice(sorted(kind.files))
         raw = (here / file).read_bytes()
         (here / file).write_bytes(mutated(rng, kind.files[file], raw))
         if loose:
             kind.seal(here)
 
-    def _place(self, name: str, loose: bool = False) -> Path:
+    def place(self, name: str, loose: bool = False) -> Path:
+        """The folder with the kind's whole files, fresh; ``loose``: without their checksums."""
         kept = self.whole(name)
         if loose:
             kept = kept.with_name(f"{kept.name}.loose")
@@ -175,13 +212,13 @@ class Fuzz:
         return [word.format(**names) for word in shlex.split(call)]
 
 
-def _guarded(kind: Kind, argv: list[str]) -> Outcome:
+def _guarded(kind: Kind, argv: list[str], seconds: float) -> Outcome:
     """The outcome of one call in this process."""
     before, problem, status = _start_of_peak(), "", -1
     with tempfile.TemporaryFile() as captured, ExitStack() as stack:
         stack.enter_context(_small())
         kind.patches(stack)
-        stack.enter_context(_limited())
+        stack.enter_context(limited(seconds))
         with _redirected(captured):
             start = time.process_time()
             try:
@@ -189,7 +226,7 @@ def _guarded(kind: Kind, argv: list[str]) -> Outcome:
                     warnings.simplefilter("always")
                     status = command(argv)
             except TooLong:
-                problem = f"more than {SECONDS:g} s: {_where()}"
+                problem = f"more than {seconds:g} s: {_where()}"
             except MemoryError:
                 problem = f"MemoryError: {_where()}"
             except BaseException:  # whatever it is, it is a failure
@@ -233,8 +270,9 @@ def _wrong(kind: Kind, argv: list[str], status: int, error: str, grown: int) -> 
     return ""
 
 
-def _in_a_child(work: Callable[[], Iterator[Outcome]]) -> Iterator[Outcome]:
-    """The outcomes of ``work`` in a process of its own, which a library may end or hang."""
+def in_a_child(work: Callable[[], Iterator[Outcome]], seconds: float) -> Iterator[Outcome]:
+    """The outcomes of ``work`` in a process of its own, which a library may end or hang; it is
+    ended after ``seconds`` without one."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -249,7 +287,7 @@ def _in_a_child(work: Callable[[], Iterator[Outcome]]) -> Iterator[Outcome]:
     os.close(writing)
     lines = b""
     while True:
-        if not select.select([reading], [], [], 30 * SECONDS)[0]:
+        if not select.select([reading], [], [], seconds)[0]:
             os.kill(child, signal.SIGKILL)
             break
         block = os.read(reading, 1 << 16)
@@ -265,8 +303,8 @@ def _in_a_child(work: Callable[[], Iterator[Outcome]]) -> Iterator[Outcome]:
 
 
 @contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    """An alarm after SECONDS, and no more than MOST_BYTES of address space over what is there."""
+def limited(seconds: float) -> Iterator[None]:
+    """An alarm after ``seconds``, and at most MOST_BYTES of address space over what is there."""
 
     def ring(*_: Any) -> None:
         raise TooLong
@@ -275,8 +313,8 @@ def _limited() -> Iterator[None]:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     old = [(one, signal.signal(one, ring)) for one in (signal.SIGPROF, signal.SIGALRM)]
     resource.setrlimit(resource.RLIMIT_AS, (size + MOST_BYTES + (256 << 20), hard))
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, 24 * SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 24 * seconds)
     try:
         yield
     finally:

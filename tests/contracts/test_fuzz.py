@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
+from collections.abc import Iterator
 
 import pytest
 
@@ -128,10 +129,13 @@ NO_FILE_NAMED = frozenset(
 
 
 @pytest.fixture(scope="module")
-def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Fuzz:
-    pytest.importorskip("torch")
+def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzz]:
+    torch = pytest.importorskip("torch")
     pytest.importorskip("kenlm")
-    return Fuzz(tmp_path_factory.mktemp("fuzz"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process cannot use the threads of this one
+    yield Fuzz(tmp_path_factory.mktemp("fuzz"))
+    torch.set_num_threads(threads)
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
