@@ -150,7 +150,12 @@ def run(args: argparse.Namespace) -> None:
 
     assert target.write is not None  # choices of --to
     with replacing(args.out) as out:
-        target.write(out, items(), **writing)
+        try:
+            target.write(out, items(), **writing)
+        except ValueError as problem:
+            if count == 0:  # an option, seen before anything was read
+                raise
+            raise InputError(args.input, None, str(problem), f"what {target.name} holds") from None
     bad.warn(args.input)
     if first_lm is not None:
         first_lm.log()

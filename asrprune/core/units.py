@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
+
+from asrprune.core.composition import nfc
 
 Split = Callable[[str], list[str]]
 """A text to its units, in order; none of them is empty or holds white space."""
@@ -22,7 +23,7 @@ _PUNCTUATION = (
     "\u3001-\u3003\u3008-\u3020\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff3d\uff5b-\uff65"
 )
 _ALONE = rf"[{_HAN_OR_KANA}{_PUNCTUATION}][{_ATTACHED}]*"
-_MIXED = re.compile(rf"{_SPECIAL}|{_ALONE}|(?:(?!{_SPECIAL}|{_ALONE})\S)+")
+_BETWEEN_WORDS = re.compile(rf"({_SPECIAL}|{_ALONE})|\s+")
 _NO_SPACES = re.compile(rf"[{_HAN_OR_KANA}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 
@@ -46,7 +47,7 @@ def characters(text: str) -> list[str]:
     >>> characters("老师 <unk> Cafe\\u0301")
     ['老', '师', '<unk>', 'C', 'a', 'f', 'é']
     """
-    return _CHARACTER.findall(unicodedata.normalize("NFC", text))
+    return _CHARACTER.findall(nfc(text))
 
 
 def mixed(text: str) -> list[str]:
@@ -58,7 +59,7 @@ def mixed(text: str) -> list[str]:
     >>> mixed("我的iPhone 坏了 한국어 도")
     ['我', '的', 'iPhone', '坏', '了', '한국어', '도']
     """
-    return _MIXED.findall(unicodedata.normalize("NFC", text))
+    return [part for part in _BETWEEN_WORDS.split(nfc(text)) if part]
 
 
 UNITS: dict[str, Split] = {

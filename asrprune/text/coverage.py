@@ -184,7 +184,7 @@ _CAUSES: Mapping[str, str] = {
 
 def _known_after(name: str, word: str, knows: Callable[[str], bool]) -> bool:
     parts = NORMALISERS[name](word).split()
-    return parts != [word] and bool(parts) and all(map(knows, parts))
+    return parts != [word] and bool(parts) and all(map(knows, set(parts)))
 
 
 def _invisible(which: Counter[str]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Optional
 
+from asrprune.core.composition import nfc
+
 Normaliser = Callable[[str], str]
 """A line of text to its normal form: words separated by single spaces, "" for nothing left."""
 
@@ -59,7 +61,7 @@ def upper_case(text: str, language: Optional[str] = None) -> str:
 
 
 def _collapse(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(nfc(text).split())
 
 
 def _none(text: str, language: Optional[str]) -> str:
@@ -84,8 +86,8 @@ def _asr(text: str, language: Optional[str]) -> str:
     >>> _asr("\u201cDon\u2019t,\u201d he said -- <laughter> twice.", None)
     "don't he said twice"
     """
-    text = unicodedata.normalize("NFC", _TAG.sub(" ", text).translate(_APOSTROPHES))
-    text = unicodedata.normalize("NFC", lower_case(text, language).translate(_LETTERS))
+    text = nfc(_TAG.sub(" ", text).translate(_APOSTROPHES))
+    text = nfc(lower_case(text, language).translate(_LETTERS))
     return " ".join(filter(None, map(_whole_letters, text.split())))
 
 
@@ -95,8 +97,8 @@ def _whole_letters(word: str) -> str:
     if word.isalpha():
         return word
     word = word.rstrip(_JOINERS)
-    while word and not (word[0].isalpha() or word[0] == "'"):
-        word = word[1:]
+    first = next((at for at, one in enumerate(word) if one.isalpha() or one == "'"), len(word))
+    word = word[first:]
     return word if word.strip("'") else ""
 
 

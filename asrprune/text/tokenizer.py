@@ -114,8 +114,10 @@ class Tokenizer:
         if self._later is self._first:
             return [self._first[word] for word in words]
         found: list[tuple[int, ...]] = []
+        known = self._first
         for word in words:
-            found.append(self._later[word] if any(found) else self._first[word])
+            found.append(known[word])
+            known = self._later if found[-1] else known
         return found
 
     def learn(self, words: Iterable[str]) -> None:
@@ -127,10 +129,10 @@ class Tokenizer:
         self._learn_pieces(part for spelled in parts.values() for part in spelled)
         for word, spelled in parts.items():
             for known, first in ((self._later, False), (self._first, True)):
-                ids: tuple[int, ...] = ()
+                ids: list[int] = []
                 for part in spelled:
-                    ids += self._pieces[part][0 if first and not ids else 1]
-                known[word] = ids
+                    ids.extend(self._pieces[part][0 if first and not ids else 1])
+                known[word] = tuple(ids)
 
     def _learn_pieces(self, parts: Iterable[Optional[str]]) -> None:
         self._pieces.setdefault(None, ((self.unknown,), (self.unknown,)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Optional
 
+from asrprune.core.composition import nfc
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import UNITS, WORD
 from asrprune.errors import InputError
@@ -26,6 +27,22 @@ _TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]]*\]|(?<!\S)!(SIL|NULL)(?!\S)")
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")
 _HYPHEN = re.compile(r"(?<=\w)[-\u2010\u2011](?=\w)")
 _KEPT = "%&@#"  # punctuation to Unicode, read aloud as words
+_LOOSE = re.compile(r"['\-\u2010\u2011.,](?![^\W_])")
+_INNER = re.compile(r"(^|.)(['\-\u2010\u2011.,])(?=([^\W_]))", re.DOTALL)
+
+
+class _Spaces(dict[int, str]):
+    """For str.translate: punctuation becomes a space, but for what ``_inner`` left and _KEPT.
+    Filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        kept = letter in _KEPT + "'-\u2010\u2011.," or unicodedata.category(letter)[0] != "P"
+        self[code] = letter if kept else " "
+        return self[code]
+
+
+_PUNCTUATION = _Spaces()
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class ScoringForm:
 
 def fold_case(text: str) -> str:
     """The text without regard to case (Unicode's case folding: also ß as ss), in NFC."""
-    return unicodedata.normalize("NFC", text.casefold())
+    return nfc(text.casefold())
 
 
 def drop_tags(text: str) -> str:
@@ -119,18 +136,20 @@ def drop_punctuation(text: str) -> str:
     "Mr O'Brien's T-shirt 3.50 <unk> 50%"
     """
     text = text.translate(_APOSTROPHES)
-    kept = []
-    tags = {place for match in _TAGS.finditer(text) for place in range(*match.span())}
-    for place, letter in enumerate(text):
-        if place in tags or letter in _KEPT or not unicodedata.category(letter).startswith("P"):
-            kept.append(letter)
-            continue
-        before, after = text[max(place - 1, 0) : place], text[place + 1 : place + 2]
-        within = (before.isalnum() and after.isalnum()) or (_is_mark(before) and after.isalnum())
-        numeric = before.isdigit() and after.isdigit()
-        inner = letter in "'-\u2010\u2011" and within
-        kept.append(letter if inner or (letter in ".," and numeric) else " ")
-    return _collapsed("".join(kept))
+    tags = [match.group() for match in _TAGS.finditer(text)]
+    mark = next(one for one in map(chr, range(0xE000, 0x110000)) if one not in text)
+    text = _TAGS.sub(mark, text) if tags else text
+    text = _INNER.sub(_inner, _LOOSE.sub(" ", text)).translate(_PUNCTUATION)
+    whole = iter(tags)
+    return _collapsed(re.sub(mark, lambda _: next(whole), text) if tags else text)
+
+
+def _inner(match: re.Match[str]) -> str:
+    """Punctuation before a letter or digit: itself inside a word or number, else a space."""
+    before, letter, after = match.group(1, 2, 3)
+    if letter in ".,":
+        return f"{before}{letter if before.isdigit() and after.isdigit() else ' '}"
+    return f"{before}{letter if before.isalnum() or _is_mark(before) else ' '}"
 
 
 def drop_words(words: Collection[str]) -> Change:
@@ -174,11 +193,11 @@ def read_equivalents(path: PathLike, before: Change) -> dict[tuple[str, ...], tu
     """
     table: dict[tuple[str, ...], tuple[str, ...]] = {}
     for number, line in read_lines(path):
-        rule = re.split(r"\s*;;", line)[0].strip()
+        rule = line.partition(";;")[0].strip()
         if not rule or rule[0] in "#*":
             continue
         left, arrow, right = rule.partition("=>")
-        right = re.sub(r"\s+/\s*\[\s*\]\s*__\s*\[\s*\]\s*$", "", f" {right}").strip()
+        right = _without_context(right)
         phrases = [re.sub(r"^\[(.*)\]$", r"\1", side.strip()) for side in (left, right)]
         source, target = (tuple(before(phrase).split()) for phrase in phrases)
         if not arrow or not source or "=>" in right or re.search(r"[{}]|(^|\s)/(\s|$)", right):
@@ -189,6 +208,14 @@ def read_equivalents(path: PathLike, before: Change) -> dict[tuple[str, ...], tu
     if not table:
         raise InputError(path, None, "no equivalents", "lines of 'a b => c'")
     return table
+
+
+def _without_context(right: str) -> str:
+    """The right side of a rule without the context ``/ [ ] __ [ ]``, which is any."""
+    target, slash, context = f" {right}".rpartition("/")
+    if slash and target[-1].isspace() and "".join(context.split()) == "[]__[]":
+        right = target
+    return right.strip()
 
 
 def run_filter(command: str, texts: Mapping[str, str], name: str) -> SpooledDict[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
+from asrprune.core.composition import nfc
 from asrprune.core.units import WORD, unspaced_words
 from asrprune.wer.form import drop_punctuation, drop_tags, join_hyphens, split_hyphens
 
@@ -16,6 +17,9 @@ THRESHOLD = 0.05
 """A difference of form is told when it alone makes more than this share of the words wrong."""
 
 Pairs = list[tuple[str, str]]
+_BRACES, _SLASH = re.compile(r"(?<!\S)\{\s([^{}]*)\}"), re.compile(r"\s/\s")
+_FEW = 20
+"""Rules for ids that are tried."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def hints(refs: Mapping[str, str], hyps: Mapping[str, str], unit: str = WORD) ->
     found += _script_hint(whole_ref, whole_hyp)
     if unit == WORD:
         found += _unit_hint(whole_ref, whole_hyp)
-    if re.search(r"(^|\s)\{\s[^{}]*\s/\s[^{}]*\}", whole_ref):
+    if any(_SLASH.search(one) for one in _BRACES.findall(whole_ref)):
         found.append("references hold { a / b }, scored as words; see --alternations")
     return found
 
@@ -97,10 +101,14 @@ def _common_extra(
     """What is put before ("begin") or behind most ids of ``shorter`` to make one of ``longer``."""
     first = next(iter(shorter))
     known = frozenset(longer)
+    tried: set[str] = set()
     for candidate in longer:
-        if candidate != first and ends(candidate, first):
+        if candidate != first and ends(candidate, first) and len(tried) < _FEW:
             cut = len(candidate) - len(first)
             extra = candidate[:cut] if place == "begin" else candidate[-cut:]
+            if extra in tried:
+                continue
+            tried.add(extra)
             made = [extra + utt if place == "begin" else utt + extra for utt in shorter]
             if sum(utt in known for utt in made) >= needed:
                 return extra
@@ -162,13 +170,17 @@ _INVISIBLE = {
 
 
 def _visible(text: str) -> str:
-    return unicodedata.normalize("NFC", text.translate(dict.fromkeys(map(ord, _INVISIBLE))))
+    return nfc(text.translate(dict.fromkeys(map(ord, _INVISIBLE))))
 
 
 _REMEDIES = (
     _Remedy("--filter CMD, which rewrites both", _visible, _form_cause),
     _Remedy("--ignore-case", str.casefold, _case_cause),
-    _Remedy("--remove-tags", drop_tags, _one_sided("tags like <unk> or [noise]", r"[<\[]\S+[>\]]")),
+    _Remedy(
+        "--remove-tags",
+        drop_tags,
+        _one_sided("tags like <unk> or [noise]", r"<[^\s<>]+>|\[[^\s\[\]]+\]"),
+    ),
     _Remedy(
         "--ignore-punctuation",
         drop_punctuation,

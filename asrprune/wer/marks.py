@@ -209,15 +209,13 @@ def _tokens(words: Sequence[str]) -> Iterator[str]:
     """The words with braces, and slashes between braces, apart."""
     depth = 0
     for word in words:
-        part = ""
-        for letter in word:
+        start = 0
+        for place, letter in enumerate(word):
             depth += (letter == "{") - (letter == "}")
             if letter in "{}" or (letter == "/" and depth > 0):
-                if part:
-                    yield part
+                if place > start:
+                    yield word[start:place]
                 yield letter
-                part = ""
-            else:
-                part += letter
-        if part:
-            yield part
+                start = place + 1
+        if start < len(word):
+            yield word[start:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from os import fspath
@@ -132,16 +133,21 @@ def texts_of_ctm(hyp: Texts, refs: Texts) -> dict[str, str]:
         return {**dict.fromkeys(refs.texts, ""), **hyp.texts}
     found: dict[str, list[str]] = {one.utt: [] for one in refs.segments if one.words is not None}
     by_channel: dict[tuple[str, str], list[Segment]] = {}
+    ends: dict[tuple[str, str], list[float]] = {}  # of the segments so far, the last
     for segment in sorted(refs.segments, key=lambda one: one.begin_s):
-        by_channel.setdefault((segment.file, segment.channel.upper()), []).append(segment)
+        key = segment.file, segment.channel.upper()
+        by_channel.setdefault(key, []).append(segment)
+        until = ends.setdefault(key, [])
+        until.append(max([segment.end_s, *until[-1:]]))
     foreign = 0
     for word in sorted(hyp.words, key=lambda one: one.begin_s):
         middle = word.begin_s + word.duration_s / 2
-        here = by_channel.get((word.file, word.channel.upper()), [])
-        later = [one for one in here if middle <= one.end_s] or here[-1:]
-        if later:
-            found.get(later[0].utt, []).append(word.word)
-        foreign += not later
+        key = word.file, word.channel.upper()
+        if key not in by_channel:
+            foreign += 1
+            continue
+        place = min(bisect_left(ends[key], middle), len(ends[key]) - 1)
+        found.get(by_channel[key][place].utt, []).append(word.word)
     if foreign:
         log.warning("%s: left out %d words of files without a segment", hyp.path, foreign)
     return {utt: " ".join(words) for utt, words in found.items()}

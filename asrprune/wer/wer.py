@@ -26,6 +26,10 @@ MODES = ("strict", "present", "all")
 
 Rows = NDArray[np.int64]
 
+LARGEST_PLAIN_TABLE, LARGEST_TABLE = 10**11, 10**7
+"""Pairs of words (reference, hypothesis) of an utterance that is aligned: of plain words, and of
+references with marks or alignments with sclite's costs, which take 50 bytes each."""
+
 log = logging.getLogger(__name__)
 
 _SPLIT = jiwer.Compose([jiwer.ReduceToListOfListOfWords()])
@@ -164,8 +168,8 @@ def score_texts(
     def scored() -> Iterator[UtteranceErrors]:
         for utt, ref, hyp in _joined(refs, hyps):
             if hyp is not None or mode == "all":
-                reading = marked.get(utt) if marked else None
-                one = _scored(utt, ref, hyp or "", hyp is not None, reading, costs)
+                marks = marked.get(utt) if marked else None
+                one = _scored(utt, ref, hyp or "", hyp is not None, marks, costs, hyp_name)
                 table.append(one.counts)
                 yield one
 
@@ -190,15 +194,33 @@ def shared_rows(first: Scoring, second: Scoring) -> tuple[Rows, Rows]:
 
 
 def _scored(
-    utt: str, ref: str, hyp: str, present: bool, marked: Optional[Marked], costs: Costs
+    utt: str,
+    ref: str,
+    hyp: str,
+    present: bool,
+    marked: Optional[Marked],
+    costs: Costs,
+    hyp_name: str = "hypothesis",
 ) -> UtteranceErrors:
     if marked is None and costs == COSTS["equal"]:
+        _check_table(utt, ref.count(" ") + 1, hyp, LARGEST_PLAIN_TABLE, hyp_name)
         return UtteranceErrors(utt, ref, hyp, align_words(ref, hyp), present)
     if marked is None:
         marked = tuple(Choice(((word,),)) for word in ref.split())
+    words = sum(len(one) for choice in marked for one in choice.alternatives)
+    _check_table(utt, words, hyp, LARGEST_TABLE, hyp_name)
     alignment = align_marked(marked, hyp.split(), costs)
     chosen = " ".join(word for word, _ in alignment if word is not None)
     return UtteranceErrors(utt, chosen, hyp, alignment, present)
+
+
+def _check_table(utt: str, words: int, hyp: str, most: int, hyp_name: str) -> None:
+    """Raise InputError for texts so long that their alignment would take hours, or all memory."""
+    others = hyp.count(" ") + 1
+    if words * others > most:
+        found = f"utterance {utt}: {words} reference words and {others} of the hypothesis"
+        expected = f"{most:.0e} pairs of words at most, in shorter utterances"
+        raise InputError(hyp_name, None, found, expected)
 
 
 def match_ids(

@@ -7,14 +7,14 @@ own files, {shared} that of whole ones, and {out} a path where nothing is.
 
 from __future__ import annotations
 
-import base64
 import gzip
+import hashlib
 import json
 import lzma
+import re
 import shlex
 import shutil
 import wave
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -36,6 +36,7 @@ from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.firstpass.formats.table import FORMATS
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
 from tests.firstpass.formats.test_samples import HEADER, SAMPLES
+from tests.kenlm_files import kenlm_binaries
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
 
 
@@ -327,7 +328,7 @@ class Decoder:
     weights = ScoreWeights(1.0, 2.0)
     dies_at = ""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, temporary: Any = None) -> None:
         self.config = config
 
     def decode(self, utt: str, samples: Any, ref: Any) -> Decoded:
@@ -356,6 +357,17 @@ def _first_pass(here: Path, dies_at: str) -> None:
     assert status == (130 if dies_at else 0)
 
 
+def _seal_records(here: Path) -> None:
+    """State the hash of every record of a first pass as it is now."""
+    path = here / "done.decoding/done.txt"
+    lines = []
+    for line in path.read_bytes().split(b"\n"):
+        _, space, text = line.partition(b" ")
+        digest = hashlib.sha256(text).hexdigest()[:16].encode()
+        lines.append(digest + space + text if space else line)
+    path.write_bytes(b"\n".join(lines))
+
+
 def _add_first_pass() -> None:
     KINDS["cuts"] = Kind(
         {"cuts.jsonl": "jsonl"},
@@ -364,9 +376,10 @@ def _add_first_pass() -> None:
         patches=_no_decoder,
     )
     KINDS["unfinished first pass"] = Kind(
-        {"done/.unfinished/done.jsonl": "jsonl", "done/.unfinished/identity.json": "json"},
+        {"done.decoding/done.txt": "jsonl", "done.decoding/identity.json": "json"},
         lambda here, shared: _first_pass(here, "u3"),
         ("first-pass --cuts {here}/cuts.jsonl --out {here}/done",),
+        seal=_seal_records,
         patches=_no_audio,
     )
     KINDS["first_pass.json"] = Kind(
@@ -382,28 +395,6 @@ def _add_first_pass() -> None:
     )
 
 
-KENLM = {
-    "probing": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7OdhaD7Gs6dEDWdsBwkRbxYx3+6s%S-JNxn_adCEL2Hb!v=ljRn;s@Cvd(5@8Ce{Awe#L^J>cD=GBN-"
-        "Tu9RgDO7#JMvA$$f94dg2T>4v>9)f}IgGFmno3j_7-Yb<*Ep|-lF6{Jt>yw~S-HCYl23<>*jxkt0j{KB3?%?"
-        "b<*3-;NR=4IP4*c1b?K9ERcNMZm0Y>P;d"
-    ),
-    "trie": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7Odhajf{KAKD^!jJ$pjd?piXhGWm_qOV0QN9OXA|}TshxA))qg=HrLXcRQsp<6+*{>{UD1G{9}iJ+<i"
-        "z!g5;6-4q)|+aJ~YN->{dN0Tr+?U<W{bUpN^U-ncU`1k49&tVNNvDb35aW3VZ<V@PDM(FamV3;^SvIj8"
-    ),
-    "quant": (
-        "c-qU&O)OBz$yLZGDJihh*U!#KO-##7%}LQq&d=3P&QD2INXswEO)OC;OD!tS%+FIW<zhg9274f}pAks>2Lg}"
-        "?BUFY7Odhajg^GbND^!jJ$pjd?piXhGWm_qOV0QN9OXA|}TshxA))qg=HrLXcRQsp<6-+%72M5gV|05SC>>t"
-        "_qz`l`<7mRS+01Aiwph5sqk{mk(5r+eiJQCjltez3hR{-)G_A)b|0u~1B;OBMz`mgM8u1#rPwjF~_u^mGqgN"
-        ";6rN@4&2+zXdT"
-    ),
-}
-"""Layout of KenLM's binary files -> what its ``build_binary`` makes of ARPA, packed."""
-
-
 def _add_lms() -> None:
     KINDS["arpa"] = Kind(
         {"lm.arpa": "text"},
@@ -411,11 +402,11 @@ def _add_lms() -> None:
         (
             "perplexity --lm {here}/lm.arpa --text {shared}/text --accept-unknown",
             "lmscore --lm {here}/lm.arpa --nbest {shared}/nbest.jsonl --out {out} --accept-unknown",
+            "convert --from slf --to jsonl {shared}/bare --out {out} --first-lm {here}/lm.arpa",
         ),
         forked=True,
     )
-    for layout, packed in KENLM.items():
-        raw = zlib.decompress(base64.b85decode(packed))
+    for layout, raw in kenlm_binaries().items():
         KINDS[f"kenlm {layout}"] = Kind(
             {"lm.bin": "bytes"},
             _written({"lm.bin": raw}),
@@ -428,6 +419,24 @@ def _add_lms() -> None:
         ("perplexity --lm {here}/lm.arpa.gz --text {shared}/text --accept-unknown",),
         forked=True,
     )
+
+
+def loosen(here: Path) -> None:
+    """Take the checksums out of our own files, as they were before there were any: what is damaged
+    is then read to its end."""
+    for path in (one for one in here.rglob("*") if one.is_file()):
+        raw = path.read_bytes()
+        if raw.startswith(b"asrprune-state "):
+            path.write_bytes(raw.partition(b"\n")[2])
+        elif path.suffix in (".json", ".jsonl", ".partial"):
+            text = re.sub(r',\s*"crc32": "[0-9a-f]{8}"(?=\s*\})', "", raw.decode())
+            text = re.sub(r'\s*"weights_sha256": "[0-9a-f]*",', "", text)
+            if path.name == "data.json" and '"asrprune-data"' in text:
+                value = json.loads(text)
+                for counts in value["sets"].values():
+                    counts.pop("crc32", None)
+                text = json.dumps(value)
+            path.write_text(text)
 
 
 def _seal_tokenizer(name: str) -> Callable[[Path], None]:
@@ -467,6 +476,11 @@ def _add_checkpoints() -> None:
             score,
             "perplexity --lm {here}/lm --text {shared}/text",
             "train --data {shared}/data --init {here}/lm --out {out} --set max_steps=1",
+            "rescore --nbest {shared}/nbest.jsonl --early-lm {here}/lm --weights {shared}/w1.json"
+            " --out {out}",
+            "prune --lm {shared}/lm --data {shared}/data --teacher {here}/lm --out {out} --method"
+            " unstructured --schedule one-shot --criterion magnitude --fine-tune-tokens 30"
+            " --set fine_tuning.batch_tokens=64",
             "bench --lm {here}/lm --nbest {shared}/nbest.jsonl --repeats 1 --warmup 0 --json {out}",
         ),
     )
@@ -540,7 +554,7 @@ def _killed_training(here: Path, shared: Path) -> None:
 
 
 def _killed_pruning(here: Path, shared: Path) -> None:
-    with mock.patch("asrprune.prune.run.loop.drop_state", side_effect=KeyboardInterrupt):
+    with mock.patch("asrprune.prune.run.loop.plot_if_possible", side_effect=KeyboardInterrupt):
         argv = PRUNE.format(data=shared / "data", lm=shared / "lm", out=here / "run")
         assert main(shlex.split(argv)) == 130
 
@@ -597,8 +611,8 @@ def _add_training() -> None:
             "run.training/run.json": "json",
             "run.training/state.pt": "archive",
             "run.training/train.jsonl": "jsonl",
-            "run.training/best/config.json": "json",
-            "run.training/best/model.safetensors": "tensors",
+            "run.training/best-2/config.json": "json",
+            "run.training/best-2/model.safetensors": "tensors",
         },
         _killed_training,
         (TRAIN.format(data="{shared}/data", out="{here}/run"),),
@@ -613,13 +627,10 @@ def _add_training() -> None:
     again = PRUNE.format(data="{shared}/data", lm="{shared}/lm", out="{here}/run")
     KINDS["unfinished pruning"] = Kind(
         {
-            "run/plan.json": "json",
-            "run/family.json": "json",
-            "run/state/state.json": "json",
-            "run/state/masks.pt": "archive",
-            "run/state/movement.pt": "archive",
-            "run/state/model/config.json": "json",
-            "run/state/model/model.safetensors": "tensors",
+            "run.pruning/plan.json": "json",
+            "run.pruning/family.json": "json",
+            "run.pruning/state.pt": "archive",
+            "run.pruning/sparsity-0.30/config.json": "json",
         },
         _killed_pruning,
         (again,),
@@ -651,6 +662,7 @@ def _add_scores() -> None:
             f"rescore {lists} --scores {{here}}/scores.jsonl --weights {{shared}}/w1.json"
             " --out {out} --json {out}.json",
             f"tune {lists} --scores {{here}}/scores.jsonl --out {{out}} --resamples 0",
+            f"tune {lists} --system one={{here}}/scores.jsonl --out {{out}} --resamples 0",
             f"rescore {lists} --early-lm {{shared}}/lm --scores {{here}}/scores.jsonl"
             " --weights {shared}/w1.json --cascade-margin 5 --cascade-weights {shared}/w1.json"
             " --out {out}",

@@ -106,7 +106,13 @@ def _number(rng: random.Random, data: bytes) -> bytes:
     if not numbers:
         return _insert(rng, data)
     found = rng.choice(numbers)
-    return data[: found.start()] + rng.choice(NUMBERS) + data[found.end() :]
+    other = rng.choice([*NUMBERS, *[rng.choice(numbers).group()] * 10, *[_near(rng, found)] * 10])
+    return data[: found.start()] + other + data[found.end() :]
+
+
+def _near(rng: random.Random, number: re.Match[bytes]) -> bytes:
+    value = float(number.group()[:20]) + rng.choice([-1, 1, 0.5, 100])
+    return str(int(value) if value.is_integer() else value).encode()
 
 
 def _lines(rng: random.Random, data: bytes) -> bytes:
@@ -186,7 +192,7 @@ def _changed(rng: random.Random, value: Any) -> Any:
         for step in other:
             found = found[step]
         holder[key] = copy.deepcopy(found)
-    elif kind == 4 and isinstance(holder[key], (int, float)):
+    elif kind == 4 and isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300:
         holder[key] = rng.choice(
             [-holder[key], holder[key] * 2, holder[key] + 1, float(holder[key])]
         )
@@ -259,13 +265,13 @@ def _tensors(rng: random.Random, data: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + data[8 + size :]
 
 
-def _unpacked(inner: Mutation, data: bytes, rng: random.Random) -> bytes:
-    """Damage of what is compressed, or of the compressed bytes."""
+def _packed_again(rng: random.Random, data: bytes, inner: Mutation) -> bytes:
+    """Damage of what is compressed, or of bytes that are not."""
     for head, unpack, pack in (
         (b"\x1f\x8b", gzip.decompress, lambda plain: gzip.compress(plain, 1, mtime=0)),
         (b"\xfd7zXZ", lzma.decompress, lambda plain: lzma.compress(plain, preset=0)),
     ):
-        if data.startswith(head) and rng.random() < 0.7:
+        if data.startswith(head):
             try:
                 return pack(inner(rng, unpack(data)))
             except (OSError, EOFError, zlib.error, lzma.LZMAError):
@@ -290,5 +296,26 @@ MUTATIONS: dict[str, list[Mutation]] = {
 def mutated(rng: random.Random, content: str, data: bytes) -> bytes:
     """``data`` of the kind ``content`` of MUTATIONS after one to three mutations."""
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        data = _unpacked(rng.choice(MUTATIONS[content]), data, rng)
+        inner = rng.choice(MUTATIONS[content])
+        data = _packed_again(rng, data, inner) if rng.random() < 0.7 else inner(rng, data)
     return data
+
+
+TEXT_CONTENTS = frozenset({"text", "json", "jsonl"})
+_WORD = re.compile(rb"[^\s\"{}\[\]:,=()<>|']+")
+
+
+def lengthened(rng: random.Random, content: str, data: bytes, fill: str, size: int) -> bytes:
+    """Text with ``fill``, again and again for ``size`` bytes, within one of its words: in JSON,
+    written as a string holds it."""
+    raw = (
+        fill.encode() if content == "text" else json.dumps(fill, ensure_ascii=False)[1:-1].encode()
+    )
+    long = raw * (size // len(raw))
+
+    def longer(rng: random.Random, plain: bytes) -> bytes:
+        word = rng.choice(list(_WORD.finditer(plain)))
+        place = rng.randrange(word.start(), word.end() + 1)
+        return plain[:place] + long + plain[place:]
+
+    return _packed_again(rng, data, longer)

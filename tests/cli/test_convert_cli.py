@@ -139,3 +139,17 @@ def test_references_and_durations_are_joined_by_utterance(
     assert "utterance utt-1 has no reference" in capsys.readouterr().err
     assert main(command) == 2
     assert "go together" in capsys.readouterr().err
+
+
+def test_content_that_the_target_cannot_hold_is_one_line_about_the_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = tmp_path / "x.jsonl"
+    lists.write_text(NBEST.replace("]}", ', {"text": "a", "lm": -2}]}'))
+    command = ["convert", "--from", "jsonl", "--to", "kaldi-nbest", str(lists)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"asrprune convert: {lists}: utterance u-1, hypothesis 2: scores for lmwt, those before it"
+        " for acwt and lmwt; expected what kaldi-nbest holds\n"
+    )
+    assert not (tmp_path / "out").exists()

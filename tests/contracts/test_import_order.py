@@ -31,10 +31,10 @@ LEVEL = {
 }
 INSIDE = {
     "files": {"streams": 0, "reading": 0, "locks": 1, "passing": 2, "writing": 2, "together": 3},
-    "core": {"tables": 0, "config": 0, "counts": 0, "timing": 0, "units": 0, "transcripts": 0}
-    | {"special_words": 0, "progress": 0, "processes": 0, "checksums": 0, "svg": 0}
-    | {"tensor_file": 0, "spool": 0, "hypothesis": 1, "weights": 1, "record": 1, "resume": 2}
-    | {"lattice": 2},
+    "core": {"composition": 0, "tables": 0, "config": 0, "counts": 0, "timing": 0, "progress": 0}
+    | {"special_words": 0, "transcripts": 0, "processes": 0, "checksums": 0, "svg": 0}
+    | {"tensor_file": 0, "spool": 0, "units": 1, "record": 1, "hypothesis": 2, "weights": 2}
+    | {"resume": 2, "lattice": 3},
     "firstpass": {"reading": 0, "on_bad": 0, "references": 1, "formats": 2, "decoders": 3},
     "lm": {"trie": 0, "windows": 0, "protocol": 0, "device": 0, "vocabulary": 0, "state_file": 0}
     | {"kenlm_file": 0, "model": 1, "training": 2, "ngram": 2, "engines": 3, "scoring": 4}

@@ -94,6 +94,16 @@ class Lattice:
         return [self.words[index] for index in self.word.tolist()]
 
 
+LARGEST_LATTICE = 2_000_000
+"""States, and arcs, of a lattice that is read: a small ``.gz`` may hold any number of them."""
+
+
+def check_size(count: int) -> None:
+    """Raise ValueError for more states or arcs than LARGEST_LATTICE; readers ask as they go."""
+    if count > LARGEST_LATTICE:
+        raise ValueError(f"a lattice of more than {LARGEST_LATTICE:,} states or arcs")
+
+
 def from_arcs(
     utt: str,
     n_states: int,

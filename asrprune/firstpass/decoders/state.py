@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.core.checksums import write_sealed
+from asrprune.core.config import from_values
 from asrprune.core.resume import (
     DAMAGE,
     check_same_run,
@@ -178,12 +179,13 @@ def to_record(utt: str, done: Done) -> str:
 
 
 def from_record(line: bytes) -> tuple[str, Done]:
-    """The utterance and its record. Raises ValueError for a line that is not as it was written."""
+    """The utterance and its record. Raises ValueError for a line that is not as it was written, and
+    for values of other types."""
     stated, _, text = line.decode("utf-8").rstrip("\n").partition(" ")
     if stated != _hash(text):
         raise ValueError(f"{text[:40]!r}: not the bytes that were written")
     entry = dict(json.loads(text))
-    return str(entry.pop("utt")), Done(**entry)
+    return str(entry.pop("utt")), from_values(Done, entry)
 
 
 def lattice_name(utt: str) -> str:

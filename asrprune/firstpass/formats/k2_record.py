@@ -14,6 +14,7 @@ from asrprune.core.lattice.lattice import (
     Lattice,
     NoPathError,
     check_paths,
+    check_size,
     sorted_lattice,
 )
 from asrprune.firstpass.reading.symbols import NO_WORDS
@@ -69,6 +70,7 @@ class K2Record:
         ending = arcs[:, 2] == -1
         ends = set(arcs[ending, 1].tolist())
         n_states = self.n_states[index]
+        check_size(max(n_states, len(arcs)))
         if not len(arcs):
             raise NoPathError("an Fsa without arcs")
         if ends != {n_states - 1}:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Union
 
+from asrprune.core.lattice.lattice import check_size
 from asrprune.firstpass.reading.numbers import from_cost, to_cost, whole
 
 MAGIC = struct.pack("<i", 2125659606)
@@ -52,6 +53,7 @@ def parse_text(lines: Iterator[tuple[int, str]]) -> WordFst:
             break
         kind = _add_line(fst, columns)
         kinds |= set() if kind is None else {kind}
+        check_size(max(len(fst.arcs), len(fst.finals)))
         if len(kinds) > 1:
             raise ValueError(f"{line.strip()[:60]!r} mixes Lattice and CompactLattice")
     else:
@@ -168,6 +170,7 @@ def parse_binary(read: Callable[[int], bytes]) -> WordFst:
             if not 0 <= target < n_states or label < 0:
                 raise ValueError(f"an arc of word {label} to state {target} of {n_states}")
             fst.arcs.append((state, target, label, *weight))
+        check_size(max(state, len(fst.arcs)))
     return fst
 
 

@@ -20,6 +20,7 @@ from asrprune.core.lattice.lattice import (
 from asrprune.core.lattice.pieces import words_of_pieces
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
+from asrprune.files.reading import LONGEST_LINE
 from asrprune.firstpass.formats.kaldi_fst import (
     MAGIC,
     Label,
@@ -208,7 +209,9 @@ class _Source:
     def _lines(self) -> Iterator[tuple[int, str]]:
         # the line counter stays on a line while the caller works on it
         while True:
-            raw = self.stream.readline()
+            raw = self.stream.readline(LONGEST_LINE + 1)
+            if len(raw) > LONGEST_LINE:
+                raise ValueError(f"a line of more than {LONGEST_LINE >> 20} MiB")
             if not raw.endswith(b"\n"):
                 return  # no closing line end: cut short, and the caller says so
             try:

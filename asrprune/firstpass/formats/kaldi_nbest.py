@@ -80,8 +80,9 @@ def write_kaldi_nbest(
                     known = has
                     costs = {file: stack.enter_context(write_text(folder / file)) for file in has}
                 if has != known:
-                    found = f"{', '.join(has) or 'no score'}, earlier {', '.join(known) or 'none'}"
-                    raise ValueError(f"utterance {nbest.utt}, hypothesis {rank}: {found}")
+                    found = f"scores for {' and '.join(has) or 'no file'}"
+                    before = f"those before it for {' and '.join(known) or 'none'}"
+                    raise ValueError(f"utterance {nbest.utt}, hypothesis {rank}: {found}, {before}")
                 labels = [_label(nbest.utt, word, table) for word in hyp.words]
                 texts.write(" ".join([f"{nbest.utt}-{rank}", *labels]) + "\n")
                 for file, stream in costs.items():

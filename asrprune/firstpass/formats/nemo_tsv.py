@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 _FAR, _NEAR = 0.5, 0.5
 """A hypothesis belongs elsewhere when more than the first share of its own text's words is wrong,
 and at most the second of a neighbour's, and fewer of them."""
+_MOST_WORDS = 2000
+"""Words of a text that are compared: the time grows with their square."""
 
 
 def read_nemo_tsv(
@@ -110,10 +112,13 @@ def _check_place(
 
 
 def _units(text: str) -> list[str]:
-    """Words without case and punctuation; characters of a text that is written without spaces."""
+    """Words without case and punctuation, the first _MOST_WORDS; characters of a text that is
+    written without spaces."""
     plain = re.sub(r"[^\w\s]", "", text.casefold())
     words = plain.split()
-    return list(words[0]) if len(words) == 1 and not plain.isascii() else words
+    if len(words) == 1 and not plain.isascii():
+        words = list(words[0][:_MOST_WORDS])
+    return words[:_MOST_WORDS]
 
 
 def _shared(first: Sequence[str], second: Sequence[str]) -> int:

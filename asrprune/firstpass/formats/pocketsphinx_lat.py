@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from asrprune.core.lattice.lattice import Lattice, NoPathError, check_paths, from_arcs
+from asrprune.core.lattice.lattice import Lattice, NoPathError, check_paths, check_size, from_arcs
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
@@ -67,6 +67,7 @@ def read_pocketsphinx_lat(path: PathLike, utt: Optional[str] = None) -> Lattice:
                     raise ValueError(f"node {node} after {len(labels)} nodes")
                 labels.append(plain_word(word))
                 times.append(whole(frame, "frame") * FRAME_S)
+                check_size(len(labels))
             elif section == "Edges":
                 if len(words) != 3:
                     raise ValueError(f"{len(words)} columns")
@@ -77,6 +78,7 @@ def read_pocketsphinx_lat(path: PathLike, utt: Optional[str] = None) -> Lattice:
                 sign = -1 if value.startswith("-") else 1
                 score = sign * whole(value.removeprefix("-"), "score")
                 arcs.append((source, target, labels[target], score * to_ln, None))
+                check_size(len(arcs))
             else:
                 raise ValueError(f"a line in section {section or 'none'}")
         except (ValueError, IndexError) as problem:

@@ -14,6 +14,7 @@ from asrprune.core.lattice.lattice import (
     Lattice,
     NoPathError,
     check_paths,
+    check_size,
     from_arcs,
     topological_order,
 )
@@ -29,7 +30,8 @@ from asrprune.firstpass.reading.words import plain_word
 
 _FIELD = re.compile(
     r"\s*([^\s=]+)\s*=\s*"
-    r"""("(?:[^"\\]|\\.)*"(?!\S)|'(?:[^'\\]|\\.)*'(?!\S)|(?:\\.|\S)*)"""
+    r"""("[^"\\]*(?:\\.[^"\\]*)*"(?!\S)|'[^'\\]*(?:\\.[^'\\]*)*'(?!\S)"""
+    r"""|[^\s\\]*(?:\\.[^\s\\]*)*\\?)"""
 )
 _STRINGS = {"W", "U"}
 """The fields that hold HTK's strings: in others a backslash is itself (paths of Windows)."""
@@ -295,6 +297,10 @@ def _add(
     if index in table:
         raise file.error(f"{key}={index} again", "each number once", number)
     table[index] = (number, fields)
+    try:
+        check_size(len(table))
+    except ValueError as problem:
+        raise file.error(str(problem), "a smaller lattice", number) from None
 
 
 def _to_lattice(file: _File) -> Lattice:

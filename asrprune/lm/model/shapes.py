@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Optional
 
 from asrprune.core.config import from_values
 
+MOST_BLOCKS = 1000
+"""Blocks of a new model."""
+
 
 class Place(NamedTuple):
     """Which matrix of a model: ``Place(0, "ffn.up")``, as text ``0.ffn.up``."""
@@ -123,6 +126,8 @@ class ModelShape:
 
         ``kv_heads`` key and value heads, each for as many of the ``n_heads`` (None: one each).
         """
+        if not 0 <= n_layers <= MOST_BLOCKS:
+            raise ValueError(f"n_layers is {n_layers}; expected 0 to {MOST_BLOCKS}")
         if n_heads < 1 or (head_dim is None and d_model % n_heads):
             raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}")
         groups = None
@@ -150,4 +155,7 @@ class ModelShape:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ModelShape:
         """The shape from its JSON form. Raises ValueError for bad values."""
+        blocks = value.get("blocks")
+        if isinstance(blocks, list) and len(blocks) > MOST_BLOCKS:
+            raise ValueError(f"{len(blocks)} blocks; expected {MOST_BLOCKS} at most")
         return from_values(cls, value)

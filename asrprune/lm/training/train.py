@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from asrprune.lm.model.checkpoint import (
     weights_digest,
 )
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
+from asrprune.lm.model.weights_fit import parameters_of
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.distributed import ProcessGroup
@@ -297,6 +299,7 @@ def _identity(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) 
 def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> TransformerLM:
     if init is None:
         shape = config.model.shape(data.vocab_size)
+        _check_memory(parameters_of(shape))
         torch.manual_seed(config.seed)
         return TransformerLM(shape)
     if config.model != ModelConfig():
@@ -306,6 +309,17 @@ def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]
             data.tokenizer_path, None, "another tokenizer than the initial model's", "the same"
         )
     return init.model
+
+
+def _check_memory(parameters: int) -> None:
+    """Raise ValueError for a model that this machine cannot hold with what trains it."""
+    needed = 16 * parameters  # weights, gradients and two moments in float32
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"a model of {parameters:,} parameters takes {needed / 2**30:,.0f} GiB in training; "
+            f"expected at most the {there / 2**30:.0f} GiB of this machine"
+        )
 
 
 def _make_loop(

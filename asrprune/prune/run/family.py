@@ -15,6 +15,7 @@ from asrprune.core.record import (
     a_name,
     a_number,
     an_object,
+    anything,
     read_record,
 )
 from asrprune.files import PathLike
@@ -115,7 +116,8 @@ def read_family(folder: PathLike) -> Family:
         plan.get(axis, a_name)
     for count in ("parameters", "nonzero_parameters", "bytes"):
         parent.get(count, a_count)
-    parent.find("perplexity", a_number)
+    if parent.get("perplexity", anything) is not None:
+        parent.get("perplexity", a_number)
     members = tuple(_member(one) for one in value.parts("members"))
     provenance = value.get("provenance", an_object)
     return Family(plan.values, parent.values, members, provenance)

@@ -17,6 +17,8 @@ from asrprune.prune.methods.compensation import COMPENSATIONS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
+MOST_STEPS = 10_000
+"""Pruning steps of a run."""
 FINE_TUNE_SHARE = 0.1
 """Fine-tuning tokens of a run whose plan states none, as a share of one pass over the training
 data."""
@@ -108,6 +110,8 @@ class Plan:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; expected >= {least}")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps is {self.steps}; expected {MOST_STEPS} at most")
         if not 0.0 <= self.hold <= 1.0:
             raise ValueError(f"hold is {self.hold}; expected 0..1")
         if not 0.0 < self.growth <= 100.0:

@@ -17,6 +17,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.firstpass.decoders.decode import decode_cuts
 from asrprune.firstpass.decoders.pocketsphinx import Decoded, FirstPassConfig
+from asrprune.firstpass.decoders.state import Done, to_record
 
 UTTERANCES = ("u1", "u2", "u3", "u4")
 CONFIG = FirstPassConfig(nbest=3)
@@ -108,7 +109,10 @@ def test_what_a_killed_worker_left_is_not_in_the_result(cuts: Path, cut_off: Pat
 
 @pytest.mark.parametrize(
     "damage",
-    ["{}\n", "3\n", "not a record\n", "\u00e9\n", '0123456789abcdef {"utt": "u1"}\n', "bit"],
+    [
+        *("{}\n", "3\n", "not a record\n", "\u00e9\n", '0123456789abcdef {"utt": "u1"}\n', "bit"),
+        to_record("u2", Done("", "", [], 0.0, "")),  # type: ignore[arg-type]
+    ],
 )
 def test_a_damaged_record_and_those_after_it_are_made_again(
     cuts: Path, cut_off: Path, damage: str, caplog: pytest.LogCaptureFixture
