@@ -108,12 +108,12 @@ class _Writer(GraphWriter):
         x = self._embed(model)  # [C*Q, D]
         self._mask = self._tree_mask()  # [C, 1, Q, S]
         if model.anatomy.positions == "rotary":
-            places = self._op("Reshape", "positions", self._ints(-1))
-            self._rotation = self._rotary(model, places)
+            places = self.op("Reshape", "positions", self.ints(-1))
+            self.rotation = self.rotary(model, places)
         for index, block in enumerate(model.layers()):
-            x = self._block(f"blocks.{index}", block, x)
-        needed = self._op("Gather", x, "nodes", axis=0)  # [N, D]
-        self._output_layer(model, self._norm("norm", model.norm, needed))
+            x = self.block(f"blocks.{index}", block, x)
+        needed = self.op("Gather", x, "nodes", axis=0)  # [N, D]
+        self._output_layer(model, self.norm("norm", model.norm, needed))
         outputs = [helper.make_tensor_value_info(OUTPUT, types.FLOAT, ["P"])]
         if tap:
             for x, name in self._inputs.items():
@@ -126,85 +126,85 @@ class _Writer(GraphWriter):
         opsets = [helper.make_opsetid("", OPSET)]
         if self._ranges is not None:
             opsets.append(helper.make_opsetid(ORT_DOMAIN, 1))
-        return self._model(inputs, outputs, opsets, IR_VERSION)
+        return self.model(inputs, outputs, opsets, IR_VERSION)
 
     def _embed(self, model: TransformerLM) -> str:
         """Token vectors, plus position vectors where those are learned: [C*Q, D]."""
-        tokens = self._op("Reshape", "tokens", self._ints(-1))
-        positions = self._op("Reshape", "positions", self._ints(-1))
+        tokens = self.op("Reshape", "tokens", self.ints(-1))
+        positions = self.op("Reshape", "positions", self.ints(-1))
         table = to_numpy(model.embedding.weight)
         if self._ranges is None:
-            x = self._op("Gather", self._weight("embedding", table), tokens, axis=0)
+            x = self.op("Gather", self.weight("embedding", table), tokens, axis=0)
         else:
             codes, scales = _quantise_columns(table.T)
-            rows = self._op("Gather", self._weight("embedding.int8", codes.T), tokens, axis=0)
-            scale = self._weight("embedding.scale", scales[:, None])
-            scale = self._op("Gather", scale, tokens, axis=0)
-            x = self._op("Mul", self._op("Cast", rows, to=1), scale)
+            rows = self.op("Gather", self.weight("embedding.int8", codes.T), tokens, axis=0)
+            scale = self.weight("embedding.scale", scales[:, None])
+            scale = self.op("Gather", scale, tokens, axis=0)
+            x = self.op("Mul", self.op("Cast", rows, to=1), scale)
         if model.embedding.projection is not None:
             x = self._matmul("embedding.projection", x, to_numpy(model.embedding.projection))
         if model.positions is None:
             return x
-        where = self._weight("positions.weight", to_numpy(model.positions))
-        return self._op("Add", x, self._op("Gather", where, positions, axis=0))
+        where = self.weight("positions.weight", to_numpy(model.positions))
+        return self.op("Add", x, self.op("Gather", where, positions, axis=0))
 
     def _tree_mask(self) -> str:
         """0 where a query may attend to a key, else far below 0: [C, 1, Q, S]."""
-        flat = self._op("Reshape", "last", self._ints(-1))
-        zero, one = (self._weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
-        size = self._op("Squeeze", self._op("Shape", flat), self._ints(0))
-        query = self._op("Range", zero, size, one)
-        query = self._op("Reshape", query, self._op("Shape", "last"))
-        query = self._op("Unsqueeze", query, self._ints(2))  # [C, Q, 1]
-        key = self._op("Unsqueeze", "keys", self._ints(1))  # [C, 1, S]
-        last = self._op("Unsqueeze", self._op("Gather", flat, "keys", axis=0), self._ints(1))
-        before = self._op("LessOrEqual", key, query)
-        below = self._op("LessOrEqual", query, last)
-        allowed = self._op("And", before, below)
-        allowed = self._op("And", allowed, self._op("LessOrEqual", zero, key))
-        allowed = self._op("Unsqueeze", allowed, self._ints(1))
-        return self._op("Where", allowed, self._float(0.0), self._float(_MASKED))
+        flat = self.op("Reshape", "last", self.ints(-1))
+        zero, one = (self.weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
+        size = self.op("Squeeze", self.op("Shape", flat), self.ints(0))
+        query = self.op("Range", zero, size, one)
+        query = self.op("Reshape", query, self.op("Shape", "last"))
+        query = self.op("Unsqueeze", query, self.ints(2))  # [C, Q, 1]
+        key = self.op("Unsqueeze", "keys", self.ints(1))  # [C, 1, S]
+        last = self.op("Unsqueeze", self.op("Gather", flat, "keys", axis=0), self.ints(1))
+        before = self.op("LessOrEqual", key, query)
+        below = self.op("LessOrEqual", query, last)
+        allowed = self.op("And", before, below)
+        allowed = self.op("And", allowed, self.op("LessOrEqual", zero, key))
+        allowed = self.op("Unsqueeze", allowed, self.ints(1))
+        return self.op("Where", allowed, self.number(0.0), self.number(_MASKED))
 
     def _context(self, name: str, attn: Attention, query: str, key: str, value: str) -> str:
         query = self._heads(query, "tokens", attn.heads, attn)  # [C, Q, H, K]
         key, value = (
-            self._heads(self._op("Gather", part, "keys", axis=0), "keys", attn.kv_heads, attn)
+            self._heads(self.op("Gather", part, "keys", axis=0), "keys", attn.kv_heads, attn)
             for part in (key, value)
         )  # [C, S, G, K]
-        key, value = (self._shared(part, attn, axis=2) for part in (key, value))  # [C, S, H, K]
-        query = self._op("Mul", query, self._float(float(attn.head_dim) ** -0.5))
-        query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
-        key = self._op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
-        key = self._op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
-        value = self._op("Transpose", value, perm=[0, 2, 1, 3])
-        logits = self._op("Add", self._op("MatMul", query, key), self._mask)  # [C, H, Q, S]
-        context = self._op("MatMul", self._op("Softmax", logits, axis=-1), value)
-        context = self._op("Transpose", context, perm=[0, 2, 1, 3])
-        return self._op("Reshape", context, self._ints(-1, attn.heads * attn.head_dim))
+        key, value = (self.shared(part, attn, axis=2) for part in (key, value))  # [C, S, H, K]
+        query = self.op("Mul", query, self.number(float(attn.head_dim) ** -0.5))
+        query = self.op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
+        key = self.op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
+        key = self.op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
+        value = self.op("Transpose", value, perm=[0, 2, 1, 3])
+        logits = self.op("Add", self.op("MatMul", query, key), self._mask)  # [C, H, Q, S]
+        context = self.op("MatMul", self.op("Softmax", logits, axis=-1), value)
+        context = self.op("Transpose", context, perm=[0, 2, 1, 3])
+        return self.op("Reshape", context, self.ints(-1, attn.heads * attn.head_dim))
 
     def _matmul(
         self, name: str, x: str, matrix: Floats, bias: Optional[Floats] = None, tap: str = ""
     ) -> str:
         """x [rows, in] times ``matrix`` [in, out], plus ``bias`` [out]."""
         key = self._inputs.setdefault(x, tap or name)
-        added = [] if bias is None else [self._weight(f"{name}.bias", bias)]
+        added = [] if bias is None else [self.weight(f"{name}.bias", bias)]
         if self._ranges is None:
-            weight = self._weight(f"{name}.weight", matrix)
+            weight = self.weight(f"{name}.weight", matrix)
             if added:
-                return self._op("Gemm", x, weight, *added)
-            return self._op("MatMul", x, weight)
+                return self.op("Gemm", x, weight, *added)
+            return self.op("MatMul", x, weight)
         rounded, scale, zero = self._rounded(x, self._ranges[key])
         codes, scales = _quantise_columns(matrix)
         code_of_zero = ""
         if not self._signed:
             codes = (codes.astype(np.int16) + 128).astype(np.uint8)
-            code_of_zero = self._weight("code_of_zero", np.array(128, np.uint8))
-        return self._op(
+            code_of_zero = self.weight("code_of_zero", np.array(128, np.uint8))
+        return self.op(
             "MatMulIntegerToFloat",
             rounded,
-            self._weight(f"{name}.int8", codes),
+            self.weight(f"{name}.int8", codes),
             scale,
-            self._weight(f"{name}.scale", scales),
+            self.weight(f"{name}.scale", scales),
             zero,
             code_of_zero,
             *added,
@@ -214,9 +214,9 @@ class _Writer(GraphWriter):
     def _rounded(self, x: str, span: Range) -> tuple[str, str, str]:
         """``x`` in 8 bits, its scale and its zero point; once for all matrices that use it."""
         if x not in self._quantised:
-            scale = self._weight(f"{x}.scale", np.array(span.scale, np.float32))
-            zero = self._weight(f"{x}.zero", np.array(span.zero_point, np.uint8))
-            self._quantised[x] = (self._op("QuantizeLinear", x, scale, zero), scale, zero)
+            scale = self.weight(f"{x}.scale", np.array(span.scale, np.float32))
+            zero = self.weight(f"{x}.zero", np.array(span.zero_point, np.uint8))
+            self._quantised[x] = (self.op("QuantizeLinear", x, scale, zero), scale, zero)
         return self._quantised[x]
 
     def _output_layer(self, model: TransformerLM, hidden: str) -> str:
@@ -228,41 +228,32 @@ class _Writer(GraphWriter):
         size = table.shape[1]
         if size <= self._chunk:
             logits = self._matmul("output", hidden, table)  # [N, V]
-            log_probs = self._op("LogSoftmax", logits, axis=-1)
-            return self._op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
+            log_probs = self.op("LogSoftmax", logits, axis=-1)
+            return self.op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
         normalisers, wanted = [], []
         for start in range(0, size, self._chunk):
             part = table[:, start : start + self._chunk]
             logits = self._matmul(f"output.{start}", hidden, part, tap="output")
-            normalisers.append(self._normaliser(logits))
+            normalisers.append(self.normaliser(logits))
             wanted.append(self._wanted(logits, start, part.shape[1]))
-        every = self._op("Concat", *normalisers, axis=1)  # [N, chunks]
-        normaliser = self._op("ReduceLogSumExp", every, self._ints(1), keepdims=0)  # [N]
-        normaliser = self._op("Gather", normaliser, "sources", axis=0)
-        return self._op("Sub", self._op("Sum", *wanted), normaliser, name=OUTPUT)
-
-    def _normaliser(self, logits: str) -> str:
-        """ln sum exp of each row, [N, 1]: what LogSoftmax takes from the first column.
-
-        ONNX Runtime's ReduceLogSumExp is 4 to 8 times as slow at 4,000 to 8,000 columns.
-        """
-        after = self._op("LogSoftmax", logits, axis=-1)
-        first = (self._op("Gather", part, self._ints(0), axis=1) for part in (logits, after))
-        return self._op("Sub", *first)
+        every = self.op("Concat", *normalisers, axis=1)  # [N, chunks]
+        normaliser = self.op("ReduceLogSumExp", every, self.ints(1), keepdims=0)  # [N]
+        normaliser = self.op("Gather", normaliser, "sources", axis=0)
+        return self.op("Sub", self.op("Sum", *wanted), normaliser, name=OUTPUT)
 
     def _pairs(self, columns: str) -> str:
-        source = self._op("Unsqueeze", "sources", self._ints(1))
-        return self._op("Concat", source, self._op("Unsqueeze", columns, self._ints(1)), axis=1)
+        source = self.op("Unsqueeze", "sources", self.ints(1))
+        return self.op("Concat", source, self.op("Unsqueeze", columns, self.ints(1)), axis=1)
 
     def _wanted(self, logits: str, start: int, size: int) -> str:
         """The logits of the targets in this chunk, 0 for the others: [P]."""
         low, high = (
-            self._weight(f"int_{i}", np.array(i, np.int64)) for i in (start, start + size - 1)
+            self.weight(f"int_{i}", np.array(i, np.int64)) for i in (start, start + size - 1)
         )
-        inside = self._op("Clip", "targets", low, high)
-        found = self._op("GatherND", logits, self._pairs(self._op("Sub", inside, low)))
-        here = self._op("Equal", inside, "targets")
-        return self._op("Where", here, found, self._float(0.0))
+        inside = self.op("Clip", "targets", low, high)
+        found = self.op("GatherND", logits, self._pairs(self.op("Sub", inside, low)))
+        here = self.op("Equal", inside, "targets")
+        return self.op("Where", here, found, self.number(0.0))
 
 
 def _quantise_columns(matrix: Floats) -> tuple[NDArray[Any], Floats]:

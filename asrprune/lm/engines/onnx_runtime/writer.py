@@ -41,7 +41,7 @@ class GraphWriter(ABC):
         self._onnx = onnx
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
-        self._rotation: Optional[tuple[str, str]] = None  # cosines and sines [rows, 1, K]
+        self.rotation: Optional[tuple[str, str]] = None  # cosines and sines [rows, 1, K]
 
     @abstractmethod
     def _matmul(
@@ -54,7 +54,7 @@ class GraphWriter(ABC):
         """What the heads take from the values, [rows, H*K]; queries [rows, H*K], keys and values
         [rows, G*K] are turned already."""
 
-    def _model(
+    def model(
         self, inputs: list[Any], outputs: list[Any], opsets: list[Any], ir_version: int
     ) -> onnx.ModelProto:
         """All that was collected, as a model."""
@@ -67,25 +67,25 @@ class GraphWriter(ABC):
         made.ir_version = ir_version
         return made
 
-    def _op(self, kind: str, *inputs: str, name: Optional[str] = None, **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, name: Optional[str] = None, **attributes: Any) -> str:
         name = name or f"{kind}_{len(self._nodes)}"
         node = self._onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes)
         self._nodes.append(node)
         return name
 
-    def _weight(self, name: str, value: NDArray[Any]) -> str:
+    def weight(self, name: str, value: NDArray[Any]) -> str:
         if name not in self._weights:
             value = np.ascontiguousarray(value)
             self._weights[name] = self._onnx.numpy_helper.from_array(value, name)
         return name
 
-    def _ints(self, *values: int) -> str:
-        return self._weight(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
+    def ints(self, *values: int) -> str:
+        return self.weight(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
-    def _float(self, value: float) -> str:
-        return self._weight(f"float_{value!r}", np.array(value, np.float32))
+    def number(self, value: float) -> str:
+        return self.weight(f"float_{value!r}", np.array(value, np.float32))
 
-    def _rotary(self, model: TransformerLM, places: str) -> tuple[str, str]:
+    def rotary(self, model: TransformerLM, places: str) -> tuple[str, str]:
         """Cosines and sines of all positions as tables, and their rows at the ``places`` [rows]."""
         shape = model.shape
         rotation = architecture_of(shape).rotation
@@ -93,42 +93,42 @@ class GraphWriter(ABC):
         every = torch.arange(shape.max_positions)[None]
         tables = zip(("cos", "sin"), rotation(every, shape.head_dim, details_of(shape)))
         cos, sin = (
-            self._op("Gather", self._weight(name, to_numpy(table[0])[:, None]), places, axis=0)
+            self.op("Gather", self.weight(name, to_numpy(table[0])[:, None]), places, axis=0)
             for name, table in tables
         )  # [rows, 1, K]
         return cos, sin
 
-    def _norm(self, name: str, norm: torch.nn.Module, x: str) -> str:
+    def norm(self, name: str, norm: torch.nn.Module, x: str) -> str:
         values = {part: to_numpy(value) for part, value in norm.named_parameters()}
-        weight = self._weight(f"{name}.weight", values["weight"])
+        weight = self.weight(f"{name}.weight", values["weight"])
         epsilon = float(norm.eps)  # type: ignore[arg-type]
         if "bias" in values:
-            bias = self._weight(f"{name}.bias", values["bias"])
-            return self._op("LayerNormalization", x, weight, bias, epsilon=epsilon, axis=-1)
-        square = self._op("ReduceMean", self._op("Mul", x, x), self._ints(-1), keepdims=1)
-        root = self._op("Sqrt", self._op("Add", square, self._float(epsilon)))
-        return self._op("Mul", self._op("Div", x, root), weight)
+            bias = self.weight(f"{name}.bias", values["bias"])
+            return self.op("LayerNormalization", x, weight, bias, epsilon=epsilon, axis=-1)
+        square = self.op("ReduceMean", self.op("Mul", x, x), self.ints(-1), keepdims=1)
+        root = self.op("Sqrt", self.op("Add", square, self.number(epsilon)))
+        return self.op("Mul", self.op("Div", x, root), weight)
 
-    def _block(self, name: str, block: Block, x: str) -> str:
+    def block(self, name: str, block: Block, x: str) -> str:
         norm_attn, norm_ffn = block.anatomy.readers
         added = self._attention(name, block, norm_attn, x)
-        x = x if added is None else self._op("Add", x, added)
+        x = x if added is None else self.op("Add", x, added)
         ffn = block.anatomy.ffn
         down = block.linear(ffn.reader)
         if down.in_features == 0:
             bias = self._bias(f"{name}.{ffn.reader}", down)
-            return x if bias is None else self._op("Add", x, bias)
-        inner = self._norm(f"{name}.{norm_ffn}", block.get_submodule(norm_ffn), x)
+            return x if bias is None else self.op("Add", x, bias)
+        inner = self.norm(f"{name}.{norm_ffn}", block.get_submodule(norm_ffn), x)
         made = [self._linear(f"{name}.{one}", block.linear(one), inner) for one in ffn.makers]
         inner = self._activation(block.anatomy.activation, made)
-        return self._op("Add", x, self._linear(f"{name}.{ffn.reader}", down, inner))
+        return self.op("Add", x, self._linear(f"{name}.{ffn.reader}", down, inner))
 
     def _activation(self, kind: str, made: list[str]) -> str:
         """What the FFN's outer matrix reads, from what its makers put out."""
         if kind == "gelu-tanh":
-            return self._op("Gelu", *made, approximate="tanh")
+            return self.op("Gelu", *made, approximate="tanh")
         gate, up = made  # silu-gated
-        return self._op("Mul", self._op("Mul", gate, self._op("Sigmoid", gate)), up)
+        return self.op("Mul", self.op("Mul", gate, self.op("Sigmoid", gate)), up)
 
     def _attention(self, name: str, block: Block, norm: str, x: str) -> Optional[str]:
         """What attention adds to the stream; None: nothing."""
@@ -136,7 +136,7 @@ class GraphWriter(ABC):
         out = block.linear(names.reader)
         if attn.heads == 0:
             return self._bias(f"{name}.{names.reader}", out)
-        inner = self._norm(f"{name}.{norm}", block.get_submodule(norm), x)
+        inner = self.norm(f"{name}.{norm}", block.get_submodule(norm), x)
         query, key, value = (
             self._linear(f"{name}.{one}", block.linear(one), inner) for one in names.makers
         )
@@ -147,52 +147,61 @@ class GraphWriter(ABC):
 
     def _turned(self, x: str, heads: int, attn: Attention) -> str:
         """Queries or keys [rows, heads*K] turned by their positions, if the model turns them."""
-        if self._rotation is None:
+        if self.rotation is None:
             return x
-        cos, sin = self._rotation
+        cos, sin = self.rotation
         half = attn.head_dim // 2
-        x = self._op("Reshape", x, self._ints(-1, heads, attn.head_dim))  # [rows, heads, K]
-        first = self._op("Slice", x, self._ints(0), self._ints(half), self._ints(2))
-        second = self._op("Slice", x, self._ints(half), self._ints(attn.head_dim), self._ints(2))
-        crossed = self._op("Concat", self._op("Neg", second), first, axis=2)
-        turned = self._op("Add", self._op("Mul", x, cos), self._op("Mul", crossed, sin))
-        return self._op("Reshape", turned, self._ints(-1, heads * attn.head_dim))
+        x = self.op("Reshape", x, self.ints(-1, heads, attn.head_dim))  # [rows, heads, K]
+        first = self.op("Slice", x, self.ints(0), self.ints(half), self.ints(2))
+        second = self.op("Slice", x, self.ints(half), self.ints(attn.head_dim), self.ints(2))
+        crossed = self.op("Concat", self.op("Neg", second), first, axis=2)
+        turned = self.op("Add", self.op("Mul", x, cos), self.op("Mul", crossed, sin))
+        return self.op("Reshape", turned, self.ints(-1, heads * attn.head_dim))
 
-    def _shared(self, part: str, attn: Attention, axis: int) -> str:
+    def shared(self, part: str, attn: Attention, axis: int) -> str:
         """Keys or values with a copy for each query head, the key and value heads on ``axis``."""
         if attn.groups is None:
             return part
         owners = np.repeat(np.arange(len(attn.groups)), attn.groups).tolist()
-        return self._op("Gather", part, self._ints(*owners), axis=axis)
+        return self.op("Gather", part, self.ints(*owners), axis=axis)
 
     def _heads(self, x: str, places: str, heads: int, attn: Attention) -> str:
         """``x`` with a row for each of ``places``, as [.., .., heads, K]."""
-        shape = self._op("Shape", places)
-        shape = self._op("Concat", shape, self._ints(heads, attn.head_dim), axis=0)
-        return self._op("Reshape", x, shape)
+        shape = self.op("Shape", places)
+        shape = self.op("Concat", shape, self.ints(heads, attn.head_dim), axis=0)
+        return self.op("Reshape", x, shape)
+
+    def normaliser(self, logits: str) -> str:
+        """ln sum exp of each row, [N, 1]: what LogSoftmax takes from the first column.
+
+        ONNX Runtime's ReduceLogSumExp is 4 to 8 times as slow at 4,000 to 8,000 columns.
+        """
+        after = self.op("LogSoftmax", logits, axis=-1)
+        first = (self.op("Gather", part, self.ints(0), axis=1) for part in (logits, after))
+        return self.op("Sub", *first)
 
     def _bias(self, name: str, linear: Matrix) -> Optional[str]:
-        return None if linear.bias is None else self._weight(f"{name}.bias", to_numpy(linear.bias))
+        return None if linear.bias is None else self.weight(f"{name}.bias", to_numpy(linear.bias))
 
     def _linear(self, name: str, linear: Matrix, x: str) -> str:
         bias = None if linear.bias is None else to_numpy(linear.bias)
         *inner, last = linear.parts
         if inner and len(linear.parts[inner[0]]) == 0:  # rank 0
-            zero = self._op("ReduceSum", x, self._ints(-1), keepdims=1)
-            zero = self._op("Mul", zero, self._float(0.0))
+            zero = self.op("ReduceSum", x, self.ints(-1), keepdims=1)
+            zero = self.op("Mul", zero, self.number(0.0))
             zeros = np.zeros(linear.out_features, np.float32) if bias is None else bias
-            return self._op("Add", zero, self._weight(f"{name}.bias", zeros))
+            return self.op("Add", zero, self.weight(f"{name}.bias", zeros))
         for part in inner:
             x = self._matmul(f"{name}.{part}", x, to_numpy(linear.parts[part]).T)
         matrix = to_numpy(linear.parts[last]).T
         if linear.arrangement is None:
             return self._matmul(f"{name}.{last}" if inner else name, x, matrix, bias)
         rest = self._matmul(f"{name}.{last}", x, matrix)
-        every = self._op("Concat", x, rest, axis=-1)  # [rows, out]
-        order = self._weight(f"{name}.order", linear.arrangement.cpu().numpy())
-        every = self._op("Gather", every, order, axis=-1)
+        every = self.op("Concat", x, rest, axis=-1)  # [rows, out]
+        order = self.weight(f"{name}.order", linear.arrangement.cpu().numpy())
+        every = self.op("Gather", every, order, axis=-1)
         shift = self._bias(name, linear)
-        return every if shift is None else self._op("Add", every, shift)
+        return every if shift is None else self.op("Add", every, shift)
 
 
 def to_numpy(value: torch.Tensor) -> Floats:
