@@ -124,6 +124,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--config": (None, f"train --config {NONE}"),
         "--set": (None, "train --set max_step=3"),
         "--init": (None, f"train --init {NONE}"),
+        "--tokens": (None, "train --tokens {text}"),
         "--out": (None, "train --out {text}/x"),
         "--force": (None, "train --force=often"),
         "--threads": (None, "train --threads 0"),
