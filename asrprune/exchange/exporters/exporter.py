@@ -29,10 +29,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: bytes, and what it was checked by ("" : it was not)."""
+    """What was written: bytes, what it was checked by ("": it was not), and the largest difference
+    of a score that the check found, in nats."""
 
     size_bytes: int
     verified: str
+    largest: Optional[float] = None
     notes: tuple[str, ...] = ()
 
 

@@ -63,14 +63,16 @@ def write_graph(
         raise InputError(request.lm, None, found, f"at most {LARGEST}, as ONNX holds in one")
     onnx.helper.set_model_props(graph, {name: str(value) for name, value in facts.items()})
     data = graph.SerializeToString(deterministic=True)
-    verified, notes = verify_graph(request, data, check) if request.verify else ("", ())
+    written = Written(len(data), "")
+    if request.verify:
+        written = _verified(request, data, check)
     with write_binary(out) as stream:
         stream.write(data)
-    return Written(len(data), verified, notes)
+    return written
 
 
-def verify_graph(request: Request, data: bytes, check: Check) -> tuple[str, tuple[str, ...]]:
-    """What was checked and with which result. Raises InputError where the scores differ."""
+def _verified(request: Request, data: bytes, check: Check) -> Written:
+    """What the check found. Raises InputError where the scores differ."""
     import onnxruntime
 
     marks = marks_of(request)
@@ -83,7 +85,8 @@ def verify_graph(request: Request, data: bytes, check: Check) -> tuple[str, tupl
         raise InputError(request.lm, None, problem, "the same scores (a defect of the exporter)")
     runtime = f"onnxruntime {onnxruntime.__version__}"
     verified = f"{runtime}: {found.scores} scores, largest difference {found.largest:.2g} nats"
-    if request.numbers != INT8:
-        return verified, ()
-    lost = check(open_session(data, 1), model, sentences, marks)
-    return verified, (f"int8 moves a score by {lost.largest:.2g} nats at most of {lost.scores}",)
+    notes: tuple[str, ...] = ()
+    if request.numbers == INT8:
+        lost = check(open_session(data, 1), model, sentences, marks)
+        notes = (f"int8 moves a score by {lost.largest:.2g} nats at most of {lost.scores}",)
+    return Written(len(data), verified, found.largest, notes)
