@@ -35,6 +35,7 @@ EXTRAS = {
     "plot": ["matplotlib"],
     "k2": ["k2"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "sherpa": ["sherpa-onnx>=2.0"],
     "tensorboard": ["tensorboard"],
     "dev": [
         "pytest>=8",
@@ -44,6 +45,7 @@ EXTRAS = {
         "transformers>=4.48",
         "onnx>=1.16",
         "onnxruntime>=1.18",
+        "sherpa-onnx>=2.0",
         "kaldialign",
         "tensorboard",
         "ruff",

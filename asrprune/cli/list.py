@@ -25,6 +25,7 @@ AXES = {
     "decisions": ("asrprune.rescore.decisions", "DECISIONS"),
     "architectures": ("asrprune.lm.model.architecture", "ARCHITECTURES"),
     "engines": ("asrprune.lm.engines.table", "ENGINES"),
+    "exporters": ("asrprune.exchange.exporters.table", "EXPORTERS"),
     "special-words": ("asrprune.core.special_words", "KINDS"),
     "units": ("asrprune.core.units", "UNITS"),
     "normalisers": ("asrprune.text.normalise", "NORMALISERS"),

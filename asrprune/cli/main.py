@@ -33,6 +33,7 @@ COMMANDS = {
     "wer": ("asrprune.cli.wer", "word error rate with a confidence interval"),
     "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
+    "export": ("asrprune.cli.export", "write an LM for a decoder or toolkit of others"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
     "completion": ("asrprune.cli.completion", "script for completion in bash or zsh"),
 }

@@ -16,7 +16,8 @@ EXAMPLE = """example:
 Run again after a kill, the same command goes on from DIR.training (--out DIR)."""
 
 MODES = (
-    Mode(("data", "config", "set", "init", "out", "force", "threads", "device", "tensorboard")),
+    Mode(("data", "config", "set", "init", "tokens", "out", "force")),
+    Mode(("threads", "device", "tensorboard")),
 )
 
 
@@ -36,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one setting, over --config; may be repeated; the keys are listed below",
     )
     parser.add_argument("--init", metavar="DIR", help="checkpoint to start from")
+    parser.add_argument(
+        "--tokens",
+        metavar="FILE",
+        help="tokens.txt of the transducer that is to take the LM: other pieces are refused",
+    )
     parser.add_argument(
         "--out",
         required=True,
@@ -79,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.training.state import remove_run
     from asrprune.lm.training.train import train
     from asrprune.text.corpus import open_corpus
+    from asrprune.text.tokenizer import Tokenizer
+    from asrprune.text.tokens_file import check_tokens
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -87,6 +95,8 @@ def run(args: argparse.Namespace) -> None:
         _refuse_shape(args, value)
     config = from_json(TrainingConfig, value, args.config or "--set", args.set)
     data = open_corpus(args.data)
+    if args.tokens is not None:
+        check_tokens(args.tokens, Tokenizer(data.tokenizer_path).model)
     init = None if args.init is None else load_checkpoint(args.init)
     with process_group(args.device) as group:
         if not group.is_first:

@@ -88,6 +88,8 @@ CALLS = {
     " --warmup 0 --baseline padded",
     "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}"
     " --accept-unknown",
+    "export": "export --to onnx --lm {lm} --out {out}",
+    "export-sherpa": "export --to sherpa-onnx --lm {transducer_lm} --tokens {tokens} --out {out}",
     "completion": "completion bash",
     "report": "report --runs {run} --ref {ref} --out {out}",
 }
@@ -122,6 +124,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--config": (None, f"train --config {NONE}"),
         "--set": (None, "train --set max_step=3"),
         "--init": (None, f"train --init {NONE}"),
+        "--tokens": (None, "train --tokens {text}"),
         "--out": (None, "train --out {text}/x"),
         "--force": (None, "train --force=often"),
         "--threads": (None, "train --threads 0"),
@@ -403,6 +406,15 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": ("bench-ngram --threads 1", "bench --threads 1.5"),
         "--device": ("bench-ngram --device auto", "bench --device cuda:77"),
         "--token-budget": ("bench-ngram --token-budget 9", "bench --token-budget x"),
+    },
+    "export": {
+        "--to": (None, "export --to paper"),
+        "--lm": (None, f"export --lm {NONE}"),
+        "--out": (None, "export --out {away}"),
+        "--form": (None, "export --form paper"),
+        "--dtype": (None, "export --dtype int4"),
+        "--tokens": ("export --tokens {tokens}", f"export-sherpa --tokens {NONE}"),
+        "--verify": (None, "export --verify=often"),
     },
     "report": {
         "--runs": (None, f"report --runs {NONE}"),

@@ -70,6 +70,7 @@ ARGUMENTS = {
     "wer": "--ref {good} --hyp {bad} --json {out}",
     "oracle": "--nbest {bad} --ref {good} --json {out}",
     "bench": "--lm {arpa} --nbest {bad} --json {out}",
+    "export": "--to onnx --lm {bad} --out {out}",
     "report": "--runs {bad} --ref {good} --out {out}",
 }
 

@@ -23,7 +23,9 @@ from asrprune.prune.run.schedules import SCHEDULES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ["README.md", "recipes/mini/README.md"]
-GUIDES = [f"asrprune/{folder}/README.md" for folder in ("prune", "rescore", "lm/engines")]
+GUIDES = [
+    f"asrprune/{folder}/README.md" for folder in ("prune", "rescore", "lm/engines", "exchange")
+]
 
 
 @pytest.mark.parametrize(

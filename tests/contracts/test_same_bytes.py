@@ -100,12 +100,19 @@ CALLS: dict[str, list[str]] = {
         "bench --lm lm --nbest nbest.jsonl --engine torch --repeats 1 --warmup 0 --threads 1"
         " --device cpu --json bench.json"
     ],
+    "export": [
+        "export --to onnx --form nll --lm lm --out lm.onnx",
+        "export --to onnx --form cache --dtype int8 --lm lm --no-verify --out cache.onnx",
+    ],
     "report": ["report --runs runs/one runs/two --ref ref --baseline two --out report"],
     "completion": ["completion bash", "completion zsh"],
 }
 """verb -> calls, one after the other in one folder: later ones read what earlier ones wrote."""
 
-NEEDS = {"first-pass": ("pocketsphinx", "lhotse", "soundfile")}
+NEEDS = {
+    "first-pass": ("pocketsphinx", "lhotse", "soundfile"),
+    "export": ("onnx", "onnxruntime"),
+}
 QUICK = ("list", "convert", "validate", "wer", "oracle", "completion")
 """Verbs that a fast test runs twice: without those that compute with an LM or draw."""
 

@@ -19,9 +19,10 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines.engine import EngineOptions
-from asrprune.lm.engines.onnx_runtime.graph import TAP, Floats, Range, build_graph
+from asrprune.lm.engines.onnx_runtime.graph import TAP, Range, build_graph
 from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
 from asrprune.lm.engines.onnx_runtime.session import open_session
+from asrprune.lm.engines.onnx_runtime.writer import Floats
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.corpus import open_corpus
 from asrprune.text.tokenizer import Tokenizer

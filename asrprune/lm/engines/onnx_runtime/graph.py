@@ -24,11 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrprune.errors import MissingPackage
-from asrprune.lm.model.anatomy import Block
-from asrprune.lm.model.architecture import architecture_of, details_of
+from asrprune.lm.engines.onnx_runtime.writer import Floats, GraphWriter, to_numpy
 from asrprune.lm.model.attention import Attention
-from asrprune.lm.model.matrices import Matrix
 from asrprune.lm.model.transformer import TransformerLM
 
 if TYPE_CHECKING:
@@ -54,8 +51,6 @@ VOCAB_CHUNK = 8192
 """Columns of the output layer at a time: memory is nodes x chunk, whatever the vocabulary."""
 
 _MASKED = -1e9  # far below any attention logit, and finite
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -94,36 +89,31 @@ def build_graph(
         return _Writer(ranges, vocab_chunk, signed).write(model, tap)
 
 
-class _Writer:
-    """Collects nodes and weights; every method returns the name of the tensor it made."""
+class _Writer(GraphWriter):
+    """Writes the graph of a TrieBatch."""
 
     def __init__(
         self, ranges: Optional[Mapping[str, Range]], vocab_chunk: int, signed: bool
     ) -> None:
-        try:
-            import onnx
-        except ImportError:
-            raise MissingPackage("onnx", "export") from None
-        self._onnx = onnx
+        super().__init__()
         self._ranges = ranges
         self._chunk = vocab_chunk
         self._signed = signed
-        self._nodes: list[Any] = []
-        self._weights: dict[str, Any] = {}
         self._quantised: dict[str, tuple[str, str, str]] = {}
         self._inputs: dict[str, str] = {}  # a tensor that matrices are multiplied with -> its key
-        self._rotation: Optional[tuple[str, str]] = None  # cosines and sines [C*Q, 1, K]
+        self._mask = ""
 
     def write(self, model: TransformerLM, tap: bool) -> onnx.ModelProto:
         helper, types = self._onnx.helper, self._onnx.TensorProto
         x = self._embed(model)  # [C*Q, D]
-        mask = self._tree_mask()  # [C, 1, Q, S]
+        self._mask = self._tree_mask()  # [C, 1, Q, S]
         if model.anatomy.positions == "rotary":
-            self._rotation = self._rotary(model)
+            places = self.op("Reshape", "positions", self.ints(-1))
+            self.rotation = self.rotary(model, places)
         for index, block in enumerate(model.layers()):
-            x = self._block(f"blocks.{index}", block, x, mask)
-        needed = self._op("Gather", x, "nodes", axis=0)  # [N, D]
-        self._output_layer(model, self._norm("norm", model.norm, needed))
+            x = self.block(f"blocks.{index}", block, x)
+        needed = self.op("Gather", x, "nodes", axis=0)  # [N, D]
+        self._output_layer(model, self.norm("norm", model.norm, needed))
         outputs = [helper.make_tensor_value_info(OUTPUT, types.FLOAT, ["P"])]
         if tap:
             for x, name in self._inputs.items():
@@ -133,220 +123,88 @@ class _Writer:
             helper.make_tensor_value_info(name, types.INT64, list(axes))
             for name, axes in INPUTS.items()
         ]
-        graph = helper.make_graph(
-            self._nodes, "asrprune", inputs, outputs, list(self._weights.values())
-        )
         opsets = [helper.make_opsetid("", OPSET)]
         if self._ranges is not None:
             opsets.append(helper.make_opsetid(ORT_DOMAIN, 1))
-        made: onnx.ModelProto = helper.make_model(
-            graph, opset_imports=opsets, producer_name="asrprune"
-        )
-        made.ir_version = IR_VERSION
-        return made
-
-    def _op(self, kind: str, *inputs: str, name: Optional[str] = None, **attributes: Any) -> str:
-        name = name or f"{kind}_{len(self._nodes)}"
-        node = self._onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes)
-        self._nodes.append(node)
-        return name
-
-    def _weight(self, name: str, value: NDArray[Any]) -> str:
-        if name not in self._weights:
-            value = np.ascontiguousarray(value)
-            self._weights[name] = self._onnx.numpy_helper.from_array(value, name)
-        return name
-
-    def _ints(self, *values: int) -> str:
-        return self._weight(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
-
-    def _float(self, value: float) -> str:
-        return self._weight(f"float_{value!r}", np.array(value, np.float32))
+        return self.model(inputs, outputs, opsets, IR_VERSION)
 
     def _embed(self, model: TransformerLM) -> str:
         """Token vectors, plus position vectors where those are learned: [C*Q, D]."""
-        tokens = self._op("Reshape", "tokens", self._ints(-1))
-        positions = self._op("Reshape", "positions", self._ints(-1))
-        table = _numpy(model.embedding.weight)
+        tokens = self.op("Reshape", "tokens", self.ints(-1))
+        positions = self.op("Reshape", "positions", self.ints(-1))
+        table = to_numpy(model.embedding.weight)
         if self._ranges is None:
-            x = self._op("Gather", self._weight("embedding", table), tokens, axis=0)
+            x = self.op("Gather", self.weight("embedding", table), tokens, axis=0)
         else:
             codes, scales = _quantise_columns(table.T)
-            rows = self._op("Gather", self._weight("embedding.int8", codes.T), tokens, axis=0)
-            scale = self._weight("embedding.scale", scales[:, None])
-            scale = self._op("Gather", scale, tokens, axis=0)
-            x = self._op("Mul", self._op("Cast", rows, to=1), scale)
+            rows = self.op("Gather", self.weight("embedding.int8", codes.T), tokens, axis=0)
+            scale = self.weight("embedding.scale", scales[:, None])
+            scale = self.op("Gather", scale, tokens, axis=0)
+            x = self.op("Mul", self.op("Cast", rows, to=1), scale)
         if model.embedding.projection is not None:
-            x = self._matmul("embedding.projection", x, _numpy(model.embedding.projection))
+            x = self._matmul("embedding.projection", x, to_numpy(model.embedding.projection))
         if model.positions is None:
             return x
-        where = self._weight("positions.weight", _numpy(model.positions))
-        return self._op("Add", x, self._op("Gather", where, positions, axis=0))
+        where = self.weight("positions.weight", to_numpy(model.positions))
+        return self.op("Add", x, self.op("Gather", where, positions, axis=0))
 
     def _tree_mask(self) -> str:
         """0 where a query may attend to a key, else far below 0: [C, 1, Q, S]."""
-        flat = self._op("Reshape", "last", self._ints(-1))
-        zero, one = (self._weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
-        size = self._op("Squeeze", self._op("Shape", flat), self._ints(0))
-        query = self._op("Range", zero, size, one)
-        query = self._op("Reshape", query, self._op("Shape", "last"))
-        query = self._op("Unsqueeze", query, self._ints(2))  # [C, Q, 1]
-        key = self._op("Unsqueeze", "keys", self._ints(1))  # [C, 1, S]
-        last = self._op("Unsqueeze", self._op("Gather", flat, "keys", axis=0), self._ints(1))
-        before = self._op("LessOrEqual", key, query)
-        below = self._op("LessOrEqual", query, last)
-        allowed = self._op("And", before, below)
-        allowed = self._op("And", allowed, self._op("LessOrEqual", zero, key))
-        allowed = self._op("Unsqueeze", allowed, self._ints(1))
-        return self._op("Where", allowed, self._float(0.0), self._float(_MASKED))
+        flat = self.op("Reshape", "last", self.ints(-1))
+        zero, one = (self.weight(f"int_{i}", np.array(i, np.int64)) for i in (0, 1))
+        size = self.op("Squeeze", self.op("Shape", flat), self.ints(0))
+        query = self.op("Range", zero, size, one)
+        query = self.op("Reshape", query, self.op("Shape", "last"))
+        query = self.op("Unsqueeze", query, self.ints(2))  # [C, Q, 1]
+        key = self.op("Unsqueeze", "keys", self.ints(1))  # [C, 1, S]
+        last = self.op("Unsqueeze", self.op("Gather", flat, "keys", axis=0), self.ints(1))
+        before = self.op("LessOrEqual", key, query)
+        below = self.op("LessOrEqual", query, last)
+        allowed = self.op("And", before, below)
+        allowed = self.op("And", allowed, self.op("LessOrEqual", zero, key))
+        allowed = self.op("Unsqueeze", allowed, self.ints(1))
+        return self.op("Where", allowed, self.number(0.0), self.number(_MASKED))
 
-    def _rotary(self, model: TransformerLM) -> tuple[str, str]:
-        """Cosines and sines of all positions as tables, and their rows at the places."""
-        shape = model.shape
-        rotation = architecture_of(shape).rotation
-        assert rotation is not None  # the anatomy says so
-        every = torch.arange(shape.max_positions)[None]
-        tables = zip(("cos", "sin"), rotation(every, shape.head_dim, details_of(shape)))
-        places = self._op("Reshape", "positions", self._ints(-1))
-        cos, sin = (
-            self._op("Gather", self._weight(name, _numpy(table[0])[:, None]), places, axis=0)
-            for name, table in tables
-        )  # [C*Q, 1, K]
-        return cos, sin
-
-    def _norm(self, name: str, norm: torch.nn.Module, x: str) -> str:
-        values = {part: _numpy(value) for part, value in norm.named_parameters()}
-        weight = self._weight(f"{name}.weight", values["weight"])
-        epsilon = float(norm.eps)  # type: ignore[arg-type]
-        if "bias" in values:
-            bias = self._weight(f"{name}.bias", values["bias"])
-            return self._op("LayerNormalization", x, weight, bias, epsilon=epsilon, axis=-1)
-        square = self._op("ReduceMean", self._op("Mul", x, x), self._ints(-1), keepdims=1)
-        root = self._op("Sqrt", self._op("Add", square, self._float(epsilon)))
-        return self._op("Mul", self._op("Div", x, root), weight)
-
-    def _block(self, name: str, block: Block, x: str, mask: str) -> str:
-        norm_attn, norm_ffn = block.anatomy.readers
-        added = self._attention(name, block, norm_attn, x, mask)
-        x = x if added is None else self._op("Add", x, added)
-        ffn = block.anatomy.ffn
-        down = block.linear(ffn.reader)
-        if down.in_features == 0:
-            bias = self._bias(f"{name}.{ffn.reader}", down)
-            return x if bias is None else self._op("Add", x, bias)
-        inner = self._norm(f"{name}.{norm_ffn}", block.get_submodule(norm_ffn), x)
-        made = [self._linear(f"{name}.{one}", block.linear(one), inner) for one in ffn.makers]
-        inner = self._activation(block.anatomy.activation, made)
-        return self._op("Add", x, self._linear(f"{name}.{ffn.reader}", down, inner))
-
-    def _activation(self, kind: str, made: list[str]) -> str:
-        """What the FFN's outer matrix reads, from what its makers put out."""
-        if kind == "gelu-tanh":
-            return self._op("Gelu", *made, approximate="tanh")
-        gate, up = made  # silu-gated
-        return self._op("Mul", self._op("Mul", gate, self._op("Sigmoid", gate)), up)
-
-    def _attention(self, name: str, block: Block, norm: str, x: str, mask: str) -> Optional[str]:
-        """What attention adds to the stream; None: nothing."""
-        attn, names = block.attn, block.anatomy.attention
-        out = block.linear(names.reader)
-        if attn.heads == 0:
-            return self._bias(f"{name}.{names.reader}", out)
-        inner = self._norm(f"{name}.{norm}", block.get_submodule(norm), x)
-        query, key, value = (
-            self._linear(f"{name}.{one}", block.linear(one), inner) for one in names.makers
-        )
-        query = self._turned(query, attn.heads, attn)
-        key = self._turned(key, attn.kv_heads, attn)
+    def _context(self, name: str, attn: Attention, query: str, key: str, value: str) -> str:
         query = self._heads(query, "tokens", attn.heads, attn)  # [C, Q, H, K]
         key, value = (
-            self._heads(self._op("Gather", part, "keys", axis=0), "keys", attn.kv_heads, attn)
+            self._heads(self.op("Gather", part, "keys", axis=0), "keys", attn.kv_heads, attn)
             for part in (key, value)
         )  # [C, S, G, K]
-        key, value = self._shared(key, attn), self._shared(value, attn)  # [C, S, H, K]
-        query = self._op("Mul", query, self._float(float(attn.head_dim) ** -0.5))
-        query = self._op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
-        key = self._op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
-        key = self._op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
-        value = self._op("Transpose", value, perm=[0, 2, 1, 3])
-        logits = self._op("Add", self._op("MatMul", query, key), mask)  # [C, H, Q, S]
-        context = self._op("MatMul", self._op("Softmax", logits, axis=-1), value)
-        context = self._op("Transpose", context, perm=[0, 2, 1, 3])
-        context = self._op("Reshape", context, self._ints(-1, attn.heads * attn.head_dim))
-        return self._linear(f"{name}.{names.reader}", out, context)
-
-    def _turned(self, x: str, heads: int, attn: Attention) -> str:
-        """Queries or keys [C*Q, heads*K] turned by their positions, if the model turns them."""
-        if self._rotation is None:
-            return x
-        cos, sin = self._rotation
-        half = attn.head_dim // 2
-        x = self._op("Reshape", x, self._ints(-1, heads, attn.head_dim))  # [C*Q, heads, K]
-        first = self._op("Slice", x, self._ints(0), self._ints(half), self._ints(2))
-        second = self._op("Slice", x, self._ints(half), self._ints(attn.head_dim), self._ints(2))
-        crossed = self._op("Concat", self._op("Neg", second), first, axis=2)
-        turned = self._op("Add", self._op("Mul", x, cos), self._op("Mul", crossed, sin))
-        return self._op("Reshape", turned, self._ints(-1, heads * attn.head_dim))
-
-    def _shared(self, part: str, attn: Attention) -> str:
-        """Keys or values with a copy for each query head: [C, S, G, K] to [C, S, H, K]."""
-        if attn.groups is None:
-            return part
-        owners = np.repeat(np.arange(len(attn.groups)), attn.groups).tolist()
-        return self._op("Gather", part, self._ints(*owners), axis=2)
-
-    def _heads(self, x: str, places: str, heads: int, attn: Attention) -> str:
-        """``x`` with a row for each of ``places``, as [.., .., heads, K]."""
-        shape = self._op("Shape", places)
-        shape = self._op("Concat", shape, self._ints(heads, attn.head_dim), axis=0)
-        return self._op("Reshape", x, shape)
-
-    def _bias(self, name: str, linear: Matrix) -> Optional[str]:
-        return None if linear.bias is None else self._weight(f"{name}.bias", _numpy(linear.bias))
-
-    def _linear(self, name: str, linear: Matrix, x: str) -> str:
-        bias = None if linear.bias is None else _numpy(linear.bias)
-        *inner, last = linear.parts
-        if inner and len(linear.parts[inner[0]]) == 0:  # rank 0
-            zero = self._op("ReduceSum", x, self._ints(-1), keepdims=1)
-            zero = self._op("Mul", zero, self._float(0.0))
-            zeros = np.zeros(linear.out_features, np.float32) if bias is None else bias
-            return self._op("Add", zero, self._weight(f"{name}.bias", zeros))
-        for part in inner:
-            x = self._matmul(f"{name}.{part}", x, _numpy(linear.parts[part]).T)
-        matrix = _numpy(linear.parts[last]).T
-        if linear.arrangement is None:
-            return self._matmul(f"{name}.{last}" if inner else name, x, matrix, bias)
-        rest = self._matmul(f"{name}.{last}", x, matrix)
-        every = self._op("Concat", x, rest, axis=-1)  # [rows, out]
-        order = self._weight(f"{name}.order", linear.arrangement.cpu().numpy())
-        every = self._op("Gather", every, order, axis=-1)
-        shift = self._bias(name, linear)
-        return every if shift is None else self._op("Add", every, shift)
+        key, value = (self.shared(part, attn, axis=2) for part in (key, value))  # [C, S, H, K]
+        query = self.op("Mul", query, self.number(float(attn.head_dim) ** -0.5))
+        query = self.op("Transpose", query, perm=[0, 2, 1, 3])  # [C, H, Q, K]
+        key = self.op("Transpose", key, perm=[0, 2, 1, 3])  # [C, H, S, K]
+        key = self.op("Transpose", key, perm=[0, 1, 3, 2])  # which ONNX Runtime multiplies as is
+        value = self.op("Transpose", value, perm=[0, 2, 1, 3])
+        logits = self.op("Add", self.op("MatMul", query, key), self._mask)  # [C, H, Q, S]
+        context = self.op("MatMul", self.op("Softmax", logits, axis=-1), value)
+        context = self.op("Transpose", context, perm=[0, 2, 1, 3])
+        return self.op("Reshape", context, self.ints(-1, attn.heads * attn.head_dim))
 
     def _matmul(
         self, name: str, x: str, matrix: Floats, bias: Optional[Floats] = None, tap: str = ""
     ) -> str:
         """x [rows, in] times ``matrix`` [in, out], plus ``bias`` [out]."""
         key = self._inputs.setdefault(x, tap or name)
-        added = [] if bias is None else [self._weight(f"{name}.bias", bias)]
+        added = [] if bias is None else [self.weight(f"{name}.bias", bias)]
         if self._ranges is None:
-            weight = self._weight(f"{name}.weight", matrix)
+            weight = self.weight(f"{name}.weight", matrix)
             if added:
-                return self._op("Gemm", x, weight, *added)
-            return self._op("MatMul", x, weight)
+                return self.op("Gemm", x, weight, *added)
+            return self.op("MatMul", x, weight)
         rounded, scale, zero = self._rounded(x, self._ranges[key])
         codes, scales = _quantise_columns(matrix)
         code_of_zero = ""
         if not self._signed:
             codes = (codes.astype(np.int16) + 128).astype(np.uint8)
-            code_of_zero = self._weight("code_of_zero", np.array(128, np.uint8))
-        return self._op(
+            code_of_zero = self.weight("code_of_zero", np.array(128, np.uint8))
+        return self.op(
             "MatMulIntegerToFloat",
             rounded,
-            self._weight(f"{name}.int8", codes),
+            self.weight(f"{name}.int8", codes),
             scale,
-            self._weight(f"{name}.scale", scales),
+            self.weight(f"{name}.scale", scales),
             zero,
             code_of_zero,
             *added,
@@ -356,60 +214,46 @@ class _Writer:
     def _rounded(self, x: str, span: Range) -> tuple[str, str, str]:
         """``x`` in 8 bits, its scale and its zero point; once for all matrices that use it."""
         if x not in self._quantised:
-            scale = self._weight(f"{x}.scale", np.array(span.scale, np.float32))
-            zero = self._weight(f"{x}.zero", np.array(span.zero_point, np.uint8))
-            self._quantised[x] = (self._op("QuantizeLinear", x, scale, zero), scale, zero)
+            scale = self.weight(f"{x}.scale", np.array(span.scale, np.float32))
+            zero = self.weight(f"{x}.zero", np.array(span.zero_point, np.uint8))
+            self._quantised[x] = (self.op("QuantizeLinear", x, scale, zero), scale, zero)
         return self._quantised[x]
 
     def _output_layer(self, model: TransformerLM, hidden: str) -> str:
         """The wanted log-probabilities; the vocabulary is taken a chunk at a time."""
         if model.embedding.projection is not None:
-            matrix = _numpy(model.embedding.projection).T
+            matrix = to_numpy(model.embedding.projection).T
             hidden = self._matmul("output.projection", hidden, matrix)
-        table = _numpy(model.embedding.output_weight).T  # [D, V]
+        table = to_numpy(model.embedding.output_weight).T  # [D, V]
         size = table.shape[1]
         if size <= self._chunk:
             logits = self._matmul("output", hidden, table)  # [N, V]
-            log_probs = self._op("LogSoftmax", logits, axis=-1)
-            return self._op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
+            log_probs = self.op("LogSoftmax", logits, axis=-1)
+            return self.op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
         normalisers, wanted = [], []
         for start in range(0, size, self._chunk):
             part = table[:, start : start + self._chunk]
             logits = self._matmul(f"output.{start}", hidden, part, tap="output")
-            normalisers.append(self._normaliser(logits))
+            normalisers.append(self.normaliser(logits))
             wanted.append(self._wanted(logits, start, part.shape[1]))
-        every = self._op("Concat", *normalisers, axis=1)  # [N, chunks]
-        normaliser = self._op("ReduceLogSumExp", every, self._ints(1), keepdims=0)  # [N]
-        normaliser = self._op("Gather", normaliser, "sources", axis=0)
-        return self._op("Sub", self._op("Sum", *wanted), normaliser, name=OUTPUT)
-
-    def _normaliser(self, logits: str) -> str:
-        """ln sum exp of each row, [N, 1]: what LogSoftmax takes from the first column.
-
-        ONNX Runtime's ReduceLogSumExp is 4 to 8 times as slow at 4,000 to 8,000 columns.
-        """
-        after = self._op("LogSoftmax", logits, axis=-1)
-        first = (self._op("Gather", part, self._ints(0), axis=1) for part in (logits, after))
-        return self._op("Sub", *first)
+        every = self.op("Concat", *normalisers, axis=1)  # [N, chunks]
+        normaliser = self.op("ReduceLogSumExp", every, self.ints(1), keepdims=0)  # [N]
+        normaliser = self.op("Gather", normaliser, "sources", axis=0)
+        return self.op("Sub", self.op("Sum", *wanted), normaliser, name=OUTPUT)
 
     def _pairs(self, columns: str) -> str:
-        source = self._op("Unsqueeze", "sources", self._ints(1))
-        return self._op("Concat", source, self._op("Unsqueeze", columns, self._ints(1)), axis=1)
+        source = self.op("Unsqueeze", "sources", self.ints(1))
+        return self.op("Concat", source, self.op("Unsqueeze", columns, self.ints(1)), axis=1)
 
     def _wanted(self, logits: str, start: int, size: int) -> str:
         """The logits of the targets in this chunk, 0 for the others: [P]."""
         low, high = (
-            self._weight(f"int_{i}", np.array(i, np.int64)) for i in (start, start + size - 1)
+            self.weight(f"int_{i}", np.array(i, np.int64)) for i in (start, start + size - 1)
         )
-        inside = self._op("Clip", "targets", low, high)
-        found = self._op("GatherND", logits, self._pairs(self._op("Sub", inside, low)))
-        here = self._op("Equal", inside, "targets")
-        return self._op("Where", here, found, self._float(0.0))
-
-
-def _numpy(value: torch.Tensor) -> Floats:
-    array: Floats = value.detach().cpu().float().numpy()
-    return array
+        inside = self.op("Clip", "targets", low, high)
+        found = self.op("GatherND", logits, self._pairs(self.op("Sub", inside, low)))
+        here = self.op("Equal", inside, "targets")
+        return self.op("Where", here, found, self.number(0.0))
 
 
 def _quantise_columns(matrix: Floats) -> tuple[NDArray[Any], Floats]:

@@ -1,0 +1,89 @@
+"""``asrprune export``: an LM for another toolkit, checked through that toolkit's runtime."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+from asrprune.cli.modes import Mode
+from asrprune.cli.values import output_file
+
+EXAMPLE = "example: asrprune export --to onnx --form nll --lm exp/lm --out lm.onnx"
+
+log = logging.getLogger(__name__)
+
+
+def _exporter(args: argparse.Namespace) -> Any:
+    from asrprune.exchange.exporters.table import EXPORTERS
+
+    return EXPORTERS[args.to]
+
+
+MODES = (
+    Mode(("to", "lm", "out", "form", "dtype", "verify")),
+    Mode(("tokens",), lambda args: _exporter(args).needs_tokens, "has no use for {to}"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    from asrprune.exchange.exporters.table import EXPORTERS
+
+    forms = "; ".join(f"{name}: {', '.join(one.forms)}" for name, one in EXPORTERS.items())
+    parser.add_argument("--to", required=True, choices=list(EXPORTERS), help="partner")
+    parser.add_argument("--lm", required=True, metavar="DIR", help="checkpoint folder")
+    parser.add_argument(
+        "--out", required=True, type=output_file, metavar="FILE", help="file to write"
+    )
+    parser.add_argument("--form", help=f"what the LM answers, the first by default ({forms})")
+    parser.add_argument(
+        "--dtype", help="numbers that weights are stored in, float32 by default, or int8"
+    )
+    parser.add_argument(
+        "--tokens",
+        metavar="FILE",
+        help="the transducer's tokens.txt, whose tokens the LM must have",
+    )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare scores with the LM's before anything is written",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, write, say what was written."""
+    from asrprune.core.tables import lookup
+    from asrprune.exchange.exporters.exporter import Request
+    from asrprune.lm.model.checkpoint import load_checkpoint
+    from asrprune.lm.open import lm_digest
+
+    exporter = _exporter(args)
+    form = args.form or next(iter(exporter.forms))
+    lookup(exporter.forms, form, f"--form of {args.to}")
+    numbers = args.dtype or exporter.numbers[0]
+    lookup({name: name for name in exporter.numbers}, numbers, f"--dtype of {args.to}")
+    if exporter.needs_tokens and args.tokens is None:
+        raise ValueError(f"--tokens is missing: {args.to} needs the transducer's tokens.txt")
+    checkpoint = load_checkpoint(args.lm)
+    request = Request(
+        lm=args.lm,
+        model=checkpoint.model,
+        tokenizer=checkpoint.tokenizer(),
+        tokenizer_path=checkpoint.tokenizer_path,
+        lm_digest=lm_digest(args.lm),
+        form=form,
+        numbers=numbers,
+        verify=args.verify,
+        tokens=args.tokens,
+    )
+    written = exporter.write(request, args.out)
+    what = f"{args.out}: {args.to}, {form}, {numbers}, {written.size_bytes} bytes"
+    if written.verified:
+        log.info("%s; verified through %s", what, written.verified)
+    else:
+        log.warning("%s; NOT verified (--no-verify)", what)
+    for note in written.notes:
+        log.info("%s: %s", args.out, note)

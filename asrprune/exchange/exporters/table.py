@@ -1,0 +1,15 @@
+"""EXPORTERS: the partners that an LM can be written for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from asrprune.exchange.exporters.exporter import Exporter
+from asrprune.exchange.exporters.plain_onnx import PLAIN_ONNX
+from asrprune.exchange.exporters.sherpa_onnx import SHERPA_ONNX
+
+EXPORTERS: Mapping[str, Exporter] = {
+    "onnx": PLAIN_ONNX,
+    "sherpa-onnx": SHERPA_ONNX,
+}
+"""Name -> exporter; one file each."""
