@@ -22,6 +22,7 @@ COMMANDS = {
     "list": ("asrprune.cli.list", "what each axis offers: criteria, methods, formats, ..."),
     "tokenize": ("asrprune.cli.tokenize", "train SentencePiece and pack text as a token stream"),
     "train": ("asrprune.cli.train", "train a Transformer LM"),
+    "import": ("asrprune.cli.import_lm", "take an LM of another toolkit as a checkpoint"),
     "perplexity": ("asrprune.cli.perplexity", "perplexity per token and per word of a text"),
     "prune": ("asrprune.cli.prune", "prune an LM to one or many sizes"),
     "first-pass": ("asrprune.cli.first_pass", "decode audio into n-best lists and lattices"),

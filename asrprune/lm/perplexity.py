@@ -73,7 +73,7 @@ def transformer_perplexity(
     ``<unk>`` piece. Raises InputError naming the line for a sentence that is longer than the model
     can take.
     """
-    limit = model.max_positions - 1
+    limit = model.max_positions - 1 - len(tokenizer.prompt)
     total, empty = PerplexitySum(), 0
     for block in _blocks(lines):
         kept = [(number, line) for number, line in block if line]
@@ -82,7 +82,9 @@ def transformer_perplexity(
         for (number, _), ids in zip(kept, encoded):
             if len(ids) > limit:
                 raise InputError(path, number, f"a sentence of {len(ids)} tokens", f"<= {limit}")
-        stream = TokenStream.from_sentences(encoded, tokenizer.begin, tokenizer.end)
+        stream = TokenStream.from_sentences(
+            encoded, tokenizer.begin, tokenizer.end, tokenizer.prompt
+        )
         nll = stream_nll(model, stream, np.arange(len(encoded)), tokens_per_batch)
         total += PerplexitySum(
             nll=float(nll.sum()),
