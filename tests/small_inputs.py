@@ -15,6 +15,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
+from tests.exchange.foreign_folders import save_small_foreign
 from tests.small_lm import SENTENCES, save_small_lm
 
 ARPA = (
@@ -47,6 +48,7 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     files["run"].mkdir()
     (files["run"] / "hyp").write_text(files["ref"].read_text())
     files["away"].mkdir()
+    files["foreign"] = save_small_foreign(folder / "foreign")
     taken = ["--tokenizer", str(files["lm"] / "tokenizer.model"), "--out", str(files["data"])]
     assert main(["tokenize", "--text", str(files["text"]), *taken]) == 0
     return files

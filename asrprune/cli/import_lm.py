@@ -17,7 +17,7 @@ EXAMPLE = """example:
     --sentence-form stop"""
 
 MODES = (
-    Mode(("source", "path", "out", "force", "begin", "end", "prompt", "sentence_form", "case")),
+    Mode(("partner", "path", "out", "force", "begin", "end", "prompt", "sentence_form", "case")),
     Mode(("normalise", "language", "positions", "dtype")),
 )
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = ImportOptions()
     parser.add_argument(
         "--from",
-        dest="source",
+        dest="partner",
         required=True,
         choices=PARTNERS,
         help="; ".join(f"{name}: {partner.description}" for name, partner in PARTNERS.items()),
@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--case",
         choices=CASES,
         default=default.form.case,
-        help="letters that the LM sees: as they come, of one case, or as in prose (small, the first "
-        "one and the word I capital)",
+        help="letters that the LM sees: as they come, of one case, or as in prose (small, the "
+        "first one and the word I capital)",
     )
     group.add_argument(
         "--normalise",
@@ -114,6 +114,6 @@ def run(args: argparse.Namespace) -> None:
         args.positions,
         args.dtype,
     )
-    import_lm(args.source, args.path, args.out, options, provenance(args.command_line))
+    import_lm(args.partner, args.path, args.out, options, provenance(args.command_line))
     count = read_config(args.out).get("parameters", a_count)
     log.info("%s: %d parameters; text form: %s", args.out, count, options.form.stated())

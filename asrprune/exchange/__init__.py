@@ -1,1 +1,5 @@
-"""Language models from and to other toolkits: one file a partner."""
+"""Language models from and to other toolkits: one file a partner.
+
+``importing``: the table of partners, and a checkpoint of what was read (``foreign``);
+``read_hugging_face``, ``read_gguf``: the files of a partner.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.exchange.foreign import ForeignLM
+from asrprune.exchange.read_gguf import read_gguf
 from asrprune.exchange.read_hugging_face import read_hugging_face
 from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import save_checkpoint
@@ -42,6 +43,7 @@ PARTNERS: Mapping[str, Partner] = {
     "hugging-face": Partner(
         read_hugging_face, "folder of transformers: gpt2, llama, mistral, qwen2; safetensors"
     ),
+    "gguf": Partner(read_gguf, "file of llama.cpp: gpt2, llama, qwen2 with byte-level BPE"),
 }
 """Name -> what can be imported."""
 
@@ -61,7 +63,7 @@ class ImportOptions:
     end: Optional[str] = None
     prompt: str = ""
     sentence_form: str = "plain"
-    form: TextForm = TextForm()
+    form: TextForm = field(default_factory=TextForm)
     positions: Optional[int] = None
     dtype: str = "float32"
 

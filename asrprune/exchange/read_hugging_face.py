@@ -7,7 +7,6 @@ neither null nor false may change what is computed.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,14 +40,52 @@ _MOST_PARTS = 4096
 """Layers and heads that no model exceeds."""
 
 _NEUTRAL = frozenset(
-    "architectures model_type torch_dtype dtype transformers_version use_cache initializer_range "
-    "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id vocab_size pretraining_tp "
-    "attention_dropout attention_probs_dropout_prob resid_pdrop embd_pdrop attn_pdrop dropout "
-    "hidden_dropout summary_type summary_use_proj summary_activation summary_proj_to_labels "
-    "summary_first_dropout task_specific_params max_window_layers is_llama_config name_or_path "
-    "n_ctx gradient_checkpointing reorder_and_upcast_attn transformers.js_config "
-    "chunk_size_feed_forward id2label label2id problem_type return_dict finetuning_task "
-    "tokenizer_class generation_config output_attentions output_hidden_states".split()
+    [
+        "architectures",
+        "model_type",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "use_cache",
+        "initializer_range",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "unk_token_id",
+        "sep_token_id",
+        "vocab_size",
+        "pretraining_tp",
+        "attention_dropout",
+        "attention_probs_dropout_prob",
+        "resid_pdrop",
+        "embd_pdrop",
+        "attn_pdrop",
+        "dropout",
+        "hidden_dropout",
+        "summary_type",
+        "summary_use_proj",
+        "summary_activation",
+        "summary_proj_to_labels",
+        "summary_first_dropout",
+        "task_specific_params",
+        "max_window_layers",
+        "is_llama_config",
+        "name_or_path",
+        "n_ctx",
+        "gradient_checkpointing",
+        "reorder_and_upcast_attn",
+        "transformers.js_config",
+        "chunk_size_feed_forward",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "return_dict",
+        "finetuning_task",
+        "tokenizer_class",
+        "generation_config",
+        "output_attentions",
+        "output_hidden_states",
+    ]
 )
 """Keys that do not change the logits of text in evaluation mode."""
 
@@ -61,7 +98,7 @@ class _Folder:
         self._files: dict[str, Path] = {}
         self.sizes: dict[str, tuple[int, ...]] = {}
         if (folder / _WEIGHTS).is_file():
-            places = {None: folder / _WEIGHTS}
+            places: dict[Optional[str], Path] = {None: folder / _WEIGHTS}
         elif (folder / _INDEX).is_file():
             self.path = folder / _INDEX
             places = self._shards(folder)
@@ -89,8 +126,10 @@ class _Folder:
 
     def _add(self, place: Path) -> None:
         try:
-            file = self._open[place] = safe_open(place, framework="pt")
-            sizes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            file: Any = safe_open(place, framework="pt")
+            self._open[place] = file
+            names: list[str] = list(file.keys())
+            sizes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         except FileNotFoundError:
             raise InputError(place, None, "no such file", "a shard of the index") from None
         except SafetensorError as problem:
@@ -131,7 +170,9 @@ def read_hugging_face(path: PathLike) -> ForeignLM:
     config.finish()
     pieces = folder / _TOKENIZER
     if not pieces.is_file():
-        raise InputError(folder, None, f"no {_TOKENIZER}", "the tokenizer of the library tokenizers")
+        raise InputError(
+            folder, None, f"no {_TOKENIZER}", "the tokenizer of the library tokenizers"
+        )
     marks = _marks(folder, config.record)
     tensors = take(Taking(_Folder(folder)), shape)
     return ForeignLM(shape, tensors, pieces.read_text("utf-8"), *marks)
@@ -150,7 +191,7 @@ class _Config:
         return self.record.get(key, a_count)
 
     def few(self, key: str) -> int:
-        """A number of parts, as ``size``; more than there can be are refused before they are made."""
+        """A number of parts, as ``size``; more than there can be are refused unmade."""
         count = self.size(key)
         if count > _MOST_PARTS:
             raise self.refused(key, f"at most {_MOST_PARTS}")
@@ -168,9 +209,9 @@ class _Config:
         if key in self.record.values and self.record.values[key] not in known:
             raise self.refused(key)
 
-    def refused(self, key: str, expected: str = "an LM without it, as it is not computed here") -> (
-        InputError
-    ):
+    def refused(
+        self, key: str, expected: str = "an LM without it, as it is not computed here"
+    ) -> InputError:
         """The error that names an option and its value."""
         found = f"{key} is {shown(self.record.values.get(key))}"
         return InputError(self.record.path, None, found, expected)
@@ -226,7 +267,9 @@ def _take_gpt2(taking: Taking, shape: ModelShape) -> Mapping[str, Load]:
             ("ffn.up", "mlp.c_fc", width, ffn),
             ("ffn.down", "mlp.c_proj", ffn, width),
         ):
-            taking.take(f"{into}.{ours}.weight", f"{of}.{theirs}.weight", (inputs, outputs), _turned)
+            taking.take(
+                f"{into}.{ours}.weight", f"{of}.{theirs}.weight", (inputs, outputs), _turned
+            )
             taking.take(f"{into}.{ours}.bias", f"{of}.{theirs}.bias", (outputs,))
     return taking.finish(lambda name: name.endswith((".attn.bias", ".attn.masked_bias")))
 
@@ -271,9 +314,8 @@ def _llama_shape(config: _Config, qkv_bias: bool) -> ModelShape:
     config.only("partial_rotary_factor", 1, 1.0)
     config.only("rope_interleaved", False)
     kinds = config.value("layer_types", anything, [])
-    if any(kind != "full_attention" for kind in kinds):
-        if not all(kind in ("full_attention", "sliding_attention") for kind in kinds):
-            raise config.refused("layer_types")
+    if any(kind not in ("full_attention", "sliding_attention") for kind in kinds):
+        raise config.refused("layer_types")
     if heads == 0 or width % heads:
         raise config.refused("num_attention_heads", f"a divisor of hidden_size {width}")
     return ModelShape.uniform(
@@ -400,5 +442,3 @@ def _added_tokens(path: Path) -> dict[str, int]:
     return {
         one.get("content", a_string): one.get("id", a_count) for one in record.parts("added_tokens")
     }
-
-

@@ -194,8 +194,8 @@ class TrieBatch:
 class BatchPlan:
     """Turns pieces of a forest into TrieBatch objects and collects their results.
 
-    One wanted log-probability per node that is neither a root nor context, and one per node at which a hypothesis
-    ends (of ``eos``).
+    One wanted log-probability per node that is neither a root nor context, and one per node at
+    which a hypothesis ends (of ``eos``).
     """
 
     def __init__(self, forest: Forest, eos: int) -> None:
@@ -268,8 +268,8 @@ class BatchPlan:
         return scores
 
     def token_scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """ln p of every node's token given the path before it (0 for a root and its context), and of ``</s>``
-        behind the nodes at which a hypothesis ends (0 elsewhere), [nodes] both."""
+        """ln p of every node's token given the path before it (0 for a root and its context), and
+        of ``</s>`` behind the nodes at which a hypothesis ends (0 elsewhere), [nodes] both."""
         token = np.zeros(len(self._forest))
         token[self._children] = self._results[: len(self._children)]
         final = np.zeros(len(self._forest))

@@ -166,7 +166,8 @@ class MarkedTokenizer:
 
     def piece(self, index: int) -> str:
         """The piece with this id, as the library spells it; "" for a row without one."""
-        return self._names.get(index, "")
+        name: str = self._names.get(index, "")
+        return name
 
     def is_byte(self, index: int) -> bool:
         """Whether the id stands for bytes that are no whole characters."""
@@ -226,7 +227,7 @@ def open_pieces(text: str, path: PathLike) -> Any:
         raise MissingPackage("tokenizers", "exchange") from None
     try:
         pieces = tokenizers.Tokenizer.from_str(text)
-    except Exception as problem:  # noqa: BLE001  the library raises plain Exception
+    except Exception as problem:
         if type(problem) is not Exception and not isinstance(problem, ValueError):
             raise
         found = f"pieces that do not load ({problem})"

@@ -14,10 +14,10 @@ NEWLINE = "\n"
 
 @dataclass(frozen=True)
 class SentenceMarks:
-    """``begin`` and ``end`` are the ids of the tokens before and behind a sentence, ``unknown`` that
-    of a word that cannot be spelled (``end`` where the vocabulary has none: it is never likely
-    there). ``prompt`` is text behind ``begin`` that is never scored. ``stop`` is text behind the
-    last word, without a space before it, that is scored before ``end`` with it.
+    """``begin`` and ``end`` are the ids of the tokens around a sentence, ``unknown`` that of a word
+    that cannot be spelled (``end`` where the vocabulary has none: it is never likely there).
+    ``prompt`` is text behind ``begin`` that is never scored. ``stop`` is text behind the last word,
+    without a space before it, that is scored before ``end`` with it.
     ``vocab_size``: rows of the LM's embedding, which may be more than there are pieces.
 
     Raises ValueError for ids that are none, and for a prompt with a space at its end (the space

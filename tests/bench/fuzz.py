@@ -282,7 +282,7 @@ def _redirected(captured: Any) -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     root.handlers[:] = [logging.NullHandler()]
     os.dup2(captured.fileno(), 2)
-    text = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    text = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     try:
         with mock.patch.object(sys, "stderr", text), mock.patch.object(sys, "stdout", _Sink()):
             yield

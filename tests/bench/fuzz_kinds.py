@@ -323,7 +323,7 @@ def _cuts(here: Path, shared: Path) -> None:
 class Decoder:
     """Hears nothing but silence, at once; ``dies_at`` is an utterance at which it is killed."""
 
-    settings: dict[str, Any] = {}  # noqa: RUF012
+    settings: dict[str, Any] = {}
     weights = ScoreWeights(1.0, 2.0)
     dies_at = ""
 

@@ -27,6 +27,7 @@ CALLS = {
     "tokenize-taken": "tokenize --text {text} --tokenizer {lm}/tokenizer.model --out {out}",
     "train": "train --data {data} --set model.d_model=8 --set model.n_layers=1 --out {out}"
     " --set model.n_heads=2 --set max_steps=1 --set tokens_per_batch=300",
+    "import": "import --from hugging-face {foreign} --out {out}",
     "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
     "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out} --accept-unknown",
     "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
@@ -127,6 +128,21 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": (None, "train --threads 0"),
         "--device": (None, "train --device mars"),
         "--tensorboard": (None, "train --tensorboard=often"),
+    },
+    "import": {
+        "--from": (None, "import --from paper"),
+        "PATH": (None, f"import {NONE}"),
+        "--out": (None, "import --out {text}"),
+        "--force": (None, "import --force=often"),
+        "--begin": (None, "import --begin nosuchtoken"),
+        "--end": (None, "import --end nosuchtoken"),
+        "--prompt": (None, "import --prompt 'the '"),
+        "--sentence-form": (None, "import --sentence-form question"),
+        "--case": (None, "import --case title"),
+        "--normalise": (None, "import --normalise nothing"),
+        "--language": (None, "import --language ''"),
+        "--positions": (None, "import --positions 1"),
+        "--dtype": (None, "import --dtype int3"),
     },
     "perplexity": {
         "--lm": (None, f"perplexity --lm {NONE}"),

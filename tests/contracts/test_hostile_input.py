@@ -59,6 +59,7 @@ def binary(folder: Path) -> Path:
 ARGUMENTS = {
     "tokenize": "--text {bad} --vocab-size 30 --out {out}",
     "train": "--data {bad} --out {out}",
+    "import": "--from hugging-face {bad} --out {out}",
     "perplexity": "--lm {bad} --text {good} --json {out}",
     "prune": "--lm {bad} --data {bad} --out {out}",
     "first-pass": "--decoder pocketsphinx --cuts {bad} --out {out}",

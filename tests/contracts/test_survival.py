@@ -32,6 +32,7 @@ VERBS: dict[str, dict[str, str]] = {
     "list": {},
     "tokenize": {"tokenize": CALLS["tokenize"]},
     "train": {"train": CALLS["train"]},
+    "import": {"import": CALLS["import"]},
     "perplexity": {"perplexity": CALLS["perplexity"]},
     "prune": {"prune": CALLS["prune"]},
     "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
@@ -51,6 +52,7 @@ CALL = {name: call for calls in VERBS.values() for name, call in calls.items()}
 FOLDERS = {
     "tokenize",
     "train",
+    "import",
     "prune",
     "first-pass",
     "convert-lattices",

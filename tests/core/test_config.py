@@ -182,7 +182,7 @@ def test_what_is_impossible_only_for_a_moment_is_possible() -> None:
     ],
 )
 def test_bad_values(values: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         from_values(Whole, values)
     assert message in str(caught.value)
 

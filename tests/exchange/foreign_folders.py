@@ -83,9 +83,7 @@ def fallback_tokenizer() -> Any:
             decoders.Strip(content=" ", left=1),
         ]
     )
-    made.add_special_tokens(
-        [AddedToken(one, normalized=False) for one in ("<unk>", "<s>", "</s>")]
-    )
+    made.add_special_tokens([AddedToken(one, normalized=False) for one in ("<unk>", "<s>", "</s>")])
     return made
 
 
@@ -179,6 +177,13 @@ def _llama_block(state: dict[str, Tensor], into: str, block: Any) -> None:
             state[f"{into}{theirs}.bias"] = block.linear(mine).bias
     state[f"{into}input_layernorm.weight"] = block.norm_attn.weight
     state[f"{into}post_attention_layernorm.weight"] = block.norm_ffn.weight
+
+
+def save_small_foreign(folder: Path) -> Path:
+    """A Hugging Face folder, the same in every run (nothing is trained)."""
+    tokenizer = fallback_tokenizer()
+    write_hugging_face(folder, "llama", llama_shape(tokenizer.get_vocab_size()), tokenizer)
+    return folder
 
 
 def write_hugging_face(

@@ -106,9 +106,7 @@ def test_windows_keep_the_prompt(folders: dict[str, Path], name: str) -> None:
     lm = open_lm(folders[name], scoring_options=options)
     checkpoint = load_checkpoint(folders[name])
     long = " ".join(["the cat sat on the mat"] * 12)
-    padded = PaddedScorer(
-        checkpoint.model, checkpoint.tokenizer(), EngineOptions(), 2048, "window"
-    )
+    padded = PaddedScorer(checkpoint.model, checkpoint.tokenizer(), EngineOptions(), 2048, "window")
     got = lm.score_lists([[long, "the cat"]])[0]
     np.testing.assert_allclose(got, padded.score_lists([[long, "the cat"]])[0], atol=1e-4)
     by_word = lm.words().score_words([[long.split()]])[0][0]

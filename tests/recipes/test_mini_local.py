@@ -14,14 +14,14 @@ import pytest
 LOCAL = Path(__file__).parents[2] / "local/mini"
 sys.path.insert(0, str(LOCAL))
 
-import bible_text  # noqa: E402
-import leakage  # noqa: E402
-import prepare_text  # noqa: E402
-import train_ngram  # noqa: E402
+import bible_text
+import leakage
+import prepare_text
+import train_ngram
 
-import asrprune  # noqa: E402
-from asrprune.errors import InputError  # noqa: E402
-from asrprune.prune.run.plan import Plan, read_plan  # noqa: E402
+import asrprune
+from asrprune.errors import InputError
+from asrprune.prune.run.plan import Plan, read_plan
 
 
 @pytest.fixture(autouse=True)

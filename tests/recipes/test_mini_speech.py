@@ -15,12 +15,12 @@ import pytest
 LOCAL = Path(__file__).parents[2] / "local/mini"
 sys.path.insert(0, str(LOCAL))
 
-import hibari_voice  # noqa: E402
-import prepare_text  # noqa: E402
-import synthesise  # noqa: E402
+import hibari_voice
+import prepare_text
+import synthesise
 
-import asrprune  # noqa: E402
-from asrprune.errors import InputError  # noqa: E402
+import asrprune
+from asrprune.errors import InputError
 
 
 def utterance_list(folder: Path) -> Path:

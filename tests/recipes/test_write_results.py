@@ -16,7 +16,7 @@ from asrprune.report.rows import SystemRow, Weight
 LOCAL = Path(__file__).parents[2] / "local/mini"
 sys.path.insert(0, str(LOCAL))
 
-import write_results  # noqa: E402
+import write_results
 
 PAGE = (
     "# Old\n<!-- by hand: setting -->\nSpeech of four voices.\n<!-- end by hand -->\nold table\n"

@@ -130,9 +130,7 @@ class EarlyScorer:
         results: list[PartialScores] = []
         for first, stop in _groups(encoded, limit):
             here = slice(first, stop)
-            forest = build_forest(
-                encoded[here], self._tokenizer.begin, self._tokenizer.prompt
-            )
+            forest = build_forest(encoded[here], self._tokenizer.begin, self._tokenizer.prompt)
             if len(forest) > limit:
                 results += self._whole(lists[here], forest)
                 continue
@@ -186,7 +184,9 @@ class EarlyScorer:
             live = totals.live(state.bound, state.complete, lists, self.options.slack)
             if not live.any():
                 break
-            promise = totals.guesses if depth == first else totals.others + totals.weight * state.likely
+            promise = (
+                totals.guesses if depth == first else totals.others + totals.weight * state.likely
+            )
             wanted = state.above(totals.top(promise, live, lists, self.options.complete))
             wanted |= state.above(live) & (forest.depth < depth)
             depth += self.options.band

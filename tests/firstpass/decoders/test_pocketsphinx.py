@@ -29,7 +29,7 @@ pytest.importorskip("hibari")
 sf = pytest.importorskip("soundfile")
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "local/mini"))
-from hibari_voice import Hibari  # noqa: E402
+from hibari_voice import Hibari
 
 
 def _cut_line(utt: str, path: Path, n_samples: int, text: str) -> str:
