@@ -77,12 +77,13 @@ class PieceModel(Protocol):
 class Tokenizer:
     """Token ids of sentences and of words, each word spelled once.
 
-    ``model`` is a PieceModel or the file of one. Words go through ``form`` first (by default the
-    one that the file states, or the letters' case that the pieces show); special words such as
-    ``<unk>`` or ``[noise]`` become what core/special_words.py and ``options`` say. A word with
-    something that the model cannot spell is the unknown word, one token. The ids of a sentence are
-    those of its words laid end to end, and then ``tail``: what the LM wants before the end mark (a full stop).
-    ``prompt`` are ids that stand behind ``begin`` and are never scored.
+    ``model`` is a PieceModel or the file of one. Words go through ``form`` first (by default
+    the one that the file states, or the letters' case that the pieces show); special words such
+    as ``<unk>`` or ``[noise]`` become what core/special_words.py and ``options`` say. A word
+    with something that the model cannot spell is the unknown word, one token. The ids of a
+    sentence are those of its words laid end to end, and then ``tail``: what the LM wants before
+    the end mark (a full stop). ``prompt`` are ids that stand behind ``begin`` and are never
+    scored.
 
     Raises InputError for a file of no kind that is known.
     """
