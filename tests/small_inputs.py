@@ -51,4 +51,7 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     files["foreign"] = save_small_foreign(folder / "foreign")
     taken = ["--tokenizer", str(files["lm"] / "tokenizer.model"), "--out", str(files["data"])]
     assert main(["tokenize", "--text", str(files["text"]), *taken]) == 0
+    files["imported"] = folder / "imported"
+    taken = ["--from", "hugging-face", str(files["foreign"]), "--out", str(files["imported"])]
+    assert main(["import", *taken]) == 0
     return files

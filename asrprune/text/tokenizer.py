@@ -146,6 +146,12 @@ class Tokenizer:
             found.append(self._later[word] if any(found) else self._first[word])
         return found
 
+    def ids_of(self, words: Iterable[str]) -> set[int]:
+        """All ids that the words have, at the start of a sentence or later."""
+        words = list(words)
+        self.learn(words)
+        return {i for known in (self._first, self._later) for word in words for i in known[word]}
+
     def learn(self, words: Iterable[str]) -> None:
         """Spell those that are new, all at once."""
         new = sorted(set(words).difference(self._first))

@@ -30,6 +30,7 @@ CALLS = {
     "import": "import --from hugging-face {foreign} --out {out}",
     "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
     "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out} --accept-unknown",
+    "trim": "trim --lm {imported} --text {text} --out {out}",
     "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
     " --sparsity 0.3 --fine-tune-tokens 40 --statistics-tokens 50 --distill --teacher {lm}"
     " --threads 1 --seed 3",
@@ -152,6 +153,14 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--accept-unknown": (None, "perplexity --accept-unknown=often"),
         "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
         "--json": (None, "perplexity --json {away}"),
+    },
+    "trim": {
+        "--lm": (None, f"trim --lm {NONE}"),
+        "--text": (None, f"trim --text {NONE}"),
+        "--normalise": (None, "trim --normalise nothing"),
+        "--special": (None, "trim --special [noise]=loud"),
+        "--out": (None, "trim --out {text}"),
+        "--force": (None, "trim --force=often"),
     },
     "prune": {
         "--lm": (None, f"prune --lm {NONE}"),

@@ -48,6 +48,7 @@ CALLS: dict[str, list[str]] = {
     ],
     "import": ["import --from hugging-face foreign --out imported --sentence-form stop"],
     "perplexity": ["perplexity --lm lm --text text --device cpu --json perplexity.json"],
+    "trim": ["trim --lm imported --text text --out trimmed"],
     "prune": [
         "prune --lm lm --data lm-data --out low-rank --method low-rank --criterion kfac --seed 3"
         " --schedule linear --steps 2 --sparsity 0.1,0.2 --fine-tune-tokens 40 --threads 1"
