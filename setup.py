@@ -34,6 +34,7 @@ EXTRAS = {
     "ngram": NGRAM,
     "plot": ["matplotlib"],
     "k2": ["k2"],
+    "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     "sherpa": ["sherpa-onnx>=2.0"],
     "tensorboard": ["tensorboard"],
@@ -43,6 +44,8 @@ EXTRAS = {
         "setuptools>=70.1",  # builds the wheel that is tested
         "hypothesis",
         "transformers>=4.48",
+        "tokenizers>=0.20",
+        "gguf>=0.17",
         "onnx>=1.16",
         "onnxruntime>=1.18",
         "sherpa-onnx>=2.0",

@@ -15,6 +15,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
+from tests.exchange.foreign_folders import save_small_foreign
 from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.small_lm import SENTENCES, save_small_lm
 
@@ -51,6 +52,10 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     (folder / "transducer").mkdir()
     files["transducer_lm"] = save_transducer_lm(folder / "transducer")
     files["tokens"] = folder / "transducer" / "tokens.txt"
+    files["foreign"] = save_small_foreign(folder / "foreign")
     taken = ["--tokenizer", str(files["lm"] / "tokenizer.model"), "--out", str(files["data"])]
     assert main(["tokenize", "--text", str(files["text"]), *taken]) == 0
+    files["imported"] = folder / "imported"
+    taken = ["--from", "hugging-face", str(files["foreign"]), "--out", str(files["imported"])]
+    assert main(["import", *taken]) == 0
     return files

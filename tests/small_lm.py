@@ -59,6 +59,8 @@ class DrawnTokenizer:
     end: int = 2
     unknown: int = 0
     vocab_size: int = 1 << 16
+    prompt: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.encode(texts)

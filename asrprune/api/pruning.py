@@ -94,4 +94,5 @@ def _stream(parent: Checkpoint, data: Union[PathLike, Iterable[str]]) -> TokenSt
         raise ValueError("data holds no sentence; expected at least one")
     tokenizer = parent.tokenizer()
     encoded = tokenizer.encode_batch(sentences)
-    return TokenStream.from_sentences(encoded, tokenizer.begin, tokenizer.end)
+    begin, end, prompt = tokenizer.begin, tokenizer.end, tokenizer.prompt
+    return TokenStream.from_sentences(encoded, begin, end, prompt)

@@ -108,7 +108,8 @@ class PerplexitySum:
 
     ``nll`` = -sum of ln P(sentence, </s> | <s>), so it always holds the ``</s>`` terms. ``tokens``
     are the model's predictions including one ``</s>`` a sentence; ``words`` are the words of the
-    text, ``</s>`` left out; ``oov`` is how many of them the model does not know.
+    text, ``</s>`` left out; ``oov`` is how many of them the model does not know. ``characters`` are
+    those of the words and one behind each of them (a space, or the sentence's end).
 
     >>> half = PerplexitySum(nll=2 * math.log(8), tokens=2, words=1, sentences=1)
     >>> both = half + half
@@ -121,11 +122,12 @@ class PerplexitySum:
     words: int = 0
     sentences: int = 0
     oov: int = 0
+    characters: int = 0
 
     def __post_init__(self) -> None:
         if math.isnan(self.nll):
             raise ValueError("nll is NaN; expected a number or inf")
-        for name in ("tokens", "words", "sentences", "oov"):
+        for name in ("tokens", "words", "sentences", "oov", "characters"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected >= 0")
         if self.oov > self.words:
@@ -140,6 +142,7 @@ class PerplexitySum:
             self.words + other.words,
             self.sentences + other.sentences,
             self.oov + other.oov,
+            self.characters + other.characters,
         )
 
     @property
@@ -154,6 +157,11 @@ class PerplexitySum:
         Comparable between models whose tokens differ; SRILM calls it ``ppl``.
         """
         return _perplexity(self.nll, self.words + self.sentences)
+
+    @property
+    def ppl_char(self) -> float:
+        """exp(nll / characters): comparable between models whose words differ too."""
+        return _perplexity(self.nll, self.characters)
 
     @property
     def ppl_word_no_eos(self) -> float:

@@ -7,6 +7,8 @@ import hashlib
 import os
 from typing import Optional
 
+import torch
+
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256
@@ -23,7 +25,6 @@ from asrprune.lm.engines.table import (
 )
 from asrprune.lm.model.checkpoint import (
     CONFIG,
-    TOKENIZER,
     is_checkpoint,
     load_checkpoint,
     weights_digest,
@@ -35,7 +36,7 @@ from asrprune.lm.scoring.early import EarlyOptions, EarlyScorer
 from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.text.form import TextOptions
-from asrprune.text.tokenizer import Tokenizer
+from asrprune.text.tokenizer import Tokenizer, tokenizer_in
 
 _PREFIX_ENGINE = "engine with kept keys and values"
 
@@ -62,7 +63,7 @@ def open_lm(
     """
     if is_checkpoint(path) or os.path.isdir(path):
         check_engine(engine, engine_options or EngineOptions())
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, dtype=ENGINES[engine].kept or torch.float32)
         model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
     if is_ngram(path):
@@ -192,6 +193,6 @@ def lm_digest(path: PathLike) -> str:
     """A hash of everything that decides the model's scores: weights, shape and tokeniser."""
     if not is_checkpoint(path):
         return sha256(path)[:16]
-    config, tokenizer = (sha256(os.path.join(path, name)) for name in (CONFIG, TOKENIZER))
+    config, tokenizer = sha256(os.path.join(path, CONFIG)), sha256(tokenizer_in(path))
     parts = [config, weights_digest(path), tokenizer]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

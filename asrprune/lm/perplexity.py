@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -35,14 +35,16 @@ class TextPerplexity:
     oov_left_out: int = 0
 
     def to_json(self) -> dict[str, Union[int, float]]:
-        """All counts and the three perplexities; of natural-log scores, ``</s>`` always scored."""
+        """All counts and the four perplexities; of natural-log scores, ``</s>`` always scored."""
         return {
             "ppl_token": self.total.ppl_token,
             "ppl_word": self.total.ppl_word,
             "ppl_word_no_eos": self.total.ppl_word_no_eos,
+            "ppl_char": self.total.ppl_char,
             "nll": self.total.nll,
             "tokens": self.total.tokens,
             "words": self.total.words,
+            "characters": self.total.characters,
             "sentences": self.total.sentences,
             "oov": self.total.oov,
             "oov_left_out": self.oov_left_out,
@@ -55,7 +57,8 @@ class TextPerplexity:
         left_out = f", {self.oov_left_out} OOV words left out" if self.oov_left_out else ""
         return (
             f"perplexity {total.ppl_word:.2f} per word with </s>, {total.ppl_word_no_eos:.2f} per "
-            f"word without, {total.ppl_token:.2f} per token; {total.sentences} sentences, "
+            f"word without, {total.ppl_token:.2f} per token, {total.ppl_char:.3f} per character; "
+            f"{total.sentences} sentences, "
             f"{total.words} words, {total.oov} OOV{left_out}"
         )
 
@@ -73,7 +76,7 @@ def transformer_perplexity(
     ``<unk>`` piece. Raises InputError naming the line for a sentence that is longer than the model
     can take.
     """
-    limit = model.max_positions - 1
+    limit = model.max_positions - 1 - len(tokenizer.prompt)
     total, empty = PerplexitySum(), 0
     for block in _blocks(lines):
         kept = [(number, line) for number, line in block if line]
@@ -82,7 +85,9 @@ def transformer_perplexity(
         for (number, _), ids in zip(kept, encoded):
             if len(ids) > limit:
                 raise InputError(path, number, f"a sentence of {len(ids)} tokens", f"<= {limit}")
-        stream = TokenStream.from_sentences(encoded, tokenizer.begin, tokenizer.end)
+        stream = TokenStream.from_sentences(
+            encoded, tokenizer.begin, tokenizer.end, tokenizer.prompt
+        )
         nll = stream_nll(model, stream, np.arange(len(encoded)), tokens_per_batch)
         total += PerplexitySum(
             nll=float(nll.sum()),
@@ -90,6 +95,7 @@ def transformer_perplexity(
             words=sum(len(line.split()) for _, line in kept),
             sentences=len(kept),
             oov=sum(tokenizer.count_unknown(line) for _, line in kept),
+            characters=sum(_characters(line.split()) for _, line in kept),
         )
     return TextPerplexity(total, empty)
 
@@ -107,7 +113,9 @@ def ngram_perplexity(model: NgramLM, lines: Lines) -> TextPerplexity:
             continue
         log_probs, oov = model.word_log_probs(line)
         n_oov, n_words = int(oov.sum()), len(oov) - 1
+        words = line.split()
         if not model.has_unknown:
+            words = [word for word, unknown in zip(words, oov.tolist()) if not unknown]
             log_probs, left_out = log_probs[~oov], left_out + n_oov
             n_words -= n_oov
         total += PerplexitySum(
@@ -116,8 +124,14 @@ def ngram_perplexity(model: NgramLM, lines: Lines) -> TextPerplexity:
             words=n_words,
             sentences=1,
             oov=n_oov if model.has_unknown else 0,
+            characters=_characters(words),
         )
     return TextPerplexity(total, empty, left_out)
+
+
+def _characters(words: Sequence[str]) -> int:
+    """Those of the words and one behind each."""
+    return sum(map(len, words)) + len(words)
 
 
 def _blocks(lines: Lines) -> Iterator[list[tuple[int, str]]]:

@@ -34,6 +34,7 @@ class Forest:
     root; also its position in the sentence) and ``last``, the last node of its subtree.
     ``roots`` [utterances] are the first nodes of the tries that are not empty, in order;
     ``ends`` [hypotheses] is the node at which each hypothesis ends, in the caller's order.
+    ``context``: tokens behind each root that are given, not scored (a prompt).
     """
 
     tokens: Ints
@@ -42,21 +43,29 @@ class Forest:
     last: Ints
     roots: Ints
     ends: Ints
+    context: int = 0
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def path(self, end: int) -> list[int]:
-        """The nodes from behind the root to ``end``."""
+        """The scored nodes from behind the root and its context to ``end``."""
         path = []
-        while self.parent[end] >= 0:
+        while self.depth[end] > self.context:
             path.append(end)
             end = int(self.parent[end])
         return path[::-1]
 
+    def scored(self) -> Ints:
+        """The nodes whose token is scored: all but roots and context, ascending."""
+        return np.flatnonzero(self.depth > self.context)
 
-def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
-    """The forest of token sequences ``lists[utt][hyp]``, without ``<s>``, ids >= 0.
+
+def build_forest(
+    lists: Sequence[Sequence[Sequence[int]]], bos: int, prompt: Sequence[int] = ()
+) -> Forest:
+    """The forest of token sequences ``lists[utt][hyp]``, without ``<s>``, ids >= 0; ``prompt``
+    stands before each of them, and nothing is wanted to know of its tokens.
 
     A list without hypotheses has no trie; the empty hypothesis ends at its root; equal hypotheses
     end at the same node. Time and memory: hypotheses x longest length, in numpy only.
@@ -65,7 +74,7 @@ def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
     >>> forest.tokens.tolist(), forest.parent.tolist(), forest.ends.tolist()
     ([1, 5, 6, 7], [-1, 0, 1, 1], [2, 3, 1])
     """
-    flat = [hyp for hyps in lists for hyp in hyps]
+    flat = [[*prompt, *hyp] if prompt else hyp for hyps in lists for hyp in hyps]
     if not flat:
         none = np.zeros(0, np.int64)
         return Forest(none, none, none, none, none, none)
@@ -101,6 +110,7 @@ def build_forest(lists: Sequence[Sequence[Sequence[int]]], bos: int) -> Forest:
         last=first[closing[new]] - 1,
         roots=np.flatnonzero(depth == 0),
         ends=ends,
+        context=len(prompt),
     )
 
 
@@ -184,13 +194,13 @@ class TrieBatch:
 class BatchPlan:
     """Turns pieces of a forest into TrieBatch objects and collects their results.
 
-    One wanted log-probability per node that is not a root, and one per node at which a hypothesis
-    ends (of ``eos``).
+    One wanted log-probability per node that is neither a root nor context, and one per node at
+    which a hypothesis ends (of ``eos``).
     """
 
     def __init__(self, forest: Forest, eos: int) -> None:
         self._forest = forest
-        children = np.flatnonzero(forest.parent >= 0)
+        children = forest.scored()
         self._end_nodes = np.unique(forest.ends)
         sources = np.concatenate((forest.parent[children], self._end_nodes))
         targets = np.concatenate((forest.tokens[children], np.full(len(self._end_nodes), eos)))
@@ -258,8 +268,8 @@ class BatchPlan:
         return scores
 
     def token_scores(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """ln p of every node's token given the path before it (0 for a root), and of ``</s>``
-        behind the nodes at which a hypothesis ends (0 elsewhere), [nodes] both."""
+        """ln p of every node's token given the path before it (0 for a root and its context), and
+        of ``</s>`` behind the nodes at which a hypothesis ends (0 elsewhere), [nodes] both."""
         token = np.zeros(len(self._forest))
         token[self._children] = self._results[: len(self._children)]
         final = np.zeros(len(self._forest))

@@ -1,6 +1,6 @@
 """A corpus as a memory-mapped token stream: written once, read at any place without loading it.
 
-The folder holds ``tokenizer.model``, ``data.json`` and, for each of the sets ``train`` and
+The folder holds the tokeniser, ``data.json`` and, for each of the sets ``train`` and
 ``valid``, ``SET.tokens.bin`` (all sentences' ids end to end, without ``<s>`` and ``</s>``; uint16,
 or uint32 for a vocabulary above 65536), ``SET.offsets.bin`` (int64, sentences + 1 numbers: where
 each sentence starts, and the end) and ``SET.sums.bin`` (uint32: the CRC-32 of each block of
@@ -39,9 +39,10 @@ from asrprune.files import PathLike, sha256
 from asrprune.text.form import TextForm
 from asrprune.text.normalise import NORMALISERS
 from asrprune.text.sentencepiece import BOS, EOS
+from asrprune.text.tokenizer import tokenizer_in
 
 FORMAT_VERSION = 1
-DATA, TOKENIZER = "data.json", "tokenizer.model"
+DATA = "data.json"
 SETS = ("train", "valid")
 OFFSET_DTYPE, SUM_DTYPE = "<i8", "<u4"
 BLOCK_TOKENS = 8192
@@ -73,8 +74,9 @@ class TokenStream:
     """Sentences as ids, without ``<s>`` and ``</s>``; the arrays may be memory-mapped.
 
     ``tokens`` [n_tokens] unsigned integers, ``offsets`` [n_sentences + 1] int64, rising from 0;
-    ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``. ``checksums`` are those of
-    ``tokens``, None where there are none.
+    ``begin`` and ``end`` are the ids of ``<s>`` and ``</s>``; ``prompt`` are ids that stand behind
+    ``begin`` in every sentence and are not predicted. ``checksums`` are those of ``tokens``, None
+    where there are none.
     """
 
     tokens: NDArray[Any]
@@ -82,6 +84,7 @@ class TokenStream:
     begin: int = BOS
     end: int = EOS
     checksums: Optional[BlockChecksums] = None
+    prompt: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         last = int(self.offsets[-1]) if len(self.offsets) else -1
@@ -90,7 +93,11 @@ class TokenStream:
 
     @classmethod
     def from_sentences(
-        cls, sentences: Iterable[Sequence[int]], begin: int = BOS, end: int = EOS
+        cls,
+        sentences: Iterable[Sequence[int]],
+        begin: int = BOS,
+        end: int = EOS,
+        prompt: tuple[int, ...] = (),
     ) -> TokenStream:
         """A stream in memory.
 
@@ -100,7 +107,7 @@ class TokenStream:
         arrays = [np.asarray(sentence, dtype=np.uint32) for sentence in sentences]
         tokens = np.concatenate([np.zeros(0, np.uint32), *arrays])
         ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-        return cls(tokens, ends, begin, end)
+        return cls(tokens, ends, begin, end, prompt=prompt)
 
     @property
     def n_sentences(self) -> int:
@@ -138,7 +145,7 @@ class Corpus:
     @property
     def tokenizer_path(self) -> Path:
         """The tokeniser's file."""
-        return self.path / TOKENIZER
+        return tokenizer_in(self.path)
 
     @property
     def vocab_size(self) -> int:
@@ -182,7 +189,8 @@ class Corpus:
         if checksums is None:
             _check_rising(starts)
             _check_below(place, self.data["dtype"], self.vocab_size)
-        return TokenStream(tokens, offsets, begin, end, checksums)
+        prompt = tuple(self.data.get("sentence_prompt") or ())
+        return TokenStream(tokens, offsets, begin, end, checksums, prompt)
 
     def _checksums(
         self, set_name: str, tokens: NDArray[Any], offsets: NDArray[np.int64]
@@ -215,7 +223,7 @@ def open_corpus(path: PathLike) -> Corpus:
         raise InputError(folder, None, found, "a folder written by `asrprune tokenize`")
     data = read_record(folder / DATA).check_format("asrprune-data", FORMAT_VERSION, "a corpus")
     stated = _check_types(data)
-    tokenizer = folder / TOKENIZER
+    tokenizer = tokenizer_in(folder)
     digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
     if digest != stated:
         raise InputError(
@@ -234,6 +242,10 @@ def _check_types(data: Record) -> str:
     if len(marks) != 2 or max(marks) >= size:
         found = f"sentence_marks is {list(marks)}"
         raise InputError(data.path, None, found, f"two ids below vocab_size {size}")
+    prompt = data.find("sentence_prompt", a_list_of(a_count)) or ()
+    if max(prompt, default=0) >= size:
+        found = f"sentence_prompt is {list(prompt)}"
+        raise InputError(data.path, None, found, f"ids below vocab_size {size}")
     data.get("sets", an_object)
     sets = data.part("sets")
     for name in sets.values:

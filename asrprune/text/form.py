@@ -7,6 +7,7 @@ and what is written keeps the words as they came.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
@@ -18,8 +19,11 @@ from asrprune.core.tables import lookup
 from asrprune.core.units import UNITS, WORD
 from asrprune.text.normalise import NORMALISERS, lower_case, normaliser, upper_case
 
-CASES = ("mixed", "lower", "upper")
-"""Letters of the LM's training text: of both cases, or of one, into which words are put."""
+CASES = ("mixed", "lower", "upper", "sentence")
+"""Letters of the LM's training text: of both cases, of one, into which words are put, or as prose
+has them: small ones, a capital at the start of a sentence and in English for the word I."""
+
+_PRONOUN = re.compile(r"^i(?=$|')")
 
 
 UNKNOWN_WORD = "<unk>"
@@ -48,8 +52,10 @@ class TextForm:
     def words(self, word: str) -> tuple[str, ...]:
         """The LM's words of one word of a list; none for what the normaliser takes away."""
         text = normaliser(self.normaliser, self.language)(word)
-        if self.case == "lower":
+        if self.case in ("lower", "sentence"):
             text = lower_case(text, self.language)
+            if self.case == "sentence" and self.language in (None, "en"):
+                text = " ".join(_PRONOUN.sub("I", part) for part in text.split(" "))
         elif self.case == "upper":
             text = upper_case(text, self.language)
         return tuple(UNITS[self.unit](text))
@@ -139,6 +145,16 @@ class Speller:
 
     def _keeps(self, word: str) -> bool:
         return word not in ("<s>", "</s>", "<eps>") and self._known(word)
+
+
+def capitalised(word: str, language: Optional[str] = None) -> str:
+    """The word with its first letter as a capital, unless a digit stands before it.
+
+    >>> capitalised("'tis"), capitalised("i'm"), capitalised("1st")
+    ("'Tis", "I'm", '1st')
+    """
+    place = next((i for i, character in enumerate(word) if character.isalnum()), 0)
+    return word[:place] + upper_case(word[place : place + 1], language) + word[place + 1 :]
 
 
 def case_shown(characters: Iterable[str]) -> str:

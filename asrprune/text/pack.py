@@ -29,8 +29,15 @@ from asrprune.files import PathLike, open_binary, read_lines, sha256, write_fold
 from asrprune.text import corpus
 from asrprune.text.form import Speller, TextForm, case_shown
 from asrprune.text.normalise import Normaliser
-from asrprune.text.sentencepiece import SentencePieceModel, TokenizerConfig, train_tokenizer
-from asrprune.text.tokenizer import Tokenizer, without_unknown
+from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
+from asrprune.text.tokenizer import (
+    TOKENIZER_NAMES,
+    PieceModel,
+    Tokenizer,
+    open_pieces,
+    tokenizer_name,
+    without_unknown,
+)
 
 _LINES_AT_ONCE = 10_000
 
@@ -50,24 +57,26 @@ def pack_corpus(
     ``train`` and ``valid`` hold one sentence a line; ``.gz`` and ``.xz`` are unpacked, ``-`` is
     standard input (at most once). Lines are put into ``form``; the folder states it with the case
     of the letters that were found, as what an LM of this text wants. ``tokenizer`` names an
-    existing SentencePiece model to use instead of training one under ``config``; text is put into
-    the case of its letters.
+    existing tokeniser (a SentencePiece model, or that of an imported LM) to use instead of training
+    one under ``config``; text is put into the form that it states, or the case of its letters.
 
     Raises InputError for unreadable input or a set without a sentence, ValueError for a vocabulary
     size that does not suit the text.
     """
     form = form or TextForm()
-    given = None if tokenizer is None else SentencePieceModel(tokenizer)
+    given = None if tokenizer is None else open_pieces(tokenizer)
     if given is not None:
-        form = replace(form, case=case_shown(given.alphabet))
+        form = _form_of(given, form)
     normal_form = Speller(form).line
     names = [os.fspath(path) for path in [*train, *([] if valid is None else [valid])]]
     if names.count("-") > 1:
         raise ValueError("standard input (-) is given more than once; expected once at most")
     with write_folder(out) as folder, _spooled(names, folder) as places:
         train_files = [(os.fspath(path), places[os.fspath(path)]) for path in train]
-        if given is not None:
-            shutil.copyfile(given.path, folder / corpus.TOKENIZER)
+        place = folder / TOKENIZER_NAMES[0]
+        if tokenizer is not None:
+            place = folder / tokenizer_name(tokenizer)
+            shutil.copyfile(tokenizer, place)
         else:
             lines = (s for name, place in train_files for s in _read(name, place, normal_form))
             sentences = filter(None, map(without_unknown, lines))
@@ -75,9 +84,9 @@ def pack_corpus(
             if first is None:
                 raise _no_sentence(train_files, "train")
             trained = train_tokenizer(itertools.chain([first], sentences), config)
-            (folder / corpus.TOKENIZER).write_bytes(trained)
-        model = SentencePieceModel(folder / corpus.TOKENIZER)
-        form = replace(form, case=case_shown(model.alphabet))
+            place.write_bytes(trained)
+        model = open_pieces(place) if given is None else given
+        form = form if given is not None else _form_of(model, form)
         pieces = Tokenizer(model, form)
         sets = {"train": _pack_set(folder, "train", train_files, normal_form, pieces)}
         if valid is not None:
@@ -92,12 +101,20 @@ def pack_corpus(
                 "dtype": corpus.token_dtype(pieces.vocab_size),
                 "form": form.to_dict(),
                 "sentence_marks": [pieces.begin, pieces.end],
-                "tokenizer_sha256": sha256(folder / corpus.TOKENIZER),
+                **({"sentence_prompt": list(pieces.prompt)} if pieces.prompt else {}),
+                "tokenizer_sha256": sha256(place),
                 "tokenizer_config": asdict(config) if tokenizer is None else None,
                 "sets": sets,
             },
         )
     return corpus.open_corpus(out)
+
+
+def _form_of(pieces: PieceModel, form: TextForm) -> TextForm:
+    """``form`` in the case of the pieces; the one that they state where the call says nothing."""
+    if pieces.form is not None and form == TextForm():
+        return pieces.form
+    return replace(form, case=case_shown(pieces.alphabet))
 
 
 @contextlib.contextmanager

@@ -158,6 +158,20 @@ class SentencePieceModel:
         ]
 
     @property
+    def form(self) -> None:
+        """Nothing is stated; the alphabet shows the case."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """None: text starts with the begin mark."""
+        return ()
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """None: the end mark follows the last word."""
+        return ()
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids, special ones included."""
         return int(self._pieces.get_piece_size())

@@ -5,11 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Optional, Protocol, Union
 
 from asrprune.files import PathLike
 from asrprune.text.coverage import Coverage
-from asrprune.text.form import UNKNOWN_WORD, Speller, TextForm, TextOptions, case_shown
+from asrprune.text.form import (
+    UNKNOWN_WORD,
+    Speller,
+    TextForm,
+    TextOptions,
+    capitalised,
+    case_shown,
+)
 
 
 class PieceModel(Protocol):
@@ -29,6 +37,18 @@ class PieceModel(Protocol):
 
     @property
     def first_differs(self) -> bool: ...
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Ids that stand between ``begin`` and the first word and are not scored."""
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """Ids that stand between the last word and ``end``; scored with it."""
+
+    @property
+    def form(self) -> Optional[TextForm]:
+        """The text form that the file states, if it does."""
 
     @property
     def vocab_size(self) -> int:
@@ -57,11 +77,13 @@ class PieceModel(Protocol):
 class Tokenizer:
     """Token ids of sentences and of words, each word spelled once.
 
-    ``model`` is a PieceModel or the file of one. Words go through ``form`` first (by default the
-    letters' case that the pieces show, else as they are); special words such as ``<unk>`` or
-    ``[noise]`` become what core/special_words.py and ``options`` say. A word with something that
-    the model cannot spell is the unknown word, one token. The ids of a sentence are those of its
-    words laid end to end.
+    ``model`` is a PieceModel or the file of one. Words go through ``form`` first (by default
+    the one that the file states, or the letters' case that the pieces show); special words such
+    as ``<unk>`` or ``[noise]`` become what core/special_words.py and ``options`` say. A word
+    with something that the model cannot spell is the unknown word, one token. The ids of a
+    sentence are those of its words laid end to end, and then ``tail``: what the LM wants before
+    the end mark (a full stop). ``prompt`` are ids that stand behind ``begin`` and are never
+    scored.
 
     Raises InputError for a file of no kind that is known.
     """
@@ -72,14 +94,18 @@ class Tokenizer:
         form: Optional[TextForm] = None,
         options: Optional[TextOptions] = None,
     ) -> None:
-        self.model = _open(model) if isinstance(model, (str, os.PathLike)) else model
+        self.model = open_pieces(model) if isinstance(model, (str, os.PathLike)) else model
         self.begin, self.end, self.unknown = self.model.begin, self.model.end, self.model.unknown
+        self.prompt, self.tail = self.model.prompt, self.model.tail
         options = options or TextOptions()
-        stated = TextForm(case=case_shown(self.model.alphabet)) if form is None else form
+        stated = self.model.form if form is None else form
+        if stated is None:
+            stated = TextForm(case=case_shown(self.model.alphabet))
         self.form = options.form(stated)
         self._spell = Speller(self.form, options.special, self.model.has_piece)
         self._first: dict[str, tuple[int, ...]] = {}
-        self._later = {} if self.model.first_differs else self._first
+        self._capital = self.form.case == "sentence"
+        self._later = {} if self._capital or self.model.first_differs else self._first
         self._pieces: dict[Optional[str], tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     @property
@@ -92,7 +118,8 @@ class Tokenizer:
         return self._spell.line(text)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a sentence without ``begin`` and ``end``; [] for the empty sentence."""
+        """Ids of a sentence without ``begin``, ``prompt`` and ``end``; the ``tail`` alone for the
+        empty sentence."""
         return self.encode_batch((text,))[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -109,7 +136,8 @@ class Tokenizer:
         return known[word]
 
     def encode_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The ids of every word of a sentence; none for a word that the LM does not see."""
+        """The ids of every word of a sentence, without the ``tail``; none for a word that the LM
+        does not see."""
         self.learn(words)
         if self._later is self._first:
             return [self._first[word] for word in words]
@@ -120,19 +148,34 @@ class Tokenizer:
             known = self._later if found[-1] else known
         return found
 
+    def ids_of(self, words: Iterable[str]) -> set[int]:
+        """All ids that the words have, at the start of a sentence or later."""
+        words = list(words)
+        self.learn(words)
+        return {i for known in (self._first, self._later) for word in words for i in known[word]}
+
     def learn(self, words: Iterable[str]) -> None:
         """Spell those that are new, all at once."""
         new = sorted(set(words).difference(self._first))
         if not new:
             return
         parts = {word: self._spell(word) for word in new}
-        self._learn_pieces(part for spelled in parts.values() for part in spelled)
-        for word, spelled in parts.items():
+        opening = {word: self._opening(spelled) for word, spelled in parts.items()}
+        self._learn_pieces(
+            part for some in (parts, opening) for spelled in some.values() for part in spelled
+        )
+        for word in new:
             for known, first in ((self._later, False), (self._first, True)):
                 ids: list[int] = []
-                for part in spelled:
+                for part in opening[word] if first else parts[word]:
                     ids.extend(self._pieces[part][0 if first and not ids else 1])
                 known[word] = tuple(ids)
+
+    def _opening(self, parts: Sequence[Optional[str]]) -> Sequence[Optional[str]]:
+        """A word's parts where it opens a sentence."""
+        if not self._capital or not parts or parts[0] is None:
+            return parts
+        return (capitalised(parts[0], self.form.language), *parts[1:])
 
     def _learn_pieces(self, parts: Iterable[Optional[str]]) -> None:
         self._pieces.setdefault(None, ((self.unknown,), (self.unknown,)))
@@ -147,11 +190,11 @@ class Tokenizer:
 
     def _sentence(self, words: Sequence[str]) -> list[int]:
         if self._later is self._first:
-            return [token for word in words for token in self._first[word]]
+            return [*(token for word in words for token in self._first[word]), *self.tail]
         ids: list[int] = []
         for word in words:
             ids += self._later[word] if ids else self._first[word]
-        return ids
+        return [*ids, *self.tail]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids."""
@@ -194,10 +237,34 @@ class Tokenizer:
         return self.unknown not in ids and not any(map(self.model.is_byte, ids))
 
 
-def _open(path: PathLike) -> PieceModel:
+TOKENIZER_NAMES = ("tokenizer.model", "tokenizer.json")
+"""What a tokeniser's file is called in a folder: a SentencePiece model, or that of an imported LM
+(text/marked.py)."""
+
+
+def open_pieces(path: PathLike) -> PieceModel:
+    """The pieces in a tokeniser's file. Raises InputError for a file of no kind that is known."""
+    if tokenizer_name(path) == TOKENIZER_NAMES[1]:
+        from asrprune.text.marked import MarkedTokenizer
+
+        return MarkedTokenizer(path)
     from asrprune.text.sentencepiece import SentencePieceModel
 
     return SentencePieceModel(path)
+
+
+def tokenizer_name(path: PathLike) -> str:
+    """The one of TOKENIZER_NAMES for the file ``path``, by its first byte: JSON or not."""
+    if not os.path.isfile(path):
+        return TOKENIZER_NAMES[0]
+    with open(path, "rb") as stream:
+        return TOKENIZER_NAMES[stream.read(1) == b"{"]
+
+
+def tokenizer_in(folder: PathLike) -> Path:
+    """The tokeniser's file in a folder; the first of TOKENIZER_NAMES where there is none."""
+    places = [Path(folder) / name for name in TOKENIZER_NAMES]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def without_unknown(line: str) -> str:

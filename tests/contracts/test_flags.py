@@ -27,8 +27,10 @@ CALLS = {
     "tokenize-taken": "tokenize --text {text} --tokenizer {lm}/tokenizer.model --out {out}",
     "train": "train --data {data} --set model.d_model=8 --set model.n_layers=1 --out {out}"
     " --set model.n_heads=2 --set max_steps=1 --set tokens_per_batch=300",
+    "import": "import --from hugging-face {foreign} --out {out}",
     "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
     "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out} --accept-unknown",
+    "trim": "trim --lm {imported} --text {text} --out {out}",
     "prune": f"{PRUNE} --method unstructured --schedule linear --steps 1 --criterion taylor"
     " --sparsity 0.3 --fine-tune-tokens 40 --statistics-tokens 50 --distill --teacher {lm}"
     " --threads 1 --seed 3",
@@ -131,6 +133,21 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--device": (None, "train --device mars"),
         "--tensorboard": (None, "train --tensorboard=often"),
     },
+    "import": {
+        "--from": (None, "import --from paper"),
+        "PATH": (None, f"import {NONE}"),
+        "--out": (None, "import --out {text}"),
+        "--force": (None, "import --force=often"),
+        "--begin": (None, "import --begin nosuchtoken"),
+        "--end": (None, "import --end nosuchtoken"),
+        "--prompt": (None, "import --prompt 'the '"),
+        "--sentence-form": (None, "import --sentence-form question"),
+        "--case": (None, "import --case title"),
+        "--normalise": (None, "import --normalise nothing"),
+        "--language": (None, "import --language ''"),
+        "--positions": (None, "import --positions 1"),
+        "--dtype": (None, "import --dtype int3"),
+    },
     "perplexity": {
         "--lm": (None, f"perplexity --lm {NONE}"),
         "--text": (None, f"perplexity --text {NONE}"),
@@ -139,6 +156,14 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--accept-unknown": (None, "perplexity --accept-unknown=often"),
         "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
         "--json": (None, "perplexity --json {away}"),
+    },
+    "trim": {
+        "--lm": (None, f"trim --lm {NONE}"),
+        "--text": (None, f"trim --text {NONE}"),
+        "--normalise": (None, "trim --normalise nothing"),
+        "--special": (None, "trim --special [noise]=loud"),
+        "--out": (None, "trim --out {text}"),
+        "--force": (None, "trim --force=often"),
     },
     "prune": {
         "--lm": (None, f"prune --lm {NONE}"),

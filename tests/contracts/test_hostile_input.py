@@ -59,7 +59,9 @@ def binary(folder: Path) -> Path:
 ARGUMENTS = {
     "tokenize": "--text {bad} --vocab-size 30 --out {out}",
     "train": "--data {bad} --out {out}",
+    "import": "--from hugging-face {bad} --out {out}",
     "perplexity": "--lm {bad} --text {good} --json {out}",
+    "trim": "--lm {bad} --text {good} --out {out}",
     "prune": "--lm {bad} --data {bad} --out {out}",
     "first-pass": "--decoder pocketsphinx --cuts {bad} --out {out}",
     "convert": "--from jsonl --to jsonl {bad} --out {out}",

@@ -31,6 +31,7 @@ from asrprune.core.lattice.lattice import from_arcs
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf
+from tests.exchange.foreign_folders import save_small_foreign
 from tests.small_lm import SENTENCES, save_small_lm
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,9 @@ CALLS: dict[str, list[str]] = {
         " --set model.n_layers=1 --set model.n_heads=2 --set max_steps=3"
         " --set tokens_per_batch=200 --set valid_steps=1 --set save_steps=1"
     ],
+    "import": ["import --from hugging-face foreign --out imported --sentence-form stop"],
     "perplexity": ["perplexity --lm lm --text text --device cpu --json perplexity.json"],
+    "trim": ["trim --lm imported --text text --out trimmed"],
     "prune": [
         "prune --lm lm --data lm-data --out low-rank --method low-rank --criterion kfac --seed 3"
         " --schedule linear --steps 2 --sparsity 0.1,0.2 --fine-tune-tokens 40 --threads 1"
@@ -158,6 +161,7 @@ def make_inputs(folder: Path, backwards: bool) -> None:
         lambda: write("runs/two/bench.json", json.dumps(_measured(5))),
         lambda: write("weights.json", json.dumps({**head, "weights": weights})),
         lambda: save_small_lm(folder),
+        lambda: save_small_foreign(folder / "foreign"),
         lambda: _write_cuts(folder),
     ]
     for step in reversed(steps) if backwards else steps:

@@ -34,7 +34,9 @@ VERBS: dict[str, dict[str, str]] = {
     "list": {},
     "tokenize": {"tokenize": CALLS["tokenize"]},
     "train": {"train": CALLS["train"]},
+    "import": {"import": CALLS["import"]},
     "perplexity": {"perplexity": CALLS["perplexity"]},
+    "trim": {"trim": CALLS["trim"]},
     "prune": {"prune": CALLS["prune"]},
     "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
     "convert": {"convert": CALLS["convert"], "convert-lattices": CALLS["convert-lattices"]},
@@ -54,6 +56,8 @@ CALL = {name: call for calls in VERBS.values() for name, call in calls.items()}
 FOLDERS = {
     "tokenize",
     "train",
+    "import",
+    "trim",
     "prune",
     "first-pass",
     "convert-lattices",

@@ -29,9 +29,10 @@ def test_error_counts_refuse_negative_numbers():
 def test_perplexity_denominators_by_hand():
     # two sentences of 3 and 1 words, 6 pieces and two </s>
     one = PerplexitySum(nll=10.0, tokens=5, words=3, sentences=1, oov=1)
-    two = PerplexitySum(nll=2.0, tokens=3, words=1, sentences=1)
+    two = PerplexitySum(nll=2.0, tokens=3, words=1, sentences=1, characters=4)
     total = one + two
-    assert total == PerplexitySum(nll=12.0, tokens=8, words=4, sentences=2, oov=1)
+    assert total == PerplexitySum(nll=12.0, tokens=8, words=4, sentences=2, oov=1, characters=4)
+    assert total.ppl_char == pytest.approx(math.exp(12 / 4))
     assert total.ppl_token == pytest.approx(math.exp(12 / 8))
     assert total.ppl_word == pytest.approx(math.exp(12 / 6))
     assert total.ppl_word_no_eos == pytest.approx(math.exp(12 / 4))

@@ -43,10 +43,10 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.model.weights_fit import MASK, SPARSE_SHAPE, VALUES, check_fit
 from asrprune.text.form import TextForm, TextOptions
-from asrprune.text.tokenizer import Tokenizer
+from asrprune.text.tokenizer import Tokenizer, tokenizer_in, tokenizer_name
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def save_checkpoint(
 ) -> Path:
     """Write the folder ``out``, whole or not at all, and return its path."""
     with write_folder(out) as folder:
-        shutil.copyfile(tokenizer, folder / TOKENIZER)
+        pieces = folder / tokenizer_name(tokenizer)
+        shutil.copyfile(tokenizer, pieces)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         _save_weights(_pack(state), folder / WEIGHTS)
         write_sealed(
@@ -100,7 +101,7 @@ def save_checkpoint(
                 "nonzero_parameters": count_nonzero(model),
                 "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
                 "weights_sha256": sha256(folder / WEIGHTS),
-                "tokenizer_sha256": sha256(folder / TOKENIZER),
+                "tokenizer_sha256": sha256(pieces),
                 "text": None if form is None else form.to_dict(),
                 "provenance": dict(provenance),
                 "history": [dict(step) for step in history],
@@ -120,8 +121,12 @@ def _save_weights(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(int(system[1]), os.strerror(int(system[1])), str(path)) from None
 
 
-def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
-    """The model in folder ``path``, in evaluation mode on ``device``.
+def load_checkpoint(
+    path: PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Checkpoint:
+    """The model in folder ``path``, in evaluation mode on ``device``, in the number format
+    ``dtype``. On the CPU, weights that are stored in it are the file's own memory, read when they
+    are first used; what changes them changes a copy.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
     shape, a tokeniser that is not the one that the model was trained with, and files that are no
@@ -138,11 +143,12 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     except ValueError as problem:
         raise InputError(folder / CONFIG, None, f"bad shape ({problem})", "a shape") from None
     check_fit(folder / WEIGHTS, shape)
-    model = TransformerLM(shape)
-    _load_weights(model, folder / WEIGHTS)
+    with torch.device("meta"):
+        model = TransformerLM(shape)
+    _load_weights(model, folder / WEIGHTS, dtype)
     return Checkpoint(
         model=model.to(device).eval(),
-        tokenizer_path=folder / TOKENIZER,
+        tokenizer_path=tokenizer_in(folder),
         tokenizer_sha256=config.get("tokenizer_sha256", a_string),
         provenance=config.get("provenance", an_object),
         history=history,
@@ -177,7 +183,7 @@ def check_checkpoint(folder: PathLike) -> Record:
     Raises InputError also for a tokeniser or weights of another hash.
     """
     config = read_config(folder)
-    tokenizer, weights = Path(folder) / TOKENIZER, Path(folder) / WEIGHTS
+    tokenizer, weights = tokenizer_in(folder), Path(folder) / WEIGHTS
     digest = sha256(tokenizer) if tokenizer.is_file() else "no file"
     stated = config.get("tokenizer_sha256", a_string)
     if digest != stated:
@@ -216,10 +222,13 @@ def is_checkpoint(path: PathLike) -> bool:
     return os.path.isfile(os.path.join(path, CONFIG))
 
 
-def _load_weights(model: TransformerLM, path: Path) -> None:
+def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
     try:
         state = _unpack(load_file(path))
-        model.load_state_dict(state)
+        for name, value in state.items():
+            if value.is_floating_point():
+                state[name] = value.to(dtype)
+        model.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError, IndexError) as problem:
         found = f"weights that do not load ({problem})"
         raise InputError(path, None, found, "tensors of the shape in config.json") from None
@@ -247,7 +256,9 @@ def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             packed[name + VALUES] = value.flatten()[kept]
             packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64)
         else:
-            packed[name] = value.clone()
+            # a view of something larger would be stored with all of it
+            whole = value.untyped_storage().nbytes() == value.nbytes
+            packed[name] = value if whole else value.clone()
     return packed
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asrprune.lm.model.matrices import draw
+
 
 class TokenEmbedding(nn.Module):
     """Token embedding and output layer: one table for both (tied), or one each.
@@ -25,15 +27,15 @@ class TokenEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model if rank is None else rank))
-        nn.init.normal_(self.weight, std=0.02)
+        draw(self.weight, std=0.02)
         self.register_parameter("projection", None)
         self.register_parameter("output", None)
         if rank is not None:
             self.projection = nn.Parameter(torch.empty(rank, d_model))
-            nn.init.normal_(self.projection, std=1.0 / math.sqrt(max(rank, 1)))
+            draw(self.projection, std=1.0 / math.sqrt(max(rank, 1)))
         if not tied:
             self.output = nn.Parameter(torch.empty(vocab_size, d_model))
-            nn.init.normal_(self.output, std=0.02)
+            draw(self.output, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         vectors = functional.embedding(tokens, self.weight)  # [..., D or rank]

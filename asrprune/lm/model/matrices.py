@@ -304,8 +304,14 @@ def fresh_matrix(in_features: int, out_features: int, shape: LinearShape, bias: 
     return InterpolativeLinear(rows, combinations, torch.arange(out_features), zeros)
 
 
+def draw(values: Tensor, std: float) -> Tensor:
+    """``values`` themselves, filled with normal numbers; not those of the device meta, where the
+    first call would load a second's worth of torch's modules for nothing."""
+    return values if values.is_meta else nn.init.normal_(values, std=std)
+
+
 def _drawn(rows: int, columns: int, std: float) -> Tensor:
-    return nn.init.normal_(torch.empty(rows, columns), std=std)
+    return draw(torch.empty(rows, columns), std)
 
 
 def _parameter(values: Tensor) -> nn.Parameter:

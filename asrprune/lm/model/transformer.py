@@ -17,7 +17,7 @@ from asrprune.lm.model.anatomy import Anatomy, Block
 from asrprune.lm.model.architecture import architecture_of, check_shape, details_of
 from asrprune.lm.model.attention import KeyValue
 from asrprune.lm.model.layers import TokenEmbedding
-from asrprune.lm.model.matrices import Matrix
+from asrprune.lm.model.matrices import Matrix, draw
 from asrprune.lm.model.shapes import ModelShape, Place
 
 KeyValues = list[KeyValue]
@@ -43,7 +43,7 @@ class TransformerLM(nn.Module):
         self.register_parameter("positions", None)
         if architecture.rotation is None:
             self.positions = nn.Parameter(torch.empty(shape.max_positions, shape.d_model))
-            nn.init.normal_(self.positions, std=0.01)
+            draw(self.positions, std=0.01)
         self.drop = nn.Dropout(shape.dropout)
         self.blocks = nn.ModuleList(
             architecture.block(shape, block, details) for block in shape.blocks

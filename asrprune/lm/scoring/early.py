@@ -101,7 +101,7 @@ class EarlyScorer:
         self._model = model
         self._tokenizer = tokenizer
         self.spelling: Spelling = tokenizer
-        self._limit = max_positions - 1
+        self._limit = max_positions - 1 - len(tokenizer.prompt)
         self._fallback = fallback
 
     def score_lists(
@@ -130,7 +130,7 @@ class EarlyScorer:
         results: list[PartialScores] = []
         for first, stop in _groups(encoded, limit):
             here = slice(first, stop)
-            forest = build_forest(encoded[here], self._tokenizer.begin)
+            forest = build_forest(encoded[here], self._tokenizer.begin, self._tokenizer.prompt)
             if len(forest) > limit:
                 results += self._whole(lists[here], forest)
                 continue
@@ -179,12 +179,14 @@ class EarlyScorer:
         """Wave after wave until nothing that is not complete can win."""
         state = _State(forest, self._tokenizer.end)
         self._model.start(forest)
-        depth = 0
+        depth = first = forest.context
         while not np.isnan(state.bound).any():  # that is for the caller to report
             live = totals.live(state.bound, state.complete, lists, self.options.slack)
             if not live.any():
                 break
-            promise = totals.guesses if depth == 0 else totals.others + totals.weight * state.likely
+            promise = (
+                totals.guesses if depth == first else totals.others + totals.weight * state.likely
+            )
             wanted = state.above(totals.top(promise, live, lists, self.options.complete))
             wanted |= state.above(live) & (forest.depth < depth)
             depth += self.options.band
@@ -249,7 +251,7 @@ class _State:
 
     def __init__(self, forest: Forest, eos: int) -> None:
         self.forest = forest
-        children = np.flatnonzero(forest.parent >= 0)
+        children = forest.scored()
         end_nodes = np.unique(forest.ends)
         sources = np.concatenate((forest.parent[children], end_nodes))
         targets = np.concatenate((forest.tokens[children], np.full(len(end_nodes), eos)))

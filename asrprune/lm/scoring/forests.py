@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from asrprune.lm.engines.engine import Engine
 from asrprune.lm.protocol import ScoringStats
-from asrprune.lm.trie import BatchPlan, Forest, Piece, cut
+from asrprune.lm.trie import BatchPlan, Forest, Piece, build_forest, cut
 from asrprune.text.tokenizer import Tokenizer
 
 OVER_LONG = ("error", "minus-inf", "window")
@@ -39,7 +40,8 @@ class ScoringOptions:
 
 
 class ForestScorer:
-    """An engine with its tokeniser. ``limit``: most tokens of a hypothesis, ``</s>`` not counted.
+    """An engine with its tokeniser. ``limit``: most tokens of a hypothesis, prompt and ``</s>`` not
+    counted.
     ``stats`` sums up what all calls so far have done."""
 
     def __init__(
@@ -51,9 +53,13 @@ class ForestScorer:
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
-        self.limit = max_positions - 1
+        self.limit = max_positions - 1 - len(tokenizer.prompt)
         self.options = options or ScoringOptions()
         self.stats = ScoringStats()
+
+    def forest(self, lists: Sequence[Sequence[Sequence[int]]]) -> Forest:
+        """The forest of token sequences ``lists[utt][hyp]`` behind the tokeniser's marks."""
+        return build_forest(lists, self.tokenizer.begin, self.tokenizer.prompt)
 
     def run(self, forest: Forest) -> BatchPlan:
         """All that the forest's hypotheses want to know, computed.

@@ -19,7 +19,7 @@ from asrprune.lm.protocol import (
 )
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
-from asrprune.lm.trie import BatchPlan, Forest, build_forest
+from asrprune.lm.trie import BatchPlan, Forest
 from asrprune.lm.windows import Window, windows
 from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
@@ -133,7 +133,7 @@ class TransformerScorer:
             [ids[one.start : one.stop] for ids, parts in zip(hyps, some) for one in parts]
             for hyps, some in zip(kept, cut)
         ]
-        forest = build_forest(pieces, self._forests.tokenizer.begin)
+        forest = self._forests.forest(pieces)
         flat = np.zeros(0)
         if len(forest):
             parts = [one for some in cut for parts in some for one in parts]

@@ -9,7 +9,6 @@ import numpy as np
 
 from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, check_words
 from asrprune.lm.scoring.forests import ForestScorer
-from asrprune.lm.trie import build_forest
 from asrprune.lm.windows import Window, windows
 from asrprune.text.coverage import Spelling
 
@@ -49,7 +48,7 @@ class ForestWordScorer:
         for number, hyps in enumerate(encoded):
             block.append([])
             for index, words in enumerate(hyps):
-                ids = [token for word in words for token in word]
+                ids = [*(token for word in words for token in word), *tokenizer.tail]
                 cut = self._cut(number, index, lists, ids)
                 over_long += len(cut) != 1
                 block[-1] += [ids[one.start : one.stop] for one in cut]
@@ -88,7 +87,7 @@ class ForestWordScorer:
     ) -> None:
         """Fill in the scores of the hypotheses at the places of ``parts``, whose windows those of
         ``block`` are."""
-        forest = build_forest(block, self._forests.tokenizer.begin)
+        forest = self._forests.forest(block)
         if not len(forest):
             return
         self.tokens += len(forest)
@@ -103,10 +102,11 @@ class ForestWordScorer:
             lengths = np.array([len(word) for word in words[place]], np.int64)
             starts = np.cumsum(lengths) - lengths
             scores[place][:-1] = 0.0  # of a word without tokens
-            if len(values):
-                sums = np.add.reduceat(values, starts[lengths > 0])
+            spoken = int(lengths.sum())
+            if spoken:
+                sums = np.add.reduceat(values[:spoken], starts[lengths > 0])
                 scores[place][:-1][lengths > 0] = sums
-            scores[place][-1] = final[end]
+            scores[place][-1] = values[spoken:].sum() + final[end]
 
 
 def _check(lists: Sequence[Sequence[Words]], scores: Sequence[Floats]) -> None:

@@ -50,24 +50,29 @@ class Batch:
 
 
 def make_batch(
-    sentences: Sequence[NDArray[np.integer]], number: int = 0, begin: int = BOS, end: int = EOS
+    sentences: Sequence[NDArray[np.integer]],
+    number: int = 0,
+    begin: int = BOS,
+    end: int = EOS,
+    prompt: Sequence[int] = (),
 ) -> Batch:
     """One batch of these sentences (ids without ``<s>`` and ``</s>``, which are ``begin`` and
-    ``end``), in order.
+    ``end``), in order. ``prompt`` stands behind every ``<s>`` and is no target.
 
     >>> batch = make_batch([np.array([7, 8]), np.array([], dtype=int)])
     >>> batch.tokens.tolist(), batch.targets.tolist()
     ([[1, 7, 8], [1, 2, 2]], [[7, 8, 2], [2, -100, -100]])
     """
-    longest = 1 + max((len(sentence) for sentence in sentences), default=0)
+    first = len(prompt)  # column whose target is the first word's
+    longest = 1 + first + max((len(sentence) for sentence in sentences), default=0)
     tokens = np.full((len(sentences), longest), end, dtype=np.int64)
     targets = np.full((len(sentences), longest), IGNORED, dtype=np.int64)
-    tokens[:, 0] = begin
+    tokens[:, : first + 1] = [begin, *prompt]
     for row, sentence in enumerate(sentences):
         n = len(sentence)
-        tokens[row, 1 : n + 1] = sentence
-        targets[row, :n] = sentence
-        targets[row, n] = end
+        tokens[row, first + 1 : first + n + 1] = sentence
+        targets[row, first : first + n] = sentence
+        targets[row, first + n] = end
     return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), number)
 
 
@@ -97,7 +102,7 @@ class BatchStream:
         self._seed = seed
         self._rank = rank
         self._world = world
-        self._widths = stream.lengths + 1  # with <s>, or with </s>
+        self._widths = row_widths(stream)
         self._kept = usable_sentences(stream, max_positions)
         self.n_skipped = stream.n_sentences - len(self._kept)
         if len(self._kept) == 0:
@@ -123,7 +128,7 @@ class BatchStream:
     @property
     def epoch_targets(self) -> int:
         """Predicted tokens of one epoch, ``</s>`` counted."""
-        return int(self._widths[self._kept].sum(dtype=np.int64))
+        return int((self._stream.lengths[self._kept] + 1).sum(dtype=np.int64))
 
     def next_batch(self) -> Batch:
         """This process's next batch; all processes must call it equally often."""
@@ -137,6 +142,7 @@ class BatchStream:
             mine[0],
             self._stream.begin,
             self._stream.end,
+            self._stream.prompt,
         )
 
     def state(self) -> dict[str, int]:
@@ -179,9 +185,14 @@ class BatchStream:
         self._planned = (self._epoch, self._pool)
 
 
+def row_widths(stream: TokenStream) -> NDArray[np.int32]:
+    """Columns that each sentence takes: it and its prompt with ``<s>``, or with ``</s>``."""
+    return stream.lengths + np.int32(1 + len(stream.prompt))
+
+
 def usable_sentences(stream: TokenStream, max_positions: int) -> NDArray[np.int64]:
     """Indices of the sentences that, with ``<s>``, fit ``max_positions``; logs how many do not."""
-    kept = np.flatnonzero(stream.lengths < max_positions).astype(np.int64)
+    kept = np.flatnonzero(row_widths(stream) <= max_positions).astype(np.int64)
     skipped = stream.n_sentences - len(kept)
     if skipped:
         log.warning(
@@ -218,6 +229,6 @@ def sorted_batches(
     stream: TokenStream, indices: NDArray[np.int64], tokens_per_batch: int
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Each of the sentences ``indices`` once, by length: ``(indices of the batch, batch)``."""
-    for number, group in enumerate(cut_by_length(indices, stream.lengths + 1, tokens_per_batch)):
+    for number, group in enumerate(cut_by_length(indices, row_widths(stream), tokens_per_batch)):
         sentences = [stream.sentence(int(i)) for i in group]
-        yield group, make_batch(sentences, number, stream.begin, stream.end)
+        yield group, make_batch(sentences, number, stream.begin, stream.end, stream.prompt)

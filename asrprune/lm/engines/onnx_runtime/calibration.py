@@ -51,8 +51,9 @@ def int8_graph(
         elif tokenizer is None:
             raise ValueError("a calibration text needs the LM's tokeniser")
         else:
-            limit = model.shape.max_positions
-            sentences = read_sentences(options.calibration, tokenizer, limit)
+            limit = model.shape.max_positions - len(tokenizer.prompt)
+            read = read_sentences(options.calibration, tokenizer, limit)
+            sentences = [[*tokenizer.prompt, *ids] for ids in read]
         ranges = measure_ranges(model, sentences, begin, options.threads)
     return bytes(build_graph(model, ranges, signed=signed_is_exact()).SerializeToString())
 

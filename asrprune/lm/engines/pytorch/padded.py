@@ -46,6 +46,7 @@ class PaddedScorer:
         self._model = model.to(self._device).eval()
         self._threads = options.threads
         self._tokenizer = tokenizer
+        self._limit = model.max_positions - 1 - len(tokenizer.prompt)
         self._budget = token_budget
         self._over_long = over_long
         self.stats = ScoringStats()
@@ -79,13 +80,14 @@ class PaddedScorer:
         flat = self._tokenizer.encode_batch(texts) if texts else []
         if self._over_long == "error":
             self._check_lengths(lists, flat)
-        limit = self._model.shape.max_positions - 1
+        limit = self._limit
         cut = [(number, one) for number, ids in enumerate(flat) for one in windows(len(ids), limit)]
         order = sorted(range(len(cut)), key=lambda i: cut[i][1].start - cut[i][1].stop)
         scores = np.zeros(len(flat))
         computed = 0
         while order:
             longest = cut[order[0]][1].stop - cut[order[0]][1].start + 1
+            longest += len(self._tokenizer.prompt)
             size = max(1, self._budget // longest)
             chosen, order = order[:size], order[size:]
             pieces = [(flat[number], one) for number, one in map(cut.__getitem__, chosen)]
@@ -100,7 +102,7 @@ class PaddedScorer:
         return np.split(scores, bounds[:-1]) if len(lists) else []
 
     def _check_lengths(self, lists: Sequence[Sequence[str]], flat: list[list[int]]) -> None:
-        limit = self._model.shape.max_positions - 1
+        limit = self._limit
         places = ((number, index) for number, one in enumerate(lists) for index in range(len(one)))
         for (number, index), ids in zip(places, flat):
             if len(ids) > limit:
@@ -113,12 +115,14 @@ class PaddedScorer:
         """The sum of what each window adds to its sentence, [B]."""
         tokens = torch.zeros(len(batch), longest, dtype=torch.int64)
         targets = torch.full((len(batch), longest), -1)
+        before = [self._tokenizer.begin, *self._tokenizer.prompt]
         for row, (whole, one) in enumerate(batch):
             ids = whole[one.start : one.stop]
-            tokens[row, : len(ids) + 1] = torch.tensor([self._tokenizer.begin, *ids])
-            targets[row, : len(ids) + 1] = torch.tensor([*ids, self._tokenizer.end])
-            targets[row, : one.scored - one.start] = -1  # context
-            targets[row, len(ids) + one.last :] = -1
+            stop = len(before) + len(ids)
+            tokens[row, :stop] = torch.tensor([*before, *ids])
+            targets[row, len(before) - 1 : stop] = torch.tensor([*ids, self._tokenizer.end])
+            targets[row, : len(before) - 1 + one.scored - one.start] = -1  # context
+            targets[row, stop - 1 + one.last :] = -1
         tokens, targets = tokens.to(self._device), targets.to(self._device)
         valid = targets >= 0  # [B, T]
         hidden, _ = self._model(tokens)

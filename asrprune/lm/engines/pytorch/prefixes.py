@@ -76,7 +76,9 @@ class CachedPrefixes:
                 f"one path of {self._limit + 1} tokens"
             )
         self._name = name
-        self._begin, self._end = tokenizer.begin, tokenizer.end
+        self._begin = tokenizer.begin
+        self._context = len(tokenizer.prompt)
+        self._closing = (*tokenizer.tail, tokenizer.end)  # what ends a sentence
         self._nodes: dict[int, _Node] = {}
         self._made = 0
         self.tokens = 0
@@ -87,7 +89,10 @@ class CachedPrefixes:
         return self._name
 
     def root(self, group: int) -> int:
-        return self._add(_Node(self._begin, -1, 0, group))
+        root = self._add(_Node(self._begin, -1, 0, group))
+        for token in self._tokenizer.prompt:
+            root = self._follow(root, token)
+        return root
 
     def child(self, prefix: int, word: str) -> int:
         for token in self._ids(prefix, word):
@@ -99,8 +104,9 @@ class CachedPrefixes:
         result = np.zeros(len(pairs))
         wanted: dict[int, dict[int, list[int]]] = {}  # node -> token -> pairs
         for number, (prefix, word) in enumerate(pairs):
-            ids = (self._end,) if word == SENTENCE_END else self._ids(prefix, word)
-            if word != SENTENCE_END and self._nodes[prefix].depth + len(ids) > self._limit:
+            at_end = word == SENTENCE_END
+            ids = self._closing if at_end else self._ids(prefix, word)
+            if self._nodes[prefix].depth + len(ids) - at_end > self._limit:
                 if self._options.over_long == "error":
                     node = self._nodes[prefix]
                     problem = (
@@ -122,7 +128,7 @@ class CachedPrefixes:
         return result
 
     def _ids(self, prefix: int, word: str) -> tuple[int, ...]:
-        return self._tokenizer.encode_word(word, first=self._nodes[prefix].depth == 0)
+        return self._tokenizer.encode_word(word, first=self._nodes[prefix].depth == self._context)
 
     def keep(self, prefixes: Iterable[int]) -> None:
         kept: set[int] = set()
