@@ -463,14 +463,14 @@ PRUNE = (
     Fault(
         "a resumed pruning run skips a step",
         "prune/run/state.py",
-        'value.get("steps_done", a_count),',
-        'value.get("steps_done", a_count) + 1,',
+        'value["steps_done"],',
+        'value["steps_done"] + 1,',
         ("prune/run/test_state.py",),
     ),
     Fault(
         "a resumed pruning run forgets what it has spent",
         "prune/run/state.py",
-        'value.get("spent", a(Spent))',
+        'Spent(**value["spent"])',
         "Spent()",
         ("prune/run/test_state.py",),
     ),
