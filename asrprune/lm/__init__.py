@@ -9,7 +9,6 @@ In the order in which they build on each other:
 - ``state_file``: what a killed run goes on from, with its hash
 - ``model``: the architectures, their matrices and shapes, the checkpoint on disk
 - ``training``: batches, loss, optimisers, the loop, resuming
-- ``kenlm_file``: counts and pointers of an n-gram model's file, checked before KenLM follows them
 - ``vocabulary``: the words of an n-gram model's file, and the text form that they show
 - ``kenlm_file``: what n-gram files say of themselves, looked through before KenLM reads them
 - ``ngram``: n-gram models through KenLM

@@ -48,6 +48,8 @@ MOST_BYTES = 1 << 30
 LOOSE = 0.75
 """Share of the mutations that checksums do not find."""
 LONGEST_MESSAGE = 3500
+_NO_UNKNOWN = "The ARPA file is missing <unk>.  Substituting log10 probability -100.\n"
+"""What KenLM writes to stderr of an n-gram that may well be so."""
 _MEMORY = ("allocate", "memoryerror", "bad_alloc", "out of memory", "unable to mmap")
 
 
@@ -250,6 +252,7 @@ def _where() -> str:
 
 def _wrong(kind: Kind, argv: list[str], status: int, error: str, grown: int) -> str:
     """What is wrong with a call's end."""
+    error = error.replace(_NO_UNKNOWN, "")
     lines = error.splitlines()
     if status not in ((0, 1, 2) if kind.usage else (0, 1)):
         return f"status {status}: {error[:500]}"

@@ -20,7 +20,7 @@ OWN = [
     if not name.startswith("format ") or name == "format jsonl"
     if {"json", "jsonl"} & set(kind.files.values())
 ]
-FEW = 40
+FEW = 20
 """Fields of a file that are changed; those of a longer one are spread over it."""
 
 

@@ -27,6 +27,7 @@ from asrprune.core.resume import (
 )
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_json, sha256
+from asrprune.firstpass.formats.jsonl import from_line
 
 NBEST_FILE, LATTICE_FOLDER, HYP_FILE, SUMMARY_FILE = (
     "nbest.jsonl.gz",
@@ -180,12 +181,15 @@ def to_record(utt: str, done: Done) -> str:
 
 def from_record(line: bytes) -> tuple[str, Done]:
     """The utterance and its record. Raises ValueError for a line that is not as it was written, and
-    for values of other types."""
+    for values of other types, InputError for a list that is none."""
     stated, _, text = line.decode("utf-8").rstrip("\n").partition(" ")
     if stated != _hash(text):
         raise ValueError(f"{text[:40]!r}: not the bytes that were written")
     entry = dict(json.loads(text))
-    return str(entry.pop("utt")), from_values(Done, entry)
+    utt, done = entry.pop("utt"), from_values(Done, entry)
+    if from_line(DONE, 1, done.line).utt != utt:
+        raise ValueError(f"{text[:40]!r}: a list of another utterance")
+    return str(utt), done
 
 
 def lattice_name(utt: str) -> str:

@@ -75,7 +75,7 @@ class K2Record:
             raise NoPathError("an Fsa without arcs")
         if ends != {n_states - 1}:
             raise ValueError(f"{len(ends)} states entered by label -1; it must be the last of all")
-        if (arcs[:, :2] >= n_states).any() or (ids[~ending] < 0).any():
+        if (arcs[:, :2] >= n_states).any() or (ids < np.where(ending, -1, 0)).any():
             raise ValueError("a state or word id out of range")
         more = {arc - first: rest for arc, rest in self.more.items() if first <= arc < last}
         used = {*ids.tolist(), *(number for rest in more.values() for number in rest)}

@@ -111,7 +111,8 @@ def test_what_a_killed_worker_left_is_not_in_the_result(cuts: Path, cut_off: Pat
     "damage",
     [
         *("{}\n", "3\n", "not a record\n", "\u00e9\n", '0123456789abcdef {"utt": "u1"}\n', "bit"),
-        to_record("u2", Done("", "", [], 0.0, "")),  # type: ignore[arg-type]
+        to_record("u2", Done('{"utt": "u2", "hyps": []}', "", [], 0.0, "")),  # type: ignore[arg-type]
+        to_record("u2", Done('{"utt": "u3", "hyps": []}', "", 0.0, 0.0, "")),
     ],
 )
 def test_a_damaged_record_and_those_after_it_are_made_again(

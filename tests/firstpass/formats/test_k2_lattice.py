@@ -136,6 +136,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         ({"arcs": torch.tensor([], dtype=torch.int32)}, "no FsaVec"),
         ({"aux_labels": torch.zeros(3, dtype=torch.int32)}, "aux_labels of shape"),
         ({"aux_labels": torch.full((4,), -1, dtype=torch.int32)}, "out of range"),
+        ({"aux_labels": torch.tensor([1, 2, 2, -2], dtype=torch.int32)}, "out of range"),
         ({"lm_scores": torch.tensor([0, 0, 0, float("nan")])}, "not finite"),
         ({"utts": "u"}, "not a list of strings"),
         ({"utts": ["a b"]}, "white space"),
