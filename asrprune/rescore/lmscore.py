@@ -54,7 +54,7 @@ def score_nbest(
     cannot be scored, or a list that changed under the partial file.
     """
     done = _Partial(Path(f"{os.fspath(out)}.partial" if partial is None else partial), settings)
-    with locked(out):
+    with locked(out), locked(done.path):  # the second, so that a kill as it is made leaves no lock
         for block in _blocks(_not_done(nbest_path, lists, done, total), block_hypotheses):
             done.append(*_score_block(nbest_path, block, lm))
         write_scores(out, header, done.utterances())

@@ -103,3 +103,15 @@ def test_a_partial_file_without_its_settings_starts_anew(
     (tmp_path / "out.partial").write_bytes(first)
     assert len(score(tmp_path / "out", LISTS)) == 14
     assert "out.partial is damaged" in caplog.text
+
+
+def test_a_lock_that_a_kill_left_beside_the_partial_file_goes(tmp_path: Path) -> None:
+    def dying():
+        yield from LISTS[:4]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(tmp_path / "out", dying())
+    (tmp_path / ".out.partial.lock").touch()
+    score(tmp_path / "out", LISTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
