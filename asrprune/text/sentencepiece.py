@@ -104,6 +104,12 @@ class SentencePieceModel:
         except RuntimeError:
             found = "not a SentencePiece model"
             raise InputError(self.path, None, found, "a SentencePiece model") from None
+        for index in range(self.vocab_size):
+            try:
+                self._pieces.id_to_piece(index)
+            except UnicodeDecodeError:
+                found = f"piece {index} is no UTF-8"
+                raise InputError(self.path, None, found, "a SentencePiece model") from None
         self.unknown = int(self._pieces.unk_id())
         self.end = self._mark(self._pieces.eos_id(), _END_PIECES)
         self.begin = self._mark(self._pieces.bos_id(), _BEGIN_PIECES, self.end)

@@ -104,3 +104,11 @@ def test_what_depends_on_its_neighbours_is_refused(name: str, tmp_path: Path) ->
     path = trained(tmp_path, name, options)
     with pytest.raises(InputError, match=message):
         Tokenizer(path)
+
+
+def test_a_damaged_piece_is_one_line(tmp_path: Path) -> None:
+    path = trained(tmp_path, "damaged", {})
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace("\u2581".encode(), b"\x96\x96\x96", 1))
+    with pytest.raises(InputError, match=r"piece \d+ is no UTF-8; expected a SentencePiece model"):
+        Tokenizer(path)
