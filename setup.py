@@ -35,6 +35,7 @@ EXTRAS = {
     "plot": ["matplotlib"],
     "k2": ["k2"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "hugging-face": ["transformers>=4.48"],
     "sherpa": ["sherpa-onnx>=2.0"],
     "tensorboard": ["tensorboard"],
     "dev": [

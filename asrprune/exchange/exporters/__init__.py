@@ -8,5 +8,6 @@
 - ``onnx_file``: a graph as a file, with what it says of itself
 - ``plain_onnx``: ONNX for any program
 - ``sherpa_onnx``: the LM of sherpa-onnx's transducers, offline and streaming
+- ``hugging_face``: a folder for transformers
 - ``table``: EXPORTERS, the partners
 """
