@@ -135,7 +135,7 @@ def _gpt2(model: TransformerLM) -> Iterable[tuple[str, Tensor]]:
         for name, parts in groups.items():
             linears = [block.linear(part) for part in parts]
             yield f"{into}.{name}.weight", torch.cat([one.product() for one in linears]).T
-            biases = [one.bias for one in linears if one.bias is not None]
+            biases: list[Tensor] = [one.bias for one in linears if one.bias is not None]
             yield f"{into}.{name}.bias", torch.cat(biases)
 
 
