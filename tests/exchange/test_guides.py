@@ -31,7 +31,7 @@ def _sections() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "partner",
     [
-        pytest.param(one, marks=pytest.mark.slow if "transformers" in one else ())
+        pytest.param(one, marks=pytest.mark.slow if one.startswith(("torch", "Hugging")) else ())
         for one in _sections()
     ],
 )
