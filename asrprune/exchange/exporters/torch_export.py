@@ -51,7 +51,7 @@ def _write(request: Request, out: PathLike) -> Written:
     )
     data = io.BytesIO()
     torch.export.save(program, data, extra_files={FACTS: json.dumps(facts_of(request))})
-    written = Written(data.tell(), "")
+    written = Written(len(data.getvalue()), "")
     if request.verify:
         written = _verified(request, data)
     with write_binary(out) as stream:
@@ -61,7 +61,6 @@ def _write(request: Request, out: PathLike) -> Written:
 
 def _verified(request: Request, data: io.BytesIO) -> Written:
     """What the loaded program computes. Raises InputError where the scores differ."""
-    size = data.tell()
     data.seek(0)
     loaded: Any = torch.export.load(data).module()
     marks, found = marks_of(request), Difference()
@@ -75,7 +74,7 @@ def _verified(request: Request, data: io.BytesIO) -> Written:
         raise InputError(request.lm, None, problem, "the same scores (a defect of the exporter)")
     runtime = f"torch {torch.__version__}"
     verified = f"{runtime}: {found.scores} scores, largest difference {found.largest:.2g} nats"
-    return Written(size, verified, found.largest)
+    return Written(len(data.getvalue()), verified, found.largest)
 
 
 TORCH_EXPORT = Exporter(
