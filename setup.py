@@ -36,6 +36,7 @@ EXTRAS = {
     "k2": ["k2"],
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "hugging-face": ["transformers>=4.48"],
     "sherpa": ["sherpa-onnx>=2.0"],
     "tensorboard": ["tensorboard"],
     "dev": [

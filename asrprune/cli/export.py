@@ -7,7 +7,8 @@ import logging
 from typing import Any
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import output_file
+from asrprune.cli.overwriting import add_force, keep_existing
+from asrprune.cli.values import output, output_file, output_folder
 
 EXAMPLE = "example: asrprune export --to onnx --form nll --lm exp/lm --out lm.onnx"
 
@@ -22,6 +23,7 @@ def _exporter(args: argparse.Namespace) -> Any:
 
 MODES = (
     Mode(("to", "lm", "out", "form", "dtype", "verify")),
+    Mode(("force",), lambda args: _exporter(args).is_folder, "has no use for {to}: it is a file"),
     Mode(("tokens",), lambda args: _exporter(args).needs_tokens, "has no use for {to}"),
 )
 
@@ -34,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, choices=list(EXPORTERS), help="partner")
     parser.add_argument("--lm", required=True, metavar="DIR", help="checkpoint folder")
     parser.add_argument(
-        "--out", required=True, type=output_file, metavar="FILE", help="file to write"
+        "--out", required=True, type=output, metavar="PATH", help="file or folder to write"
     )
+    add_force(parser)
     parser.add_argument("--form", help=f"what the LM answers, the first by default ({forms})")
     parser.add_argument(
         "--dtype", help="numbers that weights are stored in, float32 by default, or int8"
@@ -67,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     lookup({name: name for name in exporter.numbers}, numbers, f"--dtype of {args.to}")
     if exporter.needs_tokens and args.tokens is None:
         raise ValueError(f"--tokens is missing: {args.to} needs the transducer's tokens.txt")
+    _check_place(args.out, exporter.is_folder, args.force)
     checkpoint = load_checkpoint(args.lm)
     request = Request(
         lm=args.lm,
@@ -87,3 +91,13 @@ def run(args: argparse.Namespace) -> None:
         log.warning("%s; NOT verified (--no-verify)", what)
     for note in written.notes:
         log.info("%s: %s", args.out, note)
+
+
+def _check_place(out: str, is_folder: bool, force: bool) -> None:
+    """Raises ValueError for a place of the wrong kind, InputError for one that is taken."""
+    try:
+        (output_folder if is_folder else output_file)(out)
+    except argparse.ArgumentTypeError as problem:
+        raise ValueError(f"--out: {problem}") from None
+    if is_folder:
+        keep_existing(out, force)

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from asrprune.api.pruning import prune_lm
+from asrprune.errors import InputError
 from asrprune.exchange.exporters.exporter import Request
 from asrprune.exchange.exporters.table import EXPORTERS
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
@@ -81,7 +82,11 @@ def main() -> None:
                         tokenizer_path=lm.tokenizer_path, lm_digest="", form=form,
                         numbers=numbers, tokens=folder / architecture / "tokens.txt",
                     )  # fmt: skip
-                    written = EXPORTERS[to].write(request, folder / "out")
+                    try:
+                        written = EXPORTERS[to].write(request, folder / f"out.{to}")
+                    except InputError:
+                        cells.append("refused")
+                        continue
                     size = whole.setdefault((architecture, to, form), written.size_bytes)
                     cells.append(f"{written.largest:.1e} · {written.size_bytes / size:.2f}")
                 share = count_parameters(lm.model) / dense

@@ -91,6 +91,7 @@ CALLS = {
     "bench-systems-ngram": "bench --system one={arpa} two={lm} --nbest {nbest} --out {out}"
     " --accept-unknown",
     "export": "export --to onnx --lm {lm} --out {out}",
+    "export-folder": "export --to hugging-face --lm {lm} --out {out} --no-verify",
     "export-sherpa": "export --to sherpa-onnx --lm {transducer_lm} --tokens {tokens} --out {out}",
     "completion": "completion bash",
     "report": "report --runs {run} --ref {ref} --out {out}",
@@ -436,6 +437,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--to": (None, "export --to paper"),
         "--lm": (None, f"export --lm {NONE}"),
         "--out": (None, "export --out {away}"),
+        "--force": ("export --force", "export-folder --force=often"),
         "--form": (None, "export --form paper"),
         "--dtype": (None, "export --dtype int4"),
         "--tokens": ("export --tokens {tokens}", f"export-sherpa --tokens {NONE}"),

@@ -44,7 +44,14 @@ INSIDE = {
     "prune": {"groups": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2}
     | {"surgery": 3, "methods": 4, "run": 5},
     "exchange.exporters": {"numbers": 0, "exporter": 0, "rows": 1, "graphs": 2, "check": 3}
-    | {"onnx_file": 4, "plain_onnx": 5, "sherpa_onnx": 5, "table": 6},
+    | {
+        "onnx_file": 4,
+        "plain_onnx": 5,
+        "sherpa_onnx": 5,
+        "hugging_face": 5,
+        "torch_export": 5,
+        "table": 6,
+    },
     "rescore": {"scores_file": 0, "weights_file": 0, "lattices": 0, "decisions": 1}
     | {"lmscore": 2, "nbest": 2, "tuning": 3, "bench": 3},
     "api": {"example": 0, "first_pass": 0, "lms": 0, "word_errors": 1, "scoring": 1}

@@ -28,9 +28,15 @@ def _sections() -> dict[str, list[str]]:
     return {title: lines for title, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize("partner", _sections())
+@pytest.mark.parametrize(
+    "partner",
+    [
+        pytest.param(one, marks=pytest.mark.slow if one.startswith(("torch", "Hugging")) else ())
+        for one in _sections()
+    ],
+)
 def test_the_commands_of_a_guide_run(partner, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("transformers" if "transformers" in partner else "onnxruntime")
     monkeypatch.chdir(tmp_path)
     save_transducer_lm(tmp_path)
     (tmp_path / "lm-text.txt").write_text("".join(f"{one}\n" for one in SENTENCES * 4))

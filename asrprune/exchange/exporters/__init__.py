@@ -8,5 +8,7 @@
 - ``onnx_file``: a graph as a file, with what it says of itself
 - ``plain_onnx``: ONNX for any program
 - ``sherpa_onnx``: the LM of sherpa-onnx's transducers, offline and streaming
+- ``torch_export``: a program of torch.export
+- ``hugging_face``: a folder for transformers
 - ``table``: EXPORTERS, the partners
 """

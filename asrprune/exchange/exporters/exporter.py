@@ -42,8 +42,8 @@ class Written:
 class Exporter:
     """A partner. ``forms`` (name -> what it is) and ``numbers``: the first is the default.
 
-    ``write(request, out)`` writes a file, whole or not at all; it raises InputError for an LM that
-    the partner cannot take or whose scores are not found again.
+    ``write(request, out)`` writes a file, or a folder with ``is_folder``, whole or not at all; it
+    raises InputError for an LM that the partner cannot take or whose scores are not found again.
     ``needs_tokens``: ``Request.tokens`` must be given.
     """
 
@@ -51,4 +51,5 @@ class Exporter:
     forms: Mapping[str, str]
     numbers: tuple[str, ...]
     write: Callable[[Request, PathLike], Written]
+    is_folder: bool = False
     needs_tokens: bool = False
