@@ -14,9 +14,10 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.exchange.importing import ImportOptions, import_lm
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.open import open_lm
 from asrprune.prune.methods import METHODS
-from tests.exchange.foreign_folders import llama_shape, write_hugging_face
+from tests.exchange.foreign_folders import write_hugging_face
 from tests.quick import slow
 
 SENTENCES = ["the cat sat on the mat", "a cat sat", "the hat", "don't the cats sit"] * 3
@@ -28,7 +29,10 @@ QUICK = ("structured", "low-rank")
 def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 with a prompt, a full stop and a newline around its sentences, trimmed."""
     root = tmp_path_factory.mktemp("imported")
-    shape = llama_shape(300, tied=True, head_dim=8, details={"qkv_bias": True})
+    details = {"qkv_bias": True}
+    shape = ModelShape.uniform(
+        300, 16, 2, 4, 32, 40, architecture="llama", kv_heads=2, head_dim=8, details=details
+    )
     write_hugging_face(root / "in", "qwen2", shape)
     options = ImportOptions(prompt="the mat:", sentence_form="stop-newline")
     import_lm("hugging-face", root / "in", root / "whole", options)
