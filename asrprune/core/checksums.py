@@ -56,10 +56,15 @@ def check_line(path: PathLike, number: Optional[int], line: str, value: dict[str
 
 def write_sealed(path: PathLike, value: dict[str, Any]) -> None:
     """``write_json`` of an object, with its checksum as the last entry."""
+    with write_text(path) as stream:
+        stream.write(sealed_text(value))
+
+
+def sealed_text(value: dict[str, Any]) -> str:
+    """What ``write_sealed`` writes."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     body = text[: -len("\n}")]
-    with write_text(path) as stream:
-        stream.write(body + _OF_FILE.replace(_DIGITS, crc32_of(body.encode())))
+    return body + _OF_FILE.replace(_DIGITS, crc32_of(body.encode()))
 
 
 def read_sealed(path: PathLike) -> Any:

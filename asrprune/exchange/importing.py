@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.form import TextForm
-from asrprune.text.marked import MarkedTokenizer, open_pieces, write_marked
+from asrprune.text.marked import MarkedTokenizer, marked_text, open_pieces
 from asrprune.text.sentence import NEWLINE, SENTENCE_FORMS, SentenceMarks
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -88,19 +87,14 @@ def import_lm(
     options = options or ImportOptions()
     foreign = lookup(PARTNERS, partner, "partner").read(path)
     shape = replace(foreign.shape, max_positions=_positions(foreign.shape, options))
-    with tempfile.TemporaryDirectory(prefix="asrprune-") as folder:
-        pieces = Path(folder) / "tokenizer.json"
-        write_marked(pieces, foreign.pieces, _marks(foreign, options, path), options.form)
-        try:
-            tokenizer = MarkedTokenizer(pieces)
-        except InputError as problem:
-            raise InputError(path, None, problem.found, problem.expected) from None
-        around = 2 + len(tokenizer.prompt) + len(tokenizer.tail)
-        if around > shape.max_positions:
-            found = f"prompt of {len(tokenizer.prompt)} tokens"
-            raise ValueError(f"{found}; expected one that leaves room in {shape.max_positions}")
-        model = _model(foreign, shape, DTYPES[options.dtype], path)
-        return save_checkpoint(out, model, pieces, provenance or {}, form=options.form)
+    text = marked_text(foreign.pieces, _marks(foreign, options, path), options.form)
+    tokenizer = MarkedTokenizer(path, text)
+    around = 2 + len(tokenizer.prompt) + len(tokenizer.tail)
+    if around > shape.max_positions:
+        found = f"prompt of {len(tokenizer.prompt)} tokens"
+        raise ValueError(f"{found}; expected one that leaves room in {shape.max_positions}")
+    model = _model(foreign, shape, DTYPES[options.dtype], path)
+    return save_checkpoint(out, model, text.encode(), provenance or {}, form=options.form)
 
 
 def _positions(shape: ModelShape, options: ImportOptions) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
@@ -16,7 +14,7 @@ from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.form import TextOptions
-from asrprune.text.marked import MarkedTokenizer, write_marked
+from asrprune.text.marked import MarkedTokenizer, marked_text
 from asrprune.text.trimming import trimmed
 
 
@@ -51,17 +49,14 @@ def trim_vocabulary(
     distinct = sorted(set(words))
     made = trimmed(pieces, tokenizer.ids_of(distinct))
     keep_pieces(checkpoint.model, torch.tensor(made.kept))
-    with tempfile.TemporaryDirectory(prefix="asrprune-") as folder:
-        place = Path(folder) / "tokenizer.json"
-        write_marked(place, made.pieces, made.marks, pieces.form)
-        save_checkpoint(
-            out,
-            checkpoint.model,
-            place,
-            {**(provenance or {}), "parent": dict(checkpoint.provenance)},
-            checkpoint.history,
-            checkpoint.form,
-        )
+    save_checkpoint(
+        out,
+        checkpoint.model,
+        marked_text(made.pieces, made.marks, pieces.form).encode(),
+        {**(provenance or {}), "parent": dict(checkpoint.provenance)},
+        checkpoint.history,
+        checkpoint.form,
+    )
     return Trimming(len(made.kept), pieces.vocab_size, len(distinct))
 
 

@@ -9,13 +9,14 @@ pieces do not depend on the words beside it.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asrprune.core.checksums import write_sealed
+from asrprune.core.checksums import sealed_text
 from asrprune.core.record import Record, a, a_string, read_record
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, sha256
@@ -32,16 +33,21 @@ _SAMPLE = 60
 
 
 class MarkedTokenizer:
-    """A PieceModel of a file of ``write_marked``. Can be pickled (it takes its text along).
+    """A PieceModel of a file with a ``marked_text``. Can be pickled (it takes its text along).
 
     Raises InputError for a file of another kind, pieces that the library refuses, marks that are no
     ids of theirs, and pieces of a word that depend on the words beside it.
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, text: str | None = None) -> None:
+        """``text`` is what the file at ``path`` is to hold, of one that is not written yet."""
         self.path = Path(path)
-        self.sha256 = sha256(self.path)
-        record = read_record(self.path)
+        if text is None:
+            self.sha256 = sha256(self.path)
+            record = read_record(self.path)
+        else:
+            self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+            record = Record(self.path, json.loads(text))
         record.check_format(FORMAT, FORMAT_VERSION, "a tokenizer")
         self._load(record)
         self._check_words()
@@ -198,20 +204,17 @@ _BEFORE = "a"
 """What a word in the middle of a sentence stands behind."""
 
 
-def write_marked(
-    path: PathLike, pieces: str, marks: SentenceMarks, form: TextForm | None = None
-) -> None:
-    """Write the file that MarkedTokenizer reads; ``pieces`` is the text of a tokenizer.json, and
+def marked_text(pieces: str, marks: SentenceMarks, form: TextForm | None = None) -> str:
+    """What a file holds that MarkedTokenizer reads; ``pieces`` is the text of a tokenizer.json, and
     ``form`` the text form that the LM wants."""
-    write_sealed(
-        path,
+    return sealed_text(
         {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "marks": marks.to_dict(),
             "form": None if form is None else form.to_dict(),
             "pieces": pieces,
-        },
+        }
     )
 
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.model.weights_fit import MASK, SPARSE_SHAPE, VALUES, check_fit
 from asrprune.text.form import TextForm, TextOptions
-from asrprune.text.tokenizer import Tokenizer, tokenizer_in, tokenizer_name
+from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, tokenizer_name
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -79,15 +79,22 @@ class Checkpoint:
 def save_checkpoint(
     out: PathLike,
     model: TransformerLM,
-    tokenizer: PathLike,
+    tokenizer: Union[PathLike, bytes],
     provenance: Mapping[str, Any],
     history: tuple[Mapping[str, Any], ...] = (),
     form: Optional[TextForm] = None,
 ) -> Path:
-    """Write the folder ``out``, whole or not at all, and return its path."""
+    """Write the folder ``out``, whole or not at all, and return its path.
+
+    ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold.
+    """
     with write_folder(out) as folder:
-        pieces = folder / tokenizer_name(tokenizer)
-        shutil.copyfile(tokenizer, pieces)
+        if isinstance(tokenizer, bytes):
+            pieces = folder / TOKENIZER_NAMES[1]
+            pieces.write_bytes(tokenizer)
+        else:
+            pieces = folder / tokenizer_name(tokenizer)
+            shutil.copyfile(tokenizer, pieces)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         _save_weights(_pack(state), folder / WEIGHTS)
         write_sealed(
