@@ -164,7 +164,9 @@ def read_json(path: PathLike) -> Any:
     Raises InputError also for bytes that are not UTF-8 and for more than LARGEST_JSON of them.
     """
     with open_binary(path) as stream:
-        raw = stream.read(LARGEST_JSON + 1)
+        raw = bytearray()  # grows with the file: asked for at once, the most would be taken
+        while len(raw) <= LARGEST_JSON and (block := stream.read(1 << 16)):
+            raw += block
     if len(raw) > LARGEST_JSON:
         limit = f"{LARGEST_JSON >> 20} MiB"
         raise InputError(path, None, f"JSON of more than {limit}", f"at most {limit}")
