@@ -14,6 +14,7 @@ from asrprune import __version__
 from asrprune.cli.interrupts import Terminated, terminated_in_order
 from asrprune.cli.modes import check_options, parse
 from asrprune.cli.outputs import locked_outputs
+from asrprune.cli.primitive_cache import keep_few_primitives
 from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage, shortened
@@ -57,6 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"asrprune: {problem}", file=sys.stderr)
         return 2
     let_waiting_threads_sleep()
+    keep_few_primitives()
     module = importlib.import_module(module_name)
     verb_parser = _Parser(
         prog=f"asrprune {argv[0]}",

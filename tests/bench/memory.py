@@ -232,7 +232,8 @@ class Data:
         model = zip(("d_model", "n_layers", "n_heads"), shape)
         settings = [f"model.{name}={value}" for name, value in model]
         settings += [f"max_tokens={tokens}", "tokens_per_batch=1536", "save_steps=1000000"]
-        return ["--data", self.path("tokens", vocab), "--set", *settings]
+        sets = [part for one in settings for part in ("--set", one)]
+        return ["--data", self.path("tokens", vocab), *sets]
 
     def pruning(self, vocab: int, tokens: int) -> list[str]:
         """The LM, the data and the plan of pruning with so many tokens."""
@@ -274,10 +275,23 @@ VERBS: dict[str, Command] = {
 """Row of the table -> the arguments of its verb, the first word, given the utterances."""
 
 
+WATCHED = """
+import re, resource, sys
+from asrprune.cli.main import main
+status = main(sys.argv[1:])
+own = re.search("VmHWM:\\\\s+([0-9]+) kB", open("/proc/self/status").read())[1]
+print(max(int(own), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss), file=sys.stderr)
+sys.exit(status)
+"""
+"""Runs a verb and prints its peak in kB (``ru_maxrss`` of a new process is not below its parent's,
+so the verb's own comes from VmHWM)."""
+
+
 def run_verb(command: list[str]) -> tuple[float, float]:
-    """The peak (MB) and the CPU seconds of a verb in a process of its own."""
+    """The peak (MB) and the CPU seconds of a verb in a process of its own: of the largest of it and
+    the processes that it starts."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "asrprune", *command],
+        [sys.executable, "-c", WATCHED, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -288,7 +302,7 @@ def run_verb(command: list[str]) -> tuple[float, float]:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"asrprune {' '.join(command)}\n{log}")
-    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+    return int(log.split()[-1]) / 1024, usage.ru_utime + usage.ru_stime
 
 
 def measure_verbs(args: argparse.Namespace) -> None:

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
+from asrprune.core.spool import Spool
 from asrprune.rescore.nbest.scored_list import Floats
 from asrprune.rescore.tuning.problem import Problem
 
 STEPS = 60
 """Most steps of one search; about ten are usual."""
+
+IN_MEMORY = 1 << 25
+"""So many bytes of expected errors of mixtures are in memory; those of more utterances are in a
+temporary file."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +97,25 @@ class Mixtures:
                 mixed[2:-1] = given * (own if own > 0 else 2.0 * problem.unit[2:-1])
                 mixed[-1] += more / 20 * problem.unit[-1]
                 self._weights.append(np.clip(mixed, problem.low, problem.high))
-        self._errors = np.array(  # [M, U]
-            [expected_each(problem, one, sharpness) for one in self._weights]
-        )
+        rows = (expected_each(problem, one, sharpness) for one in self._weights)
+        shape = len(self._weights), len(problem.words)
+        self._errors: Union[Floats, Spool[Floats]]  # [M, U]
+        if 8 * shape[0] * shape[1] > IN_MEMORY:
+            self._errors = Spool(rows)
+        else:
+            self._errors = np.empty(shape)
+            for place, row in enumerate(rows):
+                self._errors[place] = row
 
     def best(self, counts: Floats) -> Floats:
         """The mixture [F] with the fewest expected errors where utterances count ``counts`` [U]
         times; of equally good ones the one with the usual word bonus, then the one that gives the
         LMs least."""
-        return self._weights[int(np.argmin(np.round(self._errors @ counts, 9)))]
+        if isinstance(self._errors, Spool):
+            sums = np.array([row @ counts for row in self._errors])
+        else:
+            sums = self._errors @ counts
+        return self._weights[int(np.argmin(np.round(sums, 9)))]
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from asrprune.core.weights import ScoreWeights
+from asrprune.rescore.tuning import smooth_search
 from asrprune.rescore.tuning.problem import Limits, make_problem
-from asrprune.rescore.tuning.smooth_search import Mixtures, Pull, expected_errors, search
+from asrprune.rescore.tuning.smooth_search import (
+    Mixtures,
+    Pull,
+    expected_each,
+    expected_errors,
+    search,
+)
 from tests.rescore.tuning.test_tune import planted
 
 START = ScoreWeights(1.0, 1.0)
@@ -101,6 +108,29 @@ def test_mixtures_share_out_the_first_pass_lm(lms):
     assert Mixtures(biased, begin, 0.5).best(np.ones(30))[-1] > found[-1]
     first = mixtures.best(np.zeros(30))  # nothing to tell them apart: least for the LMs
     assert first.tolist() == begin.tolist()
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 25])
+def test_mixtures_are_the_same_wherever_their_errors_are(in_memory, monkeypatch):
+    problem, begin = problem_of(ScoreWeights(1.0, 0.0, (1.0,)), utterances=30)
+    expected = np.array([expected_each(problem, one, 0.5) for one in _mixed(problem, begin)])
+    monkeypatch.setattr(smooth_search, "IN_MEMORY", in_memory)
+    mixtures = Mixtures(problem, begin, 0.5)
+    for seed in range(5):
+        counts = np.random.default_rng(seed).integers(0, 3, 30).astype(np.float64)
+        best = _mixed(problem, begin)[int(np.argmin(np.round(expected @ counts, 9)))]
+        assert mixtures.best(counts).tolist() == best.tolist()
+
+
+def _mixed(problem, begin):
+    """The mixtures of one LM, as ``Mixtures`` says them."""
+    found = []
+    for more in sorted(range(-10, 11), key=abs):
+        for share in range(21):
+            bonus = begin[3] + more / 20 * problem.unit[3]
+            mixed = np.array([begin[0], begin[1] * (20 - share) / 20, begin[1] * share / 20, bonus])
+            found.append(np.clip(mixed, problem.low, problem.high))
+    return found
 
 
 def test_without_a_first_pass_lm_the_lm_gets_its_own_scale():
