@@ -11,6 +11,7 @@ and is read without; it states that of the tokeniser only.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ def save_checkpoint(
             pieces = folder / tokenizer_name(tokenizer)
             shutil.copyfile(tokenizer, pieces)
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        save_file(_pack(state), folder / WEIGHTS)
+        _save_weights(_pack(state), folder / WEIGHTS)
         write_sealed(
             folder / CONFIG,
             {
@@ -232,6 +233,18 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
         if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
             found = f"the outputs of {place} in an order with gaps"
             raise InputError(path, None, found, "each output once")
+
+
+def _save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """``save_file``; what the system refuses is an OSError, as for every other file."""
+    try:
+        save_file(state, path)
+    except SafetensorError as problem:
+        stated = re.search(r"os error (\d+)", str(problem))
+        if stated is None:
+            raise
+        number = int(stated.group(1))
+        raise OSError(number, os.strerror(number), os.fspath(path)) from None
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
