@@ -35,6 +35,9 @@ from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.firstpass.formats.table import FORMATS
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores
+from tests.exchange.foreign_folders import save_small_foreign
+from tests.exchange.foreign_gguf import write_gguf
+from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.firstpass.formats.test_samples import HEADER, SAMPLES
 from tests.kenlm_files import kenlm_binaries
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
@@ -450,7 +453,8 @@ def _seal_tokenizer(name: str) -> Callable[[Path], None]:
         except (ValueError, KeyError, TypeError, RecursionError):
             return
         if isinstance(stated, str):
-            value["tokenizer_sha256"] = sha256(path.parent / "tokenizer.model")
+            pieces = next(path.parent.glob("tokenizer.*"))
+            value["tokenizer_sha256"] = sha256(pieces)
             path.write_text(json.dumps(value))
 
     return seal
@@ -800,6 +804,59 @@ def _add_tables() -> None:
     )
 
 
+def _foreign(here: Path, shared: Path) -> None:
+    save_small_foreign(here / "foreign")
+
+
+def _gguf(here: Path, shared: Path) -> None:
+    write_gguf(here / "lm.gguf")
+
+
+def _tokens(here: Path, shared: Path) -> None:
+    save_transducer_lm(here)
+
+
+def _imported(here: Path, shared: Path) -> None:
+    save_small_foreign(here / "foreign")
+    run("import --from hugging-face {here}/foreign --out {here}/lm", here=here)
+    shutil.rmtree(here / "foreign")
+
+
+def _add_partners() -> None:
+    KINDS["hugging-face folder"] = Kind(
+        {
+            "foreign/config.json": "json",
+            "foreign/model.safetensors": "tensors",
+            "foreign/tokenizer.json": "json",
+            "foreign/tokenizer_config.json": "json",
+        },
+        _foreign,
+        ("import --from hugging-face {here}/foreign --out {out}",),
+    )
+    KINDS["gguf"] = Kind(
+        {"lm.gguf": "bytes"},
+        _gguf,
+        ("import --from gguf {here}/lm.gguf --out {out}",),
+    )
+    KINDS["imported tokeniser"] = Kind(
+        {"lm/config.json": "json", "lm/tokenizer.json": "json"},
+        _imported,
+        (
+            "trim --lm {here}/lm --text {shared}/text --out {out}",
+            "perplexity --lm {here}/lm --text {shared}/text --accept-unknown",
+        ),
+        seal=_seal_tokenizer("lm/config.json"),
+    )
+    KINDS["tokens.txt"] = Kind(
+        {"tokens.txt": "text"},
+        _tokens,
+        (
+            "export --to sherpa-onnx --lm {here}/lm --tokens {here}/tokens.txt --out {out}"
+            " --no-verify",
+        ),
+    )
+
+
 _add_formats()
 _add_references()
 _add_first_pass()
@@ -810,3 +867,4 @@ _add_training()
 _add_scores()
 _add_report()
 _add_tables()
+_add_partners()

@@ -614,7 +614,12 @@ def _taken_by_formats(parser: argparse.ArgumentParser) -> set[str]:
         if action.dest in ("format", "source"):
             found |= {one for name in action.choices or () for one in FORMATS[name].read_options}
         if action.dest in ("to", "target"):
-            found |= {one for name in action.choices or () for one in FORMATS[name].write_options}
+            found |= {
+                one
+                for name in action.choices or ()
+                if name in FORMATS
+                for one in FORMATS[name].write_options
+            }
     return found
 
 

@@ -24,7 +24,7 @@ READ = {
     *("--teacher", "--cuts", "--like", "--manifest", "--utts", "--words", "--first-lm"),
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
-    *("--compare", "--equivalents", "--runs"),
+    *("--compare", "--equivalents", "--runs", "PATH", "--tokens"),
 }
 """Options that name what is read."""
 NO_FILE_NAMED = frozenset(
@@ -38,7 +38,9 @@ NO_FILE_NAMED = frozenset(
         "--baseline",
         "--beam",
         "--beam-size",
+        "--begin",
         "--cascade-margin",
+        "--case",
         "--character-coverage",
         "--check",
         "--criterion",
@@ -46,15 +48,18 @@ NO_FILE_NAMED = frozenset(
         "--decoder",
         "--device",
         "--distill",
+        "--dtype",
         "--early-engine",
         "--early-threads",
         "--edit-costs",
+        "--end",
         "--engine",
         "--fact",
         "--fallback",
         "--filter",
         "--fine-tune-tokens",
         "--force",
+        "--form",
         "--format",
         "--from",
         "--front",
@@ -89,7 +94,9 @@ NO_FILE_NAMED = frozenset(
         "--over-long",
         "--parallel",
         "--paths",
+        "--positions",
         "--posterior-scale",
+        "--prompt",
         "--ref-format",
         "--references-format",
         "--remove-tags",
@@ -101,6 +108,7 @@ NO_FILE_NAMED = frozenset(
         "--sample-sentences",
         "--schedule",
         "--seed",
+        "--sentence-form",
         "--set",
         "--set-name",
         "--settings",
@@ -118,6 +126,7 @@ NO_FILE_NAMED = frozenset(
         "--token-budget",
         "--tolerance",
         "--unit",
+        "--verify",
         "--vocab-size",
         "--warmup",
         "--word-bonus",
@@ -155,7 +164,7 @@ def test_every_verb_and_format_is_fuzzed() -> None:
 def test_every_option_that_names_a_file_is_fuzzed() -> None:
     """With a damaged file in its place, in a call of one verb at least: the reader is the same."""
     words = [word for kind in KINDS.values() for call in kind.calls for word in call.split()]
-    damaged, option = {"IN"}, ""
+    damaged, option = {"IN", "PATH"}, ""
     for word in words:
         option = word if word.startswith("--") else option
         if "{here}" in word:

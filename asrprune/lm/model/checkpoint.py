@@ -117,17 +117,6 @@ def save_checkpoint(
     return Path(out)
 
 
-def _save_weights(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write the tensors; a failure of the file system is an OSError, as everywhere else."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as problem:
-        system = re.search(r"\(os error (\d+)\)", str(problem))
-        if system is None:
-            raise
-        raise OSError(int(system[1]), os.strerror(int(system[1])), str(path)) from None
-
-
 def load_checkpoint(
     path: PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
@@ -244,6 +233,18 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
         if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
             found = f"the outputs of {place} in an order with gaps"
             raise InputError(path, None, found, "each output once")
+
+
+def _save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """``save_file``; what the system refuses is an OSError, as for every other file."""
+    try:
+        save_file(state, path)
+    except SafetensorError as problem:
+        stated = re.search(r"os error (\d+)", str(problem))
+        if stated is None:
+            raise
+        number = int(stated.group(1))
+        raise OSError(number, os.strerror(number), os.fspath(path)) from None
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
