@@ -85,6 +85,7 @@ _NEUTRAL = frozenset(
         "generation_config",
         "output_attentions",
         "output_hidden_states",
+        "asrprune",  # what our own exporter says
     ]
 )
 """Keys that do not change the logits of text in evaluation mode."""

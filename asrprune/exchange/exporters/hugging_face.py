@@ -2,7 +2,8 @@
 
 Its architectures have blocks that are all alike and dense: an LM is written where its shape is one
 that a standard ``config.json`` can say, and refused by name where it is not. The folder has the
-checkpoint's own tokeniser file; ids are those of its pieces.
+checkpoint's own SentencePiece model, or the ``tokenizer.json`` that an import brought; ids are
+those of its pieces. A prompt and what ends a sentence are up to the program that loads it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from asrprune.files import PathLike, write_folder
 from asrprune.lm.model.architecture import details_of
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
+from asrprune.text.marked import MarkedTokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -171,12 +173,23 @@ def _write(request: Request, out: PathLike) -> Written:
         config = json.dumps(config_of(request), indent=2)
         (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
         save_file(tensors_of(request.model), folder / WEIGHTS, metadata={"format": "pt"})
-        name = Path(request.tokenizer_path).name
-        (folder / name).write_bytes(Path(request.tokenizer_path).read_bytes())
+        _write_tokenizer(request, folder)
         written = Written((folder / WEIGHTS).stat().st_size, "")
         if request.verify:
             written = _verified(request, folder, written.size_bytes)
     return written
+
+
+def _write_tokenizer(request: Request, folder: Path) -> None:
+    pieces = request.tokenizer.model
+    if not isinstance(pieces, MarkedTokenizer):
+        path = Path(request.tokenizer_path)
+        (folder / path.name).write_bytes(path.read_bytes())
+        return
+    (folder / "tokenizer.json").write_text(pieces.pieces_json, encoding="utf-8")
+    named = {"bos_token": pieces.piece(pieces.begin), "eos_token": pieces.piece(pieces.end)}
+    config = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **named}, indent=2)
+    (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
 
 
 def _verified(request: Request, folder: Path, size_bytes: int) -> Written:

@@ -26,6 +26,19 @@ def marks_of(request: Request) -> Marks:
     return Marks(request.tokenizer.begin, request.tokenizer.end)
 
 
+def whole_marks_of(request: Request, tail: bool) -> Marks:
+    """The same where the graph puts them around a sentence by itself. Raises InputError for an LM
+    whose sentences have more around them: a prompt, or, unless ``tail``, what stands before the
+    end (a full stop), which comes with the tokens or not at all."""
+    found = "a prompt before" if request.tokenizer.prompt else ""
+    if request.tokenizer.tail and not tail:
+        found = "a full stop or newline behind"
+    if found:
+        expected = f"marks alone (import it without, or --form other than {request.form})"
+        raise InputError(request.lm, None, f"an LM with {found} every sentence", expected)
+    return marks_of(request)
+
+
 def facts_of(request: Request) -> dict[str, Any]:
     """What every exported file says of itself."""
     tokenizer = request.tokenizer

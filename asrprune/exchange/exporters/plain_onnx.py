@@ -6,14 +6,14 @@ from asrprune.exchange.exporters import graphs
 from asrprune.exchange.exporters.check import check_cache, check_logits, check_nll
 from asrprune.exchange.exporters.exporter import Exporter, Request, Written
 from asrprune.exchange.exporters.numbers import FLOAT32, INT8
-from asrprune.exchange.exporters.onnx_file import facts_of, marks_of, write_graph
+from asrprune.exchange.exporters.onnx_file import facts_of, whole_marks_of, write_graph
 from asrprune.files import PathLike
 
 
 def _write(request: Request, out: PathLike) -> Written:
     model, numbers = request.model, request.numbers
     if request.form == "nll":
-        graph, check = graphs.nll_graph(model, numbers, marks_of(request)), check_nll
+        graph, check = graphs.nll_graph(model, numbers, whole_marks_of(request, True)), check_nll
     elif request.form == "cache":
         graph, check = graphs.cache_graph(model, numbers), check_cache
     else:

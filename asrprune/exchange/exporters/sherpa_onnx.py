@@ -18,7 +18,7 @@ from asrprune.exchange.exporters import graphs
 from asrprune.exchange.exporters.check import check_nll, check_streaming
 from asrprune.exchange.exporters.exporter import Exporter, Request, Written
 from asrprune.exchange.exporters.numbers import FLOAT32, INT8
-from asrprune.exchange.exporters.onnx_file import facts_of, marks_of, write_graph
+from asrprune.exchange.exporters.onnx_file import facts_of, whole_marks_of, write_graph
 from asrprune.files import PathLike
 from asrprune.text.tokens_file import check_tokens
 
@@ -26,6 +26,7 @@ from asrprune.text.tokens_file import check_tokens
 def _write(request: Request, out: PathLike) -> Written:
     model, numbers = request.model, request.numbers
     assert request.tokens is not None  # needs_tokens
+    marks = whole_marks_of(request, False)
     check_tokens(request.tokens, request.tokenizer.model)
     facts = {
         **facts_of(request),
@@ -34,7 +35,7 @@ def _write(request: Request, out: PathLike) -> Written:
         "model_author": "asrprune",
     }
     if request.form == "offline":
-        graph = graphs.nll_graph(model, numbers, marks_of(request), ("x", "x_lens"))
+        graph = graphs.nll_graph(model, numbers, marks, ("x", "x_lens"))
         return write_graph(request, graph, check_nll, facts, out)
     width = graphs.state_width(model)
     if width == 0:
