@@ -74,8 +74,12 @@ class Spool(Collection[T]):
         return any(one == record for one in self)
 
 
-def _named(problem: OSError) -> OSError:
-    return OSError(problem.errno, problem.strerror, tempfile.gettempdir())
+def _named(problem: OSError | sqlite3.OperationalError) -> OSError:
+    """An error of writing (a full disk and the like) that names the place."""
+    if isinstance(problem, OSError):
+        return OSError(problem.errno, problem.strerror, tempfile.gettempdir())
+    place = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"
+    return OSError(errno.EIO, str(problem), place)
 
 
 class SpooledDict(Mapping[str, T]):
@@ -92,7 +96,11 @@ class SpooledDict(Mapping[str, T]):
         """The record of ``key``, which is ``value`` from now on if it had none."""
         row = _bytes(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         add = "insert or ignore into spool (id, record) values (?, ?)"
-        if not _change(self._table, add, row).rowcount:
+        try:
+            added = self._table.execute(add, row).rowcount
+        except sqlite3.OperationalError as problem:
+            raise _named(problem) from None
+        if not added:
             return self[key]
         self._count += 1
         return value
@@ -161,21 +169,34 @@ class SpooledColumn(Mapping[str, T]):
 class SortedLines:
     """Lines that come in any order and are given back sorted, as often as they came."""
 
+    _AT_ONCE = 1000
+
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self._table = _table("line blob")
         self._count = 0
+        self._new: list[tuple[bytes]] = []
         for line in lines:
             self.add(line)
 
     def add(self, line: str) -> None:
         """Add one line."""
-        _change(self._table, "insert into spool values (?)", (_bytes(line),))
+        self._new.append((_bytes(line),))
         self._count += 1
+        if len(self._new) == self._AT_ONCE:
+            self._put()
+
+    def _put(self) -> None:
+        try:
+            self._table.executemany("insert into spool values (?)", self._new)
+        except sqlite3.OperationalError as problem:
+            raise _named(problem) from None
+        self._new.clear()
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[str]:
+        self._put()
         for (line,) in self._table.execute("select line from spool order by line"):
             yield line.decode("utf-8", _ERRORS)
 
@@ -185,15 +206,6 @@ _ERRORS = "surrogatepass"  # as it sorts, UTF-8 sorts
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", _ERRORS)
-
-
-def _change(table: sqlite3.Connection, command: str, row: tuple[bytes, ...]) -> sqlite3.Cursor:
-    """Raises OSError where the disk is full and the like."""
-    try:
-        return table.execute(command, row)
-    except sqlite3.OperationalError as problem:
-        place = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"
-        raise OSError(errno.EIO, str(problem), place) from None
 
 
 def _table(columns: str) -> sqlite3.Connection:
