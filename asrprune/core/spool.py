@@ -11,12 +11,15 @@ import pickle
 import sqlite3
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 T = TypeVar("T")
 
 IN_MEMORY = 1 << 20
 """So many bytes of a spool are kept in memory before a file is opened."""
+
+FEW = 10_000
+"""So many records of a SpooledDict are kept in memory."""
 
 CACHE_KIB = 4 << 10
 """So much memory a table takes before it is on disk."""
@@ -83,58 +86,79 @@ def _named(problem: OSError | sqlite3.OperationalError) -> OSError:
 
 
 class SpooledDict(Mapping[str, T]):
-    """Utterance id -> record, in the order in which they were added. Equal to a dict of the same
-    items."""
+    """Utterance id -> record, in the order in which they were added: the first FEW in memory, the
+    others on disk. Equal to a dict of the same items."""
 
     def __init__(self, items: Iterable[tuple[str, T]] = ()) -> None:
-        self._table = _table("number integer primary key, id blob unique, record blob")
+        self._first: dict[str, T] = {}
+        self._later: Optional[sqlite3.Connection] = None
         self._count = 0
         for key, value in items:
             self.setdefault(key, value)
 
     def setdefault(self, key: str, value: T) -> T:
         """The record of ``key``, which is ``value`` from now on if it had none."""
-        row = _bytes(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        add = "insert or ignore into spool (id, record) values (?, ?)"
-        try:
-            added = self._table.execute(add, row).rowcount
-        except sqlite3.OperationalError as problem:
-            raise _named(problem) from None
-        if not added:
-            return self[key]
+        first = self._first
+        if key in first:
+            return first[key]
+        if len(first) < FEW:
+            first[key] = value
+        else:
+            if self._later is None:
+                self._later = _table("number integer primary key, id blob unique, record blob")
+            row = _bytes(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            add = "insert or ignore into spool (id, record) values (?, ?)"
+            try:
+                added = self._later.execute(add, row).rowcount
+            except sqlite3.OperationalError as problem:
+                raise _named(problem) from None
+            if not added:
+                return self[key]
         self._count += 1
         return value
 
     def __getitem__(self, key: str) -> T:
-        found = self._table.execute("select record from spool where id = ?", (_bytes(key),))
-        row = found.fetchone()
+        if key in self._first:
+            return self._first[key]
+        row = self._row("record", key)
         if row is None:
             raise KeyError(key)
         record: T = pickle.loads(row[0])
         return record
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str):
-            return False
-        found = self._table.execute("select 1 from spool where id = ?", (_bytes(key),))
-        return found.fetchone() is not None
+        return key in self._first or (isinstance(key, str) and self._row("1", key) is not None)
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[str]:
-        for (key,) in self._table.execute("select id from spool order by number"):
+        yield from self._first
+        for (key,) in self._rows("id"):
             yield key.decode("utf-8", _ERRORS)
 
     def items(self) -> Iterable[tuple[str, T]]:  # type: ignore[override]
         """(id, record) of everything, in its order, read one after the other."""
-        for key, record in self._table.execute("select id, record from spool order by number"):
+        yield from self._first.items()
+        for key, record in self._rows("id, record"):
             yield key.decode("utf-8", _ERRORS), pickle.loads(record)
 
     def values(self) -> Iterable[T]:  # type: ignore[override]
         """The records, in the same way."""
-        for (record,) in self._table.execute("select record from spool order by number"):
+        yield from self._first.values()
+        for (record,) in self._rows("record"):
             yield pickle.loads(record)
+
+    def _row(self, what: str, key: str) -> Any:
+        if self._later is None:
+            return None
+        asked = f"select {what} from spool where id = ?"
+        return self._later.execute(asked, (_bytes(key),)).fetchone()
+
+    def _rows(self, what: str) -> Iterable[Any]:
+        if self._later is None:
+            return ()
+        return self._later.execute(f"select {what} from spool order by number")
 
 
 class SpooledColumn(Mapping[str, T]):

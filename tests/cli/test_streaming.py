@@ -109,6 +109,7 @@ def peak_bytes(*command) -> int:
 @pytest.mark.parametrize("verb", PER_UTTERANCE)
 def test_memory_does_not_grow_with_the_utterances(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(spool, "IN_MEMORY", 1 << 12)
+    monkeypatch.setattr(spool, "FEW", 100)
     monkeypatch.setattr(smooth_search, "IN_MEMORY", 1 << 12)
     monkeypatch.setattr(score, "SAMPLE", 20)
     peaks = {}

@@ -58,7 +58,9 @@ def test_a_record_is_read_anew():
     assert list(found) == [[1]]
 
 
-def test_a_spooled_dict_is_a_dict(monkeypatch):
+@pytest.mark.parametrize("few", [0, 1, 700, 10_000])
+def test_a_spooled_dict_is_a_dict(few, monkeypatch):
+    monkeypatch.setattr(spool, "FEW", few)
     monkeypatch.setattr(spool, "CACHE_KIB", 4)
     draw = random.Random(0)
     expected: dict[str, int] = {}
@@ -109,6 +111,7 @@ import asrprune
 from asrprune.core import spool
 spool.CACHE_KIB = 4
 spool.IN_MEMORY = 1
+spool.FEW = 10
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 lines = (f"{number:0100d}" for number in range(10_000))
 kind = getattr(spool, sys.argv[1])
