@@ -47,6 +47,8 @@ from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, to
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+ALIGNED = 64
+"""Bytes at whose multiples torch, too, lets tensors begin."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ def load_checkpoint(
     path: PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``, in the number format
-    ``dtype``. On the CPU, weights that are stored in it are the file's own memory, read when they
-    are first used; what changes them changes a copy.
+    ``dtype``. On the CPU, weights that are stored in it, at a multiple of ALIGNED bytes, are the
+    file's own memory, read when they are first used; what changes them changes a copy.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
     shape, a tokeniser that is not the one that the model was trained with, and files that are no
@@ -223,7 +225,9 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
         state = _unpack(load_file(path))
         for name, value in state.items():
             if value.is_floating_point():
-                state[name] = value.to(dtype)
+                value = value.to(dtype)
+            # elsewhere products may be rounded in other ways than those of a model in memory
+            state[name] = value if value.data_ptr() % ALIGNED == 0 else value.clone()
         model.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError, IndexError) as problem:
         found = f"weights that do not load ({problem})"
@@ -236,9 +240,14 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
 
 
 def _save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """``save_file``; what the system refuses is an OSError, as for every other file."""
+    """``save_file``, the tensors from a multiple of ALIGNED bytes on; what the system refuses is an
+    OSError, as for every other file."""
     try:
-        save_file(state, path)
+        save_file(state, path, {"pad": ""})
+        with open(path, "rb") as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little")
+        if start % ALIGNED:
+            save_file(state, path, {"pad": "." * (-start % ALIGNED)})
     except SafetensorError as problem:
         stated = re.search(r"os error (\d+)", str(problem))
         if stated is None:
