@@ -60,7 +60,9 @@ def _check_arpa(path: PathLike, plain: PathLike) -> None:
                 break
             name, _, count = line.strip().partition(b"=")
             order = name.removeprefix(b"ngram").strip()
-            if name.startswith(b"ngram") and order.isdigit() and count.strip().isdigit():
+            if name.startswith(b"ngram ") and b"=" in line:
+                if not (order.isdigit() and count.strip().isdigit()):
+                    raise InputError(path, place, f"{line[:60]!r}", "ngram ORDER=COUNT")
                 if len(order) + len(count) > 24:
                     raise InputError(path, place, f"{line[:60]!r}", "counts of 64 bits")
                 needed += int(count) * (2 + 2 * int(order))

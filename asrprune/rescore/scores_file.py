@@ -191,12 +191,10 @@ def parse_line(path: PathLike, number: int, line: str) -> UtteranceScores:
 
 def _floats(path: PathLike, number: int, utt: str, scores: Sequence[Any]) -> NDArray[np.float64]:
     for index, value in enumerate(scores, start=1):
-        if type(value) is float and math.isfinite(value):
-            continue
-        if value == "-inf" or (type(value) is int and -LARGEST < value < LARGEST):
+        if value == "-inf" or (type(value) in (int, float) and -LARGEST < value < LARGEST):
             continue
         found = f"utterance {utt}: score {index} is {shown(value)}"
-        raise InputError(path, number, found, 'a finite number or "-inf"')
+        raise InputError(path, number, found, 'a number below 2^63 or "-inf"')
     return np.array([float(value) for value in scores], dtype=np.float64)
 
 

@@ -68,7 +68,7 @@ def test_any_damage_is_refused_or_passes(tmp_path: Path, layout: str) -> None:
             assert "a damaged KenLM binary" in str(problem)  # noqa: PT017
 
 
-@pytest.mark.parametrize("count", ["99999", "1" + "0" * 15, "9" * 30])
+@pytest.mark.parametrize("count", ["99999", "1" + "0" * 15, "9" * 30, "-99", "", "5.0"])
 def test_counts_of_an_arpa_are_compared_with_its_size(tmp_path: Path, count: str) -> None:
     text = ARPA.replace("ngram 2=5", f"ngram 2={count}")
     with pytest.raises(InputError, match="expected"):

@@ -67,6 +67,7 @@ GOOD = '{"utt": "u1", "hash": "h", "scores": [-1.0]}'
         (f"{HEADER}\n{GOOD[:-5]}\n", 2, "bad JSON"),
         (f"{HEADER}\n\n{GOOD}\n", 2, "bad JSON"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'null')}\n", 2, "utterance u1: score 1 is null"),
+        (f"{HEADER}\n{GOOD.replace('-1.0', '-1e200')}\n", 2, "utterance u1: score 1 is -1e.200"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'NaN')}\n", 2, "the number NaN"),
         (f"{HEADER}\n{GOOD.replace('-1.0', 'true')}\n", 2, "utterance u1: score 1 is true"),
         (f'{HEADER}\n{{"utt": "u1"}}\n', 2, "without utt, hash and scores"),
