@@ -155,7 +155,7 @@ class ModelShape:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ModelShape:
         """The shape from its JSON form. Raises ValueError for bad values."""
-        blocks = value.get("blocks")
+        blocks = value.get("blocks") if isinstance(value, Mapping) else None
         if isinstance(blocks, list) and len(blocks) > MOST_BLOCKS:
             raise ValueError(f"{len(blocks)} blocks; expected {MOST_BLOCKS} at most")
         return from_values(cls, value)

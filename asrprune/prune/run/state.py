@@ -78,9 +78,14 @@ def load_state(
 def _state(value: Mapping[str, Any], device: torch.device) -> RunState:
     model = TransformerLM(ModelShape.from_dict(json.loads(value["shape"]))).to(device)
     model.load_state_dict(value["model"])
+    sizes = {place: (one.out_features, one.in_features) for place, one in model.linears()}
+    masks = {Place.parse(text): mask for text, mask in dict(value["masks"]).items()}
+    for place, mask in masks.items():
+        if mask.dtype != torch.bool or tuple(mask.shape) != sizes[place]:
+            raise ValueError(f"a mask of {place} of shape {list(mask.shape)}")
     return RunState(
         model.eval(),
-        {Place.parse(text): mask for text, mask in dict(value["masks"]).items()},
+        masks,
         json.loads(value["history"]),
         value["steps_done"],
         Spent(**value["spent"]),

@@ -64,7 +64,12 @@ def test_a_state_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     assert load_state(tmp_path, {"seed": 1}, CPU) is None
 
 
-@pytest.mark.parametrize("change", [{"shape": "3"}, {"identity": "{"}, {"masks": 3}, {"run": {}}])
+MASK = {"masks": {"0.attn.q": torch.ones(2, 3, dtype=torch.bool)}}
+
+
+@pytest.mark.parametrize(
+    "change", [{"shape": "3"}, {"identity": "{"}, {"masks": 3}, {"run": {}}, MASK]
+)
 def test_a_state_of_other_types_is_damaged(
     change: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
