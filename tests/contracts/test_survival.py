@@ -19,7 +19,7 @@ import threading
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,8 @@ class Stage:
     server: VerbServer
     inputs: dict[str, Path]
     folder: Path
+    references: dict[str, tuple[dict[str, bytes], int]] = field(default_factory=dict)
+    """Call -> what an undisturbed one made of these inputs, and the number of its events."""
 
     @property
     def out(self) -> Path:
@@ -184,17 +186,14 @@ def _save_cuts(folder: Path) -> Path:
     return folder / "cuts.jsonl"
 
 
-_references: dict[str, tuple[dict[str, bytes], int]] = {}
-
-
 def reference(stage: Stage, name: str) -> tuple[dict[str, bytes], int]:
     """The outputs of an undisturbed call and the number of its events; the folder is left empty."""
-    if name not in _references:
+    if name not in stage.references:
         ended = stage.run(name)
         assert ended.status == 0, ended.err
-        _references[name] = (tree(stage.folder), ended.events)
+        stage.references[name] = (tree(stage.folder), ended.events)
         stage.clear()
-    return _references[name]
+    return stage.references[name]
 
 
 def one_line(ended: Ended, name: str) -> str:
