@@ -16,10 +16,6 @@ from asrprune.core.units import UNITS, WORD
 Floats = NDArray[np.float64]
 
 
-LARGEST = 2.0**63
-"""What a score stays below on either side: squares and sums of such are numbers."""
-
-
 @dataclass(frozen=True)
 class Hypothesis:
     """One word sequence with its first-pass scores.
@@ -41,9 +37,8 @@ class Hypothesis:
             raise ValueError(f"text {start!r} has leading, trailing or repeated white space")
         for name in ("acoustic", "lm"):
             value = getattr(self, name)
-            if value is None or -LARGEST < value < LARGEST or value == -math.inf:
-                continue
-            raise ValueError(f"{name} score is {value}; expected a number below 2^63 or -inf")
+            if value is not None and (math.isnan(value) or value == math.inf):
+                raise ValueError(f"{name} score is {value}; expected a finite number or -inf")
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def test_untidy_text_is_refused(text: str) -> None:
         Hypothesis(text)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e200, -1e200])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_impossible_scores_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="acoustic score is"):
         Hypothesis("a", acoustic=value)

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from asrprune.core.config import shown
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.record import LARGEST
 from asrprune.core.spool import SpooledDict
 from asrprune.errors import InputError, shortened
 from asrprune.files import PathLike, parse_json, record_lines, write_text
@@ -181,8 +182,8 @@ def _hypothesis(entry: Any) -> Hypothesis:
     scores: dict[str, Optional[float]] = {}
     for name in ("acoustic", "lm"):
         value = entry.get(name)
-        if value is not None and not (_is_number(value) and math.isfinite(value)):
-            raise ValueError(f"{name} score {shown(value)} is neither a finite number nor null")
+        if value is not None and not (_is_number(value) and -LARGEST < value < LARGEST):
+            raise ValueError(f"{name} score {shown(value)} is neither a number below 2^63 nor null")
         scores[name] = None if value is None else float(value)
     tokens = entry.get("tokens")
     if tokens is not None and not (

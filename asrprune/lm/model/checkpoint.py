@@ -47,8 +47,6 @@ from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, to
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-ALIGNED = 64
-"""Bytes at whose multiples torch, too, lets tensors begin."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def load_checkpoint(
     path: PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``, in the number format
-    ``dtype``. On the CPU, weights that are stored in it, at a multiple of ALIGNED bytes, are the
-    file's own memory, read when they are first used; what changes them changes a copy.
+    ``dtype``.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
     shape, a tokeniser that is not the one that the model was trained with, and files that are no
@@ -226,8 +223,9 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
         for name, value in state.items():
             if value.is_floating_point():
                 value = value.to(dtype)
-            # elsewhere products may be rounded in other ways than those of a model in memory
-            state[name] = value if value.data_ptr() % ALIGNED == 0 else value.clone()
+            # the file's own memory is no place for them: products round in other ways where
+            # numbers lie at odd addresses, and all tensors would share one storage
+            state[name] = value.clone()
         model.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError, IndexError) as problem:
         found = f"weights that do not load ({problem})"
@@ -240,14 +238,9 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
 
 
 def _save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """``save_file``, the tensors from a multiple of ALIGNED bytes on; what the system refuses is an
-    OSError, as for every other file."""
+    """``save_file``; what the system refuses is an OSError, as for every other file."""
     try:
-        save_file(state, path, {"pad": ""})
-        with open(path, "rb") as stream:
-            start = 8 + int.from_bytes(stream.read(8), "little")
-        if start % ALIGNED:
-            save_file(state, path, {"pad": "." * (-start % ALIGNED)})
+        save_file(state, path)
     except SafetensorError as problem:
         stated = re.search(r"os error (\d+)", str(problem))
         if stated is None:
