@@ -61,3 +61,19 @@ def test_truncation_is_optimal(name: str, size: tuple[int, int]) -> None:
     plain_a, plain_b = plain_svd(weight)
     plain = weighted_error(weight, plain_a[:, :3] @ plain_b[:3], outputs, inputs)
     assert plain >= weighted_error(weight, a[:, :3] @ b[:3], outputs, inputs) * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 400), (400, 6)])
+def test_a_direction_that_holds_nearly_all_is_factored_too(size: tuple[int, int]) -> None:
+    """Products of large LMs in float32: rounding leaves eigenvalues below 0, beyond the damping."""
+    found = random_statistics(*size, seed=3)
+    grams = []
+    for gram in (found.need("gram"), found.need("output_gram")):
+        spike = torch.ones(len(gram))
+        spike[::2] = -1
+        grams.append(1e6 * torch.outer(spike, spike) - 3e2 * torch.eye(len(gram)))
+    assert min(float(torch.linalg.eigvalsh(gram.double())[0]) for gram in grams) < -100
+    weight = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    statistics = MatrixStatistics(200, gram=grams[0], output_gram=grams[1])
+    a, b = FACTORISATIONS["two-sided"][0](weight, statistics)
+    assert torch.allclose(a @ b, weight, atol=1e-3)
