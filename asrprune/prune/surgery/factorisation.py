@@ -96,12 +96,14 @@ def _root(matrix: Tensor) -> Tensor:
     float32, rounding may be more than DAMPING: then it is damped ten times more, and again."""
     damping = DAMPING * matrix.diagonal().mean()
     for _ in range(4):
+        root: Tensor
         root, failed = torch.linalg.cholesky_ex(matrix)
         if not failed:
             return root
         damping = 10 * damping
         matrix = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    return torch.linalg.cholesky(matrix)
+    root = torch.linalg.cholesky(matrix)
+    return root
 
 
 def _falling(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +113,7 @@ def _falling(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _least(values: Tensor) -> float:
-    """What no eigenvalue is taken to be below: the rounding of the largest, or 1 where all are 0."""
+    """What no eigenvalue is taken to be below: the largest's rounding, or 1 where all are 0."""
     largest = float(values[0]) if len(values) else 0.0
     return largest * 1e-16 if largest > 0 else 1.0
 
