@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from asrprune.cli.modes import Mode
 from asrprune.cli.overwriting import add_force, keep_existing
 from asrprune.cli.text_flags import special_word
-from asrprune.cli.values import output_folder
+from asrprune.cli.values import output_folder, whole
 from asrprune.text.normalise import NORMALISERS
 
 EXAMPLE = "example: asrprune trim --lm exp/smollm2 --text train.txt.gz --out exp/smollm2-trimmed"
 
-MODES = (Mode(("lm", "text", "out", "force", "normalise", "special")),)
+MODES = (Mode(("lm", "text", "min_count", "out", "force", "normalise", "special")),)
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text with all words that matter (.gz, .xz and - are accepted): their pieces, single "
         "letters and bytes stay, so that any other word is spelled in smaller pieces",
+    )
+    parser.add_argument(
+        "--min-count",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="words that come fewer times do not matter (default: 1)",
     )
     parser.add_argument(
         "--normalise",
@@ -61,9 +69,10 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.provenance import provenance
 
     keep_existing(args.out, args.force)
-    words = set(_words(args.text))
+    words = {word for word, count in Counter(_words(args.text)).items() if count >= args.min_count}
     if not words:
-        raise InputError(args.text[0], None, "no word", "text")
+        often = f" that comes {args.min_count} times" if args.min_count > 1 else ""
+        raise InputError(args.text[0], None, f"no word{often}", "text")
     checkpoint = load_checkpoint(args.lm)
     made = trim_vocabulary(
         checkpoint, words, args.out, text_options(args), provenance(args.command_line)

@@ -161,6 +161,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
     "trim": {
         "--lm": (None, f"trim --lm {NONE}"),
         "--text": (None, f"trim --text {NONE}"),
+        "--min-count": (None, "trim --min-count 0"),
         "--normalise": (None, "trim --normalise nothing"),
         "--special": (None, "trim --special [noise]=loud"),
         "--out": (None, "trim --out {text}"),

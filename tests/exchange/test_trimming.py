@@ -110,6 +110,13 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 256 < after.vocab_size < 300
     assert main(argv) == 1  # something stands there
     assert main([*argv, "--force"]) == 0
+    assert main([*argv, "--force", "--min-count", "2"]) == 0  # only "the" comes twice
+    fewer = load_checkpoint(tmp_path / "out").tokenizer()
+    assert fewer.vocab_size < after.vocab_size
+    assert len(fewer.encode("the hat")) > len(after.encode("the hat"))
+    capsys.readouterr()
+    assert main([*argv, "--force", "--min-count", "3"]) == 1
+    assert f"{text}: no word that comes 3 times; expected text" in capsys.readouterr().err
 
 
 def test_our_own_tokenizer_is_refused(tmp_path: Path) -> None:
