@@ -26,14 +26,14 @@ import_options="--case sentence --sentence-form stop --positions 256"
 
 # what is run
 train_sentences=400000
-valid_sentences=300
+valid_sentences=100
 min_count=3
 nbest=50
 # how far each family is pruned, of the blocks' weights, and what each run may read
 plans="low-rank:kfac:cubic:0.3,0.5,0.7 structured:kfac:cubic:0.3,0.5,0.7"
 adapt_tokens=40000
 fine_tune_tokens=60000
-statistics_tokens=4000
+statistics_tokens=2000
 steps=4
 prune_options="--set fine_tuning.batch_tokens=1024 --set fine_tuning.optimizer.optimizer=adamw
   --set fine_tuning.optimizer.lr=0.0003 --set fine_tuning.optimizer.warmup_steps=8"
