@@ -109,7 +109,7 @@ stage_first_pass() { # lists with acoustic and LM scores apart
 }
 
 stage_text() { # two halves of the utterances: each is tuned on for the other
-  python local/own_lm/prepare_text.py --text "$lm_text" --train-sentences "$train_sentences" \
+  python local/own_lm/draw_text.py --text "$lm_text" --train-sentences "$train_sentences" \
     --valid-sentences "$valid_sentences" --seed "$seed" \
     --out "$exp/text"
   python local/mini/leakage.py --train "$exp/text/train.txt" --ref "$text"

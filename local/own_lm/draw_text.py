@@ -1,6 +1,6 @@
 """Text of the domain for recipes/own_lm: a random part to learn from, and sentences for validation.
 
-    python local/own_lm/prepare_text.py --text lm-text.txt.xz --train-sentences 400000 \\
+    python local/own_lm/draw_text.py --text lm-text.txt.xz --train-sentences 400000 \\
         --valid-sentences 300 --out exp/own-lm/text
 
 Reads the text once and keeps what was drawn, whatever its size (``.gz`` and ``.xz`` are accepted).
@@ -78,7 +78,7 @@ def main() -> int:
         counts = (args.train_sentences, args.valid_sentences)
         print(prepare(args.text, *counts, args.seed, args.normalise, args.out))
     except InputError as problem:
-        print(f"prepare_text: {problem}", file=sys.stderr)
+        print(f"draw_text: {problem}", file=sys.stderr)
         return 1
     return 0
 
