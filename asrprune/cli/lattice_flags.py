@@ -232,9 +232,7 @@ def rescore_lattice_files(
             yield scored.rescored()
 
     if args.write_lattice:
-        write = FORMATS[args.to].write
-        assert write is not None  # choices of --to
-        write(args.write_lattice, rescored(), **_stated(args, FORMATS[args.to].write_options))
+        _write(args, rescored())
     else:
         for _ in rescored():
             pass
@@ -248,6 +246,33 @@ def rescore_lattice_files(
         "load_wall_s": loaded - start,
         "wall_s": time.perf_counter() - loaded,
     }
+
+
+def _write(args: argparse.Namespace, lattices: Iterator[Lattice]) -> None:
+    """Write them as --to. Raises InputError for what that format cannot hold, ValueError for an
+    option that it does not take, and what ``lattices`` raises."""
+    from asrprune.errors import InputError
+
+    target = FORMATS[args.to]
+    assert target.write is not None  # choices of --to
+    own: list[ValueError] = []
+    begun = False
+
+    def items() -> Iterator[Lattice]:
+        nonlocal begun
+        begun = True
+        try:
+            yield from lattices
+        except ValueError as problem:
+            own.append(problem)
+            raise
+
+    try:
+        target.write(args.write_lattice, items(), **_stated(args, target.write_options))
+    except ValueError as problem:
+        if problem in own or not begun:
+            raise
+        raise InputError(args.lattice, None, str(problem), f"what {target.name} holds") from None
 
 
 def _read(args: argparse.Namespace, bad: OnBad) -> Iterator[Any]:

@@ -153,6 +153,21 @@ def test_a_kaldi_folder_is_rescored_job_by_job(lm, tmp_path, to):
     assert best == read_kaldi_text(tmp_path / "hyp")
 
 
+def test_what_the_written_format_cannot_hold_is_bad_data(lm, slf, tmp_path, capsys):
+    weights = weights_file(tmp_path / "w.json", 1.5)
+    like = tmp_path / "like"
+    like.mkdir()
+    FORMATS["kaldi-lat"].write(str(like / "lat.1.gz"), iter(LATTICES[:1]))
+    (like / "num_jobs").write_text("1\n", encoding="utf-8")
+    flags = ("--lm", lm, *FLAGS["beam"], "--write-lattice", tmp_path / "out", "--to", "kaldi-lat")
+    capsys.readouterr()
+    assert rescore(slf, weights, tmp_path / "hyp", *flags, "--like", like) == 1
+    (line,) = (one for one in capsys.readouterr().err.splitlines() if "expected" in one)
+    assert f" {slf}: utterance {LATTICES[1].utt} is not in {like}; expected what" in line
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "hyp").exists()
+
+
 def test_the_written_list_goes_on_to_lmscore_and_tune(lm, slf, tmp_path):
     weights = weights_file(tmp_path / "w.json", 1.5)
     nbest = tmp_path / "nbest.jsonl"
