@@ -152,7 +152,7 @@ stage_prune() { # one after the other, each with all cores: memory is what is sh
 
 list_lms() { # "NAME PATH" of every LM
   local name plan folder
-  for name in dense trimmed adapted; do echo "$name $lms/$name"; done
+  for name in dense adapted; do echo "$name $lms/$name"; done
   echo "ngram $lms/ngram.arpa"
   while read -r name plan; do
     for folder in "$lms/$name"/sparsity-*; do
@@ -165,6 +165,7 @@ score_one() { # an LM score for every hypothesis, perplexity of the references
   local how=(--engine "$engine") fold
   if [ "$1" = ngram ]; then how=(); fi
   for fold in a b; do
+    if [ -s "$runs/$1/$fold.scores.gz" ]; then continue; fi # a killed stage goes on
     asrprune lmscore --lm "$2" --nbest "$exp/folds/$fold/nbest.jsonl.gz" ${how[@]+"${how[@]}"} \
       --out "$runs/$1/$fold.scores.gz"
   done
@@ -172,6 +173,7 @@ score_one() { # an LM score for every hypothesis, perplexity of the references
 }
 
 stage_score() { # then the speed of all LMs in turns
+  fresh "$runs"
   each score_one list_lms
   asrprune bench --system $(list_lms | tr ' ' '=') --nbest "$first/nbest.jsonl.gz" \
     --limit "$bench_utts" --repeats "$bench_repeats" --engine "$engine" --threads 1 \

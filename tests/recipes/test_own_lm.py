@@ -182,7 +182,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     table = json.loads((tmp_path / "exp/report/table.json").read_text())
     names = {row["name"] for row in table["rows"]}
-    lms = {"dense", "trimmed", "adapted", "ngram", "low-rank-kfac-cubic-0.30"}
+    lms = {"dense", "adapted", "ngram", "low-rank-kfac-cubic-0.30"}
     assert names == lms | {"first-pass", "oracle"}
     again = recipe(tmp_path, *options, "--bench-repeats", "1", "--nj", "2")
     assert again.returncode == 0
