@@ -37,6 +37,7 @@ COMMANDS = {
     "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
     "export": ("asrprune.cli.export", "write an LM for a decoder or toolkit of others"),
+    "sweep": ("asrprune.cli.sweep", "score, tune, rescore and measure many LMs, to a report"),
     "report": ("asrprune.cli.report", "tables and a page with plots from finished runs"),
     "completion": ("asrprune.cli.completion", "script for completion in bash or zsh"),
 }
@@ -53,28 +54,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
-        module_name, help_line = lookup(COMMANDS, argv[0], "command")
+        lookup(COMMANDS, argv[0], "command")
     except ValueError as problem:
         print(f"asrprune: {problem}", file=sys.stderr)
         return 2
-    let_waiting_threads_sleep()
-    keep_few_primitives()
-    module = importlib.import_module(module_name)
-    verb_parser = _Parser(
-        prog=f"asrprune {argv[0]}",
-        description=help_line[0].upper() + help_line[1:] + ".",
-        epilog=getattr(module, "EXAMPLE", None),
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    module.add_arguments(verb_parser)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        args = parse(verb_parser, argv[1:])
-        check_options(module.MODES, verb_parser, args)
-        args.command_line = ["asrprune", *argv]
-        with terminated_in_order(), locked_outputs(verb_parser, args):
-            module.run(args)
+        with terminated_in_order():
+            call(argv)
         _flush_stdout()
     except InputError as problem:
         return _failed(argv[0], str(problem), 1)
@@ -95,6 +81,29 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except Terminated:
         return _failed(argv[0], "terminated (SIGTERM); what was done so far is kept", 143)
     return 0
+
+
+def call(argv: Sequence[str]) -> None:
+    """Run one verb. Raises InputError and OSError for bad data, ValueError and MissingPackage for
+    bad usage."""
+    module_name, help_line = lookup(COMMANDS, argv[0], "command")
+    let_waiting_threads_sleep()
+    keep_few_primitives()
+    module = importlib.import_module(module_name)
+    parser = _Parser(
+        prog=f"asrprune {argv[0]}",
+        description=help_line[0].upper() + help_line[1:] + ".",
+        epilog=getattr(module, "EXAMPLE", None),
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    args = parse(parser, argv[1:])
+    check_options(module.MODES, parser, args)
+    args.command_line = ["asrprune", *argv]
+    with locked_outputs(parser, args):
+        module.run(args)
 
 
 def _flush_stdout() -> None:

@@ -761,6 +761,22 @@ def _add_report() -> None:
     )
 
 
+def _add_sweep() -> None:
+    files = {"nbest.jsonl": "jsonl", "ref": "text", "tiny.arpa": "text"}
+    call = (
+        "sweep --dev {here}/nbest.jsonl --dev-ref {here}/ref --test {here}/nbest.jsonl"
+        " --test-ref {here}/ref --system lm={here}/tiny.arpa --accept-unknown"
+        " --bench-utts 0 --out "
+    )
+    KINDS["inputs of a sweep"] = Kind(files, _copied(*files), (f"{call}{{out}}",))
+
+    def begun(here: Path, shared: Path) -> None:
+        _copied(*files)(here, shared)
+        run(f"{call}{{here}}/out", here=here)
+
+    KINDS["steps of a sweep"] = Kind({"out/steps.json": "json"}, begun, (f"{call}{{here}}/out",))
+
+
 def _add_tables() -> None:
     sample = SAMPLES["kaldi-lat-binary"]
     KINDS["words.txt"] = Kind(
@@ -866,5 +882,6 @@ _add_text()
 _add_training()
 _add_scores()
 _add_report()
+_add_sweep()
 _add_tables()
 _add_partners()

@@ -94,6 +94,10 @@ CALLS = {
     "export-folder": "export --to hugging-face --lm {lm} --out {out} --no-verify",
     "export-sherpa": "export --to sherpa-onnx --lm {transducer_lm} --tokens {tokens} --out {out}",
     "completion": "completion bash",
+    "sweep": "sweep --dev {nbest} --dev-ref {ref} --test {nbest} --test-ref {ref} --out {out}"
+    " --system one={arpa} --accept-unknown --bench-utts 0",
+    "sweep-timed": "sweep --dev {nbest} --dev-ref {ref} --test {nbest} --test-ref {ref}"
+    " --out {out} --system one={lm} --repeats 1 --bench-utts 1 --engine torch",
     "report": "report --runs {run} --ref {ref} --out {out}",
 }
 """Calls that succeed, as their names say: with {names} of what ``place`` has."""
@@ -444,6 +448,23 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--tokens": ("export --tokens {tokens}", f"export-sherpa --tokens {NONE}"),
         "--verify": (None, "export --verify=often"),
     },
+    "sweep": {
+        "--dev": (None, f"sweep --dev {NONE}"),
+        "--dev-ref": (None, f"sweep --dev-ref {NONE}"),
+        "--test": (None, f"sweep --test {NONE}"),
+        "--test-ref": (None, f"sweep --test-ref {NONE}"),
+        "--system": (None, "sweep --system one=other"),
+        "--first-pass": (None, f"sweep --first-pass {NONE}"),
+        "--baseline": (None, "sweep --baseline nobody"),
+        "--engine": (None, "sweep --engine none"),
+        "--threads": (None, "sweep --threads 0"),
+        "--nj": (None, "sweep --nj 0"),
+        "--bench-utts": (None, "sweep --bench-utts -1"),
+        "--repeats": ("sweep --repeats 2", "sweep --bench-utts 1 --repeats 0"),
+        "--title": (None, "sweep --title ''"),
+        "--accept-unknown": (None, "sweep --accept-unknown=often"),
+        "--out": (None, "sweep --out {text}"),
+    },
     "report": {
         "--runs": (None, f"report --runs {NONE}"),
         "--ref": (None, f"report --ref {NONE}"),
@@ -589,7 +610,7 @@ def test_what_is_declared_is_read(
         pytest.importorskip("onnxruntime")
     argv = _argv(name, place, tmp_path)
     assert main(argv) == 0
-    (args,) = recorded
+    args = recorded[0]  # others are of calls within this one
     read = set(args.read)
     module = importlib.import_module(COMMANDS[argv[0]][0])
     declared = {option for mode in module.MODES if mode.holds(args) for option in mode.reads}

@@ -25,6 +25,7 @@ READ = {
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
     *("--compare", "--equivalents", "--runs", "PATH", "--tokens"),
+    *("--dev", "--dev-ref", "--test", "--test-ref"),
 }
 """Options that name what is read."""
 NO_FILE_NAMED = frozenset(
@@ -39,6 +40,7 @@ NO_FILE_NAMED = frozenset(
         "--beam",
         "--beam-size",
         "--begin",
+        "--bench-utts",
         "--cascade-margin",
         "--case",
         "--character-coverage",
@@ -82,6 +84,7 @@ NO_FILE_NAMED = frozenset(
         "--max-words",
         "--mbr",
         "--method",
+        "--min-count",
         "--mode",
         "--model-type",
         "--negative-lm",

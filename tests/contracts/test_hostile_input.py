@@ -73,6 +73,8 @@ ARGUMENTS = {
     "oracle": "--nbest {bad} --ref {good} --json {out}",
     "bench": "--lm {arpa} --nbest {bad} --json {out}",
     "export": "--to onnx --lm {bad} --out {out}",
+    "sweep": "--dev {bad} --dev-ref {good} --test {bad} --test-ref {good} --system lm={arpa}"
+    " --out {out}",
     "report": "--runs {bad} --ref {good} --out {out}",
 }
 

@@ -110,6 +110,7 @@ def test_the_commands_for_own_data_lead_to_the_report(
     section = README.partition("## Your own data")[2].partition("\n## ")[0]
     lines = _asrprune_lines(section)
     verbs = ["tokenize", "train", "prune", "lmscore", "lmscore", "tune", "rescore", "report"]
+    verbs.append("sweep")
     assert [line.split()[1] for line in lines] == verbs
     _write_own_data(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -118,7 +119,7 @@ def test_the_commands_for_own_data_lead_to_the_report(
         for line in lines[3:7]
     ]
     used = set()
-    for line in [*lines[:7], *again, lines[7]]:
+    for line in [*lines[:7], *again, *lines[7:]]:
         for written, small in SMALL.items():
             if written in line:
                 used.add(written)
@@ -128,6 +129,9 @@ def test_the_commands_for_own_data_lead_to_the_report(
     rows = json.loads((tmp_path / "report/table.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["dense", "small"]
     assert rows[1]["delta_p"] is not None
+    swept = json.loads((tmp_path / "sweep/report/table.json").read_text())["rows"]
+    assert [row["name"] for row in swept] == ["first-pass", "oracle", "dense", "small"]
+    assert swept[3]["wer_percent"] == rows[1]["wer_percent"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

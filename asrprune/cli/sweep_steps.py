@@ -1,0 +1,313 @@
+"""The steps of ``sweep``: calls of other verbs, with what each reads and writes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrprune.core.processes import in_processes
+from asrprune.core.record import a_string, read_record
+from asrprune.errors import InputError
+from asrprune.files import sha256, write_binary, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+STEPS = "steps.json"
+_FORMAT, _VERSION = "asrprune-sweep", 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a verb. ``reads``: files and folders; ``writes``: files that it leaves behind."""
+
+    argv: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """As it would be typed."""
+        return shlex.join(("asrprune", *self.argv))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the command line says. ``systems``: name and paths of each."""
+
+    systems: tuple[tuple[str, tuple[str, ...]], ...]
+    dev: str
+    dev_ref: str
+    test: str
+    test_ref: str
+    first_pass: str | None
+    baseline: str
+    engine: str
+    threads: int
+    nj: int
+    bench_utts: int
+    repeats: int
+    title: str
+    accept_unknown: bool
+    out: str
+
+    def path(self, *parts: str) -> str:
+        """A place in the folder that is written."""
+        return os.path.join(self.out, *parts)
+
+    def run_path(self, *parts: str) -> str:
+        """A place in the folder of the runs: one a system, the first pass, and the oracle."""
+        return self.path("runs", *parts)
+
+    @property
+    def lms(self) -> dict[str, str]:
+        """Name -> path of every LM: that of a system that is this LM alone, else lm1, lm2, ..."""
+        alone = {paths[0]: name for name, paths in reversed(self.systems) if len(paths) == 1}
+        names = {name for name, _ in self.systems}
+        free = (name for name in (f"lm{n}" for n in range(1, 1 << 30)) if name not in names)
+        found: dict[str, str] = {}
+        for path in dict.fromkeys(path for _, paths in self.systems for path in paths):
+            found[alone.get(path) or next(free)] = path
+        return found
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What the verbs that score are told of unknown words."""
+        return ("--accept-unknown",) if self.accept_unknown else ()
+
+    def scores(self, path: str, which: str) -> str:
+        """The scores file of the LM at ``path`` for the lists ``which``, dev or test."""
+        (name,) = (name for name, lm in self.lms.items() if lm == path)
+        return self.path("lms", name, f"{which}.scores.gz")
+
+    @property
+    def sentences(self) -> str:
+        """The references of test without ids."""
+        return self.path("lms", "sentences.txt")
+
+
+def scoring_steps(sweep: Sweep) -> Iterator[Step]:
+    """Scores and perplexity of each LM."""
+    for name, path in sweep.lms.items():
+        how: tuple[str, ...] = ()
+        if not _is_ngram(path):
+            how = ("--engine", sweep.engine, "--threads", str(sweep.threads))
+        for which, lists in (("dev", sweep.dev), ("test", sweep.test)):
+            out = sweep.scores(path, which)
+            argv = ("lmscore", "--lm", path, "--nbest", lists, *how, *sweep.unknown)
+            yield Step((*argv, "--out", out), (path, lists), (out,))
+        out = sweep.path("lms", name, "perplexity.json")
+        argv = ("perplexity", "--lm", path, "--text", sweep.sentences, *sweep.unknown)
+        yield Step((*argv, "--json", out), (path, sweep.sentences), (out,))
+
+
+def tuning_step(sweep: Sweep) -> Step:
+    """The weights of all systems, from dev."""
+    systems, reads = [], [sweep.dev, sweep.dev_ref]
+    for name, paths in sweep.systems:
+        scores = [sweep.scores(path, "dev") for path in paths]
+        systems.append(f"{name}={','.join(scores)}")
+        reads += scores
+    argv = ["tune", "--nbest", sweep.dev, "--ref", sweep.dev_ref, "--system", *systems]
+    argv += ["--towards", sweep.baseline, "--nj", str(sweep.nj)]
+    if sweep.first_pass is not None:
+        argv += ["--first-pass", sweep.first_pass]
+        reads.append(sweep.first_pass)
+    writes = [sweep.run_path(name, "weights.json") for name, _ in sweep.systems]
+    return Step((*argv, "--out", sweep.run_path()), tuple(reads), tuple(writes))
+
+
+def rescoring_steps(sweep: Sweep) -> Iterator[Step]:
+    """The best hypotheses of test under each system."""
+    for name, paths in sweep.systems:
+        scores = tuple(sweep.scores(path, "test") for path in paths)
+        weights, out = sweep.run_path(name, "weights.json"), sweep.run_path(name, "hyp")
+        argv = ("rescore", "--nbest", sweep.test, "--scores", *scores, "--weights", weights)
+        yield Step((*argv, "--out", out), (sweep.test, weights, *scores), (out,))
+
+
+def bench_step(sweep: Sweep) -> Step:
+    """The speed of all LMs in turns, the baseline's first."""
+    first = dict(sweep.systems)[sweep.baseline][0]
+    lms = sorted(sweep.lms.items(), key=lambda item: item[1] != first)
+    argv = ["bench", "--system", *(f"{name}={path}" for name, path in lms), "--nbest", sweep.test]
+    argv += ["--limit", str(sweep.bench_utts), "--repeats", str(sweep.repeats), *sweep.unknown]
+    if not all(_is_ngram(path) for _, path in lms):
+        argv += ["--engine", sweep.engine, "--threads", str(sweep.threads), "--no-check"]
+    if not _is_ngram(first):
+        argv += ["--baseline", "padded"]
+    writes = tuple(sweep.path("lms", name, "bench.json") for name, _ in lms)
+    reads = (sweep.test, *(path for _, path in lms))
+    return Step((*argv, "--out", sweep.path("lms")), reads, writes)
+
+
+def oracle_step(sweep: Sweep) -> Step:
+    """What the lists hold."""
+    out = sweep.run_path("oracle", "oracle.json")
+    argv = ("oracle", "--nbest", sweep.test, "--ref", sweep.test_ref, "--json", out)
+    return Step(argv, (sweep.test, sweep.test_ref), (out,))
+
+
+def report_step(sweep: Sweep) -> Step:
+    """The table and the page."""
+    names = ["first-pass", "oracle", *(name for name, _ in sweep.systems)]
+    runs = [sweep.run_path(name) for name in names]
+    argv = ["report", "--runs", *runs, "--ref", sweep.test_ref, "--baseline", sweep.baseline]
+    reads = [*runs, sweep.test_ref]
+    if sweep.first_pass is not None:
+        argv += ["--first-pass", sweep.first_pass]
+        reads.append(sweep.first_pass)
+    argv += ["--title", sweep.title, "--out", sweep.path("report")]
+    writes = tuple(sweep.path("report", name) for name in ("table.md", "table.json", "index.html"))
+    return Step(tuple(argv), tuple(reads), writes)
+
+
+def run_steps(sweep: Sweep) -> None:
+    """Every step that is not done.
+
+    Raises what the verbs raise, and InputError for a folder that another verb wrote STEPS in.
+    """
+    from asrprune.rescore.weights_file import read_first_pass
+
+    done = _Done(sweep.path(STEPS))
+    for lists, references in ((sweep.dev, sweep.dev_ref), (sweep.test, sweep.test_ref)):
+        _check_lists(lists, references)
+    if sweep.first_pass is not None:
+        read_first_pass(sweep.first_pass)
+    os.makedirs(os.path.realpath(sweep.out), exist_ok=True)  # it may be a link
+    _write_texts(sweep)
+    done.run(scoring_steps(sweep), sweep.nj)
+    done.run([tuning_step(sweep)], 1)
+    done.run(rescoring_steps(sweep), sweep.nj)
+    done.run([bench_step(sweep)] if sweep.bench_utts else [], 1)
+    done.run([oracle_step(sweep)], 1)
+    _hand_out(sweep)
+    done.run([report_step(sweep)], 1)
+
+
+def _check_lists(path: str, ref: str) -> None:
+    """Raise InputError now for what a step would find after hours."""
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.wer.kaldi_text import read_kaldi_text
+
+    references = read_kaldi_text(ref)
+    for nbest in read_nbest(path):
+        if not nbest.hyps:
+            raise InputError(path, None, f"{nbest.utt}: no hypothesis", "one at least")
+        if nbest.utt not in references:
+            raise InputError(ref, None, f"no reference of {nbest.utt}", f"one for each of {path}")
+
+
+def _write_texts(sweep: Sweep) -> None:
+    """References without ids, and what the first pass says: the first hypotheses of its lists."""
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.wer.kaldi_text import read_kaldi_text
+
+    for path in (sweep.sentences, sweep.run_path("first-pass", "hyp")):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    with write_text(sweep.sentences) as stream:
+        stream.writelines(f"{words}\n" for words in read_kaldi_text(sweep.test_ref).values())
+    with write_text(sweep.run_path("first-pass", "hyp")) as stream:
+        for nbest in read_nbest(sweep.test):
+            stream.write(f"{nbest.utt} {nbest.hyps[0].text}".rstrip() + "\n")
+
+
+def _hand_out(sweep: Sweep) -> None:
+    """What was measured of an LM, to the systems that it is part of."""
+    names = {path: name for name, path in sweep.lms.items()}
+    for system, paths in sweep.systems:
+        for path in paths if sweep.bench_utts else ():
+            name = "bench.json" if len(paths) == 1 else f"bench-{names[path]}.json"
+            _copy(sweep.path("lms", names[path], "bench.json"), sweep.run_path(system, name))
+        if len(paths) == 1:
+            figures = sweep.path("lms", names[paths[0]], "perplexity.json")
+            _copy(figures, sweep.run_path(system, "perplexity.json"))
+
+
+def _copy(source: str, target: str) -> None:
+    with write_binary(target) as stream:
+        stream.write(Path(source).read_bytes())
+
+
+class _Done:
+    """What was done by which command, with what: in the file STEPS of the folder."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._marks: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
+        if os.path.exists(path):
+            record = read_record(path).check_format(_FORMAT, _VERSION, "the steps of a sweep")
+            for step in record.parts("done"):
+                self._marks[step.get("command", a_string)] = step.get("inputs_sha256", a_string)
+
+    def run(self, steps: Iterable[Step], nj: int) -> None:
+        """Those of ``steps`` that are not done, ``nj`` at once."""
+        left = []
+        for step in steps:
+            if self._marks.get(step.command) == self._mark(step) and _all_there(step.writes):
+                log.info("done before: %s", step.command)
+            else:
+                left.append(step)
+        for path in (path for step in left for path in step.writes):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        if nj == 1 or len(left) < 2:
+            for step in left:
+                _run(step)
+                self._note(step)
+            return
+        for step in in_processes(_run, left, nj, _start, (), self._path):
+            self._note(step)
+
+    def _note(self, step: Step) -> None:
+        for path in step.writes:
+            self._hashes.pop(path, None)
+        self._marks[step.command] = self._mark(step)
+        done = [
+            {"command": command, "inputs_sha256": mark}
+            for command, mark in sorted(self._marks.items())
+        ]
+        write_json(self._path, {"format": _FORMAT, "version": _VERSION, "done": done})
+
+    def _mark(self, step: Step) -> str:
+        """A hash of all that the step reads; what is missing is the verb's to say."""
+        hashes = [self._hash(path) for path in step.reads]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    def _hash(self, path: str) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = _digest(path)
+        return self._hashes[path]
+
+
+def _digest(path: str) -> str:
+    """A hash of a file, or of all that a folder holds."""
+    place = Path(path)
+    files = sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place]
+    return " ".join(sha256(one) if one.is_file() else "none" for one in files)
+
+
+def _all_there(paths: Sequence[str]) -> bool:
+    return all(os.path.isfile(path) for path in paths)
+
+
+def _is_ngram(path: str) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return is_ngram(path)
+
+
+def _start() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def _run(step: Step) -> Step:
+    from asrprune.cli.main import call
+
+    log.info("+ %s", step.command)
+    call(step.argv)
+    return step

@@ -1,0 +1,124 @@
+"""``asrprune sweep``: every step once, and again only where something has changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from asrprune.cli.main import main
+from asrprune.cli.sweep_steps import Sweep, scoring_steps, tuning_step
+from asrprune.files import sha256
+from tests.small_inputs import save_small_inputs
+
+pytest.importorskip("kenlm")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return save_small_inputs(tmp_path_factory.mktemp("sweep"))
+
+
+def argv(inputs: dict[str, Path], out: Path, *systems: str) -> list[str]:
+    made = ["sweep", "--out", str(out), "--engine", "torch", "--repeats", "1", "--accept-unknown"]
+    for name in ("dev", "test"):
+        made += [f"--{name}", str(inputs["nbest"]), f"--{name}-ref", str(inputs["ref"])]
+    return [*made, "--bench-utts", "2", "--system", *systems]
+
+
+def commands(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The verbs that were called."""
+    found = [one.getMessage() for one in caplog.records if "sweep_steps" in one.name]
+    caplog.clear()
+    return [one.split()[2] for one in found if one.startswith("+ ")]
+
+
+SCORING = ["lmscore", "lmscore", "perplexity"]
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lm = tmp_path / "lm"
+    shutil.copytree(inputs["lm"], lm)
+    call = argv(inputs, tmp_path / "out", f"one={lm}", f"two={inputs['imported']}")
+    call.append(f"both={lm},{inputs['arpa']}")
+    assert main(call) == 0
+    middle = ["tune", "rescore", "rescore", "rescore", "bench", "oracle", "report"]
+    assert commands(caplog) == SCORING * 3 + middle
+    table = json.loads((tmp_path / "out/report/table.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    assert set(rows) == {"first-pass", "oracle", "one", "two", "both"}
+    benches = sorted(path.name for path in (tmp_path / "out/runs/both").glob("bench*"))
+    assert benches == ["bench-lm1.json", "bench-one.json"]
+    page = sha256(tmp_path / "out/report/table.md")
+
+    assert main(call) == 0
+    assert commands(caplog) == []
+    (tmp_path / "out/runs/two/hyp").unlink()
+    assert main(call) == 0
+    assert commands(caplog) == ["rescore"]
+    assert sha256(tmp_path / "out/report/table.md") == page
+
+    config = json.loads((lm / "config.json").read_text())
+    config["provenance"]["note"] = "another"  # of the same weights, but it is not the same file
+    config.pop("crc32", None)
+    (lm / "config.json").write_text(json.dumps(config))
+    assert main(call) == 0
+    again = commands(caplog)
+    assert again[:4] == [*SCORING, "tune"]  # the other LMs' scores stay
+    assert again[-2:] == ["bench", "report"]
+
+
+def test_lms_are_scored_once_whatever_systems_they_are_in() -> None:
+    both, alone, ngram = ("both", ("exp/a", "b.arpa")), ("a", ("exp/a",)), ("lm1", ("c.arpa",))
+    files = ("dev", "dev.text", "test", "test.text")
+    sweep = Sweep((both, alone, ngram), *files, None, "a", "auto", 2, 1, 5, 3, "", True, "out")
+    assert sweep.lms == {"a": "exp/a", "lm2": "b.arpa", "lm1": "c.arpa"}
+    calls = [step.command for step in scoring_steps(sweep)]
+    assert len(calls) == 9
+    assert calls[0] == (
+        "asrprune lmscore --lm exp/a --nbest dev --engine auto --threads 2 --accept-unknown"
+        " --out out/lms/a/dev.scores.gz"
+    )
+    assert calls[3] == (
+        "asrprune lmscore --lm b.arpa --nbest dev --accept-unknown --out out/lms/lm2/dev.scores.gz"
+    )
+    command = tuning_step(sweep).command
+    assert " both=out/lms/a/dev.scores.gz,out/lms/lm2/dev.scores.gz " in command
+    assert command.endswith(" --towards a --nj 1 --out out/runs")
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (("one={lm}", "one={lm}"), "--system: one name twice in one, one"),
+        (("oracle={lm}",), "--system: the name oracle is taken; expected another"),
+        (("one={lm}", "--baseline", "two"), "--baseline: two; expected one of one"),
+    ],
+)
+def test_wrong_calls(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    line: str,
+) -> None:
+    systems = [one.format(lm=inputs["lm"]) for one in more]
+    assert main(argv(inputs, tmp_path / "out", *systems)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"asrprune sweep: {line}"
+
+
+def test_the_first_step_that_fails_says_why(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv(inputs, tmp_path / "out", f"one={tmp_path / 'none'}")) == 1
+    assert "no such path; expected a checkpoint folder" in capsys.readouterr().err
+    (tmp_path / "out/steps.json").write_text('{"format": "another"}')
+    assert main(argv(inputs, tmp_path / "out", f"one={inputs['lm']}")) == 1
+    assert "steps.json: not the steps of a sweep" in capsys.readouterr().err
