@@ -1,5 +1,8 @@
 """Our LMs inside the searches of other toolkits: thin layers, one file a partner, over one core.
 
-- ``incremental``: the core: ln P of all tokens behind the states of a search, a batch at a time
+- ``partner``: the partners' libraries, imported when an adapter is made
 - ``tokens``: the list of tokens of a decoder against the pieces of the LM
+- ``incremental``: the core: ln P of all tokens behind the states of a search, a batch at a time
+- ``flashlight``: the LM of flashlight-text's decoders, which are torchaudio's, too
+- ``pyctcdecode``: the language model of pyctcdecode
 """
