@@ -5,4 +5,7 @@
 - ``incremental``: the core: ln P of all tokens behind the states of a search, a batch at a time
 - ``flashlight``: the LM of flashlight-text's decoders, which are torchaudio's, too
 - ``pyctcdecode``: the language model of pyctcdecode
+- ``espnet``: a scorer of ESPnet's beam searches
+- ``speechbrain``: a rescorer and a scorer of SpeechBrain
+- ``lm_scorer``: the LM of icefall's transducer searches
 """
