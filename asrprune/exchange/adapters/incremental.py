@@ -135,6 +135,11 @@ class IncrementalLM:
         """Tokens that were computed so far, those computed again included."""
         return self._runner.tokens
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory of a computed token: its keys and values, and what the output layer reads."""
+        return self._store.slot_bytes
+
     def pieces(self) -> list[str]:
         """The names of all tokens, [V]."""
         model = self.tokenizer.model

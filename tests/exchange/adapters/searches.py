@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from asrprune.exchange.adapters.incremental import IncrementalLM, open_incremental
+from asrprune.exchange.adapters.incremental import IncrementalLM, State, open_incremental
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.prefixes import PrefixOptions
 from asrprune.lm.open import open_lm
@@ -30,6 +31,19 @@ def lm_of(
     options = PrefixOptions(over_long=over_long)
     lm = open_incremental(path, device="cpu", threads=1, options=options)
     return lm, open_lm(path, engine_options=CPU)
+
+
+def asked_of(lm: IncrementalLM) -> set[int]:
+    """The numbers of all states whose scores are asked for from now on."""
+    asked: set[int] = set()
+    next_scores = lm.next_scores
+
+    def counted(states: Sequence[State]) -> Tensor:
+        asked.update(state.number for state in states)
+        return next_scores(states)
+
+    lm.next_scores = counted  # type: ignore[method-assign]
+    return asked
 
 
 def sentence_sums(lm: IncrementalLM, sentences: Sequence[Sequence[int]]) -> NDArray[np.float64]:

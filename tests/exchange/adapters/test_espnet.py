@@ -24,6 +24,7 @@ from tests.exchange.adapters.searches import (
     TEXTS,
     WITH_PARTNERS,
     all_sentences,
+    asked_of,
     lm_of,
     sentence_sums,
 )
@@ -146,18 +147,6 @@ def toy(lm, letters):
             return table[ys.shape[1] - 1].expand(len(ys), -1), states
 
     return Toy(), table
-
-
-def asked_of(lm):
-    """The numbers of all states whose scores are asked for from now on."""
-    asked, next_scores = set(), lm.next_scores
-
-    def counted(states):
-        asked.update(state.number for state in states)
-        return next_scores(states)
-
-    lm.next_scores = counted
-    return asked
 
 
 def own_sum(lm, tokens, hyp):

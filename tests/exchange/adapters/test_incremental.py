@@ -128,6 +128,13 @@ def test_a_full_store_changes_no_score():
         made(options=PrefixOptions(cache_bytes=64))
 
 
+@pytest.mark.parametrize("shape", ["gpt2", "gpt2-structured", "llama"])
+def test_bytes_of_a_token_are_those_of_its_keys_and_values(shape):
+    blocks, width = SHAPES[shape].blocks, SHAPES[shape].d_model
+    keys_and_values = sum(2 * block.kv_heads * SHAPES[shape].head_dim for block in blocks)
+    assert 0 <= made(SHAPES[shape]).token_bytes - 4 * (keys_and_values + width) <= 8
+
+
 def test_utterances_together_and_alone():
     paths = [[4, 5, 6], [4, 5, 6, 7, 8, 9], []]
     lm = made()

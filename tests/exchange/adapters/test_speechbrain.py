@@ -19,6 +19,7 @@ from tests.exchange.adapters.searches import (
     TEXTS,
     WITH_PARTNERS,
     all_sentences,
+    asked_of,
     lm_of,
     sentence_sums,
 )
@@ -171,7 +172,9 @@ def test_beam_search_finds_what_brute_force_finds(kind, tmp_path):
         return_topk=True,
         topk=3,
     )
+    asked = asked_of(lm)
     hyps, _, scores, _ = searcher(torch.zeros(2, LONGEST + 1, 1), torch.ones(2))
+    assert lm.tokens == len(asked) > 2 * (1 + len(letters))
     sentences = all_sentences(letters, LONGEST)
     own = sentence_sums(lm, sentences)
     for number in range(2):
