@@ -65,24 +65,25 @@ ensure_venv_k2() {
   printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
 }
 
-# Make .venv-partners from tests/partners/constraints.txt unless it is there and whole: packages without
-# what they say they need, for the Python, the torch and the numpy of the environment.
+# Make .venv-partners from tests/partners/constraints.txt unless it is there and whole: packages
+# without what they say they need, for the Python, the torch and the numpy of the environment.
 ensure_partners() {
-  local stamp
+  local partners=.venv-partners stamp
   stamp=$(python -V; sha256sum <tests/partners/constraints.txt)
-  if [ -f .venv-partners/asrprune-stamp ] && [ "$(cat .venv-partners/asrprune-stamp)" = "$stamp" ]; then
+  if [ -f "$partners/asrprune-stamp" ] && [ "$(cat "$partners/asrprune-stamp")" = "$stamp" ]; then
     return 0
   fi
-  if [ -e .venv-partners ] && [ ! -e .venv-partners/asrprune-begun ]; then
-    die ".venv-partners is not a folder of ours; expected one of ours, or nothing there"
+  if [ -e "$partners" ] && [ ! -e "$partners/asrprune-begun" ]; then
+    die "$partners is no folder of packages; expected one of ours, or nothing there"
   fi
-  log "making .venv-partners (once)"
-  rm -rf .venv-partners
-  mkdir .venv-partners
-  : >.venv-partners/asrprune-begun
+  log "making $partners (once)"
+  rm -rf "$partners"
+  mkdir "$partners"
+  : >"$partners/asrprune-begun"
   python -m pip install --quiet --no-input --disable-pip-version-check --no-deps --no-cache-dir \
-    --target .venv-partners -r tests/partners/constraints.txt </dev/null >&2 || return 2
-  printf '%s\n' "$stamp" >.venv-partners/asrprune-stamp
+    --target "$partners" -r tests/partners/constraints.txt </dev/null >&2 || return 2
+  rm -f "$partners"/torchaudio/lib/*.so # of CUDA: without them it imports beside torch for CPUs
+  printf '%s\n' "$stamp" >"$partners/asrprune-stamp"
 }
 
 # Install the wheel of this checkout into $site. It is built from a copy, so that nothing of an

@@ -3,16 +3,17 @@
     python tests/bench/fusion.py [--out exp/fusion] [--utterances 120] [--beam 16]
     python tests/bench/fusion.py --lm exp/lm --lm exp/half --logits FOLDER --text TEXT
 
-flashlight-text's lexicon-free CTC beam decodes every utterance without an LM, and its list of
-hypotheses is rescored; then with the LM in the beam (fusion), once as the decoder's own interface
-asks, state by state, and once with all states of a frame in one batch (``decode_frames``, which
-finds the same). The LM's weight is one of the same grid for both, with the fewest errors on the
-first half; the second half is reported: WER with its interval, CPU seconds for a second of audio
-(one thread; variants take turns, utterance by utterance), and tokens that the LM computed.
+flashlight-text's lexicon-free CTC beam decodes every utterance without an LM (a beam as wide as the
+list is long), and the list is rescored; then with the LM in a beam (fusion), once as the decoder's
+own interface asks, state by state, and once with all states of a frame in one batch
+(``decode_frames``, which finds the same). The LM's weight is one of the same grid for both, with
+the fewest errors on the first half; the second half is reported: WER with its interval, CPU seconds
+for a second of audio (one thread; variants take turns, utterance by utterance), and tokens that the
+LM computed.
 
 Without ``--lm`` a language is drawn (words with few likely successors), an LM trained on it and
 pruned to half, and CTC logits are made of sentences and noise: each token's frames hold it and a
-rival that wins about every fourth time, so an LM can mend what a frame cannot tell. FOLDER holds
+rival that wins about every twelfth time, so an LM can mend what a frame cannot tell. FOLDER holds
 ln P as ID.npy, float32 [frames, pieces of the LM], the blank 0; TEXT is Kaldi's. Packages:
 ``pip install --no-deps flashlight-text==0.0.7``.
 """
@@ -47,7 +48,7 @@ from asrprune.wer.wer import count_errors
 
 Logits = NDArray[np.float32]
 
-GRID = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)
+GRID = (0.0, 0.2, 0.5, 1.0)
 FRAME_S = 0.04
 BLANK = 0
 PIECES = 120
@@ -79,7 +80,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", help="where the drawn language's LM stays (default: nowhere)")
     parser.add_argument("--utterances", type=int, default=120)
     parser.add_argument("--beam", type=int, default=16)
-    parser.add_argument("--n-best", type=int, default=50)
+    parser.add_argument("--n-best", type=int, default=50, help="also the beam without LM")
     parser.add_argument("--steps", type=int, default=200, help="of training the drawn LM")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lm", action="append", default=[], help="checkpoint; may be repeated")
@@ -113,7 +114,7 @@ def frames(ids: Sequence[int], pieces: int, draw: np.random.Generator) -> Logits
     made = []
     for token in ids:
         rival = int(draw.integers(3, pieces))
-        margin = draw.normal(1.2, 1.7)  # below 0 about every fourth time
+        margin = draw.normal(2.4, 1.7)  # below 0 about every twelfth time
         for _ in range(int(draw.integers(1, 4))):
             row = draw.normal(0.0, 1.0, pieces)
             row[token] += 6.0 + margin / 2
@@ -212,7 +213,7 @@ class Case:
         self.lm = token_lm(self.core, ["<blank>", *self.core.pieces()[1:]], ["<blank>"])
         self.scorer: LanguageModel = open_lm(path, engine_options=EngineOptions(1, "cpu"))
         self.pieces = self.core.vocab_size
-        self.first_pass = beam(flashlight.ZeroLM(), 0.0, args.beam, self.pieces)
+        self.first_pass = beam(flashlight.ZeroLM(), 0.0, args.n_best, self.pieces)
 
     def lists(self, logits: Logits) -> dict[str, float]:
         return n_best(self.core, self.first_pass, logits, self.args.n_best)

@@ -14,6 +14,7 @@ such an object on to it.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -104,10 +105,11 @@ class _States:
         self._made_of: dict[Any, tuple[Any, int]] = {}
         self._rows: dict[Any, Row] = {}
         self._sums: dict[tuple[Any, int], float] = {}
+        self.prepared: set[tuple[int, ...]] = set()
 
     def begin(self, root: Any) -> Any:
         self.root = root
-        self._made_of, self._rows, self._sums = {}, {}, {}
+        self._made_of, self._rows, self._sums, self.prepared = {}, {}, {}, set()
         self._states = {root: self._lm.start()[0]}
         return root
 
@@ -116,8 +118,9 @@ class _States:
         self._made_of.setdefault(child, (state, index))
         return child
 
-    def is_first(self, state: Any) -> bool:
-        return bool(state is self.root)
+    def _ids(self, state: State, index: int) -> Sequence[int]:
+        """How ``index`` is spelled behind the state: first in the sentence, or not."""
+        return self._spell(index, state is self._states[self.root])
 
     def row(self, state: Any) -> Row:
         if state not in self._rows:
@@ -132,15 +135,17 @@ class _States:
         rows = self._lm.next_scores([self.state(one) for one in states]).cpu().numpy()
         for state, row in zip(states, rows):
             self._rows[state] = row
-        for old in list(self._rows)[: max(0, len(self._rows) - max(self._most_rows, len(states)))]:
+        excess = len(self._rows) - max(self._most_rows, len(states))
+        for old in list(itertools.islice(self._rows, max(0, excess))):
             del self._rows[old]
 
     def sum_of(self, state: Any, index: int) -> float:
         """ln P of all tokens of ``index`` behind the state."""
         key = state, index
         if key not in self._sums:
-            ids = self._spell(index, self.is_first(state))
-            self._sums[key] = float(self._lm.score_ids([self.state(state)], [ids])[0][0])
+            before = self.state(state)
+            sums, _ = self._lm.score_ids([before], [self._ids(before, index)])
+            self._sums[key] = float(sums[0])
         return self._sums[key]
 
     def state(self, state: Any) -> State:
@@ -153,8 +158,7 @@ class _States:
             state = self._made_of[state][0]
         found = self._states[state]
         for one in reversed(way):
-            parent, index = self._made_of[one]
-            for token in self._spell(index, self.is_first(parent)):
+            for token in self._ids(found, self._made_of[one][1]):
                 found = self._lm.extend([found], [token])[0]
             self._states[one] = found
         return found
@@ -184,7 +188,9 @@ def _classes() -> dict[str, type]:
         def prepare(self, prefixes: Iterable[tuple[int, ...]]) -> None:
             """Compute the rows of the states behind ``prefixes``, together."""
             missing = []
-            for prefix in sorted(prefixes):
+            new = set(prefixes) - self._states.prepared
+            self._states.prepared |= new
+            for prefix in sorted(new):
                 state = self._states.root
                 for index in prefix:
                     state = self._states.child(state, index)

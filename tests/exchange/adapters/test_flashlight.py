@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from asrprune.exchange.adapters.flashlight import decode_frames, token_lm, tokens_of, word_lm
 from asrprune.lm.engines.pytorch.prefixes import PrefixOptions
@@ -136,6 +137,31 @@ def _words_of(tokens, spelled, silence):
         elif units:
             return None
     return None if units else tuple(said)
+
+
+def test_torchaudio_hands_the_lm_on(tmp_path):
+    decoders = pytest.importorskip(
+        "torchaudio.models.decoder",
+        reason="torchaudio is not installed here; tests/run.sh --with-partners installs it",
+    )
+    core = peaked_lm(tmp_path)
+    tokens = ["<blank>", *core.pieces()[5 : 4 + N]]
+    decoder = decoders.ctc_decoder(
+        lexicon=None,
+        tokens=tokens,
+        lm=token_lm(core, tokens),
+        beam_size=500,
+        beam_threshold=1e6,
+        lm_weight=WEIGHT,
+        blank_token="<blank>",
+        sil_token="<blank>",
+    )
+    logits = drawn_logits(T, N, 2)
+    totals = expected(core, core.ids_by_name(tokens, ["<blank>"]), logits)
+    best = max(totals, key=totals.__getitem__)
+    (hypotheses,) = decoder(torch.from_numpy(logits)[None])
+    assert tuple(hypotheses[0].tokens.tolist()) == best
+    assert hypotheses[0].score == pytest.approx(totals[best], abs=1e-3)
 
 
 def test_beyond_the_positions(tmp_path):
