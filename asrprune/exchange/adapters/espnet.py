@@ -26,7 +26,7 @@ from torch import Tensor
 from asrprune.exchange.adapters.incremental import IncrementalLM, State
 from asrprune.exchange.adapters.partner import partner
 
-INSTALL = "--no-deps espnet==202511"
+INSTALL = "--no-deps espnet==202511 typeguard==4.6.1"
 
 BLANK, UNKNOWN, MARK = "<blank>", "<unk>", "<sos/eos>"
 """Tokens of ESPnet's lists that are no pieces; MARK stands before and behind a sentence."""
