@@ -28,7 +28,7 @@ from asrprune.exchange.adapters.partner import partner
 from asrprune.files import PathLike
 from asrprune.lm.protocol import LanguageModel
 
-INSTALL = "--no-deps speechbrain==1.1.2 hyperpyyaml ruamel.yaml joblib torchaudio==2.11.0"
+INSTALL = "--no-deps speechbrain==1.1.2 hyperpyyaml ruamel.yaml scipy torchaudio==2.11.0"
 
 NEVER = -1e20
 """SpeechBrain's score of what cannot be (``minus_inf``): times a weight of 0 it is a number."""
