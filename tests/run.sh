@@ -5,19 +5,23 @@ set -euo pipefail
 
 quick=false
 with_k2=false
+with_partners=false
 nj=$(nproc)
 if [ "$nj" -gt 4 ]; then nj=4; fi # each process takes about 1 GB
-help_message="usage: tests/run.sh [--quick] [--with-k2] [--nj N]
+help_message="usage: tests/run.sh [--quick] [--with-k2] [--with-partners] [--nj N]
 
   --quick     leave out the tests that are marked slow
   --nj N      in N processes (default: one a core, up to 4)
   --with-k2   also compare lattices with k2's own, in an environment .venv-k2 with Python 3.9
               (3.5 GB, made once; left out with a warning where there is no Python 3.9)
+  --with-partners
+              also run the adapters in the decoders of other toolkits, which are installed into
+              .venv-partners beside the environment (tests/partners/constraints.txt)
 
 One file of tests, on the checkout as it stands: .venv/bin/python -m pytest tests/lm/test_trie.py"
 
 . "$(dirname "${BASH_SOURCE[0]}")/../recipes/shared/stages.sh"
-parse_options "quick with_k2 nj" "$@"
+parse_options "quick with_k2 with_partners nj" "$@"
 
 # The command of a Python 3.9 with venv, also one of pyenv's that is not switched on.
 find_python39() {
@@ -61,6 +65,27 @@ ensure_venv_k2() {
   printf '%s\n' "$stamp" >"$venv/.asrprune-stamp"
 }
 
+# Make .venv-partners from tests/partners/constraints.txt unless it is there and whole: packages
+# without what they say they need, for the Python, the torch and the numpy of the environment.
+ensure_partners() {
+  local partners=.venv-partners stamp
+  stamp=$(python -V; sha256sum <tests/partners/constraints.txt)
+  if [ -f "$partners/asrprune-stamp" ] && [ "$(cat "$partners/asrprune-stamp")" = "$stamp" ]; then
+    return 0
+  fi
+  if [ -e "$partners" ] && [ ! -e "$partners/asrprune-begun" ]; then
+    die "$partners is no folder of packages; expected one of ours, or nothing there"
+  fi
+  log "making $partners (once)"
+  rm -rf "$partners"
+  mkdir "$partners"
+  : >"$partners/asrprune-begun"
+  python -m pip install --quiet --no-input --disable-pip-version-check --no-deps --no-cache-dir \
+    --target "$partners" -r tests/partners/constraints.txt </dev/null >&2 || return 2
+  rm -f "$partners"/torchaudio/lib/*.so # of CUDA: without them it imports beside torch for CPUs
+  printf '%s\n' "$stamp" >"$partners/asrprune-stamp"
+}
+
 # Install the wheel of this checkout into $site. It is built from a copy, so that nothing of an
 # earlier build gets into it and nothing of this one stays in the checkout.
 install_wheel() {
@@ -81,7 +106,7 @@ install_wheel() {
 # run_pytest PYTHON ARGUMENTS: from build, where no asrprune stands that python -m could find first;
 # the wheel goes before an asrprune that is installed in the environment.
 run_pytest() {
-  (cd build && PYTHONPATH=$site PATH=$site/bin:$PATH ASRPRUNE_TEST_SITE=$site \
+  (cd build && PYTHONPATH=$site${beside:+:$beside} PATH=$site/bin:$PATH ASRPRUNE_TEST_SITE=$site \
     "$1" -m pytest --config-file=../pyproject.toml "${@:2}" </dev/null)
 }
 
@@ -100,6 +125,17 @@ run_k2_tests() {
   run_pytest "$PWD/.venv-k2/bin/python" -p no:cacheprovider ../tests/k2
 }
 
+run_partner_tests() {
+  local found=0
+  ensure_partners || found=$?
+  if [ "$found" -ne 0 ]; then
+    printf '%s\n' '' '*** --with-partners: .venv-partners cannot be made ***' '' >&2
+    return "$found"
+  fi
+  log "the adapters, in the decoders of other toolkits"
+  beside=$PWD/.venv-partners run_pytest python ../tests/exchange/adapters
+}
+
 ensure_venv .venv mini,dev
 case $PATH in /*) ;; *) PATH=$PWD/$PATH ;; esac # a relative $ASRPRUNE_VENV
 site=$PWD/build/test-site
@@ -112,4 +148,5 @@ unset PYTHONDONTWRITEBYTECODE # so that pytest rewrites the asserts of a file on
 status=0
 run_pytest python "${options[@]}" ../tests "$site/asrprune" || status=$?
 if $with_k2; then run_k2_tests || status=$?; fi
+if $with_partners; then run_partner_tests || status=$?; fi
 exit "$status"

@@ -73,6 +73,9 @@ class DrawnTokenizer:
     def encode_words(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         return list(map(tuple, self.encode(words)))
 
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))
+
     def count_unknown(self, text: str) -> int:
         return 0
 

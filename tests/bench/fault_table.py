@@ -117,6 +117,20 @@ LM = (
         ("lm/test_prefixes.py",),
     ),
     Fault(
+        "states that no search holds keep their slots",
+        "exchange/adapters/incremental.py",
+        "self._store.release(self._dropped.popleft())",
+        "self._dropped.popleft()",
+        ("exchange/adapters/test_incremental.py",),
+    ),
+    Fault(
+        "the end of a row leaves out the full stop before it",
+        "exchange/adapters/incremental.py",
+        "rows[:, self.end] = sums.float()",
+        "sums.float()",
+        ("exchange/adapters/test_incremental.py",),
+    ),
+    Fault(
         "keys and values of another node are used",
         "lm/engines/pytorch/nodes.py",
         "slots = np.where(past >= 0, self._slots[past], 0)",

@@ -52,6 +52,8 @@ INSIDE = {
         "torch_export": 5,
         "table": 6,
     },
+    "exchange.adapters": {"partner": 0, "tokens": 0, "incremental": 1, "flashlight": 2}
+    | {"pyctcdecode": 2, "espnet": 2, "speechbrain": 2, "lm_scorer": 2},
     "rescore": {"scores_file": 0, "weights_file": 0, "lattices": 0, "decisions": 1}
     | {"lmscore": 2, "nbest": 2, "tuning": 3, "bench": 3},
     "api": {"example": 0, "first_pass": 0, "lms": 0, "word_errors": 1, "scoring": 1}

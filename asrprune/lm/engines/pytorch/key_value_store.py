@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from asrprune.lm.device import resolve_device
 from asrprune.lm.engines.engine import EngineOptions
@@ -33,6 +34,7 @@ class KeyValueStore:
     """A Transformer and what it computed of the nodes that have a slot.
 
     ``cache_bytes`` bounds the memory of all slots together. Memory is touched as slots are used.
+    ``pairs``: what is asked for are ``log_probs``, else ``next_log_probs``.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class KeyValueStore:
         dtype: torch.dtype,
         options: EngineOptions | None,
         cache_bytes: int,
+        pairs: bool = True,
     ) -> None:
-        self._device = resolve_device((options or EngineOptions()).device)
+        self._pairs = pairs
+        self.device = resolve_device((options or EngineOptions()).device)
         if next(model.parameters()).dtype != dtype:
             model = copy.deepcopy(model)
-        self._model = model.to(device=self._device, dtype=dtype).eval()
+        self._model = model.to(device=self.device, dtype=dtype).eval()
         shape = model.shape
         sizes = [(block.kv_heads, shape.head_dim) for block in shape.blocks]
         width = model.embedding.output_weight.shape[1]
@@ -111,6 +115,13 @@ class KeyValueStore:
         result: NDArray[np.float64] = (logits.double() - self._normaliser[slots]).cpu().numpy()
         return result
 
+    @torch.inference_mode()
+    def next_log_probs(self, nodes: Sequence[int]) -> Tensor:
+        """ln p of every token behind each node, [N, V] float32; the nodes are stored."""
+        slots = self._put(np.array([self._slot[node] for node in nodes], np.int64))
+        logits = functional.linear(self._features[slots], self._model.embedding.output_weight)
+        return logits.float().log_softmax(-1)
+
     def _keep(
         self,
         nodes: Sequence[int],
@@ -126,7 +137,8 @@ class KeyValueStore:
         embedding = self._model.embedding
         features = embedding.features(hidden[chosen])  # [N, D]
         self._features[where] = features
-        self._normaliser[where] = log_sum_exp(features, embedding.output_weight).double()
+        if self._pairs:
+            self._normaliser[where] = log_sum_exp(features, embedding.output_weight).double()
         for keys, values, (key, value) in zip(self._keys, self._values, presents):
             keys[where] = key.transpose(1, 2)[:, stored:][chosen]
             values[where] = value.transpose(1, 2)[:, stored:][chosen]
@@ -140,10 +152,10 @@ class KeyValueStore:
         ]
 
     def _put(self, values: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return torch.from_numpy(values).to(self.device)
 
     def _empty(self, dtype: torch.dtype, *size: int) -> Tensor:
-        return torch.empty(size, dtype=dtype, device=self._device)
+        return torch.empty(size, dtype=dtype, device=self.device)
 
 
 def _filled_up(rows: Sequence[Row]) -> list[Row]:

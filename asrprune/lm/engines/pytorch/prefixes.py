@@ -9,7 +9,7 @@ for later: memory is bounded, and what is computed does not depend on the bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines.engine import EngineOptions
-from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore, Row
+from asrprune.lm.engines.pytorch.key_value_store import KeyValueStore
+from asrprune.lm.engines.pytorch.node_runner import NodeRunner
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import SENTENCE_END, UnscorableError
 from asrprune.text.coverage import Spelling
@@ -81,6 +82,13 @@ class CachedPrefixes:
         self._closing = (*tokenizer.tail, tokenizer.end)  # what ends a sentence
         self._nodes: dict[int, _Node] = {}
         self._made = 0
+        self._runner = NodeRunner(
+            self._store,
+            lambda number: self._nodes[number],
+            self._path,
+            self._options.token_budget,
+            self._options.row_width,
+        )
         self.tokens = 0
         self.again = 0
 
@@ -122,9 +130,9 @@ class CachedPrefixes:
                 if place < len(ids) - 1:
                     prefix = self._follow(prefix, token)
         with cpu_threads(self._threads):
-            for piece in self._pieces(sorted(wanted)):
-                self._run(piece)
-                self._collect(piece, wanted, result)
+            for ready in self._runner.ready(sorted(wanted)):
+                self._collect(ready, wanted, result)
+        self.tokens, self.again = self._runner.tokens, self._runner.again
         return result
 
     def _ids(self, prefix: int, word: str) -> tuple[int, ...]:
@@ -162,65 +170,13 @@ class CachedPrefixes:
             number = self._nodes[number].parent
         return path[::-1]
 
-    def _pieces(self, wanted: Sequence[int]) -> Iterator[_Piece]:
-        """``wanted`` nodes (ascending: parents first) in parts that fit the store and a batch."""
-        piece = _Piece()
-        for number in wanted:
-            path = self._path(number)
-            if piece.wanted and not self._fits(piece, path):
-                yield piece
-                piece = _Piece()
-            piece.wanted.append(number)
-            new = [one for one in path if one not in piece.closure]
-            piece.closure.update(new)
-            piece.todo.update(one for one in new if one not in self._store)
-            row = self._nodes[number].group
-            todo = sum(one not in self._store for one in new)
-            piece.widths[row] = piece.widths.get(row, 0) + todo
-        if piece.wanted:
-            yield piece
-
-    def _fits(self, piece: _Piece, path: Sequence[int]) -> bool:
-        new = [one for one in path if one not in piece.closure]
-        todo = sum(one not in self._store for one in new)
-        row = piece.widths.get(self._nodes[path[0]].group, 0)
-        return (
-            len(piece.closure) + len(new) <= self._store.slots
-            and len(piece.todo) + todo <= self._options.token_budget
-            and row + todo <= self._options.row_width
-        )
-
-    def _run(self, piece: _Piece) -> None:
-        """Compute what the piece needs and the store does not have."""
-        todo = sorted(piece.todo)
-        if not todo:
-            return
-        self._store.make_room(len(todo), piece.closure)
-        groups: dict[int, Row] = {}
-        for number in sorted(piece.closure):
-            row = groups.setdefault(self._nodes[number].group, Row([], [], [], [], []))
-            if number in piece.todo:
-                node = self._nodes[number]
-                row.nodes.append(number)
-                row.tokens.append(node.token)
-                row.depths.append(node.depth)
-                row.paths.append(self._path(number))
-                self.again += node.ran
-                node.ran = True
-            else:
-                row.past.append(number)
-        self.tokens += len(todo)
-        self._store.compute([row for row in groups.values() if row.nodes])
-
     def _collect(
         self,
-        piece: _Piece,
+        ready: Sequence[int],
         wanted: dict[int, dict[int, list[int]]],
         result: NDArray[np.float64],
     ) -> None:
-        triples = [
-            (node, token, pairs) for node in piece.wanted for token, pairs in wanted[node].items()
-        ]
+        triples = [(node, token, pairs) for node in ready for token, pairs in wanted[node].items()]
         values = self._store.log_probs([one[0] for one in triples], [one[1] for one in triples])
         for (_, _, pairs), value in zip(triples, values.tolist()):
             for pair in pairs:
@@ -236,13 +192,3 @@ class _Node:
         self.token, self.parent, self.depth, self.group = token, parent, depth, group
         self.children: dict[int, int] = {}
         self.ran = False
-
-
-class _Piece:
-    """Nodes that are asked for, all that they need (``closure``), and what of it is to be run."""
-
-    def __init__(self) -> None:
-        self.wanted: list[int] = []
-        self.closure: set[int] = set()
-        self.todo: set[int] = set()
-        self.widths: dict[int, int] = {}
