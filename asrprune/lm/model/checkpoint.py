@@ -44,6 +44,11 @@ from asrprune.text.form import TextForm, TextOptions
 from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, tokenizer_name
 
 FORMAT_VERSION = 1
+STORED = {
+    **{"float32": torch.float32, "bfloat16": torch.bfloat16},
+    **{"float16": torch.float16, "float64": torch.float64},
+}
+"""Number formats of stored weights."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -53,7 +58,7 @@ class Checkpoint:
 
     ``provenance`` tells how the model came to be (command, commit, seed, versions, parent);
     ``history`` lists its pruning steps, oldest first. ``form`` is the text form that the LM wants;
-    None where the folder does not say.
+    None where the folder does not say. ``stored`` is the number format of the weights on disk.
     """
 
     model: TransformerLM
@@ -63,6 +68,7 @@ class Checkpoint:
     history: tuple[Mapping[str, Any], ...] = ()
     path: Optional[Path] = None
     form: Optional[TextForm] = None
+    stored: torch.dtype = torch.float32
 
     def tokenizer(self, options: Optional[TextOptions] = None) -> Tokenizer:
         """The tokeniser that the model was trained with, in the text form that the LM wants, or
@@ -81,10 +87,12 @@ def save_checkpoint(
     provenance: Mapping[str, Any],
     history: tuple[Mapping[str, Any], ...] = (),
     form: Optional[TextForm] = None,
+    dtype: Optional[torch.dtype] = None,
 ) -> Path:
     """Write the folder ``out``, whole or not at all, and return its path.
 
-    ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold.
+    ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold. ``dtype``: the
+    number format of the stored weights, None: that of the model.
     """
     with write_folder(out) as folder:
         if isinstance(tokenizer, bytes):
@@ -93,7 +101,11 @@ def save_checkpoint(
         else:
             pieces = folder / tokenizer_name(tokenizer)
             shutil.copyfile(tokenizer, pieces)
-        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        dtype = model.dtype if dtype is None else dtype
+        state = {
+            name: value.detach().cpu().to(dtype) if value.is_floating_point() else value.cpu()
+            for name, value in model.state_dict().items()
+        }
         write_tensors(folder / WEIGHTS, _pack(state))
         write_sealed(
             folder / CONFIG,
@@ -104,7 +116,7 @@ def save_checkpoint(
                 "shape": model.shape.to_dict(),
                 "parameters": count_parameters(model),
                 "nonzero_parameters": count_nonzero(model),
-                "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+                "dtype": str(dtype).removeprefix("torch."),
                 "weights_sha256": sha256(folder / WEIGHTS),
                 "tokenizer_sha256": sha256(pieces),
                 "text": None if form is None else form.to_dict(),
@@ -151,6 +163,7 @@ def load_checkpoint(
         history=history,
         path=folder,
         form=form,
+        stored=STORED[config.find("dtype", one_of(*STORED)) or "float32"],
     )
 
 
