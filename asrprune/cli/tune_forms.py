@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -50,13 +51,17 @@ def tune_forms(lm: str, chosen_lm: str, out: str, settings: Settings) -> None:
 
     The form that it has is kept unless the 95 % interval of another one's difference (paired, over
     utterances, each form at weights tuned for it) lies below 0. Raises InputError for an LM that is
-    not an imported one, and as ``tune`` does.
+    not an imported one, a folder ``chosen_lm`` that holds anything but a checkpoint, and as ``tune``
+    does.
     """
-    from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+    from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
     from asrprune.lm.open import lm_digest, short_name
     from asrprune.provenance import provenance
     from asrprune.text.marked import MarkedTokenizer
 
+    if os.path.isdir(chosen_lm) and os.listdir(chosen_lm) and not is_checkpoint(chosen_lm):
+        expected = "a new folder, or a checkpoint, which is replaced"
+        raise InputError(chosen_lm, None, "a folder that is not empty", expected)
     dev = read_dev(settings)
     checkpoint = load_checkpoint(lm)
     tokenizer = checkpoint.tokenizer(settings.text)

@@ -156,3 +156,11 @@ def test_other_lms_are_refused(place: Path, tmp_path: Path, capsys: pytest.Captu
     assert "a SentencePiece model; expected" in capsys.readouterr().err
     assert call("tune", *dev, *out) == 2
     assert "expected one --lm" in capsys.readouterr().err
+
+
+def test_what_is_no_checkpoint_is_never_replaced(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / "notes").write_text("mine")
+    assert tune(place, "drawn", tmp_path) == 1
+    assert (tmp_path / "lm" / "notes").read_text() == "mine"
+    assert not (tmp_path / "w.json").exists()

@@ -270,7 +270,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--scores": ("tune-lattice --scores {scores}", f"tune --scores {NONE}"),
         "--system": (None, "tune-systems --system two"),
         "--ref": (None, f"tune --ref {NONE}"),
-        "--choose-form": ("tune-lattice --choose-form {out}-lm", "tune-forms --choose-form {away}"),
+        "--choose-form": ("tune-lattice --choose-form {out}-lm", "tune-forms --choose-form {text}"),
         "--first-pass": (None, f"tune --first-pass {NONE}"),
         "--out": (None, "tune --out {away}"),
         "--objective": (None, "tune --objective fame"),
