@@ -51,8 +51,8 @@ def tune_forms(lm: str, chosen_lm: str, out: str, settings: Settings) -> None:
 
     The form that it has is kept unless the 95 % interval of another one's difference (paired, over
     utterances, each form at weights tuned for it) lies below 0. Raises InputError for an LM that is
-    not an imported one, a folder ``chosen_lm`` that holds anything but a checkpoint, and as ``tune``
-    does.
+    not an imported one, for a folder ``chosen_lm`` that holds anything but a checkpoint, and as
+    ``tune`` does.
     """
     from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
     from asrprune.lm.open import lm_digest, short_name
