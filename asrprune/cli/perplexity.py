@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     words: Counter[str] = Counter()
     options = text_options(args)
     if CHECKPOINT.holds(args):
-        checkpoint = load_checkpoint(args.lm, str(resolve_device(args.device)))
+        checkpoint = load_checkpoint(args.lm, str(resolve_device(args.device)), mapped=True)
         lm = checkpoint.tokenizer(options)
         lines = _lines(args.text, lm.line, words)
         result = transformer_perplexity(checkpoint.model, lm, lines, args.text)

@@ -188,7 +188,7 @@ def run(args: argparse.Namespace) -> None:
     same_tokenizer(args.data, corpus.data["tokenizer_sha256"])
     teacher = None
     if args.teacher is not None:
-        large = load_checkpoint(args.teacher, place)
+        large = load_checkpoint(args.teacher, place, mapped=True)
         same_tokenizer(args.teacher, large.tokenizer_sha256)
         longest, needed = (one.model.shape.max_positions for one in (large, parent))
         if longest < needed:

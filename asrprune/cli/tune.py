@@ -37,6 +37,8 @@ examples:
     --ref data/dev/text --out exp/weights.json
   asrprune tune --lattice exp/dev/lattices --format slf --lm exp/lm --ref data/dev/text \\
     --first-pass exp/dev/first_pass.json --out exp/weights.json
+  asrprune tune --nbest exp/dev/nbest.jsonl.gz --lm exp/smollm2 --choose-form exp/smollm2-dev \\
+    --ref data/dev/text --out exp/weights.json
   asrprune tune --lattice exp/dev/lattices --format slf --ref data/dev/text --towards dense \\
     --system dense=exp/dense small=exp/small/sparsity-0.50 both=exp/dense,lm.arpa --out exp/runs
 
@@ -62,6 +64,11 @@ LATTICE = Mode(
     _on_lattices,
     "has a use only with --lattice",
 )
+FORMS = Mode(
+    ("threads", "device", "special", "accept_unknown"),
+    lambda args: args.choose_form is not None,
+    "has a use only with --lattice or --choose-form",
+)
 EXPECTED = Mode(
     ("towards", "resamples", "fallback"),
     lambda args: args.objective == "expected",
@@ -79,13 +86,19 @@ MODES = (
     Mode(("allow_test", "system", "on_bad")),
     Mode(
         ("scores",),
+        lambda args: not _on_lattices(args) and not args.system and args.choose_form is None,
+        "has a use only with --nbest, and without --system and --choose-form",
+    ),
+    Mode(
+        ("choose_form",),
         lambda args: not _on_lattices(args) and not args.system,
         "has a use only with --nbest, and without --system",
     ),
+    FORMS,
     Mode(
         ("lm",),
-        lambda args: _on_lattices(args) and not args.system,
-        "has a use only with --lattice, and without --system",
+        lambda args: (_on_lattices(args) or FORMS.holds(args)) and not args.system,
+        "has a use only with --lattice or --choose-form, and without --system",
     ),
     Mode(("nj",), lambda args: bool(args.system), "has a use only with --system"),
     LATTICE,
@@ -138,6 +151,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=output,
         metavar="PATH",
         help="weights (JSON); with --system a folder of folders",
+    )
+    parser.add_argument(
+        "--choose-form",
+        type=output_folder,
+        metavar="DIR",
+        help="score the lists with --lm, an imported LM, in every form of sentence end and case "
+        "that it can have (as import --sentence-form and --case), and write it in the one with the "
+        "fewest word errors as this checkpoint; the form that it has stays unless the interval of "
+        "another's difference lies below 0",
     )
     parser.add_argument(
         "--objective",
@@ -251,7 +273,12 @@ def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together."""
     lattices = on_lattices(args)
-    if not args.system and not (args.lm if lattices else args.scores):
+    if args.choose_form is not None:
+        if len(args.lm) != 1:
+            raise ValueError(f"--choose-form with {len(args.lm)} LMs; expected one --lm")
+        if args.towards is not None:
+            raise ValueError("--towards is given with --choose-form; expected one of them")
+    elif not args.system and not (args.lm if lattices else args.scores):
         needed = "--lm" if lattices else "--scores"
         raise ValueError(f"nothing to tune for; expected {needed}, or --system NAME=PATH ...")
     try:
@@ -271,6 +298,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, tune, write."""
+    from asrprune.cli.tune_forms import tune_forms
     from asrprune.cli.tune_systems import Settings, System, tune_systems
     from asrprune.rescore.lattices.beam_mode import BeamOptions
     from asrprune.rescore.tuning.round_options import RoundOptions
@@ -293,7 +321,7 @@ def run(args: argparse.Namespace) -> None:
         System(name, paths, os.path.join(args.out, name, "weights.json"))
         for name, paths in args.system
     ]
-    if not systems:
+    if not systems and args.choose_form is None:
         systems = [System("", tuple(args.lm or args.scores), args.out)]
     settings = Settings(
         nbest=args.nbest,
@@ -316,4 +344,7 @@ def run(args: argparse.Namespace) -> None:
         options=options,
         rounds=RoundOptions(args.rounds, args.tolerance, args.list_size, beam),
     )
-    tune_systems(systems, settings)
+    if args.choose_form is None:
+        tune_systems(systems, settings)
+    else:
+        tune_forms(args.lm[0], args.choose_form, args.out, settings)

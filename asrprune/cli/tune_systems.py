@@ -80,7 +80,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Dev:
+class Dev:
     """The dev set as it was read: lists or lattices, references, the weights to start from. Lists
     and references are on disk."""
 
@@ -95,7 +95,7 @@ def tune_systems(systems: Sequence[System], settings: Settings) -> None:
 
     Raises as ``tune`` and ``tune_on_lattices`` do.
     """
-    dev = _read(settings)
+    dev = read_dev(settings)
     towards: Optional[ScoreWeights] = None
     waiting = list(systems)
     if settings.towards is not None and not systems[0].name:
@@ -125,14 +125,15 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(settings: Settings, towards: Optional[ScoreWeights]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    _worker.update(settings=settings, dev=_read(settings), towards=towards)
+    _worker.update(settings=settings, dev=read_dev(settings), towards=towards)
 
 
 def _tune_in_worker(system: System) -> None:
     _tune_one(system, **_worker)
 
 
-def _read(settings: Settings) -> _Dev:
+def read_dev(settings: Settings) -> Dev:
+    """The dev set of the command line. Raises InputError for a bad or empty one."""
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.firstpass.formats.table import read_items
     from asrprune.firstpass.on_bad import OnBad
@@ -157,7 +158,7 @@ def _read(settings: Settings) -> _Dev:
         (utt, in_units(ref, settings.unit)) for utt, ref in _references(settings, lists)
     )
     _warn_of_form(settings, refs, lists)
-    return _Dev(lists, lattices, refs, replace(start or ScoreWeights(), unit=settings.unit))
+    return Dev(lists, lattices, refs, replace(start or ScoreWeights(), unit=settings.unit))
 
 
 def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Collection[NBest]) -> None:
@@ -190,7 +191,7 @@ def _references(settings: Settings, lists: Iterable[NBest]) -> Iterator[tuple[st
 
 
 def _tune_one(
-    system: System, settings: Settings, dev: _Dev, towards: Optional[ScoreWeights]
+    system: System, settings: Settings, dev: Dev, towards: Optional[ScoreWeights]
 ) -> ScoreWeights:
     """Tune one system, write its weights, and give them back."""
     from asrprune.provenance import provenance
@@ -250,7 +251,7 @@ def _tune_one(
 def _on_lattices(
     lms: Sequence[LanguageModel],
     settings: Settings,
-    dev: _Dev,
+    dev: Dev,
     towards: Optional[ScoreWeights],
 ) -> tuple[Sequence[ScoredList], Tuned, dict[str, Any]]:
     from asrprune.rescore.tuning.lattice_rounds import tune_on_lattices
@@ -287,7 +288,7 @@ def _open(path: str, settings: Settings) -> LanguageModel:
     )
 
 
-def _facts(found: Tuned, dev: _Dev, utts: Iterable[str]) -> dict[str, Any]:
+def _facts(found: Tuned, dev: Dev, utts: Iterable[str]) -> dict[str, Any]:
     """What the weights file says of the dev set (its utterances are ``utts``) and of the search."""
     facts: dict[str, Any] = {
         "ref_hash": reference_hash((utt, dev.refs[utt]) for utt in utts),

@@ -56,6 +56,7 @@ def trim_vocabulary(
         {**(provenance or {}), "parent": dict(checkpoint.provenance)},
         checkpoint.history,
         checkpoint.form,
+        checkpoint.stored,
     )
     return Trimming(len(made.kept), pieces.vocab_size, len(distinct))
 

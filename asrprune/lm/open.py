@@ -63,7 +63,7 @@ def open_lm(
     """
     if is_checkpoint(path) or os.path.isdir(path):
         check_engine(engine, engine_options or EngineOptions())
-        checkpoint = load_checkpoint(path, dtype=ENGINES[engine].kept or torch.float32)
+        checkpoint = load_checkpoint(path, dtype=ENGINES[engine].kept or torch.float32, mapped=True)
         model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
     if is_ngram(path):
@@ -120,7 +120,7 @@ def open_prefix_lm(
     if not (is_checkpoint(path) or os.path.isdir(path)):
         return open_lm(path, text=text).prefixes()
     _among(KEEPING, engine, _PREFIX_ENGINE)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, mapped=True)
     model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
     return _open_prefixes(model, tokenizer, engine, engine_options, options, name)
 
@@ -152,7 +152,7 @@ def open_early(
     """
     row = _among(EARLY, engine, "engine for early termination")
     assert row.nodes is not None  # EARLY says so
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, mapped=True)
     tokenizer, limit = checkpoint.tokenizer(text), checkpoint.model.shape.max_positions
     options = EarlyOptions(slack=row.slack) if options is None else options
     engine_options = engine_options or EngineOptions()
@@ -169,7 +169,7 @@ def open_padded(
     text: Optional[TextOptions] = None,
 ) -> PaddedScorer:
     """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, mapped=True)
     return PaddedScorer(checkpoint.model, checkpoint.tokenizer(text), options, token_budget)
 
 

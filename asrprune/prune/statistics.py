@@ -68,7 +68,8 @@ class MatrixStatistics:
 
 
 class _Watcher:
-    """Hooks of one group; ``mask`` [B, T] says which tokens of the running batch count."""
+    """Hooks of one group; ``mask`` [B, T] says which tokens of the running batch count, None that
+    the pass is none of its own: blocks that are computed again for the gradient."""
 
     def __init__(self, group: Group, needs: frozenset[str]) -> None:
         self.group = group
@@ -77,7 +78,8 @@ class _Watcher:
         self.mask: Optional[Tensor] = None
 
     def forward_hook(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert self.mask is not None
+        if self.mask is None:
+            return
         if self.needs & {"input_squared", "gram"}:
             with torch.no_grad():
                 x = self.group.features(inputs[0])[self.mask]  # [N, in]
@@ -136,7 +138,10 @@ def collect(
                 watcher.mask = mask
             if with_gradients:
                 model.zero_grad(set_to_none=True)
-                next_token_loss(model, batch).backward()  # type: ignore[no-untyped-call]
+                loss = next_token_loss(model, batch)
+                for watcher in watchers:
+                    watcher.mask = None
+                loss.backward()  # type: ignore[no-untyped-call]
                 for watcher in watchers:
                     watcher.after_backward()
             else:

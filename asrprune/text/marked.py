@@ -170,6 +170,11 @@ class MarkedTokenizer:
         """The text of the ids, marks left out."""
         return str(self._pieces.decode(list(ids)))
 
+    def only_token(self, text: str) -> int | None:
+        """The id of the only token that the text is cut into; None for several."""
+        ids = self._ids([text])[0]
+        return ids[0] if len(ids) == 1 else None
+
     def piece(self, index: int) -> str:
         """The piece with this id, as the library spells it; "" for a row without one."""
         name: str = self._names.get(index, "")

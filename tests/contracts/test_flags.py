@@ -56,6 +56,8 @@ CALLS = {
     " --starts 2",
     "tune-systems": "tune --nbest {nbest} --system one={scores} two={scores} --towards one"
     " --out {out} --resamples 2 --nj 1",
+    "tune-forms": "tune --nbest {nbest} --lm {imported} --choose-form {out}-lm --out {out}"
+    " --resamples 2 --threads 1 --accept-unknown",
     "tune-lattice": "tune --lattice {slf} --format slf --lm {lm} --ref {ref} --out {out}"
     " --resamples 2 --history 2 --threads 1",
     "rescore": f"{LISTS} --scores {{scores}} --weights {{w1}}",
@@ -273,6 +275,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--scores": ("tune-lattice --scores {scores}", f"tune --scores {NONE}"),
         "--system": (None, "tune-systems --system two"),
         "--ref": (None, f"tune --ref {NONE}"),
+        "--choose-form": ("tune-lattice --choose-form {out}-lm", "tune-forms --choose-form {text}"),
         "--first-pass": (None, f"tune --first-pass {NONE}"),
         "--out": (None, "tune --out {away}"),
         "--objective": (None, "tune --objective fame"),

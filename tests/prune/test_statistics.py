@@ -12,6 +12,7 @@ from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
+from asrprune.prune.statistics import STATISTICS, collect
 from tests.prune.small_models import DATA, FREE, small_model
 from tests.prune.tiny_lm import all_statistics, batches, group_of, tiny
 
@@ -67,3 +68,14 @@ def test_statistics_leave_the_model_as_it_was(criterion: str) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_statistics_of_activations_made_again_are_the_same() -> None:
+    model = tiny()
+    groups = [group_of(model, name) for name in ("attn.q", "ffn.down")]
+    kept = collect(model, groups, batches(), STATISTICS, 10**9)
+    model.checkpoint_activations = True
+    again = collect(model, groups, batches(), STATISTICS, 10**9)
+    for one, other in zip(kept, again, strict=True):
+        for name in STATISTICS:
+            torch.testing.assert_close(other.need(name), one.need(name))

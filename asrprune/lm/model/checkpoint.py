@@ -11,7 +11,6 @@ and is read without; it states that of the tokeniser only.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asrprune.core.checksums import write_sealed
@@ -41,11 +38,17 @@ from asrprune.files import PathLike, sha256, write_folder
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.lm.model.weights_file import StoredTensors, write_tensors
 from asrprune.lm.model.weights_fit import MASK, SPARSE_SHAPE, VALUES, check_fit
 from asrprune.text.form import TextForm, TextOptions
 from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, tokenizer_name
 
 FORMAT_VERSION = 1
+STORED = {
+    **{"float32": torch.float32, "bfloat16": torch.bfloat16},
+    **{"float16": torch.float16, "float64": torch.float64},
+}
+"""Number formats of stored weights."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -55,7 +58,7 @@ class Checkpoint:
 
     ``provenance`` tells how the model came to be (command, commit, seed, versions, parent);
     ``history`` lists its pruning steps, oldest first. ``form`` is the text form that the LM wants;
-    None where the folder does not say.
+    None where the folder does not say. ``stored`` is the number format of the weights on disk.
     """
 
     model: TransformerLM
@@ -65,6 +68,7 @@ class Checkpoint:
     history: tuple[Mapping[str, Any], ...] = ()
     path: Optional[Path] = None
     form: Optional[TextForm] = None
+    stored: torch.dtype = torch.float32
 
     def tokenizer(self, options: Optional[TextOptions] = None) -> Tokenizer:
         """The tokeniser that the model was trained with, in the text form that the LM wants, or
@@ -83,10 +87,12 @@ def save_checkpoint(
     provenance: Mapping[str, Any],
     history: tuple[Mapping[str, Any], ...] = (),
     form: Optional[TextForm] = None,
+    dtype: Optional[torch.dtype] = None,
 ) -> Path:
     """Write the folder ``out``, whole or not at all, and return its path.
 
-    ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold.
+    ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold. ``dtype``: the
+    number format of the stored weights, None: that of the model.
     """
     with write_folder(out) as folder:
         if isinstance(tokenizer, bytes):
@@ -95,8 +101,12 @@ def save_checkpoint(
         else:
             pieces = folder / tokenizer_name(tokenizer)
             shutil.copyfile(tokenizer, pieces)
-        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        _save_weights(_pack(state), folder / WEIGHTS)
+        dtype = model.dtype if dtype is None else dtype
+        state = {
+            name: value.detach().cpu().to(dtype) if value.is_floating_point() else value.cpu()
+            for name, value in model.state_dict().items()
+        }
+        write_tensors(folder / WEIGHTS, _pack(state))
         write_sealed(
             folder / CONFIG,
             {
@@ -106,7 +116,7 @@ def save_checkpoint(
                 "shape": model.shape.to_dict(),
                 "parameters": count_parameters(model),
                 "nonzero_parameters": count_nonzero(model),
-                "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+                "dtype": str(dtype).removeprefix("torch."),
                 "weights_sha256": sha256(folder / WEIGHTS),
                 "tokenizer_sha256": sha256(pieces),
                 "text": None if form is None else form.to_dict(),
@@ -118,10 +128,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32
+    path: PathLike,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    mapped: bool = False,
 ) -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``, in the number format
-    ``dtype``.
+    ``dtype``. ``mapped``: on the CPU, weights that are stored in it are the file's own memory where
+    StoredTensors can do so, for those who only read them.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
     shape, a tokeniser that is not the one that the model was trained with, and files that are no
@@ -140,7 +154,7 @@ def load_checkpoint(
     check_fit(folder / WEIGHTS, shape)
     with torch.device("meta"):
         model = TransformerLM(shape)
-    _load_weights(model, folder / WEIGHTS, dtype)
+    _load_weights(model, folder / WEIGHTS, dtype, mapped)
     return Checkpoint(
         model=model.to(device).eval(),
         tokenizer_path=tokenizer_in(folder),
@@ -149,6 +163,7 @@ def load_checkpoint(
         history=history,
         path=folder,
         form=form,
+        stored=STORED[config.find("dtype", one_of(*STORED)) or "float32"],
     )
 
 
@@ -217,17 +232,22 @@ def is_checkpoint(path: PathLike) -> bool:
     return os.path.isfile(os.path.join(path, CONFIG))
 
 
-def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
+def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype, mapped: bool) -> None:
+    state: dict[str, Tensor] = {}
     try:
-        state = _unpack(load_file(path))
-        for name, value in state.items():
-            if value.is_floating_point():
-                value = value.to(dtype)
-            # the file's own memory is no place for them: products round in other ways where
-            # numbers lie at odd addresses, and all tensors would share one storage
-            state[name] = value.clone()
+        with open(path, "rb") as stream:
+            stored = StoredTensors(stream, mapped)
+            for name in stored.names:
+                if name.endswith((VALUES, SPARSE_SHAPE)):
+                    continue
+                if name.endswith(MASK):
+                    name = name.removesuffix(MASK)
+                    value = _unpacked(stored, name)
+                else:
+                    value = stored.read(name)
+                state[name] = value.to(dtype) if value.is_floating_point() else value
         model.load_state_dict(state, assign=True)
-    except (SafetensorError, RuntimeError, IndexError) as problem:
+    except (RuntimeError, IndexError, ValueError) as problem:
         found = f"weights that do not load ({problem})"
         raise InputError(path, None, found, "tensors of the shape in config.json") from None
     for place, linear in model.linears():
@@ -235,18 +255,6 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype) -> None:
         if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
             found = f"the outputs of {place} in an order with gaps"
             raise InputError(path, None, found, "each output once")
-
-
-def _save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """``save_file``; what the system refuses is an OSError, as for every other file."""
-    try:
-        save_file(state, path)
-    except SafetensorError as problem:
-        stated = re.search(r"os error (\d+)", str(problem))
-        if stated is None:
-            raise
-        number = int(stated.group(1))
-        raise OSError(number, os.strerror(number), os.fspath(path)) from None
 
 
 def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -266,24 +274,16 @@ def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             packed[name + VALUES] = value.flatten()[kept]
             packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64)
         else:
-            # a view of something larger would be stored with all of it
-            whole = value.untyped_storage().nbytes() == value.nbytes
-            packed[name] = value if whole else value.clone()
+            packed[name] = value
     return packed
 
 
-def _unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    for name, value in packed.items():
-        if name.endswith(MASK):
-            base = name.removesuffix(MASK)
-            shape = packed[base + SPARSE_SHAPE].tolist()
-            values = packed[base + VALUES]
-            count = int(np.prod(shape))
-            kept = torch.from_numpy(np.unpackbits(value.numpy(), count=count)).bool()
-            whole = torch.zeros(count, dtype=values.dtype)
-            whole[kept] = values
-            state[base] = whole.view(shape)
-        elif not name.endswith((VALUES, SPARSE_SHAPE)):
-            state[name] = value
-    return state
+def _unpacked(stored: StoredTensors, name: str) -> Tensor:
+    """The tensor whose parts ``_pack`` made."""
+    shape = stored.read(name + SPARSE_SHAPE).tolist()
+    values = stored.read(name + VALUES)
+    count = int(np.prod(shape))
+    kept = torch.from_numpy(np.unpackbits(stored.read(name + MASK).numpy(), count=count)).bool()
+    whole = torch.zeros(count, dtype=values.dtype)
+    whole[kept] = values
+    return whole.view(shape)

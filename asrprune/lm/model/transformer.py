@@ -12,8 +12,9 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from asrprune.lm.model.anatomy import Anatomy, Block
+from asrprune.lm.model.anatomy import Anatomy, Block, Rotation
 from asrprune.lm.model.architecture import architecture_of, check_shape, details_of
 from asrprune.lm.model.attention import KeyValue
 from asrprune.lm.model.layers import TokenEmbedding
@@ -28,6 +29,8 @@ class TransformerLM(nn.Module):
     """The language model. Input token 0 of a sentence is ``<s>``, at position 0.
 
     ``positions`` [max_positions, D] are learned vectors, None for rotary positions.
+    ``checkpoint_activations``: where gradients are wanted, what stands inside a block is not kept
+    for them but made again: less memory for about a third more time.
     Raises ValueError for an architecture, matrix or setting that there is not.
     """
 
@@ -53,6 +56,7 @@ class TransformerLM(nn.Module):
         self._rotation = architecture.rotation
         self._details = details
         self.anatomy: Anatomy = architecture.anatomy
+        self.checkpoint_activations = False
         self._scale_residual_outputs()
 
     def _scale_residual_outputs(self) -> None:
@@ -129,7 +133,8 @@ class TransformerLM(nn.Module):
         True = may attend, broadcastable to [B, H, T, S] with S = stored + T; None means causal
         and needs ``past`` to be None. Padding needs no mask when it stands on the right and the
         caller ignores its outputs. ``keys`` [B, S] int64, with a mask and without ``past``, lets
-        each row attend to places of all rows, row * T + column (-1 to none: to be masked).
+        each row attend to places of all rows, row * T + column (-1 to none: to be masked). A pass
+        that ``checkpoint_activations`` concerns gives no keys and values.
 
         Raises ValueError when a position is beyond ``max_positions``.
         """
@@ -153,6 +158,11 @@ class TransformerLM(nn.Module):
                 x = x + functional.embedding(positions, self.positions)
         x = self.drop(x)
         presents: KeyValues = []
+        plain = past is None and keys is None
+        if self.checkpoint_activations and torch.is_grad_enabled() and plain:
+            for layer in self.layers():
+                x = _made_again(layer, x, mask, rotation)
+            return self.norm(x), presents
         for index, block in enumerate(self.blocks):
             before = None if past is None else past[index]
             x, present = block(x, mask, before, keys, rotation)
@@ -162,6 +172,19 @@ class TransformerLM(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Unnormalised log-probabilities of the next token, [..., D] to [..., V]."""
         return self.embedding.logits(hidden)
+
+
+def _made_again(
+    block: Block, x: Tensor, mask: Optional[Tensor], rotation: Optional[Rotation]
+) -> Tensor:
+    """What stands behind the block [B, T, D]; the backward pass computes the block once more."""
+
+    def stream(x: Tensor) -> Tensor:
+        return block(x, mask, None, None, rotation)[0]  # type: ignore[no-any-return]
+
+    noise = block.training and block.drop.p > 0.0
+    made: Tensor = checkpoint(stream, x, use_reentrant=False, preserve_rng_state=noise)
+    return made
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -123,6 +123,7 @@ def _train(
         sizes = ", ".join(f"{name} {count:,} tokens" for name, count in sets.items())
         log.info("%s: %s; on %s", data.path, sizes, group.device)
     model = _make_model(data, config, init).to(group.device)
+    model.checkpoint_activations = config.checkpoint_activations
     loop = _make_loop(model, data, config, group)
     validation = None
     if data.has("valid"):

@@ -175,7 +175,7 @@ def measure_member(
     folder: PathLike, reference: Mapping[Place, int], masked: bool
 ) -> dict[str, Any]:
     """Sizes of a saved model, from its file: the measured fields of Member."""
-    saved = load_checkpoint(folder)
+    saved = load_checkpoint(folder, mapped=True)
     rows = matrix_rows(saved.model, reference, masked)
     return {
         "measured": measured(rows),

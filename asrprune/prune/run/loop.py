@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from asrprune.files import PathLike, locked
-from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
+from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.prune.run.family import (
     Family,
@@ -77,15 +77,18 @@ class FamilyRun:
         provenance = {**self.provenance, "plan": plan.to_dict()}
         tokenizer = self.parent.tokenizer_path
         form = self.parent.form
-        save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form)
+        stored = self.parent.stored
+        save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form, stored)
         sizes = measure_member(folder, self.run.reference, masked)
-        before, spent = made.perplexity_pruned, made.spent
+        before, spent, model = made.perplexity_pruned, made.spent, made.model
+        if stored != model.dtype:  # what was rounded is what is judged
+            model = load_checkpoint(folder, str(model.device)).model
         return Member(
             asked=made.asked,
             folder=folder.name,
             faster=not masked,
             perplexity_pruned=before,
-            perplexity=valid_perplexity(made.model, data, plan) if spent.tokens else before,
+            perplexity=valid_perplexity(model, data, plan) if spent.tokens else before,
             tokens=spent.tokens,
             steps=spent.steps,
             wall_s=round(spent.wall_s, 3),

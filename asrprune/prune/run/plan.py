@@ -32,6 +32,8 @@ class FineTuning:
     rate warms up over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its
     schedule.
     ``precision``: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
+    ``checkpoint_activations``: less memory for about a third more time, here and in the criterion's
+    gradients.
     """
 
     batch_tokens: int = 4096
@@ -39,6 +41,7 @@ class FineTuning:
     temperature: float = 1.0
     distill_weight: float = 0.5
     precision: str = "auto"
+    checkpoint_activations: bool = False
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=1e-3, muon_lr=5e-3, warmup_steps=50)
     )
@@ -164,4 +167,5 @@ PLAN_MEANINGS = {
     "fine_tuning.distill_weight": "share of the loss that is distillation, the rest cross-entropy",
 }
 """Key of the plan that has no flag of its own -> what it is, in a line for a help text; those of
-``fine_tuning.optimizer`` and ``fine_tuning.precision`` mean what they mean in training."""
+``fine_tuning.optimizer``, ``fine_tuning.precision`` and ``fine_tuning.checkpoint_activations`` mean
+what they mean in training."""

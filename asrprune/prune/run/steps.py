@@ -101,6 +101,7 @@ class PruningRun:
         step = steps[state.steps_done]
         torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
         started = time.monotonic()
+        state.model.checkpoint_activations = self.plan.fine_tuning.checkpoint_activations
         keep = self.total - round(step.sparsity * self.total)
         scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement)
         self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)

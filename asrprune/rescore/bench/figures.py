@@ -25,7 +25,7 @@ def describe_lm(path: PathLike, lm: LanguageModel, threads: Optional[int]) -> di
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, threads)}
     if not is_checkpoint(path):
         return {**figures, "size_bytes": os.path.getsize(path)}
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, mapped=True)
     training = checkpoint.provenance.get("training")
     return {
         **figures,

@@ -44,3 +44,36 @@ def test_the_gradient_is_that_of_the_mean_over_all_tokens(clip: float, accumulat
     if clip == 0.01:
         expected = expected * 0.01 / expected.norm()
     torch.testing.assert_close(used, expected, rtol=1e-3, atol=1e-6)
+
+
+def _gradients(
+    dropout: float, architecture: str, again: bool
+) -> tuple[dict[str, torch.Tensor], int]:
+    """The gradients of a batch, and the bytes that were kept for them."""
+    torch.manual_seed(0)
+    shape = ModelShape.uniform(13, 8, 3, 2, 16, 12, dropout, architecture=architecture)
+    lm = TransformerLM(shape).train()
+    lm.checkpoint_activations = again
+    kept = 0
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += value.nbytes
+        return value
+
+    torch.manual_seed(1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        loss = next_token_loss(lm, batches().next_batch())
+    loss.backward()
+    return {name: p.grad for name, p in lm.named_parameters() if p.grad is not None}, kept
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_activations_made_again_give_the_same_gradients(architecture: str, dropout: float) -> None:
+    kept, bytes_kept = _gradients(dropout, architecture, again=False)
+    again, bytes_again = _gradients(dropout, architecture, again=True)
+    assert kept.keys() == again.keys()
+    for name, gradient in kept.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-6, atol=1e-8)
+    assert bytes_again < bytes_kept / 3

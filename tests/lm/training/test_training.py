@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from asrprune.errors import InputError
+from asrprune.lm.model import transformer
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.training import train as training_module
 from asrprune.lm.training.config import ModelConfig, TrainingConfig
@@ -105,6 +106,20 @@ def test_learns_and_writes_the_best_model(data: Corpus, tmp_path: Path) -> None:
     assert facts["tokens"] == log_of(out)[-2]["tokens"]
     assert loaded.provenance["command"] == "asrprune train"
     assert not (tmp_path / "lm.training" / "state.pt").exists()
+
+
+def test_activations_made_again_train_the_same_model(
+    data: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = train(data, replace(CONFIG, max_steps=4), tmp_path / "kept")
+    real, made = transformer._made_again, []
+    monkeypatch.setattr(transformer, "_made_again", lambda *args: made.append(1) or real(*args))
+    config = replace(CONFIG, max_steps=4, checkpoint_activations=True)
+    again = train(data, config, tmp_path / "again")
+    assert len(made) == 4
+    left, right = (load_checkpoint(path).model.state_dict() for path in (kept, again))
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("killed_after", [12, *slow([3, 23])])

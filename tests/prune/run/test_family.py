@@ -32,6 +32,7 @@ from asrprune.prune.run.family import (
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import SCHEDULES
+from asrprune.prune.run.steps import valid_perplexity
 from tests.prune.small_models import DATA, PRUNERS, SHAPES, logits, small_model
 from tests.small_lm import drawn_model
 
@@ -183,3 +184,18 @@ def test_tables_of_matrices() -> None:
     rows = matrix_table(member(0.3)).splitlines()
     assert rows[1].split() == ["0.attn.q", "100", "40", "60.0%", "10", "x", "10,", "sparse"]
     assert rows[-1].split() == ["all", "150", "90", "50.0%", "asked", "30.0%"]
+
+
+def test_members_are_stored_in_the_number_format_of_the_parent(tmp_path: Path) -> None:
+    (tmp_path / "pieces").write_bytes(b"pieces")
+    model = drawn_model(SHAPES["llama"])
+    half = save_checkpoint(tmp_path / "lm", model, tmp_path / "pieces", {}, dtype=torch.bfloat16)
+    parent = load_checkpoint(half)
+    assert parent.model.dtype == torch.float32
+    plan = Plan("taylor", "structured", "one-shot", (0.5,), 1, 100, statistics_tokens=60)
+    data = replace(DATA, valid=DATA.train)
+    (member,) = prune_family(parent, data, plan, tmp_path / "out", {}, {}).members
+    saved = load_checkpoint(tmp_path / "out" / member.folder)
+    assert saved.stored == torch.bfloat16
+    assert member.bytes < 3 * member.parameters
+    assert member.perplexity == pytest.approx(valid_perplexity(saved.model, data, plan), rel=1e-6)

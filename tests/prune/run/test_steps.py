@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from asrprune.lm.model import transformer
+from asrprune.lm.model.anatomy import Block
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods import METHODS
@@ -136,6 +139,26 @@ def test_the_budget_is_spent_once_and_the_perplexity_is_of_before() -> None:
         plan("structured", "one-shot", (0.5,), fine_tune_tokens=300),
     )
     assert tuned.perplexity_pruned == plain.perplexity_pruned
+
+
+def test_activations_made_again_prune_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the criterion's statistics and in fine-tuning alike."""
+    parent = drawn_model(SHAPES["llama"])
+    kept = plan("structured", "one-shot", (0.5,), fine_tune_tokens=100)
+    again = replace(kept, fine_tuning=replace(kept.fine_tuning, checkpoint_activations=True))
+    (one,) = prune_in_memory(parent, DATA, kept)
+    real, made = transformer._made_again, []
+
+    def counted(block: Block, *args: Any) -> torch.Tensor:
+        made.append(block.training)
+        return real(block, *args)
+
+    monkeypatch.setattr(transformer, "_made_again", counted)
+    (other,) = prune_in_memory(parent, DATA, again)
+    assert {True, False} == set(made)
+    left, right = one.model.state_dict(), other.model.state_dict()
+    for name, value in left.items():
+        torch.testing.assert_close(right[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_the_embedding_is_factored_before_the_first_step() -> None:
