@@ -321,7 +321,7 @@ def _check_texts(request: Request, runtime: LlamaCpp, sentences: list[list[int]]
     """Raise InputError for a text that llama.cpp cuts into other tokens."""
     pieces, longest = request.tokenizer.model, request.model.max_positions - 2
     texts = [pieces.decode(one).split() for one in sentences]
-    texts = [[word for word in text if "<" not in word][:longest] for text in texts]
+    texts = [[word for word in text if _is_plain(word)][:longest] for text in texts]
     first = next((text[0] for text in texts if text), "a")
     texts = sorted((text for text in texts if len(text) > 1), key=len)[:: max(1, len(texts) // 3)]
     words = [*texts[:_TEXTS], [first, f"{first}\u03a9\u03a9", first]]
@@ -335,6 +335,11 @@ def _check_texts(request: Request, runtime: LlamaCpp, sentences: list[list[int]]
             problem = f"the text {text[:60]!r}, which llama.cpp cuts otherwise"
             expected = f"the same {len(tokens)} tokens (--form ids writes the LM without text)"
             raise InputError(request.tokenizer_path, None, problem, expected)
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word has no bytes that are no text, and no name of a mark in it."""
+    return word.isprintable() and "\ufffd" not in word and "<" not in word
 
 
 def _ids(request: Request, words: list[str]) -> list[int]:
