@@ -37,6 +37,7 @@ EXTRAS = {
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     "hugging-face": ["transformers>=4.48"],
+    "gguf": ["gguf>=0.17", "xllamacpp>=2026.10"],  # llama.cpp checks what is exported
     "sherpa": ["sherpa-onnx>=2.0"],
     "tensorboard": ["tensorboard"],
     "dev": [

@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_force(parser)
     parser.add_argument("--form", help=f"what the LM answers, the first by default ({forms})")
     parser.add_argument(
-        "--dtype", help="numbers that weights are stored in, float32 by default, or int8"
+        "--dtype",
+        help="numbers that weights are stored in: float32 (default), int8; gguf: float16, bfloat16,"
+        " q8_0, q4_0",
     )
     parser.add_argument(
         "--tokens",

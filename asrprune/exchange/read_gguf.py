@@ -8,7 +8,6 @@ the pieces and merges in the file.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -18,16 +17,15 @@ import torch
 from torch import Tensor
 
 from asrprune.core.config import shown
-from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage
 from asrprune.exchange.foreign import ForeignLM, Load, Taking
+from asrprune.exchange.gguf_pieces import pieces_of
 from asrprune.files import PathLike
 from asrprune.lm.model.shapes import ModelShape
 
 _ARCHITECTURES = ("gpt2", "llama", "qwen2")
 _PARSING = (ValueError, KeyError, IndexError, OverflowError, TypeError, AttributeError, EOFError)
 """What ``gguf`` raises for a damaged file."""
-_CONTROL, _USER_DEFINED, _UNKNOWN = 3, 4, 2
 _MOST_PARTS = 4096
 
 
@@ -102,20 +100,29 @@ def read_gguf(path: PathLike) -> ForeignLM:
     option or tokeniser that is not computed exactly, by name; MissingPackage without ``gguf``.
     """
     file = _File(path)
+    shape, tensors = _model(file)
+    marks = (file.values.get(f"tokenizer.ggml.{name}_token_id") for name in _MARKS)
+    begin, end, unknown = (one if type(one) is int else None for one in marks)
+    return ForeignLM(shape, tensors, pieces_of(file), begin, end, unknown)
+
+
+def read_gguf_tensors(path: PathLike) -> tuple[ModelShape, Mapping[str, Load]]:
+    """The shape and weights in a GGUF file, whatever its tokeniser. Raises as ``read_gguf``."""
+    return _model(_File(path))
+
+
+def _model(file: _File) -> tuple[ModelShape, Mapping[str, Load]]:
     kind = file.value("general.architecture", str)
     if kind not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
-        raise InputError(path, None, f"architecture {shown(kind)}", f"one of {known}")
+        raise InputError(file.path, None, f"architecture {shown(kind)}", f"one of {known}")
     _check_keys(file, kind)
     try:
         shape = _shape(file, kind)
     except ValueError as problem:
-        raise InputError(path, None, str(problem), "a model that fits") from None
+        raise InputError(file.path, None, str(problem), "a model that fits") from None
     taking = Taking(file)
-    tensors = _take_gpt2(taking, shape) if kind == "gpt2" else _take_llama(taking, shape, kind)
-    marks = (file.values.get(f"tokenizer.ggml.{name}_token_id") for name in _MARKS)
-    begin, end, unknown = (one if type(one) is int else None for one in marks)
-    return ForeignLM(shape, tensors, _pieces(file), begin, end, unknown)
+    return shape, _take_gpt2(taking, shape) if kind == "gpt2" else _take_llama(taking, shape, kind)
 
 
 _MARKS = ("bos", "eos", "unknown")
@@ -260,83 +267,3 @@ def halves_apart(weight: Tensor, heads: int) -> Tensor:
 
 def _rows(tensor: Tensor, rows: slice) -> Tensor:
     return tensor[rows].clone()
-
-
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
-_REST = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    """Cut at a pattern, then spell bytes."""
-    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return {"type": "Sequence", "pretokenizers": [cut, {**_BYTES, "use_regex": False}]}
-
-
-_DIGITS = {"type": "Digits", "individual_digits": True}
-_PRE: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "gpt-2": (_BYTES, {}),
-    "smollm": ({"type": "Sequence", "pretokenizers": [_DIGITS, _BYTES]}, {}),
-    "llama-bpe": (_split(f"{_CONTRACTIONS}\\p{{N}}{{1,3}}{_REST}"), {"ignore_merges": True}),
-    "qwen2": (_split(f"{_CONTRACTIONS}\\p{{N}}{_REST}"), {"normalizer": {"type": "NFC"}}),
-}
-"""``tokenizer.ggml.pre`` -> how text is cut into words, and what else the tokeniser does."""
-
-
-def _pieces(file: _File) -> str:
-    """The text of the tokenizer.json that the file's pieces and merges make."""
-    kind = file.value("tokenizer.ggml.model", str)
-    if kind != "gpt2":
-        expected = "gpt2 (byte-level BPE); other tokenizers come with the Hugging Face folder"
-        raise InputError(file.path, None, f"tokenizer.ggml.model is {shown(kind)}", expected)
-    if file.values.get("tokenizer.ggml.add_space_prefix"):
-        found = "tokenizer.ggml.add_space_prefix is true"
-        raise InputError(file.path, None, found, "byte-level BPE without it")
-    try:
-        before, more = lookup(_PRE, file.value("tokenizer.ggml.pre", str), "tokenizer.ggml.pre")
-    except ValueError as problem:
-        raise InputError(file.path, None, str(problem), "one that is rebuilt here") from None
-    pieces = _strings(file, "tokenizer.ggml.tokens")
-    vocab = {piece: index for index, piece in enumerate(pieces)}
-    if len(vocab) != len(pieces):
-        raise InputError(file.path, None, "a piece twice", "each piece once")
-    merges = [merge.split(" ") for merge in _strings(file, "tokenizer.ggml.merges")]
-    types = file.value("tokenizer.ggml.token_type", list, [1] * len(pieces))
-    if len(types) != len(pieces):
-        found = f"{len(types)} types of {len(pieces)} pieces"
-        raise InputError(file.path, None, found, "a type a piece")
-    added = [
-        {
-            "id": index,
-            "content": pieces[index],
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": kind != _USER_DEFINED,
-        }
-        for index, kind in enumerate(types)
-        if kind in (_CONTROL, _UNKNOWN, _USER_DEFINED)
-    ]
-    model = {
-        "type": "BPE",
-        "vocab": vocab,
-        "merges": merges,
-        "ignore_merges": more.get("ignore_merges", False),
-    }
-    value = {
-        "version": "1.0",
-        "added_tokens": added,
-        "normalizer": more.get("normalizer"),
-        "pre_tokenizer": before,
-        "decoder": _BYTES,
-        "model": model,
-    }
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _strings(file: _File, key: str) -> list[str]:
-    found: list[str] = file.value(key, list)
-    if not all(isinstance(one, str) for one in found):
-        raise InputError(file.path, None, f"{key} of other than strings", "a list of strings")
-    return found

@@ -164,6 +164,11 @@ class SentencePieceModel:
         ]
 
     @property
+    def proto(self) -> bytes:
+        """The bytes of the file."""
+        return self._proto
+
+    @property
     def form(self) -> None:
         """Nothing is stated; the alphabet shows the case."""
 

@@ -2,11 +2,11 @@
 
     python tests/bench/export_parity.py [--width 128] [--layers 4]
 
-Every architecture, dense and pruned to half by each kind of method, as float32 and in 8 bits,
+Every architecture, dense and pruned to half by each kind of method, in every number format,
 through every exporter and form ("refused": what the partner cannot express). The LMs have drawn
 weights: what is compared is arithmetic. Differences are those that ``asrprune export`` finds, in
-nats; for int8 against the LM with the same rounded weights. Sizes are shares of the dense float32
-file, beside the share of parameters that is left.
+nats; for other formats than float32 against the LM with the same rounded weights. Sizes are shares
+of the dense float32 file, beside the share of parameters that is left.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> None:
         print(f"| LM | parameters | {' | '.join(heads)} |")
         print(f"|---|---|{'---|' * len(columns)}")
         whole: dict[tuple[str, str, str], int] = {}
-        for numbers in ("float32", "int8"):
+        every = dict.fromkeys(name for one in EXPORTERS.values() for name in one.numbers)
+        for numbers in every:
             for (architecture, kind), lm in table.items():
                 dense = count_parameters(table[architecture, "dense"].model)
                 cells = []

@@ -31,12 +31,15 @@ def _sections() -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "partner",
     [
-        pytest.param(one, marks=pytest.mark.slow if one.startswith(("torch", "Hugging")) else ())
+        pytest.param(
+            one, marks=pytest.mark.slow if one.startswith(("torch", "Hugging", "GGUF")) else ()
+        )
         for one in _sections()
     ],
 )
 def test_the_commands_of_a_guide_run(partner, tmp_path, monkeypatch):
-    pytest.importorskip("transformers" if "transformers" in partner else "onnxruntime")
+    needed = {"Hugging Face": "transformers", "GGUF": "xllamacpp"}
+    pytest.importorskip(needed.get(partner.partition(":")[0], "onnxruntime"))
     monkeypatch.chdir(tmp_path)
     save_transducer_lm(tmp_path)
     (tmp_path / "lm-text.txt").write_text("".join(f"{one}\n" for one in SENTENCES * 4))

@@ -9,6 +9,11 @@
 - ``plain_onnx``: ONNX for any program
 - ``sherpa_onnx``: the LM of sherpa-onnx's transducers, offline and streaming
 - ``torch_export``: a program of torch.export
-- ``hugging_face``: a folder for transformers
+- ``standard``: which shapes the two below can say
+- ``hugging_face``: a folder for transformers; ``modeling_asrprune``: the code that goes along with
+  shapes that it does not have
+- ``gguf``: a file for llama.cpp; ``gguf_vocabulary``: its tokeniser; ``sentencepiece_proto``: what
+  a SentencePiece model says of itself; ``llama_cpp``: the file through llama.cpp, which runs as
+  ``llama_cpp_child``
 - ``table``: EXPORTERS, the partners
 """

@@ -1,17 +1,19 @@
 """Hugging Face: a folder that ``transformers`` loads with ``AutoModelForCausalLM.from_pretrained``.
 
 Its architectures have blocks that are all alike and dense: an LM is written where its shape is one
-that a standard ``config.json`` can say, and refused by name where it is not. The folder has the
-checkpoint's own SentencePiece model, or the ``tokenizer.json`` that an import brought; ids are
-those of its pieces. A prompt and what ends a sentence are up to the program that loads it.
+that a standard ``config.json`` can say, and refused by name where it is not, unless a modelling
+file (``modeling_asrprune``) is asked for, which takes every shape. The folder has the checkpoint's
+own SentencePiece model, or the ``tokenizer.json`` that an import brought; ids are those of its
+pieces. A prompt and what ends a sentence are up to the program that loads it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,40 +25,17 @@ from asrprune.exchange.exporters.check import Difference, log_probs, sentences_f
 from asrprune.exchange.exporters.exporter import Exporter, Request, Written
 from asrprune.exchange.exporters.numbers import FLOAT32
 from asrprune.exchange.exporters.onnx_file import facts_of, marks_of
+from asrprune.exchange.exporters.standard import obstacle
 from asrprune.files import PathLike, write_folder
 from asrprune.lm.model.architecture import details_of
-from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.marked import MarkedTokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MODELLING = "modeling_asrprune"
+OWN_CODE = "own-code"
 
-
-def obstacle(shape: ModelShape) -> Optional[str]:
-    """Why no standard configuration says ``shape``; None where one does."""
-    if shape.embedding_rank is not None:
-        return "an embedding of low rank"
-    if not shape.blocks:
-        return "an LM without blocks"
-    for index, block in enumerate(shape.blocks):
-        for name, form in block.linears.items():
-            return f"{index}.{name} of rank {form.rank}"
-        if block != shape.blocks[0]:
-            return f"block {index} of another shape than block 0"
-    block = shape.blocks[0]
-    if block.heads == 0 or block.ffn == 0:
-        return "blocks without " + ("attention" if block.heads == 0 else "an FFN")
-    if block.groups is not None and len(set(block.groups)) > 1:
-        return "key and value heads with different numbers of query heads"
-    if shape.architecture == "gpt2":
-        if block.groups is not None:
-            return "a gpt2 whose heads share keys and values"
-        if block.heads * shape.head_dim != shape.d_model:
-            heads = f"{block.heads} heads of {shape.head_dim}"
-            return f"a gpt2 of width {shape.d_model} with {heads}, which transformers has equal"
-    elif shape.d_model % block.heads:
-        return f"a width of {shape.d_model}, no multiple of {block.heads} heads"
-    return None
+_OWN_NOTE = "transformers loads it with trust_remote_code=True; tools without its code do not"
 
 
 def config_of(request: Request) -> dict[str, Any]:
@@ -162,22 +141,63 @@ def _of(norm: torch.nn.Module, name: str) -> Iterable[tuple[str, Tensor]]:
         yield f"{name}.{part}", value
 
 
+def own_config_of(request: Request) -> dict[str, Any]:
+    """The content of ``config.json`` beside our own modelling file."""
+    shape, marks = request.model.shape, marks_of(request)
+    stated = {**shape.to_dict(), "details": asdict(details_of(shape))}
+    return {
+        "model_type": "asrprune",
+        "architectures": ["AsrpruneForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{MODELLING}.AsrpruneConfig",
+            "AutoModelForCausalLM": f"{MODELLING}.AsrpruneForCausalLM",
+        },
+        "shape": stated,
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.d_model,
+        "num_hidden_layers": len(shape.blocks),
+        "max_position_embeddings": shape.max_positions,
+        "bos_token_id": marks.begin,
+        "eos_token_id": marks.end,
+        "use_cache": True,
+        "tie_word_embeddings": False,  # the file itself uses one table twice where shape says tied
+        "torch_dtype": "float32",
+        "asrprune": facts_of(request),
+    }
+
+
 def _write(request: Request, out: PathLike) -> Written:
-    problem = obstacle(request.model.shape)
-    if problem is not None:
+    problem, own = obstacle(request.model.shape), request.form == OWN_CODE
+    if problem is not None and not own:
         expected = (
-            "dense blocks, all alike: transformers has no other (--to onnx takes every shape)"
+            "dense blocks, all alike: transformers has no other (--form own-code writes it with a "
+            "modelling file, --to onnx takes every shape)"
         )
         raise InputError(request.lm, None, problem, expected)
     with write_folder(out) as folder:
-        config = json.dumps(config_of(request), indent=2)
+        config = json.dumps(own_config_of(request) if own else config_of(request), indent=2)
         (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
-        save_file(tensors_of(request.model), folder / WEIGHTS, metadata={"format": "pt"})
+        tensors = _own_tensors(request.model) if own else tensors_of(request.model)
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        if own:
+            code = Path(__file__).with_name(f"{MODELLING}.py").read_bytes()
+            (folder / f"{MODELLING}.py").write_bytes(code)
         _write_tokenizer(request, folder)
         written = Written((folder / WEIGHTS).stat().st_size, "")
         if request.verify:
             written = _verified(request, folder, written.size_bytes)
+    if own:
+        reason = problem or "a shape that --form standard can say too"
+        written = replace(written, notes=(*written.notes, f"{_OWN_NOTE} ({reason})"))
     return written
+
+
+def _own_tensors(model: TransformerLM) -> dict[str, Tensor]:
+    """The weights under our own names, which the modelling file has too."""
+    return {
+        name: (value.float() if value.is_floating_point() else value).contiguous().clone()
+        for name, value in model.state_dict().items()
+    }
 
 
 def _write_tokenizer(request: Request, folder: Path) -> None:
@@ -198,7 +218,12 @@ def _verified(request: Request, folder: Path, size_bytes: int) -> Written:
         import transformers
     except ImportError:
         raise MissingPackage("transformers", "hugging-face") from None
-    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    loader: Any = transformers.AutoModelForCausalLM
+    if request.form == OWN_CODE:  # the same file, without a copy in the user's cache of such code
+        from asrprune.exchange.exporters.modeling_asrprune import AsrpruneForCausalLM
+
+        loader = AsrpruneForCausalLM
+    loaded: Any = loader.from_pretrained(folder, dtype=torch.float32).eval()
     marks, model = marks_of(request), request.model.float()
     found = Difference()
     with torch.inference_mode():
@@ -214,10 +239,13 @@ def _verified(request: Request, folder: Path, size_bytes: int) -> Written:
     return Written(size_bytes, verified, found.largest)
 
 
-_FORMS: Mapping[str, str] = {"standard": "config.json and model.safetensors of transformers' own"}
+_FORMS: Mapping[str, str] = {
+    "standard": "config.json and model.safetensors of transformers' own",
+    OWN_CODE: "any shape, with a modelling file that is loaded with trust_remote_code=True",
+}
 
 HUGGING_FACE = Exporter(
-    "a folder for transformers: GPT-2, Llama or Qwen2, dense blocks that are all alike",
+    "a folder for transformers: GPT-2, Llama or Qwen2; other shapes with a modelling file",
     _FORMS,
     (FLOAT32,),
     _write,

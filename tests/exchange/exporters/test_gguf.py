@@ -1,0 +1,225 @@
+"""GGUF files: read back, scored by llama.cpp, the same tokens; what it lacks is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asrprune.cli.main import main
+from asrprune.exchange.exporters import gguf as exporter
+from asrprune.exchange.exporters.sentencepiece_proto import sentencepiece_facts
+from asrprune.exchange.importing import import_lm
+from asrprune.exchange.read_gguf import halves_apart, read_gguf_tensors
+from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.shapes import BlockShape, ModelShape
+from tests.exchange.foreign_gguf import write_gguf
+from tests.exchange.pruned_shapes import GPT2, LLAMA, SHAPES, save_transducer_lm
+
+gguf = pytest.importorskip("gguf")
+
+LIKE = {
+    "gpt2": GPT2,
+    "gpt2 untied, narrow FFN": replace(GPT2, tied=False, blocks=(BlockShape(4, 5),) * 3),
+    "llama": LLAMA,
+    "llama pruned alike": replace(
+        LLAMA, d_model=10, blocks=(BlockShape(2, 7, groups=(2,)),) * 2, details={"norm_eps": 1e-3}
+    ),
+    "llama tied, all heads of their own": replace(LLAMA, tied=True, blocks=(BlockShape(2, 8),)),
+    "qwen2": replace(LLAMA, head_dim=4, details={"qkv_bias": True, "rope_theta": 500.0}),
+}
+WIDE = ModelShape.uniform(26, 64, 1, 2, 32, 12, architecture="llama", kv_heads=1)
+
+
+def _export(folder: Path, lm: Path, *more: str) -> tuple[int, Path]:
+    out = folder / "lm.gguf"
+    words = ["export", "--to", "gguf", "--lm", str(lm), "--out", str(out), *more]
+    return main(words), out
+
+
+def _logits(model: torch.nn.Module, vocab_size: int) -> torch.Tensor:
+    tokens = torch.randint(0, vocab_size, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found: torch.Tensor = model.logits(model(tokens)[0])
+    return found
+
+
+def test_the_order_of_rows_is_undone_by_the_reader():
+    weight = torch.randn(3 * 8, 5)
+    there = exporter.pairs_together(weight, 3)
+    assert not torch.equal(there, weight)
+    assert torch.equal(halves_apart(there, 3), weight)
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_what_is_written_is_read_back(name, tmp_path, caplog):
+    lm = save_transducer_lm(tmp_path, LIKE[name])
+    status, out = _export(tmp_path, lm, "--no-verify")
+    assert status == 0
+    assert "NOT verified" in caplog.text
+    shape, tensors = read_gguf_tensors(out)
+    ours = load_checkpoint(lm).model
+    assert replace(shape, details={}) == replace(ours.shape, details={})
+    for key, value in ours.state_dict().items():
+        assert torch.equal(tensors[key](), value), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIKE)
+def test_llama_cpp_scores_as_the_lm_does(name, tmp_path, caplog):
+    pytest.importorskip("xllamacpp")
+    caplog.set_level("INFO")
+    status, out = _export(tmp_path, save_transducer_lm(tmp_path, LIKE[name]))
+    assert status == 0
+    assert f"{out.stat().st_size} bytes; verified through llama.cpp" in caplog.text
+    assert ("GELU in half precision" in caplog.text) == name.startswith("gpt2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "q8_0", "q4_0"])
+def test_other_numbers_are_those_that_gguf_gives(dtype, tmp_path, caplog):
+    pytest.importorskip("xllamacpp")
+    caplog.set_level("INFO")
+    lm = save_transducer_lm(tmp_path, WIDE)
+    status, out = _export(tmp_path, lm, "--dtype", dtype)
+    assert status == 0
+    assert f"{dtype} in llama.cpp moves a score by" in caplog.text
+    _, tensors = read_gguf_tensors(out)
+    weight = load_checkpoint(lm).model.blocks[0].attn.q.weight.detach()
+    kind = getattr(gguf.GGMLQuantizationType, exporter.TYPES[dtype][0])
+    there = exporter.pairs_together(weight, 2).numpy()
+    stored = gguf.quants.dequantize(gguf.quants.quantize(there, kind), kind)
+    expected = halves_apart(torch.from_numpy(np.array(stored)), 2)
+    assert torch.equal(tensors["blocks.0.attn.q.weight"](), expected)
+    assert not torch.equal(expected, weight)
+
+
+def test_rows_that_are_no_blocks_are_in_half_precision(tmp_path, caplog):
+    caplog.set_level("INFO")
+    status, out = _export(tmp_path, save_transducer_lm(tmp_path), "--dtype", "q8_0", "--no-verify")
+    assert status == 0
+    assert "9 matrices whose rows are no blocks of 32 are in float16" in caplog.text
+    kinds = {one.name: one.tensor_type.name for one in gguf.GGUFReader(out).tensors}
+    assert kinds["blk.0.ffn_up.weight"] == "F16"
+    assert kinds["position_embd.weight"] == kinds["blk.0.ffn_up.bias"] == "F32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_import_and_export_are_inverse(kind, tmp_path):
+    pytest.importorskip("xllamacpp")
+    write_gguf(tmp_path / "theirs.gguf", kind)
+    lm = import_lm("gguf", tmp_path / "theirs.gguf", tmp_path / "lm")
+    status, out = _export(tmp_path, lm)
+    assert status == 0
+    again = load_checkpoint(import_lm("gguf", out, tmp_path / "again"))
+    once = load_checkpoint(lm)
+    assert torch.equal(_logits(again.model, 300), _logits(once.model, 300))
+    words = ["the", "cat", "can't", "1999", "caf\u00e9s", "\u4eca\u5929"]
+    assert again.tokenizer().encode_words(words) == once.tokenizer().encode_words(words)
+    assert again.tokenizer().model.marks == once.tokenizer().model.marks
+
+
+@pytest.mark.parametrize(
+    ("shape", "problem"),
+    [
+        (SHAPES["gpt2-structured"], "block 1 of another shape than block 0"),
+        (SHAPES["llama-low-rank"], "an embedding of low rank"),
+        (replace(LLAMA, details={"qkv_bias": True}), "a qwen2 of width 16 with 4 heads of 8"),
+        (SHAPES["gpt2-width"], "a gpt2 of width 12 with 4 heads of 4"),
+    ],
+)
+def test_what_llama_cpp_lacks_is_refused(shape, problem, tmp_path, capsys):
+    status, out = _export(tmp_path, save_transducer_lm(tmp_path, shape), "--no-verify")
+    error = capsys.readouterr().err
+    assert status == 1
+    assert problem in error
+    assert "llama.cpp has no other" in error
+    assert not out.exists()
+
+
+def test_numbers_beyond_a_format_are_refused(tmp_path, capsys):
+    from asrprune.lm.model.checkpoint import save_checkpoint
+
+    checkpoint = load_checkpoint(save_transducer_lm(tmp_path, WIDE))
+    with torch.no_grad():
+        checkpoint.model.blocks[0].ffn.up.weight[0, 0] = 1e6
+    lm = save_checkpoint(tmp_path / "large", checkpoint.model, checkpoint.tokenizer_path, {})
+    status, out = _export(tmp_path, lm, "--dtype", "float16", "--no-verify")
+    assert status == 1
+    assert "blk.0.ffn_up.weight beyond F16" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def _save_bpe(folder: Path) -> Path:
+    import io
+
+    import sentencepiece
+
+    from asrprune.lm.model.checkpoint import save_checkpoint
+    from tests.exchange.pruned_shapes import SENTENCES
+    from tests.small_lm import drawn_model
+
+    proto = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4),
+        model_writer=proto,
+        vocab_size=26,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    (folder / "bpe.model").write_bytes(proto.getvalue())
+    facts = sentencepiece_facts(proto.getvalue())
+    assert (facts.kind, len(facts.names), facts.types[:3]) == ("bpe", 26, (2, 3, 3))
+    model = drawn_model(replace(LLAMA, vocab_size=26))
+    return Path(save_checkpoint(folder / "lm", model, folder / "bpe.model", {}))
+
+
+def test_a_tokeniser_that_llama_cpp_lacks_is_refused_and_left_out_on_request(tmp_path, capsys):
+    lm = _save_bpe(tmp_path)
+    status, out = _export(tmp_path, lm, "--no-verify")
+    assert status == 1
+    assert "SentencePiece of the kind bpe; expected" in capsys.readouterr().err
+    status, out = _export(tmp_path, lm, "--no-verify", "--form", "ids")
+    assert status == 0
+    fields = gguf.GGUFReader(out).fields
+    assert fields["tokenizer.ggml.tokens"].contents()[:2] == ["[0]", "[1]"]
+
+
+@pytest.mark.slow
+def test_ids_alone_are_scored(tmp_path, caplog):
+    pytest.importorskip("xllamacpp")
+    caplog.set_level("INFO")
+    status, _ = _export(tmp_path, _save_bpe(tmp_path), "--form", "ids")
+    assert status == 0
+    assert "no tokenizer for text" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["weights", "rotation", "pieces"])
+def test_a_difference_is_refused(fault, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("xllamacpp")
+    if fault == "weights":
+        monkeypatch.setattr(exporter, "pairs_together", lambda weight, heads: weight)
+        problem = "other weights in the exported file (blocks.0.attn."
+    elif fault == "rotation":
+        right = exporter.values_of
+        wrong = {"llama.rope.freq_base": 2.0}
+        monkeypatch.setattr(exporter, "values_of", lambda shape: right(shape) | wrong)
+        problem = "nats off in the exported file"
+    else:
+        right_pieces = exporter.vocabulary_of
+
+        def without_scores(tokenizer):
+            made = right_pieces(tokenizer)
+            return replace(made, values={**made.values, "scores": [0.0] * 26})
+
+        monkeypatch.setattr(exporter, "vocabulary_of", without_scores)
+        problem = "which llama.cpp cuts otherwise"
+    status, out = _export(tmp_path, save_transducer_lm(tmp_path, LLAMA))
+    assert status == 1
+    assert problem in capsys.readouterr().err
+    assert not out.exists()
