@@ -68,8 +68,8 @@ def decode_frames(decoder: Any, lm: Any, emissions: Any, n_best: int | None = No
         decoder.decode_step(frame.ctypes.data, 1, frames.shape[1])
     lm.prepare(_prefixes(decoder.get_all_final_hypothesis(), blank))
     decoder.decode_end()
-    found: list[Any] = decoder.get_all_final_hypothesis()
-    return found[:n_best]
+    results: list[Any] = decoder.get_all_final_hypothesis()
+    return results[:n_best]
 
 
 def tokens_of(frames: Sequence[int], blank: int) -> list[int]:

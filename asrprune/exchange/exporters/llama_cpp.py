@@ -129,7 +129,8 @@ class _HalfGelu(nn.Module):
 
     def __init__(self, ffn: nn.Module) -> None:
         super().__init__()
-        self.up, self.down = ffn.up, ffn.down
+        self.up: nn.Module = ffn.get_submodule("up")
+        self.down: nn.Module = ffn.get_submodule("down")
 
     def forward(self, x: Tensor) -> Tensor:
         inner: Tensor = self.up(x)
