@@ -289,7 +289,8 @@ def report(utts: Mapping[str, Utterance], ways: Sequence[Way]) -> None:
         low, high = found.percentile
         print(
             f"| {way.lm or '-'} | {way.name} | {way.weight:g} | {found.wer_percent:.1f} "
-            f"[{low:.1f}, {high:.1f}] | {way.cpu_s / audio_s:.3f} | {way.tokens} |"
+            f"[{low:.1f}, {high:.1f}] | {way.cpu_s / audio_s:.3f} | {way.tokens} |",
+            flush=True,
         )
 
 
