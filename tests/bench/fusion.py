@@ -1,6 +1,6 @@
 """Shallow fusion against rescoring: the same logits, the same decoder, the same LMs.
 
-    python tests/bench/fusion.py [--out exp/fusion] [--utterances 120] [--beam 16]
+    python tests/bench/fusion.py [--out exp/fusion] [--utterances 80] [--beam 8]
     python tests/bench/fusion.py --lm exp/lm --lm exp/half --logits FOLDER --text TEXT
 
 flashlight-text's lexicon-free CTC beam decodes every utterance without an LM (a beam as wide as the
@@ -78,8 +78,8 @@ class Way:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", help="where the drawn language's LM stays (default: nowhere)")
-    parser.add_argument("--utterances", type=int, default=120)
-    parser.add_argument("--beam", type=int, default=16)
+    parser.add_argument("--utterances", type=int, default=80)
+    parser.add_argument("--beam", type=int, default=8)
     parser.add_argument("--n-best", type=int, default=50, help="also the beam without LM")
     parser.add_argument("--steps", type=int, default=200, help="of training the drawn LM")
     parser.add_argument("--seed", type=int, default=0)
@@ -226,13 +226,16 @@ class Case:
         for fused in (False, True):
             found = {}
             for weight in GRID:
-                if fused:
+                if fused and weight == 0:
+                    texts = {utt: next(iter(some)) for utt, some in lists.items()}
+                elif fused:
                     decoder = beam(self.lm, weight, self.args.beam, self.pieces)
                     texts = {utt: self.fused(decoder, one.logits) for utt, one in utts.items()}
                 else:
                     texts = {u: rescored(lists[u], scores[u], weight) for u in utts}
                 found[weight] = errors(utts, texts)
-            logging.info("%s fused=%s errors by weight: %s", self.name, fused, found)
+                how = "fusion" if fused else "rescoring"
+                logging.info("%s, %s, weight %g: %d errors", self.name, how, weight, found[weight])
             best.append(min(found, key=lambda weight: (found[weight], weight)))
         return best[0], best[1]
 

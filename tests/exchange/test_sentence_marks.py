@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from asrprune.exchange.adapters.incremental import open_incremental
 from asrprune.exchange.importing import ImportOptions, import_lm
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
@@ -68,6 +69,18 @@ def test_the_score_is_that_of_the_written_line(folders: dict[str, Path], name: s
     expected = float(each.double().sum())
     got = open_lm(folders[name]).score_lists([["the cat sat"]])[0][0]
     assert got == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_searches_of_other_toolkits_agree(folders: dict[str, Path], name: str) -> None:
+    lm = open_incremental(folders[name], "cpu")
+    words = [lm.tokenizer.encode_words(text.split()) for text in SENTENCES]
+    ids = [[token for word in one for token in word] for one in words]
+    sums, states = lm.score_ids(lm.start() * len(ids), ids)
+    expected = open_lm(folders[name]).score_lists([SENTENCES])[0]
+    assert sums + lm.end_scores(states) == pytest.approx(expected, abs=1e-4)
+    ends = lm.next_scores(states)[:, lm.end].double().numpy()
+    assert sums + ends == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -59,8 +59,8 @@ def decode_frames(decoder: Any, lm: Any, emissions: Any, n_best: int | None = No
     """
     blank, silence = decoder.get_blank_idx(), decoder.get_sil_idx()
     if silence not in (-1, blank):
-        found = f"sil_token_idx is {silence}"
-        raise ValueError(f"{found}; expected -1 or the blank {blank} (or decoder.decode)")
+        expected = f"expected -1 or the blank {blank} (or decoder.decode)"
+        raise ValueError(f"sil_token_idx is {silence}; {expected}")
     frames = np.ascontiguousarray(emissions, np.float32)
     decoder.decode_begin()
     for frame in frames:

@@ -94,29 +94,45 @@ def test_lm_weight_zero_is_the_decoder_without_lm(tmp_path):
     assert with_lm.score == pytest.approx(alone.score)
 
 
-def test_the_lexicon_decoder_scores_words(tmp_path):
-    core = peaked_lm(tmp_path)
-    words = ["a", "cat", "hat"]
-    silence, spelled = 3, {(1,): 0, (2, 1): 1, (2,): 2}  # the decoder's own units
-    lm = word_lm(core, words)
+SILENCE, SPELLED = 3, {(1,): 0, (2, 1): 1, (2,): 2}  # the decoder's own units of three words
+
+
+def lexicon_decoder(lm, weight, of_tokens):
     trie = flashlight.Trie(N, 0)
-    for units, index in spelled.items():
-        trie.insert([*units, silence], index, 0.0)
+    for units, index in SPELLED.items():
+        trie.insert([*units, SILENCE], index, 0.0)
     options = flashlight.LexiconDecoderOptions(
-        500, N, 1e6, 0.1, 0.0, -np.inf, 0.0, False, flashlight.CriterionType.CTC
+        500, N, 1e6, weight, 0.0, -np.inf, 0.0, False, flashlight.CriterionType.CTC
     )
-    decoder = flashlight.LexiconDecoder(options, trie, lm, silence, 0, -1, [], False)
+    return flashlight.LexiconDecoder(options, trie, lm, SILENCE, 0, -1, [], of_tokens)
+
+
+@pytest.mark.parametrize("of_tokens", [False, True])
+def test_the_lexicon_decoder_scores_words_or_tokens(of_tokens, tmp_path):
+    core = peaked_lm(tmp_path)
+    words, units = ["a", "cat", "hat"], {index: one for one, index in SPELLED.items()}
+    tokens = ["-", *core.pieces()[5 : 4 + N]]
+    lm = token_lm(core, tokens) if of_tokens else word_lm(core, words)
+    decoder = lexicon_decoder(lm, 0.1, of_tokens)
     found = set()
     for seed in range(3):
         logits = drawn_logits(5, N, seed)
         result = decoder.decode(logits.ctypes.data, 5, N)[0]
         paths = {}
-        for tokens, score in best_paths(logits, 0).items():
-            said = _words_of(tokens, spelled, silence)
+        for heard, score in best_paths(logits, 0).items():
+            said = _words_of(heard, SPELLED, SILENCE)
             if said is not None:
                 paths[said] = max(paths.get(said, -np.inf), score)
-        texts = [" ".join(words[index] for index in said) for said in paths]
-        scores = lm_scores(core, core.tokenizer.encode_batch(texts))
+        if of_tokens:
+            ids = core.ids_by_name(tokens, ["-"])
+            spelled = [
+                [ids[token] for index in said for token in (*units[index], SILENCE)]
+                for said in paths
+            ]
+        else:
+            texts = [" ".join(words[index] for index in said) for said in paths]
+            spelled = core.tokenizer.encode_batch(texts)
+        scores = lm_scores(core, spelled)
         totals = {said: paths[said] + 0.1 * score for said, score in zip(paths, scores)}
         best = max(totals, key=totals.__getitem__)
         assert tuple(word for word in result.words if word >= 0) == best
