@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ _MOST_SCORES = 2_000_000
 _MOST_PLACES = 192
 """ln P that are asked for at most, and after how many prefixes: the server writes them as text."""
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 900.0
 
 _UNDERFLOW = -80.0
 """Below it a probability may be 0 in float32, and its logarithm is stated as the least number."""
@@ -127,7 +127,7 @@ def compare(
 class _HalfGelu(nn.Module):
     """GPT-2's FFN with the GELU that llama.cpp looks up: in half precision, both ways."""
 
-    def __init__(self, ffn: nn.Module) -> None:
+    def __init__(self, ffn: Any) -> None:
         super().__init__()
         self.up: nn.Module = ffn.get_submodule("up")
         self.down: nn.Module = ffn.get_submodule("down")

@@ -207,7 +207,7 @@ class AsrpruneForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         super().__init__(config)
         shape = config.shape
         self.embedding = Embedding(shape)
-        self.positions = None
+        self.positions: Optional[nn.Parameter] = None
         if shape["architecture"] == "gpt2":
             size = shape["max_positions"], shape["d_model"]
             self.positions = nn.Parameter(torch.empty(size))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 
 from asrprune.cli.main import main
@@ -14,10 +16,11 @@ from asrprune.exchange.exporters import gguf as exporter
 from asrprune.exchange.exporters.sentencepiece_proto import sentencepiece_facts
 from asrprune.exchange.importing import import_lm
 from asrprune.exchange.read_gguf import halves_apart, read_gguf_tensors
-from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import BlockShape, ModelShape
 from tests.exchange.foreign_gguf import write_gguf
-from tests.exchange.pruned_shapes import GPT2, LLAMA, SHAPES, save_transducer_lm
+from tests.exchange.pruned_shapes import GPT2, LLAMA, SENTENCES, SHAPES
+from tests.small_lm import drawn_model
 
 gguf = pytest.importorskip("gguf")
 
@@ -32,6 +35,31 @@ LIKE = {
     "qwen2": replace(LLAMA, head_dim=4, details={"qkv_bias": True, "rope_theta": 500.0}),
 }
 WIDE = ModelShape.uniform(26, 64, 1, 2, 32, 12, architecture="llama", kv_heads=1)
+
+
+def _save(
+    folder: Path, shape: ModelShape = GPT2, kind: str = "unigram", rule: str = "identity"
+) -> Path:
+    """A checkpoint; the tables of a normaliser (``rule``) take seconds to read."""
+    proto = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4),
+        model_writer=proto,
+        vocab_size=26,
+        model_type=kind,
+        normalization_rule_name=rule,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "pieces.model").write_bytes(proto.getvalue())
+    facts = sentencepiece_facts(proto.getvalue())
+    assert (facts.kind, facts.types[:3], bool(facts.charsmap)) == (
+        kind,
+        (2, 3, 3),
+        rule != "identity",
+    )
+    model = drawn_model(replace(shape, vocab_size=len(facts.names)))
+    return Path(save_checkpoint(folder / "lm", model, folder / "pieces.model", {}))
 
 
 def _export(folder: Path, lm: Path, *more: str) -> tuple[int, Path]:
@@ -56,7 +84,7 @@ def test_the_order_of_rows_is_undone_by_the_reader():
 
 @pytest.mark.parametrize("name", LIKE)
 def test_what_is_written_is_read_back(name, tmp_path, caplog):
-    lm = save_transducer_lm(tmp_path, LIKE[name])
+    lm = _save(tmp_path, LIKE[name])
     status, out = _export(tmp_path, lm, "--no-verify")
     assert status == 0
     assert "NOT verified" in caplog.text
@@ -68,11 +96,22 @@ def test_what_is_written_is_read_back(name, tmp_path, caplog):
 
 
 @pytest.mark.slow
+def test_a_normaliser_goes_along(tmp_path, caplog):
+    pytest.importorskip("xllamacpp")
+    caplog.set_level("INFO")
+    status, out = _export(tmp_path, _save(tmp_path, LLAMA, rule="nmt_nfkc"))
+    assert status == 0
+    assert "verified through llama.cpp" in caplog.text
+    fields = gguf.GGUFReader(out).fields
+    assert "tokenizer.ggml.precompiled_charsmap" in fields
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIKE)
 def test_llama_cpp_scores_as_the_lm_does(name, tmp_path, caplog):
     pytest.importorskip("xllamacpp")
     caplog.set_level("INFO")
-    status, out = _export(tmp_path, save_transducer_lm(tmp_path, LIKE[name]))
+    status, out = _export(tmp_path, _save(tmp_path, LIKE[name]))
     assert status == 0
     assert f"{out.stat().st_size} bytes; verified through llama.cpp" in caplog.text
     assert ("GELU in half precision" in caplog.text) == name.startswith("gpt2")
@@ -83,7 +122,7 @@ def test_llama_cpp_scores_as_the_lm_does(name, tmp_path, caplog):
 def test_other_numbers_are_those_that_gguf_gives(dtype, tmp_path, caplog):
     pytest.importorskip("xllamacpp")
     caplog.set_level("INFO")
-    lm = save_transducer_lm(tmp_path, WIDE)
+    lm = _save(tmp_path, WIDE)
     status, out = _export(tmp_path, lm, "--dtype", dtype)
     assert status == 0
     assert f"{dtype} in llama.cpp moves a score by" in caplog.text
@@ -99,7 +138,7 @@ def test_other_numbers_are_those_that_gguf_gives(dtype, tmp_path, caplog):
 
 def test_rows_that_are_no_blocks_are_in_half_precision(tmp_path, caplog):
     caplog.set_level("INFO")
-    status, out = _export(tmp_path, save_transducer_lm(tmp_path), "--dtype", "q8_0", "--no-verify")
+    status, out = _export(tmp_path, _save(tmp_path), "--dtype", "q8_0", "--no-verify")
     assert status == 0
     assert "9 matrices whose rows are no blocks of 32 are in float16" in caplog.text
     kinds = {one.name: one.tensor_type.name for one in gguf.GGUFReader(out).tensors}
@@ -133,7 +172,7 @@ def test_import_and_export_are_inverse(kind, tmp_path):
     ],
 )
 def test_what_llama_cpp_lacks_is_refused(shape, problem, tmp_path, capsys):
-    status, out = _export(tmp_path, save_transducer_lm(tmp_path, shape), "--no-verify")
+    status, out = _export(tmp_path, _save(tmp_path, shape), "--no-verify")
     error = capsys.readouterr().err
     assert status == 1
     assert problem in error
@@ -142,9 +181,7 @@ def test_what_llama_cpp_lacks_is_refused(shape, problem, tmp_path, capsys):
 
 
 def test_numbers_beyond_a_format_are_refused(tmp_path, capsys):
-    from asrprune.lm.model.checkpoint import save_checkpoint
-
-    checkpoint = load_checkpoint(save_transducer_lm(tmp_path, WIDE))
+    checkpoint = load_checkpoint(_save(tmp_path, WIDE))
     with torch.no_grad():
         checkpoint.model.blocks[0].ffn.up.weight[0, 0] = 1e6
     lm = save_checkpoint(tmp_path / "large", checkpoint.model, checkpoint.tokenizer_path, {})
@@ -154,32 +191,8 @@ def test_numbers_beyond_a_format_are_refused(tmp_path, capsys):
     assert not out.exists()
 
 
-def _save_bpe(folder: Path) -> Path:
-    import io
-
-    import sentencepiece
-
-    from asrprune.lm.model.checkpoint import save_checkpoint
-    from tests.exchange.pruned_shapes import SENTENCES
-    from tests.small_lm import drawn_model
-
-    proto = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 4),
-        model_writer=proto,
-        vocab_size=26,
-        model_type="bpe",
-        minloglevel=2,
-    )
-    (folder / "bpe.model").write_bytes(proto.getvalue())
-    facts = sentencepiece_facts(proto.getvalue())
-    assert (facts.kind, len(facts.names), facts.types[:3]) == ("bpe", 26, (2, 3, 3))
-    model = drawn_model(replace(LLAMA, vocab_size=26))
-    return Path(save_checkpoint(folder / "lm", model, folder / "bpe.model", {}))
-
-
 def test_a_tokeniser_that_llama_cpp_lacks_is_refused_and_left_out_on_request(tmp_path, capsys):
-    lm = _save_bpe(tmp_path)
+    lm = _save(tmp_path, LLAMA, "bpe")
     status, out = _export(tmp_path, lm, "--no-verify")
     assert status == 1
     assert "SentencePiece of the kind bpe; expected" in capsys.readouterr().err
@@ -193,21 +206,21 @@ def test_a_tokeniser_that_llama_cpp_lacks_is_refused_and_left_out_on_request(tmp
 def test_ids_alone_are_scored(tmp_path, caplog):
     pytest.importorskip("xllamacpp")
     caplog.set_level("INFO")
-    status, _ = _export(tmp_path, _save_bpe(tmp_path), "--form", "ids")
+    status, _ = _export(tmp_path, _save(tmp_path, LLAMA, "bpe"), "--form", "ids")
     assert status == 0
     assert "no tokenizer for text" in caplog.text
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["weights", "rotation", "pieces"])
+@pytest.mark.parametrize("fault", ["weights", "norm", "pieces"])
 def test_a_difference_is_refused(fault, tmp_path, capsys, monkeypatch):
     pytest.importorskip("xllamacpp")
     if fault == "weights":
         monkeypatch.setattr(exporter, "pairs_together", lambda weight, heads: weight)
         problem = "other weights in the exported file (blocks.0.attn."
-    elif fault == "rotation":
+    elif fault == "norm":
         right = exporter.values_of
-        wrong = {"llama.rope.freq_base": 2.0}
+        wrong = {"llama.attention.layer_norm_rms_epsilon": 0.5}
         monkeypatch.setattr(exporter, "values_of", lambda shape: right(shape) | wrong)
         problem = "nats off in the exported file"
     else:
@@ -215,11 +228,11 @@ def test_a_difference_is_refused(fault, tmp_path, capsys, monkeypatch):
 
         def without_scores(tokenizer):
             made = right_pieces(tokenizer)
-            return replace(made, values={**made.values, "scores": [0.0] * 26})
+            return replace(made, values={**made.values, "scores": [0.0] * tokenizer.vocab_size})
 
         monkeypatch.setattr(exporter, "vocabulary_of", without_scores)
         problem = "which llama.cpp cuts otherwise"
-    status, out = _export(tmp_path, save_transducer_lm(tmp_path, LLAMA))
+    status, out = _export(tmp_path, _save(tmp_path, LLAMA))
     assert status == 1
     assert problem in capsys.readouterr().err
     assert not out.exists()
