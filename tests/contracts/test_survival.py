@@ -368,7 +368,7 @@ def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
     for path in shown - PROGRESS:
         assert there[path] == wanted[path], path
     for path in shown & PROGRESS:
-        json.loads(there[path])
+        json.loads((stage.folder / path).read_text())
     if "out" in shown and name not in MIXED:
         assert shown == {path for path in wanted if path.split("/")[0] == "out"}
     again = stage.run(name)
