@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-unknown",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="go on where an LM does not know more than 50 % of the words",
+        help="go on where an LM does not know more than 50 %% of the words",
     )
     parser.add_argument("--title", default="asrprune sweep", help="heading of the report")
     parser.add_argument(

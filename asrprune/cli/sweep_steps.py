@@ -220,6 +220,8 @@ def _hand_out(sweep: Sweep) -> None:
     """What was measured of an LM, to the systems that it is part of."""
     names = {path: name for name, path in sweep.lms.items()}
     for system, paths in sweep.systems:
+        for old in Path(sweep.run_path(system)).glob("bench*.json"):  # of another call
+            old.unlink()
         for path in paths if sweep.bench_utts else ():
             name = "bench.json" if len(paths) == 1 else f"bench-{names[path]}.json"
             _copy(sweep.path("lms", names[path], "bench.json"), sweep.run_path(system, name))

@@ -65,6 +65,12 @@ def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
     assert commands(caplog) == ["rescore"]
     assert sha256(tmp_path / "out/report/table.md") == page
 
+    repeats, utts = call.index("--repeats"), call.index("--bench-utts")
+    untimed = [*call[:repeats], *call[repeats + 2 : utts + 1], "0", *call[utts + 2 :]]
+    assert main(untimed) == 0
+    assert commands(caplog) == ["report"]
+    assert list((tmp_path / "out/runs").glob("*/bench*")) == []
+
     config = json.loads((lm / "config.json").read_text())
     config["provenance"]["note"] = "another"  # of the same weights, but it is not the same file
     config.pop("crc32", None)

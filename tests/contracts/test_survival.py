@@ -367,6 +367,8 @@ def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
     shown = {path for path in there if path.split("/")[0] == "out" and "/." not in path}
     for path in shown - PROGRESS:
         assert there[path] == wanted[path], path
+    for path in shown & PROGRESS:
+        json.loads((stage.folder / path).read_text())
     if "out" in shown and name not in MIXED:
         assert shown == {path for path in wanted if path.split("/")[0] == "out"}
     again = stage.run(name)
