@@ -48,6 +48,7 @@ EXTRAS = {
         "transformers>=4.48",
         "tokenizers>=0.20",
         "gguf>=0.17",
+        "xllamacpp>=2026.10",
         "onnx>=1.16",
         "onnxruntime>=1.18",
         "sherpa-onnx>=2.0",

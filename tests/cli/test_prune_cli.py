@@ -115,7 +115,8 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
     removed = 4 * 2 * 12 * 32 * 32  # bytes of all prunable weights
     bound = 1 / 32 if method == "unstructured" else 0.0  # the bit mask
     for member, size in zip(family.members, sizes):
-        assert dense - size == pytest.approx((member.measured - bound) * removed, rel=0.1)
+        # biases and norms go with the rows; headers and the space between tensors vary
+        assert dense - size == pytest.approx((member.measured - bound) * removed, rel=0.12)
     assert 1500 <= family.members[-1].tokens < 1500 + 128
     for small, large in zip(family.members[1:], family.members):
         for row, above in zip(small.matrices, large.matrices):

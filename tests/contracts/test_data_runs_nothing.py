@@ -11,6 +11,7 @@ PACKAGE = Path(asrprune.__file__).parent
 STARTS_PROCESSES = {
     "core/processes.py": "workers, of this program",
     "core/progress.py": "asks whether this is a worker",
+    "exchange/exporters/llama_cpp.py": "llama.cpp, which ends the process that it stops in",
     "lm/engines/native.py": "the C++ compiler, on our own source",
     "provenance.py": "git describe and status of our own folder",
     "wer/form.py": "the command of --filter, which the user typed",

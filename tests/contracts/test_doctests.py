@@ -20,8 +20,19 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.name != "__main__.py"
 }
+FOR_TRANSFORMERS = "asrprune.exchange.exporters.modeling_asrprune"
+"""The file that transformers loads: it builds on its classes, and on nothing of ours."""
 OPTIONAL = ("k2", "kenlm", "kaldingram", "lhotse", "pocketsphinx", "soundfile", "matplotlib")
-OPTIONAL += ("onnx", "onnxruntime", "tensorboard", "transformers", "kaldialign")
+OPTIONAL += (
+    "onnx",
+    "onnxruntime",
+    "tensorboard",
+    "transformers",
+    "kaldialign",
+    "xllamacpp",
+    "gguf",
+    "tokenizers",
+)
 
 
 def test_doctest_finds_every_example() -> None:
@@ -43,7 +54,7 @@ def test_doctest_finds_every_example() -> None:
 
 @pytest.mark.slow
 def test_every_module_imports_without_the_optional_packages() -> None:
-    names = [name.removesuffix(".__init__") for name in MODULES]
+    names = [name.removesuffix(".__init__") for name in MODULES if name != FOR_TRANSFORMERS]
     code = (
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"  # None: not to be found

@@ -45,6 +45,7 @@ NO_FILE_NAMED = frozenset(
         "--case",
         "--character-coverage",
         "--check",
+        "--choose-form",
         "--criterion",
         "--decision",
         "--decoder",

@@ -44,14 +44,9 @@ INSIDE = {
     "prune": {"groups": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2}
     | {"surgery": 3, "methods": 4, "run": 5},
     "exchange.exporters": {"numbers": 0, "exporter": 0, "rows": 1, "graphs": 2, "check": 3}
-    | {
-        "onnx_file": 4,
-        "plain_onnx": 5,
-        "sherpa_onnx": 5,
-        "hugging_face": 5,
-        "torch_export": 5,
-        "table": 6,
-    },
+    | {"sentencepiece_proto": 0, "standard": 0, "modeling_asrprune": 0, "gguf_vocabulary": 1}
+    | {"onnx_file": 4, "llama_cpp": 4, "plain_onnx": 5, "sherpa_onnx": 5, "hugging_face": 5}
+    | {"torch_export": 5, "gguf": 5, "table": 6},
     "exchange.adapters": {"partner": 0, "tokens": 0, "incremental": 1, "flashlight": 2}
     | {"pyctcdecode": 2, "espnet": 2, "speechbrain": 2, "lm_scorer": 2},
     "rescore": {"scores_file": 0, "weights_file": 0, "lattices": 0, "decisions": 1}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -55,7 +55,8 @@ TYPES: Mapping[str, tuple[str, str]] = {
 _BLOCK = 32
 """Inputs of a matrix that are quantised together."""
 
-_TEXTS = 4
+_TEXTS = 12
+"""That are cut for a comparison at most."""
 
 _POSITIONS = 260
 """Of a context that sentences are checked in."""
@@ -274,8 +275,7 @@ def _verified(
         raise InputError(request.lm, None, problem, "the same scores (a defect of the exporter)")
     notes = []
     if request.numbers != FLOAT32:
-        runtime = _opened(request, made, vocabulary)
-        (apart,) = compare(runtime, [model], sentences, marks)
+        (apart,) = compare(_opened(request, made, vocabulary), [model], sentences, marks)
         notes.append(_moves(f"{request.numbers} in llama.cpp", apart))
     elif model.shape.architecture == "gpt2":
         notes.append(_moves("GELU in half precision, as llama.cpp has it,", apart))
@@ -320,13 +320,11 @@ def _read_back(request: Request, model: TransformerLM, path: Path) -> Transforme
 def _check_texts(request: Request, runtime: LlamaCpp, sentences: list[list[int]]) -> None:
     """Raise InputError for a text that llama.cpp cuts into other tokens."""
     pieces, longest = request.tokenizer.model, request.model.max_positions - 2
-    texts = [pieces.decode(one).split() for one in sentences]
-    texts = [[word for word in text if _is_plain(word)][:longest] for text in texts]
-    first = next((text[0] for text in texts if text), "a")
-    texts = sorted((text for text in texts if len(text) > 1), key=len)[:: max(1, len(texts) // 3)]
-    words = [*texts[:_TEXTS], [first, f"{first}\u03a9\u03a9", first]]
-    ids = [_ids(request, one) for one in words]
-    cut = [(" ".join(one), tokens) for one, tokens in zip(words, ids) if len(tokens) <= longest]
+    words = [pieces.decode(one).split() for one in sentences]
+    words = [[word for word in one if _is_plain(word)] for one in words]
+    first = min((word for one in words for word in one), key=len, default="a")
+    unknown = [first, f"{first}\u03a9\u03a9", first]
+    cut = _cut(request, words, longest)[:_TEXTS] + _cut(request, [unknown], longest)
     prompts: list[Any] = [prompt for pair in cut for prompt in pair]
     scores, counts = runtime.after(prompts)
     for number, (text, tokens) in enumerate(cut):
@@ -335,6 +333,17 @@ def _check_texts(request: Request, runtime: LlamaCpp, sentences: list[list[int]]
             problem = f"the text {text[:60]!r}, which llama.cpp cuts otherwise"
             expected = f"the same {len(tokens)} tokens (--form ids writes the LM without text)"
             raise InputError(request.tokenizer_path, None, problem, expected)
+
+
+def _cut(request: Request, texts: Sequence[list[str]], longest: int) -> list[tuple[str, list[int]]]:
+    """The texts, each as far as it has ``longest`` tokens, and those: the most tokens first."""
+    found = {}
+    for words in texts:
+        while len(_ids(request, words)) > longest:
+            words = words[:-1]
+        if words:
+            found[" ".join(words)] = _ids(request, words)
+    return sorted(found.items(), key=lambda one: -len(one[1]))
 
 
 def _is_plain(word: str) -> bool:

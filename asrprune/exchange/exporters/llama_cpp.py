@@ -85,7 +85,7 @@ class LlamaCpp:
             last = ended.stderr.decode(errors="replace").strip().splitlines()
             reason = last[-1][:200] if last else "no reason given"
             raise self._refusal(f"status {ended.returncode}: {reason}")
-        with np.load(answers) as made:
+        with np.load(answers, allow_pickle=False) as made:
             return made["scores"], made["counts"].tolist()
 
     def _refusal(self, reason: str) -> InputError:

@@ -4,8 +4,9 @@
 
 QUESTIONS is JSON: ``model`` (a GGUF file), ``positions``, ``vocab_size``, ``plain`` (a piece that
 is text by itself), ``prompts`` (texts or lists of ids). ANSWERS becomes an .npz file: ``scores``
-[prompts, V], ln P of every token after each prompt, and ``counts`` [prompts], its tokens. Attention
-is computed in float32 with a float32 cache. Imports nothing of asrprune.
+[prompts, V], ln P of every token after each prompt (NaN after one that is too long), and ``counts``
+[prompts], its tokens. Attention is computed in float32 with a float32 cache. Imports nothing of
+asrprune.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ def main() -> None:
         }
         answer = server.handle_completions(request)
         answer = json.loads(answer) if isinstance(answer, str) else answer
+        error = answer.get("error") or {}
+        if error.get("type") == "exceed_context_size_error":
+            counts[number] = error["n_prompt_tokens"]
+            continue
         stated = (answer.get("choices") or [{}])[0].get("logprobs")
         if stated is None:
             sys.exit(f"no scores: {json.dumps(answer)[:200]}")
