@@ -5,8 +5,8 @@
     asr(speech)
 
 Works in ``BeamSearch``, ``BatchBeamSearch`` and ``BeamSearchTimeSync`` of espnet 202511 (where
-the interfaces are ``espnet.nets``) and 202611 (``espnet2.legacy.nets``). Its transducer search asks
-for the parts of a recurrent LM and cannot use this one.
+the interfaces are ``espnet.nets``) and 202611 (``espnet2.legacy.nets``). It has not been tried in
+the transducer search, which calls LMs in ways of its own.
 
 Source: espnet/nets/{scorer_interface,beam_search,batch_beam_search}.py of espnet 202511.
 """

@@ -12,7 +12,9 @@ token on. So the LM keeps the states of the hypotheses that it was asked for las
 hypothesis that it knows but for the last token only that one is computed.
 
 Source: icefall/lm_wrapper.py and the functions named, in icefall's
-egs/librispeech/ASR/pruned_transducer_stateless2/beam_search.py.
+egs/librispeech/ASR/pruned_transducer_stateless2/beam_search.py, as a public copy has them: read and
+imitated in our tests, not run. ``..._lm_rescore_LODR`` is taken to call the LM as
+``..._lm_rescore`` does.
 """
 
 from __future__ import annotations
