@@ -48,7 +48,8 @@ class Kind:
     """``files``: name -> content of MUTATIONS, those that are damaged. ``make`` writes them into
     ``here``. ``seal`` mends what tells of any damage before the file is read (hashes). ``usage``:
     bad content may end as bad usage does, with status 2. ``forked``: a process of its own for each,
-    since a library may end it. ``patches``: what stands in for a decoder."""
+    since a library may end it. ``patches``: what stands in for a decoder. ``trains``: the file may
+    ask for any number of training steps, so that taking them is as good an end as status 0."""
 
     files: Mapping[str, str]
     make: Callable[[Path, Path], None]
@@ -57,6 +58,7 @@ class Kind:
     usage: bool = False
     forked: bool = False
     patches: Callable[[ExitStack], None] = lambda stack: None
+    trains: bool = False
 
 
 KINDS: dict[str, Kind] = {}
@@ -594,6 +596,7 @@ def _add_training() -> None:
         _written({"config.json": json.dumps(config)}),
         ("train --data {shared}/data --config {here}/config.json --out {out}",),
         usage=True,
+        trains=True,
     )
     plan = {
         "method": "structured",
@@ -609,6 +612,7 @@ def _add_training() -> None:
         _written({"plan.json": json.dumps(plan)}),
         ("prune --lm {shared}/lm --data {shared}/data --plan {here}/plan.json --out {out}",),
         usage=True,
+        trains=True,
     )
     KINDS["unfinished training"] = Kind(
         {
