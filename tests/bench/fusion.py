@@ -1,6 +1,7 @@
 """Shallow fusion against rescoring: the same logits, the same decoder, the same LMs.
 
     python tests/bench/fusion.py [--out exp/fusion] [--utterances 80] [--beam 8]
+    python tests/bench/fusion.py --sentences TEXT --pieces 500 --width 192 --steps 2000 --margin 3.2
     python tests/bench/fusion.py --lm exp/lm --lm exp/half --logits FOLDER --text TEXT
 
 flashlight-text's lexicon-free CTC beam decodes every utterance without an LM (a beam as wide as the
@@ -11,9 +12,10 @@ the fewest errors on the first half; the second half is reported: WER with its i
 for a second of audio (one thread; variants take turns, utterance by utterance), and tokens that the
 LM computed.
 
-Without ``--lm`` a language is drawn (words with few likely successors), an LM trained on it and
-pruned to half, and CTC logits are made of sentences and noise: each token's frames hold it and a
-rival that wins about every twelfth time, so an LM can mend what a frame cannot tell. FOLDER holds
+Without ``--lm`` a language is drawn (words with few likely successors), or with ``--sentences`` the
+lines of a text are taken; an LM is trained on them and pruned to half, and CTC logits are made of
+other sentences and noise: each token's frames hold it and a rival that wins at times (with the
+default ``--margin`` about every twelfth), so an LM can mend what a frame cannot tell. FOLDER holds
 ln P as ID.npy, float32 [frames, pieces of the LM], the blank 0; TEXT is Kaldi's. Packages:
 ``pip install --no-deps flashlight-text==0.0.7``.
 """
@@ -48,10 +50,9 @@ from asrprune.wer.wer import count_errors
 
 Logits = NDArray[np.float32]
 
-GRID = (0.0, 0.2, 0.5, 1.0)
+GRID = (0.0, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0)
 FRAME_S = 0.04
 BLANK = 0
-PIECES = 120
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 
 
@@ -82,6 +83,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--beam", type=int, default=8)
     parser.add_argument("--n-best", type=int, default=50, help="also the beam without LM")
     parser.add_argument("--steps", type=int, default=200, help="of training the drawn LM")
+    parser.add_argument("--sentences", help="text whose language it is, instead of a drawn one")
+    parser.add_argument("--pieces", type=int, default=120)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--margin", type=float, default=2.4, help="of a token over its rival, nats")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lm", action="append", default=[], help="checkpoint; may be repeated")
     parser.add_argument("--logits", help="folder of ID.npy, with --lm")
@@ -109,12 +114,12 @@ class Language:
         return " ".join(self.words[one] for one in chosen)
 
 
-def frames(ids: Sequence[int], pieces: int, draw: np.random.Generator) -> Logits:
+def frames(ids: Sequence[int], pieces: int, draw: np.random.Generator, clearness: float) -> Logits:
     """ln P [T, pieces]: one to three frames a token, one or two of blank between; with noise."""
     made = []
     for token in ids:
         rival = int(draw.integers(3, pieces))
-        margin = draw.normal(2.4, 1.7)  # below 0 about every twelfth time
+        margin = draw.normal(clearness, 1.7)  # below 0: the rival wins
         for _ in range(int(draw.integers(1, 4))):
             row = draw.normal(0.0, 1.0, pieces)
             row[token] += 6.0 + margin / 2
@@ -131,35 +136,43 @@ def frames(ids: Sequence[int], pieces: int, draw: np.random.Generator) -> Logits
 
 def drawn_case(args: argparse.Namespace, out: Path) -> tuple[list[Path], dict[str, Utterance]]:
     """The paths of an LM and of its half, and utterances of its language."""
-    language = Language(args.seed)
-    text = [language.sentence() for _ in range(6000)]
+    draw, said = np.random.default_rng(args.seed), list[str]()
+    if args.sentences:
+        lines = Path(args.sentences).read_text(encoding="utf-8").splitlines()
+        lines = [line for line in lines if 4 <= len(line.split()) <= 14]
+        draw.shuffle(lines)
+        said, text = lines[: args.utterances], lines[args.utterances :]
+    else:
+        language = Language(args.seed)
+        text = [language.sentence() for _ in range(6000)]
+        said = [language.sentence() for _ in range(args.utterances)]
     (out / "lm-text.txt").write_text("".join(f"{line}\n" for line in text))
     dense, half = out / "dense", out / "half"
     if not dense.exists():
-        train_dense(out, args.steps)
+        train_dense(out, args)
     checkpoint = load_checkpoint(dense)
     if not half.exists():
         (made,) = prune_lm(
-            checkpoint, text, "taylor-squared", "structured", "one-shot", (0.5,),
+            checkpoint, text[:20_000], "taylor-squared", "structured", "one-shot", (0.5,),
             fine_tune_tokens=60_000,
         )  # fmt: skip
         save_checkpoint(half, made.model, made.tokenizer_path, {"command": "none"}, made.history)
     tokenizer = checkpoint.tokenizer()
     found = {}
-    for number in range(args.utterances):
-        words = language.sentence()
-        logits = frames(tokenizer.encode(words), tokenizer.vocab_size, language.draw)
+    for number, words in enumerate(said):
+        logits = frames(tokenizer.encode(words), tokenizer.vocab_size, draw, args.margin)
         found[f"{number:04d}"] = Utterance(words, logits)
     return [dense, half], found
 
 
-def train_dense(out: Path, steps: int) -> None:
+def train_dense(out: Path, args: argparse.Namespace) -> None:
     settings = {
-        "model.d_model": 64, "model.n_layers": 3, "model.n_heads": 4, "model.max_positions": 64,
-        "max_steps": steps, "tokens_per_batch": 2048, "optimizer.warmup_steps": 20,
+        "model.d_model": args.width, "model.n_layers": 3, "model.n_heads": 4,
+        "model.max_positions": 128, "max_steps": args.steps,
+        "tokens_per_batch": 2048, "optimizer.warmup_steps": 20,
     }  # fmt: skip
     text, data = str(out / "lm-text.txt"), str(out / "data")
-    asrprune(["tokenize", "--text", text, "--vocab-size", str(PIECES), "--out", data])
+    asrprune(["tokenize", "--text", text, "--vocab-size", str(args.pieces), "--out", data])
     given = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     asrprune(["train", "--data", data, "--out", str(out / "run"), *given])
     (out / "run").rename(out / "dense")

@@ -124,6 +124,21 @@ def compare(
     return found
 
 
+def moved(
+    rounded: TransformerLM, model: TransformerLM, sentences: Sequence[list[int]], marks: Marks
+) -> Difference:
+    """How far what ``as_llama_cpp`` gives is from the model itself.
+
+    Rounding of GPT-2's activations goes on from block to block, and turns at another place where
+    sums of float32 run in another order: llama.cpp's own scores are about as far from the model's.
+    """
+    found = Difference()
+    for one in sentences:
+        both = (log_probs(lm, one, marks.begin) for lm in (rounded, model))
+        found += Difference.of(*both)
+    return found
+
+
 class _HalfGelu(nn.Module):
     """GPT-2's FFN with the GELU that llama.cpp looks up: in half precision, both ways."""
 

@@ -212,6 +212,23 @@ def test_ids_alone_are_scored(tmp_path, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("right", "numbers"), [(True, "float32"), (True, "q8_0"), (False, "float32")]
+)
+def test_a_gpt2_may_be_off_by_what_rounding_does(right, numbers, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("xllamacpp")
+    values = exporter.values_of
+    if not right:
+        wrong = {"gpt2.attention.layer_norm_epsilon": 0.01}
+        monkeypatch.setattr(exporter, "values_of", lambda shape: values(shape) | wrong)
+    shape = ModelShape.uniform(26, 64, 2, 4, None, 64)
+    status, out = _export(tmp_path, _save(tmp_path, shape), "--dtype", numbers)
+    assert status == (0 if right else 1)
+    assert ("nats off in the exported file" in capsys.readouterr().err) == (not right)
+    assert out.exists() == right
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["weights", "norm", "pieces"])
 def test_a_difference_is_refused(fault, tmp_path, capsys, monkeypatch):
     pytest.importorskip("xllamacpp")
