@@ -39,6 +39,37 @@ def test_torch_loads_it_and_gives_the_same_logits(name, tmp_path, caplog):
 
 
 @pytest.mark.slow
+def test_a_compiled_program_gives_the_same_logits(tmp_path, caplog):
+    caplog.set_level("INFO")
+    lm, out = save_transducer_lm(tmp_path, SHAPES["llama-structured"]), tmp_path / "lm.pt2"
+    words = ["export", "--to", "torch-export", "--form", "compiled", "--lm", str(lm)]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "compiled for the processor of this machine" in caplog.text
+    loaded = torch._inductor.aoti_load_package(str(out))
+    ours = load_checkpoint(lm).model
+    for size in ((3, 7), (1, 1), (2, POSITIONS), (9, 2)):
+        tokens = torch.randint(0, 20, size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(tokens), ours.logits(ours(tokens)[0]))
+    assert loaded.get_metadata()["sos_id"] == "1"
+    assert loaded.get_metadata()["verified"] == "yes"
+
+
+def test_without_a_compiler_it_is_refused(tmp_path, capsys, monkeypatch):
+    from torch import _inductor
+
+    def none(*_, **__):
+        raise RuntimeError("No working C++ compiler found in CXX=nothing")
+
+    monkeypatch.setattr(_inductor, "aoti_compile_and_package", none)
+    lm, out = save_transducer_lm(tmp_path, GPT2), tmp_path / "lm.pt2"
+    words = ["export", "--to", "torch-export", "--form", "compiled", "--lm", str(lm)]
+    assert main([*words, "--out", str(out)]) == 1
+    assert "--form logits" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.slow
 def test_a_difference_is_refused(tmp_path, capsys, monkeypatch):
     def wrong(self, tokens):
         return self.lm.logits(self.lm(tokens)[0]) * 1.01
