@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import torch
+
 from asrprune.core.tables import lookup
 from asrprune.files import PathLike
 from asrprune.lm import open as opening
@@ -116,8 +118,10 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     """Write the checkpoint as the folder ``path``, whole or not at all; returns the path.
 
     ``checkpoint`` is that of ``load_checkpoint``, with whatever was done to its model, or one of
-    those that ``prune_lm`` gives. Every verb of the ``asrprune`` command takes the folder. Raises
-    TypeError for anything else, a bare torch module too: it would lack its tokeniser.
+    those that ``prune_lm`` gives. Weights are written in the number format that they were stored in,
+    or in the model's, where that is another than float32. Every verb of the ``asrprune`` command
+    takes the folder. Raises TypeError for anything else, a bare torch module too: it would lack its
+    tokeniser.
 
     >>> import asrprune, tempfile
     >>> from asrprune.api.example import tiny_lm
@@ -127,8 +131,15 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     ['config.json', 'model.safetensors', 'tokenizer.model']
     """
     made = as_checkpoint(checkpoint)
+    numbers = made.stored if made.model.dtype == torch.float32 else made.model.dtype
     return folders.save_checkpoint(
-        path, made.model, made.tokenizer_path, made.provenance, made.history, made.form
+        path,
+        made.model,
+        made.tokenizer_path,
+        made.provenance,
+        made.history,
+        made.form,
+        numbers,
     )
 
 

@@ -119,6 +119,16 @@ def test_what_was_done_to_a_model_is_saved(tmp_path: Path) -> None:
     assert asrprune.load_checkpoint(path).provenance == tiny_lm().provenance
 
 
+def test_weights_keep_the_number_format_they_were_stored_in(tmp_path: Path) -> None:
+    half = tiny_lm()
+    half.model.to(torch.bfloat16)
+    asrprune.save_checkpoint(tmp_path / "half", half)
+    loaded = asrprune.load_checkpoint(tmp_path / "half")
+    assert (loaded.model.dtype, loaded.stored) == (torch.float32, torch.bfloat16)
+    asrprune.save_checkpoint(tmp_path / "again", loaded)
+    assert asrprune.load_checkpoint(tmp_path / "again").stored == torch.bfloat16
+
+
 def test_an_ngram_scores_lists_and_lattices(tmp_path: Path) -> None:
     pytest.importorskip("kenlm")
     lm = asrprune.open_lm(save_small_ngram(tmp_path))
