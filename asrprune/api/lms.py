@@ -118,9 +118,9 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     """Write the checkpoint as the folder ``path``, whole or not at all; returns the path.
 
     ``checkpoint`` is that of ``load_checkpoint``, with whatever was done to its model, or one of
-    those that ``prune_lm`` gives. Weights are written in the number format that they were stored in,
-    or in the model's, where that is another than float32. Every verb of the ``asrprune`` command
-    takes the folder. Raises TypeError for anything else, a bare torch module too: it would lack its
+    those that ``prune_lm`` gives. Weights are written in the number format that they came in, or in
+    the model's, where that is another than float32. Every verb of the ``asrprune`` command takes
+    the folder. Raises TypeError for anything else, a bare torch module too: it would lack its
     tokeniser.
 
     >>> import asrprune, tempfile
