@@ -71,6 +71,8 @@ FOLDERS = {
 MIXED = {"wer-files", "sweep", "report", "tune-systems"}
 """Of these, files of others may lie in it: each file is whole or absent, not the folder."""
 
+PARTIAL = ".partial"
+"""What a killed lmscore goes on from, which is beside its output."""
 PROGRESS = {"out/steps.json"}
 """What says how far a call came: whole, but it grows."""
 
@@ -365,6 +367,7 @@ def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
         assert "Traceback" not in ended.err
     there = tree(stage.folder)
     shown = {path for path in there if path.split("/")[0] == "out" and "/." not in path}
+    shown = {path for path in shown if not path.endswith(PARTIAL)}
     for path in shown - PROGRESS:
         assert there[path] == wanted[path], path
     for path in shown & PROGRESS:

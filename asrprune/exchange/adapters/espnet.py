@@ -4,9 +4,9 @@
     fuse(asr.beam_search, open_incremental("exp/lm"), weight=0.3)
     asr(speech)
 
-Works in ``BeamSearch``, ``BatchBeamSearch`` and ``BeamSearchTimeSync`` of espnet 202511 (where
-the interfaces are ``espnet.nets``) and 202611 (``espnet2.legacy.nets``). It has not been tried in
-the transducer search, which calls LMs in ways of its own.
+Run in ``BeamSearch``, ``BatchBeamSearch`` and ``BeamSearchTimeSync`` of espnet 202511 (where the
+interfaces are ``espnet.nets``); those of 202611 (``espnet2.legacy.nets``) are looked for first. Not
+tried in the transducer search, which calls LMs in ways of its own.
 
 Source: espnet/nets/{scorer_interface,beam_search,batch_beam_search}.py of espnet 202511.
 """
