@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,8 @@ def test_what_was_done_to_a_model_is_saved(tmp_path: Path) -> None:
 
 
 def test_weights_keep_the_number_format_they_were_stored_in(tmp_path: Path) -> None:
-    half = tiny_lm()
-    half.model.to(torch.bfloat16)
+    shared = tiny_lm()
+    half = replace(shared, model=copy.deepcopy(shared.model).to(torch.bfloat16))
     asrprune.save_checkpoint(tmp_path / "half", half)
     loaded = asrprune.load_checkpoint(tmp_path / "half")
     assert (loaded.model.dtype, loaded.stored) == (torch.float32, torch.bfloat16)

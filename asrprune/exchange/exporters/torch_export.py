@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _compile(request: Request, program: Any, path: Path) -> None:
     configs = {"aot_inductor.metadata": facts}
     try:
         inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
-    except (RuntimeError, subprocess.SubprocessError) as problem:
+    except RuntimeError as problem:  # CppCompileError, InvalidCxxCompiler
         found = f"the C++ compiler that torch takes does not work ({problem})"
         raise InputError(
             request.lm, None, found, "one that does ($CXX), or --form logits"
