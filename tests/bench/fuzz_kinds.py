@@ -49,7 +49,8 @@ class Kind:
     ``here``. ``seal`` mends what tells of any damage before the file is read (hashes). ``usage``:
     bad content may end as bad usage does, with status 2. ``forked``: a process of its own for each,
     since a library may end it. ``patches``: what stands in for a decoder. ``trains``: the file may
-    ask for any number of training steps, so that taking them is as good an end as status 0."""
+    ask for any number of training steps, so that finishing one after the other is as good an end
+    as status 0."""
 
     files: Mapping[str, str]
     make: Callable[[Path, Path], None]

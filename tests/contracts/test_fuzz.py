@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import shlex
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from asrprune.cli.main import COMMANDS
 from asrprune.firstpass.formats.table import FORMATS
 from asrprune.firstpass.references import REFERENCES
 from asrprune.wer.texts import TEXT_FORMATS
-from tests.bench.fuzz import Fuzz
+from tests.bench.fuzz import Fuzz, Outcome
 from tests.bench.fuzz_kinds import KINDS
 
 MUTATIONS = 12
@@ -192,3 +193,32 @@ def test_damaged_files_end_in_one_line(name: str, fuzz: Fuzz) -> None:
         if outcome.failure
     }
     assert found == {}
+
+
+def _of_endless_training(fuzz: Fuzz) -> Outcome:
+    """What becomes of a training config that asks for 10^9 steps, in a second."""
+    name = "training config"
+    fuzz.check_whole(name)
+    config = json.loads((fuzz.place(name) / "config.json").read_text())
+    content = json.dumps({**config, "max_steps": 10**9, "max_tokens": None}).encode()
+    fuzz.seconds, kept = 2.0, fuzz.seconds
+    try:
+        return fuzz.given(name, "config.json", content, 0)
+    finally:
+        fuzz.seconds = kept
+
+
+def test_training_as_long_as_a_file_asks_for_is_no_hang(fuzz: Fuzz) -> None:
+    outcome = _of_endless_training(fuzz)
+    assert (outcome.status, outcome.failure) == (0, "")
+
+
+def test_a_training_step_that_hangs_is_one(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
+    from asrprune.lm.training.loop import TrainingLoop
+
+    def hang(self: TrainingLoop) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(TrainingLoop, "_add_up_gradients", hang)
+    assert "more than 2 s" in _of_endless_training(fuzz).failure

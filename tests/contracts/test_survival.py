@@ -367,7 +367,8 @@ def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
         assert "Traceback" not in ended.err
     there = tree(stage.folder)
     shown = {path for path in there if path.split("/")[0] == "out" and "/." not in path}
-    shown = {path for path in shown if not path.endswith(PARTIAL)}
+    if name == "sweep":  # of the scores that it was making
+        shown -= {f"{path}{PARTIAL}" for path in wanted}
     for path in shown - PROGRESS:
         assert there[path] == wanted[path], path
     for path in shown & PROGRESS:

@@ -17,6 +17,16 @@ GPT2 = ModelShape.uniform(V, 16, 2, 4, 16, POSITIONS)
 LLAMA = ModelShape.uniform(
     V, 16, 2, 4, 16, POSITIONS, architecture="llama", kv_heads=2, head_dim=8, tied=False
 )
+ALIKE = {
+    "gpt2": GPT2,
+    "gpt2 untied, narrow FFN": replace(GPT2, tied=False, blocks=(BlockShape(4, 5),) * 3),
+    "llama": LLAMA,
+    "llama pruned alike": replace(
+        LLAMA, d_model=10, blocks=(BlockShape(2, 7, groups=(2,)),) * 2, details={"norm_eps": 1e-3}
+    ),
+    "llama tied, all heads of their own": replace(LLAMA, tied=True, blocks=(BlockShape(2, 8),)),
+}
+"""Shapes whose blocks are dense and all alike, as the standard formats have them."""
 SHAPES = {
     "gpt2": GPT2,
     "gpt2-structured": replace(

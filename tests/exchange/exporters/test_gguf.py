@@ -17,21 +17,15 @@ from asrprune.exchange.exporters.sentencepiece_proto import sentencepiece_facts
 from asrprune.exchange.importing import import_lm
 from asrprune.exchange.read_gguf import halves_apart, read_gguf_tensors
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
-from asrprune.lm.model.shapes import BlockShape, ModelShape
+from asrprune.lm.model.shapes import ModelShape
 from tests.exchange.foreign_gguf import write_gguf
-from tests.exchange.pruned_shapes import GPT2, LLAMA, SENTENCES, SHAPES
+from tests.exchange.pruned_shapes import ALIKE, GPT2, LLAMA, SENTENCES, SHAPES
 from tests.small_lm import drawn_model
 
 gguf = pytest.importorskip("gguf")
 
 LIKE = {
-    "gpt2": GPT2,
-    "gpt2 untied, narrow FFN": replace(GPT2, tied=False, blocks=(BlockShape(4, 5),) * 3),
-    "llama": LLAMA,
-    "llama pruned alike": replace(
-        LLAMA, d_model=10, blocks=(BlockShape(2, 7, groups=(2,)),) * 2, details={"norm_eps": 1e-3}
-    ),
-    "llama tied, all heads of their own": replace(LLAMA, tied=True, blocks=(BlockShape(2, 8),)),
+    **ALIKE,
     "qwen2": replace(LLAMA, head_dim=4, details={"qkv_bias": True, "rope_theta": 500.0}),
 }
 WIDE = ModelShape.uniform(26, 64, 1, 2, 32, 12, architecture="llama", kv_heads=1)

@@ -13,16 +13,10 @@ from asrprune.cli.main import main
 from asrprune.exchange.exporters import hugging_face
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.shapes import BlockShape, ModelShape
-from tests.exchange.pruned_shapes import GPT2, LLAMA, SHAPES, save_transducer_lm
+from tests.exchange.pruned_shapes import ALIKE, GPT2, LLAMA, SHAPES, save_transducer_lm
 
 LIKE = {
-    "gpt2": GPT2,
-    "gpt2 untied, narrow FFN": replace(GPT2, tied=False, blocks=(BlockShape(4, 5),) * 3),
-    "llama": LLAMA,
-    "llama pruned alike": replace(
-        LLAMA, d_model=10, blocks=(BlockShape(2, 7, groups=(2,)),) * 2, details={"norm_eps": 1e-3}
-    ),
-    "llama tied, all heads of their own": replace(LLAMA, tied=True, blocks=(BlockShape(2, 8),)),
+    **ALIKE,
     "qwen2": replace(LLAMA, details={"qkv_bias": True, "rope_theta": 500.0}),
 }
 
