@@ -29,8 +29,7 @@ _DAMAGE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     struct.error,
-    NotImplementedError,  # of packings
-    RuntimeError,
+    RuntimeError,  # of zipfile for packings and passwords, too
     EOFError,
     LookupError,
     ValueError,
