@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.sharding import add_shard_argument
 from asrprune.cli.values import number, or_none, output_folder, whole
 from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
 from asrprune.firstpass.decoders.table import DECODERS
@@ -19,7 +20,7 @@ end; a run that was interrupted goes on from OUT.decoding
 
 MODES = (
     Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "max_hmms", "max_words", "nj")),
-    Mode(("allow_commands",)),
+    Mode(("allow_commands", "shard")),
 )
 
 
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most words that end in a frame (default: none, the decoder's own)",
     )
     parser.add_argument("--nj", type=whole(1), default=1, help="processes")
+    add_shard_argument(parser)
     parser.add_argument(
         "--allow-commands",
         action=argparse.BooleanOptionalAction,
@@ -72,5 +74,5 @@ def run(args: argparse.Namespace) -> None:
     """Decode the cuts."""
     config = FirstPassConfig(args.nbest, args.lattice_beam, args.max_hmms, args.max_words)
     DECODERS[args.decoder](
-        args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands
+        args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands, args.part
     )

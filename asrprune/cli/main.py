@@ -15,6 +15,7 @@ from asrprune.cli.interrupts import Terminated, terminated_in_order
 from asrprune.cli.modes import check_options, parse
 from asrprune.cli.outputs import locked_outputs
 from asrprune.cli.primitive_cache import keep_few_primitives
+from asrprune.cli.sharding import run_part
 from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError, MissingPackage, shortened
@@ -33,6 +34,7 @@ COMMANDS = {
     "lmscore": ("asrprune.cli.lmscore", "score every hypothesis of n-best lists with an LM"),
     "tune": ("asrprune.cli.tune", "tune score weights on the dev set"),
     "rescore": ("asrprune.cli.rescore", "choose the best hypotheses under given weights"),
+    "merge": ("asrprune.cli.merge", "put the shards of a command on many machines together"),
     "wer": ("asrprune.cli.wer", "word error rate with a confidence interval"),
     "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
@@ -103,7 +105,7 @@ def call(argv: Sequence[str]) -> None:
     check_options(module.MODES, parser, args)
     args.command_line = ["asrprune", *argv]
     with locked_outputs(parser, args):
-        module.run(args)
+        run_part(module.run, parser, args)
 
 
 def _flush_stdout() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from asrprune.core.processes import in_processes
 from asrprune.core.record import a_string, read_record
 from asrprune.errors import InputError
-from asrprune.files import sha256, write_binary, write_json, write_text
+from asrprune.files import content_hash, write_binary, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -282,15 +282,8 @@ class _Done:
 
     def _hash(self, path: str) -> str:
         if path not in self._hashes:
-            self._hashes[path] = _digest(path)
+            self._hashes[path] = content_hash(path)
         return self._hashes[path]
-
-
-def _digest(path: str) -> str:
-    """A hash of a file, or of all that a folder holds."""
-    place = Path(path)
-    files = sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place]
-    return " ".join(sha256(one) if one.is_file() else "none" for one in files)
 
 
 def _all_there(paths: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Optional, TypeVar
 
+from asrprune.core.shards import Shard
 from asrprune.files import is_stream
 
 Value = TypeVar("Value")
@@ -113,6 +114,18 @@ def engine(text: str) -> str:
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
     return text
+
+
+def shard(text: str) -> Shard:
+    """One of N shards.
+
+    >>> shard("2/8")
+    Shard(number=2, of=8)
+    """
+    try:
+        return Shard.parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def named_paths(text: str) -> tuple[str, tuple[str, ...]]:

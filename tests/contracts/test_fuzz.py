@@ -25,7 +25,7 @@ READ = {
     *("--teacher", "--cuts", "--like", "--manifest", "--utts", "--words", "--first-lm"),
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
-    *("--compare", "--equivalents", "--runs", "PATH", "--tokens"),
+    *("--compare", "--equivalents", "--runs", "PATH", "--tokens", "SHARD"),
     *("--dev", "--dev-ref", "--test", "--test-ref"),
 }
 """Options that name what is read."""
@@ -117,6 +117,7 @@ NO_FILE_NAMED = frozenset(
         "--set",
         "--set-name",
         "--settings",
+        "--shard",
         "--sparsity",
         "--special",
         "--starts",
@@ -169,7 +170,7 @@ def test_every_verb_and_format_is_fuzzed() -> None:
 def test_every_option_that_names_a_file_is_fuzzed() -> None:
     """With a damaged file in its place, in a call of one verb at least: the reader is the same."""
     words = [word for kind in KINDS.values() for call in kind.calls for word in call.split()]
-    damaged, option = {"IN", "PATH"}, ""
+    damaged, option = {"IN", "PATH", "SHARD"}, ""
     for word in words:
         option = word if word.startswith("--") else option
         if "{here}" in word:

@@ -92,6 +92,11 @@ CALLS: dict[str, list[str]] = {
         "rescore --lattice lattices --format slf --lm lm --mode beam --weights weights.json"
         " --threads 1 --out lattice-hyp --write-lattice rescored --to slf --json lattice.json",
     ],
+    "merge": [
+        "convert --from jsonl --to kaldi-lat nbest.jsonl --out part1 --shard 1/2",
+        "convert --from jsonl --to kaldi-lat nbest.jsonl --out part2 --shard 2/2",
+        "merge part1 part2 --out whole",
+    ],
     "wer": [
         "wer --ref ref --hyp runs/one/hyp --compare runs/two/hyp --out wer --json runs/one/wer.json"
     ],
@@ -120,7 +125,7 @@ NEEDS = {
     "first-pass": ("pocketsphinx", "lhotse", "soundfile"),
     "export": ("onnx", "onnxruntime"),
 }
-QUICK = ("list", "convert", "validate", "wer", "oracle", "completion")
+QUICK = ("list", "convert", "validate", "merge", "wer", "oracle", "completion")
 """Verbs that a fast test runs twice: without those that compute with an LM or draw."""
 
 MAY_DIFFER = re.compile(

@@ -51,6 +51,19 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
         yield nbest
 
 
+def read_provenance(path: PathLike) -> Optional[dict[str, Any]]:
+    """What the first line says of where the lists came from, None if nothing.
+
+    Raises InputError for a wrong header.
+    """
+    _, line = next(record_lines(path), (1, None))
+    header = _check_header(path, line)
+    found = header.get("provenance")
+    if found is not None and not isinstance(found, dict):
+        raise InputError(path, 1, f"provenance {shown(found)}", "an object")
+    return found
+
+
 def write_nbest(
     path: PathLike, nbests: Iterable[NBest], provenance: Optional[Mapping[str, Any]] = None
 ) -> None:
@@ -112,7 +125,7 @@ def _hypothesis_record(utt: str, hyp: Hypothesis) -> dict[str, Any]:
     return record
 
 
-def _check_header(path: PathLike, line: Optional[str]) -> None:
+def _check_header(path: PathLike, line: Optional[str]) -> dict[str, Any]:
     expected = f"the header {json.dumps(HEADER)}"
     if line is None:
         raise InputError(path, 1, "an empty file", expected)
@@ -123,6 +136,7 @@ def _check_header(path: PathLike, line: Optional[str]) -> None:
         if header[key] != value or isinstance(header[key], bool):
             found = f"{key} {json.dumps(header[key])}"
             raise InputError(path, 1, found, f"{key} {json.dumps(value)}")
+    return header
 
 
 def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Optional, cast
 
+import numpy as np
+
 from asrprune.core.lattice.lattice import (
     Lattice,
     NoPathError,
@@ -343,7 +345,9 @@ def _entries(
 
 
 def _from_lattice(lattice: Lattice, labels: _Labels) -> WordFst:
-    names = [labels(word) for word in lattice.words]
+    by_state = lattice.word[np.argsort(lattice.src, kind="stable")].tolist()
+    # in the order of the arcs, so that what is read back gets the same ids in a table that grows
+    names = {word: labels(lattice.words[word]) for word in dict.fromkeys(by_state)}
     if lattice.lm is None and lattice.n_arcs:
         raise ValueError("it has no LM scores, and Kaldi's weights hold both costs")
     lm = [] if lattice.lm is None else lattice.lm.tolist()
