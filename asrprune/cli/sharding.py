@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from asrprune import __version__
 from asrprune.cli.outputs import OUTPUT_TYPES
+from asrprune.cli.overwriting import keep_existing
 from asrprune.cli.values import shard
 from asrprune.core.config import first_difference
 from asrprune.core.resume import AnotherRunError, difference, read_state, remove
@@ -67,8 +68,11 @@ def run_part(
     if there is not None and not same:
         found = difference(there.identity, record.identity)
         log.warning("%s belongs to another run: %s; starting anew", record.path, found)
-    if same and "force" in args:
-        args.force = True  # what is there is of this very command, which was killed at its end
+    if "force" in args:
+        if not same:  # before there is a record, which says that the folder is this shard's
+            keep_existing(args.out, args.force)
+        args.force = True
+    held = os.path.lexists(args.out)
     record.write()
     try:
         run(args)
@@ -78,8 +82,8 @@ def run_part(
         )
         done.write(args.part.taken)
     except Exception:
-        if there is None:
-            remove(Path(record.path))
+        if there is None and (held or not os.path.lexists(args.out)):
+            remove(Path(record.path))  # the output, if any, is not of this run
         raise
 
 

@@ -295,6 +295,16 @@ def test_a_shard_is_written_to_a_place_of_its_own(
     assert list(place.iterdir()) == []
 
 
+def test_a_shard_replaces_no_folder_of_others(inputs: dict[str, Path], place: Path) -> None:
+    Path("out.1").mkdir()
+    Path("out.1/other").touch()
+    for _ in range(2):
+        assert shard("convert-slf", inputs, 1, 1) == 1
+        assert [path.name for path in place.rglob("*")] == ["out.1", "other"]
+    assert call("convert-slf", inputs, 1, "--shard 1/1 --force") == 0
+    assert len(list(Path("out.1").glob("*.slf.gz"))) == len(list(Path("out.1").iterdir())) == 3
+
+
 def test_merged_lattices_replace_a_folder_by_force_alone(
     inputs: dict[str, Path], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
