@@ -7,7 +7,7 @@ With ``--verbs`` a row is a verb and a column a number of utterances, each run i
 own on made-up data: sentences of 1 to 40 made-up words, lists of ``--nbest`` hypotheses. Training
 and pruning spend ten tokens for each utterance, on sentences whose number stays the same: of an LM
 of 60,000 parameters, and of one of the size of recipes/mini's (``mini``) without the last column;
-``lmscore`` scores a tenth of the lists. Peak is the largest resident set that the system counted.
+``lmscore`` scores a tenth of the lists, ``rescore lattices`` a twentieth. Peak is the largest resident set that the system counted.
 
 Without, the peak of scoring against the number of utterances and the size of n-best lists.
 Every row is a process of its own that scores lists made up on the fly (random words; a list's
@@ -208,6 +208,20 @@ class Data:
         )
         write_scores(path, make_header("lm"), scores)
 
+    def _lattices(self, path: Path, count: int) -> None:
+        lists = ["--from", "jsonl", "--to", "kaldi-lat", self.path("lists", count)]
+        archive = path.with_suffix(".ark")  # which the format is told by
+        run_verb(["convert", *lists, "--out", str(archive)])
+        archive.rename(path)
+
+    def shards(self, count: int) -> list[str]:
+        """The lists in four shards."""
+        paths = [f"{self.path('lists', count)}.{number}" for number in (1, 2, 3, 4)]
+        call = ["convert", "--from", "jsonl", "--to", "jsonl", self.path("lists", count)]
+        for number, path in enumerate(paths, start=1):
+            run_verb([*call, "--out", path, "--shard", f"{number}/4"])
+        return paths
+
     def _weights(self, path: Path, count: int) -> None:
         write_weights(path, WeightsFile(ScoreWeights(1.0, 1.0, (0.5,)), ("lm",)))
 
@@ -255,6 +269,13 @@ VERBS: dict[str, Command] = {
         *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
         *("--weights", data.path("weights")),
     ],
+    "rescore lattices": lambda data, n: [
+        *("--lattice", data.path("lattices", n // 20), "--format", "kaldi-lat"),
+        *("--lm", data.path("lm", 500), "--weights", data.path("weights")),
+    ],
+    "lmscore shard": lambda data, n: [*VERBS["lmscore"](data, n), "--shard", "2/4"],
+    "rescore shard": lambda data, n: [*VERBS["rescore"](data, n), "--shard", "2/4"],
+    "merge": lambda data, n: data.shards(n),
     "tune": lambda data, n: [
         *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
         *("--ref", data.path("ref", n), "--resamples", "0"),
@@ -309,12 +330,12 @@ def measure_verbs(args: argparse.Namespace) -> None:
     """Print the table, a row as soon as it is measured."""
     sizes = [int(size) for size in (args.utterances or "2000,20000,200000").split(",")]
     names = list(VERBS) if args.verbs == "all" else args.verbs.split(",")
-    print(f"{'':12}" + "".join(f"{size:>20,}" for size in sizes) + f"{'ratio':>8}")
+    print(f"{'':16}" + "".join(f"{size:>20,}" for size in sizes) + f"{'ratio':>8}")
     with tempfile.TemporaryDirectory() as made:
         data = Data(Path(args.keep or made), int(args.nbest or 5))
         data.folder.mkdir(exist_ok=True)
         for name in names:
-            peaks, row = [], f"{name:12}"
+            peaks, row = [], f"{name:16}"
             for size in sizes[:-1] if name.endswith(" mini") else sizes:
                 verb, out = name.split()[0], Path(made) / f"{name}-{size}"
                 asked = size // 10 if verb == "lmscore" else size
