@@ -14,9 +14,8 @@ from asrprune import __version__
 from asrprune.cli.outputs import OUTPUT_TYPES
 from asrprune.cli.overwriting import keep_existing
 from asrprune.cli.values import shard
-from asrprune.core.config import first_difference
 from asrprune.core.resume import AnotherRunError, difference, read_state, remove
-from asrprune.core.shards import END, Part, Shard, ShardRecord, read_shard
+from asrprune.core.shards import Part, Shard, ShardRecord, read_shard
 from asrprune.files import content_hash, is_stream
 
 HOW_IT_RUNS = {"help", "shard", "force", "nj", "threads", "early_threads", "device"}
@@ -50,6 +49,36 @@ def run_part(
     if part is None:
         run(args)
         return
+    _check_outputs(parser, args)
+    record = ShardRecord(args.out, part, _identity(parser, args), tuple(args.command_line), {})
+    there = _record_at(record)
+    if there is not None and there.shard != part:
+        raise AnotherRunError(args.out, f"shard is {there.shard} there, {part} now")
+    other = "" if there is None else difference(there.identity, record.identity)
+    if there is not None and not other and _is_complete(there):
+        log.info("%s: shard %s is finished already, nothing to do", args.out, part)
+        return
+    if "force" in args:
+        if there is None or other:  # else the folder is of this shard, which was killed at its end
+            keep_existing(args.out, args.force)
+        args.force = True
+    if other:
+        log.warning("%s belongs to another run: %s; starting anew", record.path, other)
+    held = os.path.lexists(args.out)
+    record.write()
+    try:
+        run(args)
+        outputs = {flag: (path, content_hash(path)) for flag, path in _outputs(parser, args)}
+        size = {"total": args.part.total, "utterances": len(args.part.taken)}
+        replace(record, outputs=outputs, **size).write(args.part.taken)
+    except Exception:
+        if there is None and (held or not os.path.lexists(args.out)):
+            remove(Path(record.path))  # the output, if any, is not of this run
+        raise
+
+
+def _check_outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raise ValueError for outputs that cannot be those of a shard."""
     if is_stream(args.out):
         raise ValueError(f"--shard needs a file or folder for --out; found {args.out}")
     if "like" in args:
@@ -57,38 +86,13 @@ def run_part(
     for _, path in _outputs(parser, args):
         if path.endswith(".pt"):
             raise ValueError(f"{path} is one FsaVec, which cannot be empty, as a shard may be")
-    record = ShardRecord(args.out, part, _identity(parser, args), tuple(args.command_line), {})
-    there = read_state(args.out + END, lambda: read_shard(args.out)) if _exists(record) else None
-    if there is not None and there.shard != part:
-        raise AnotherRunError(args.out, f"shard is {there.shard} there, {part} now")
-    same = there is not None and not first_difference(record.identity, there.identity)
-    if there is not None and same and _is_complete(there):
-        log.info("%s: shard %s is finished already, nothing to do", args.out, part)
-        return
-    if there is not None and not same:
-        found = difference(there.identity, record.identity)
-        log.warning("%s belongs to another run: %s; starting anew", record.path, found)
-    if "force" in args:
-        if not same:  # before there is a record, which says that the folder is this shard's
-            keep_existing(args.out, args.force)
-        args.force = True
-    held = os.path.lexists(args.out)
-    record.write()
-    try:
-        run(args)
-        outputs = {flag: (path, content_hash(path)) for flag, path in _outputs(parser, args)}
-        done = replace(
-            record, outputs=outputs, total=args.part.total, utterances=len(args.part.taken)
-        )
-        done.write(args.part.taken)
-    except Exception:
-        if there is None and (held or not os.path.lexists(args.out)):
-            remove(Path(record.path))  # the output, if any, is not of this run
-        raise
 
 
-def _exists(record: ShardRecord) -> bool:
-    return os.path.isfile(record.path)
+def _record_at(record: ShardRecord) -> Optional[ShardRecord]:
+    """The record that is there already; None without one and, with a warning, for a damaged one."""
+    if not os.path.isfile(record.path):
+        return None
+    return read_state(record.path, lambda: read_shard(record.out))
 
 
 def _is_complete(record: ShardRecord) -> bool:

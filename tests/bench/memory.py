@@ -7,7 +7,8 @@ With ``--verbs`` a row is a verb and a column a number of utterances, each run i
 own on made-up data: sentences of 1 to 40 made-up words, lists of ``--nbest`` hypotheses. Training
 and pruning spend ten tokens for each utterance, on sentences whose number stays the same: of an LM
 of 60,000 parameters, and of one of the size of recipes/mini's (``mini``) without the last column;
-``lmscore`` scores a tenth of the lists, ``rescore lattices`` a twentieth. Peak is the largest resident set that the system counted.
+``lmscore`` scores a tenth of the lists, ``rescore lattices`` a twentieth. Peak is the largest
+resident set that the system counted.
 
 Without, the peak of scoring against the number of utterances and the size of n-best lists.
 Every row is a process of its own that scores lists made up on the fly (random words; a list's
