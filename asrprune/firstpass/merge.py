@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,8 +19,8 @@ from asrprune.firstpass.decoders.state import (
     SUMMARY_FILE,
     DecodingFolder,
 )
-from asrprune.firstpass.formats.jsonl import nbest_writer, read_nbest, read_provenance
-from asrprune.firstpass.formats.table import FORMATS, read_items
+from asrprune.firstpass.formats.jsonl import nbest_writer, read_distinct_nbest, read_provenance
+from asrprune.firstpass.formats.table import FORMATS, Item, read_items
 
 _DIFFERENCES = ("no_hypothesis", "decoder_1best_not_first", "decoder_1best_not_listed")
 
@@ -47,10 +47,11 @@ def merge_items(
     writing = {key: value for key, value in options.items() if key in entry.write_options}
     if provenance is not None:
         writing["provenance"] = provenance
-    outputs = (
-        read_items(name, path, reading) if record.utterances else ()
-        for record, path in zip(records, paths)
-    )
+
+    def read(path: str) -> Iterator[Item]:
+        return read_distinct_nbest(path) if name == "jsonl" else read_items(name, path, reading)
+
+    outputs = (read(path) if one.utterances else () for one, path in zip(records, paths))
     assert entry.write is not None  # a shard was written
     entry.write(out, in_order(records, outputs), **writing)
 
@@ -109,7 +110,7 @@ def _write_lists(
     found: dict[str, list[str]] = {key: [] for key in _DIFFERENCES}
     count = hypotheses = 0
     audio_s = 0.0
-    lists = in_order(records, (read_nbest(one / NBEST_FILE) for one in folders))
+    lists = in_order(records, (read_distinct_nbest(one / NBEST_FILE) for one in folders))
     with (
         nbest_writer(folder / NBEST_FILE, read_provenance(folders[0] / NBEST_FILE)) as put,
         write_text(folder / HYP_FILE) as stream,

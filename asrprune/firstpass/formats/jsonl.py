@@ -35,20 +35,29 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     utterance id too for unknown, missing or ill-typed entries and an utterance that comes twice.
     """
     first_seen: SpooledDict[int] = SpooledDict()
+    for number, nbest in _lists(path, bad):
+        first = number if number is None else first_seen.setdefault(nbest.utt, number)
+        if first != number:
+            found = f"utterance {nbest.utt} again (first on line {first})"
+            raise InputError(path, number, found, "each utterance once")
+        yield nbest
+
+
+def read_distinct_nbest(path: PathLike) -> Iterator[NBest]:
+    """``read_nbest`` of a file in which each utterance is known to come once: it keeps no ids."""
+    return (nbest for _, nbest in _lists(path, REFUSE))
+
+
+def _lists(path: PathLike, bad: OnBad) -> Iterator[tuple[Optional[int], NBest]]:
+    """The lists with their lines; None for what ``bad`` puts in the place of one."""
     lines = record_lines(path)
     number, header = next(lines, (1, None))
     _check_header(path, header)
     for number, line in lines:
         try:
-            nbest = _from_record(path, number, _parse(path, number, line))
+            yield number, _from_record(path, number, _parse(path, number, line))
         except NothingFoundError as problem:
-            yield from bad(problem)
-            continue
-        first = first_seen.setdefault(nbest.utt, number)
-        if first != number:
-            found = f"utterance {nbest.utt} again (first on line {first})"
-            raise InputError(path, number, found, "each utterance once")
-        yield nbest
+            yield from ((None, instead) for instead in bad(problem))
 
 
 def read_provenance(path: PathLike) -> Optional[dict[str, Any]]:
