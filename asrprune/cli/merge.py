@@ -53,10 +53,9 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"SHARD are records (*{END}) only; expected the outputs beside them")
     records = check_shards([read_shard(path) for path in outs])
     verb = str(records[0].identity.get("verb"))
-    shards = _Shards(records, _asked(verb, args), args.force)
     if verb not in _MERGE:
         raise InputError(outs[0], None, f"a shard of {verb!r}", f"one of {', '.join(_MERGE)}")
-    _MERGE[verb](shards)
+    _MERGE[verb](_Shards(records, _asked(verb, args), args.force))
     log.info("%s: %d utterances of %d shards", args.out, records[0].total, len(records))
 
 
@@ -153,7 +152,8 @@ def _merge_rescored(shards: _Shards) -> None:
     from asrprune.rescore.merge import merge_figures, merge_words
     from asrprune.rescore.weights_file import read_any_weights, tuned_on
 
-    asked, more = shards.asked, dict[str, Any]()
+    asked = shards.asked
+    more: dict[str, Any] = {}
     texts = shards.paths("--out")
     figures = shards.paths("--json") if "--json" in asked else []
     if "--write-lattice" in asked:
@@ -165,6 +165,8 @@ def _merge_rescored(shards: _Shards) -> None:
         weights = read_any_weights(shards.file("--weights"))
         more = {"utterances_hash": utterances}
         more["tuned_on_this_set"] = tuned_on(weights, more)
+        if more["tuned_on_this_set"]:
+            log.warning("the weights were tuned on this set: its WER is not a test result")
     if figures:
         merge_figures(figures, asked["--json"], shards.command, more)
 

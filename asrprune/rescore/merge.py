@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from asrprune.core.record import Record, a_string, an_amount, an_object, read_record
+from asrprune.core.record import Record, a_list_of, a_string, an_amount, an_object, read_record
 from asrprune.core.shards import ShardRecord, in_order
 from asrprune.core.spool import SortedLines
 from asrprune.files import PathLike, read_lines, write_json, write_text
@@ -61,8 +61,8 @@ def merge_timings(paths: Sequence[str], out: PathLike) -> None:
     """Write the figures of ``lmscore``: times and counts added up, of the memory the most."""
     records = [read_record(path) for path in paths]
     figures = _added(records)
-    wall_s, audio_s = figures["wall_s"], figures["audio_s"]
-    figures["rtf"] = wall_s / audio_s if audio_s else None
+    wall_s, audio_s = (figures.get(key) for key in ("wall_s", "audio_s"))
+    figures["rtf"] = wall_s / audio_s if wall_s and audio_s else None
     figures["peak_rss_bytes"] = max(int(one.get("peak_rss_bytes", an_amount)) for one in records)
     write_json(out, figures)
 
@@ -77,11 +77,11 @@ def merge_figures(
         if name in figures:
             figures[name] = _added([one.part(name) for one in records], every=True)
     if "early" in figures:
-        early = figures["early"]
-        early["saved"] = 1.0 - early["computed_nodes"] / early["nodes"] if early["nodes"] else 0.0
+        nodes, computed = (figures["early"].get(key) or 0 for key in ("nodes", "computed_nodes"))
+        figures["early"]["saved"] = 1.0 - computed / nodes if nodes else 0.0
     if "cascade" in figures:
-        figures["cascade"]["margin"] = records[0].part("cascade").values["margin"]
-    met = {utt for one in records for utt in one.values.get("on_bad", ())}
+        figures["cascade"]["margin"] = records[0].part("cascade").get("margin", an_amount)
+    met = {utt for one in records for utt in one.find("on_bad", a_list_of(a_string)) or ()}
     figures |= {"on_bad": sorted(met), **more}
     origins = [one.get("provenance", an_object) for one in records]
     figures["provenance"] = merged_provenance(origins, paths, command)

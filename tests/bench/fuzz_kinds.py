@@ -723,7 +723,7 @@ def _seal_shards(here: Path) -> None:
             value["outputs"] = {
                 flag: [name, content_hash(name)] for flag, (name, _) in value["outputs"].items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         path.write_bytes(json.dumps(value).encode() + b"\n" + rest)
 
