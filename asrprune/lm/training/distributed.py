@@ -175,7 +175,8 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         yield ProcessGroup(rank, world, chosen)
     except BaseException as problem:
         if not _is_first_to_fail(store):
-            time.sleep(1)  # the end of any process makes torchrun end all: first the one that tells
+            with contextlib.suppress(BaseException):  # such as SIGTERM
+                time.sleep(5)  # the end of any makes torchrun end all: first the one that tells
             raise SystemExit(1) from None
         if isinstance(problem, RuntimeError) and _is_lost_connection(problem):
             raise ConnectionError("another process of this run ended without a word") from problem

@@ -16,6 +16,7 @@ from asrprune.core.progress import Progress
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
@@ -56,10 +57,12 @@ def fine_tune_pruned(
     teacher: Optional[TransformerLM] = None,
     seed: int = 1,
     movement: Optional[dict[str, Movement]] = None,
+    group: Optional[ProcessGroup] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
     With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix.
+    The processes of ``group`` share out the sentences of each batch.
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
     """
@@ -88,13 +91,18 @@ def fine_tune_pruned(
             precision=fine_tuning.precision,
             seed=seed,
             loss=loss,
+            group=group,
             after_step=after_step,
         )
     model.zero_grad(set_to_none=True)
     if movement is not None:
-        for name, parameter in _matrix_parameters(model).items():
-            if name in sums:
-                movement[name] = Movement(sums[name] / done.tokens, parameter.detach().clone())
+        parameters = _matrix_parameters(model)
+        moved = [name for name in parameters if name in sums]
+        if group is not None:
+            group.add_up([sums[name] for name in moved])
+        for name in moved:
+            weight = parameters[name].detach().clone()
+            movement[name] = Movement(sums[name] / done.tokens, weight)
     return Spent(done.tokens, done.steps, time.monotonic() - started)
 
 
@@ -144,7 +152,12 @@ def _matrix_parameters(model: TransformerLM) -> dict[str, Tensor]:
     }
 
 
-def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens: int) -> float:
+def perplexity_per_token(
+    model: TransformerLM,
+    stream: TokenStream,
+    batch_tokens: int,
+    group: Optional[ProcessGroup] = None,
+) -> float:
     """``exp`` of the mean -ln P per token, ``</s>`` counted, over all sentences that fit.
 
     nan for a stream without such sentences. The sum is kept in float64.
@@ -153,5 +166,5 @@ def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens
     count = int(stream.lengths[indices].sum()) + len(indices)
     if not count:
         return math.nan
-    total = stream_nll(model, stream, indices, batch_tokens).sum()
+    total = stream_nll(model, stream, indices, batch_tokens, group).sum()
     return float(np.exp(total / count))
