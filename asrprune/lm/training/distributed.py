@@ -60,7 +60,8 @@ class ProcessGroup:
         if self.world == 1:
             return
         for bucket in in_buckets(tensors):
-            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            one = bucket[0].reshape(-1)  # large ones are sent as they are
+            flat = one if len(bucket) == 1 else torch.cat([tensor.flatten() for tensor in bucket])
             distributed.all_reduce(flat)
             parts = torch.split(flat, [tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts):

@@ -107,7 +107,7 @@ class TrainingLoop:
     @property
     def optimizer_bytes(self) -> int:
         """Of the weights, their gradients and the optimiser's state, over all processes."""
-        return self._optimizer.bytes
+        return self._optimizer.size_bytes
 
     @property
     def progress(self) -> float:

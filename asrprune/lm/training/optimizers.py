@@ -97,7 +97,7 @@ class Optimizer:
         return parameter
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Of all float32 weights that are trained, their gradients and their state: 16 a weight
         for AdamW, 12 for Muon."""
         return sum(

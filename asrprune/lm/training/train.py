@@ -353,7 +353,9 @@ def _check_memory(parameters: int, parallel: str, group: ProcessGroup) -> None:
     needed = 16 * parameters  # weights, gradients and two moments in float32
     if group.device.type == "cpu":  # all processes of the machine share its memory
         here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
-        needed = needed * here // (group.world if parallel == "sharded" else 1)
+        if parallel == "sharded":  # each makes it whole first
+            needed = needed // group.world + 4 * parameters
+        needed *= here
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise ValueError(

@@ -52,7 +52,9 @@ TRAININGS = {
     "llama muon again": replace(
         CONFIG, model=LLAMA, accumulation=2, checkpoint_activations=True, tokens_per_batch=64
     ),
-    "llama adamw bf16": replace(CONFIG, model=LLAMA, optimizer=ADAMW, precision="bf16"),
+    "llama adamw bf16": replace(
+        CONFIG, model=LLAMA, optimizer=ADAMW, checkpoint_activations=True, precision="bf16"
+    ),
 }
 """Runs; in the third, batches hold fewer sentences than there are processes."""
 KILLED = {"gpt2 muon dropout": "replicated", "llama muon again": "sharded"}
