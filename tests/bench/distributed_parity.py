@@ -6,7 +6,7 @@ Makes text of a small grammar, runs everything in this process, then starts itse
 with 4 and with 2 processes (gloo, a thread each). Prints, per run, the largest relative difference
 from one process of the losses of all steps, of the gradient norms and of the valid set's
 perplexities; the same of runs that 4 processes began, 2 went on with and one ended; and of families
-the difference of the members' perplexities, and of how many weights zeros and shapes differ.
+the difference of the members' perplexities, and how many weights only one of both has removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
 from tests.lm.training.processes import one_family, one_training
 
-GPT2 = ModelConfig(d_model=32, n_layers=2, n_heads=4, max_positions=64)
+GPT2 = ModelConfig(d_model=32, n_layers=2, n_heads=4, max_positions=96)
 SHAPES = {"gpt2": GPT2, "llama": replace(GPT2, architecture="llama", kv_heads=2, tied=False)}
 CONFIG = TrainingConfig(
     tokens_per_batch=512, max_steps=12, valid_steps=6, save_steps=2, log_steps=1
@@ -55,11 +55,11 @@ TRAININGS = {
 RESUMED = ("gpt2, muon, fp32", "llama, adamw, fp32")
 PARALLEL = ("replicated", "sharded")
 PLAN = Plan(
-    sparsities=(0.3, 0.6),
+    sparsities=(0.3, 0.5),
     steps=3,
     fine_tune_tokens=5_000,
     statistics_tokens=5_000,
-    fine_tuning=FineTuning(512, precision="fp32"),
+    fine_tuning=FineTuning(512, precision="fp32", optimizer=OptimizerConfig("adamw", lr=1e-3)),
     options=Options(multiple_of=4, min_heads=1, min_width=4, min_rank=4),
 )
 PLANS = {
@@ -72,6 +72,9 @@ PLANS = {
         ("width", "activation"),
     )
 }
+PLANS["unstructured, fisher, muon"] = replace(
+    PLAN, method="unstructured", criterion="fisher", fine_tuning=FineTuning(512, precision="fp32")
+)
 
 
 def write_data(out: Path) -> None:
@@ -86,7 +89,7 @@ def write_data(out: Path) -> None:
     pack_corpus([out / "train.txt"], out / "valid.txt", tokens, out / "data")
 
 
-def all_runs(out: Path, group: ProcessGroup) -> None:
+def trainings(out: Path, group: ProcessGroup) -> None:
     """Whole runs, and the part of the resumed ones that falls to so many processes."""
     data, own = open_corpus(out / "data"), out / str(group.world)
     for kind in PARALLEL if group.world > 1 else PARALLEL[:1]:
@@ -96,9 +99,12 @@ def all_runs(out: Path, group: ProcessGroup) -> None:
         config = replace(TRAININGS[name], parallel=kind)
         until = {4: 5, 2: 9}.get(group.world)
         one_training(data, config, out / "resumed" / kind / name, group, until)
-    parent = out / "parent"
+
+
+def families(out: Path, group: ProcessGroup) -> None:
+    data, parent = open_corpus(out / "data"), out / "parent"
     for name, plan in PLANS.items():
-        one_family(parent, data, plan, own / name, group, None)
+        one_family(parent, data, plan, out / str(group.world) / name, group, None)
 
 
 def largest(pairs: Iterable[tuple[float, float]]) -> str:
@@ -123,13 +129,15 @@ def compared_families(one: Path, other: Path) -> str:
     perplexities = [
         (a.perplexity, b.perplexity) for a, b in zip(mine, theirs) if a.perplexity and b.perplexity
     ]
-    differing = 0
-    for member in mine:
-        left, right = (load_checkpoint(p / member.folder).model.state_dict() for p in (one, other))
+    differing = total = 0
+    for a, b in zip(mine, theirs):
+        total += sum(row.reference for row in b.matrices)
+        differing += sum(abs(x.kept - y.kept) for x, y in zip(a.matrices, b.matrices))
+        left, right = (load_checkpoint(p / b.folder).model.state_dict() for p in (one, other))
         for key, value in left.items():
-            same = value.shape == right[key].shape
-            differing += int(((value == 0) != (right[key] == 0)).sum()) if same else value.numel()
-    return f"{largest(perplexities)} | {differing}"
+            if key in right and right[key].shape == value.shape:
+                differing += int(((value == 0) != (right[key] == 0)).sum())
+    return f"{largest(perplexities)} | {differing:,} of {total:,}"
 
 
 def report(out: Path) -> None:
@@ -154,16 +162,19 @@ def main() -> None:
     torch.set_num_threads(1)
     if "RANK" in os.environ:
         with process_group("cpu") as group:
-            all_runs(out, group)
+            trainings(out, group)
+            families(out, group)
         return
     out.mkdir(parents=True)
     write_data(out)
-    one_training(open_corpus(out / "data"), CONFIG, out / "parent", ProcessGroup(), None)
+    parent = TRAININGS["gpt2, adamw, fp32"]
+    one_training(open_corpus(out / "data"), parent, out / "parent", ProcessGroup(), None)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     for world in (4, 2):
         command = [*launcher, f"--nproc-per-node={world}", __file__, "--out", str(out)]
         subprocess.run(command, check=True)
-    all_runs(out, ProcessGroup())
+    trainings(out, ProcessGroup())
+    families(out, ProcessGroup())
     report(out)
 
 
