@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         gather_rows,
         read_measurement,
     )
-    from asrprune.report.page import html_page
+    from asrprune.report.page import html_page, named_rate
     from asrprune.report.readings import read_first_pass
     from asrprune.report.tables import markdown_table
 
@@ -91,8 +90,8 @@ def run(args: argparse.Namespace) -> None:
     table = named_rate(markdown_table(rows) if front is None else front.markdown(), rate)
     with written_together(out) as folder:
         with write_text(folder / "index.html") as stream:
-            page = html_page(args.title, rows, facts, front, args.baseline)
-            stream.write(named_rate(page, rate))
+            page = html_page(args.title, rows, facts, front, args.baseline, (), rate)
+            stream.write(page)
         with write_text(folder / "table.md") as stream:
             stream.write(table)
         write_json(
@@ -111,15 +110,6 @@ def run(args: argparse.Namespace) -> None:
         )
     sys.stdout.write(table)
     sys.stdout.write(f"report: {out / 'index.html'}\n")
-
-
-def named_rate(text: str, rate: str) -> str:
-    """Headings and sentences with ``rate`` in the place of the word WER.
-
-    >>> named_rate("WER % [95 %] of my-WER", "CER")
-    'CER % [95 %] of my-WER'
-    """
-    return text if rate == "WER" else re.sub(r"(?<![\w./-])WER(?=[\s,:;.]|$)", rate, text)
 
 
 def _facts(texts: list[str]) -> dict[str, str]:
