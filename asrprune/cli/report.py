@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import output_folder, seed
+from asrprune.cli.values import named_path, output_folder, seed
 from asrprune.core.units import RATES, UNITS, WORD
 
 EXAMPLE = (
@@ -18,9 +18,8 @@ EXAMPLE = (
 
 
 MODES = (
-    Mode(
-        ("runs", "ref", "baseline", "first_pass", "front", "unit", "title", "fact", "seed", "out")
-    ),
+    Mode(("runs", "ref", "baseline", "first_pass", "front", "lm", "utt2spk", "unit", "title")),
+    Mode(("fact", "seed", "out")),
 )
 
 
@@ -39,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="runs of the first screen, in this order and in few columns, with sentences made of "
         "the numbers; every row and column stands below on the page (default: all runs at once)",
+    )
+    parser.add_argument(
+        "--lm",
+        nargs="+",
+        action="extend",
+        type=named_path,
+        default=[],
+        metavar="NAME=PATH",
+        help="LMs of runs: checkpoint folders, of which the page shows what was removed, how they "
+        "learnt and how they were made, or the files of n-grams",
+    )
+    parser.add_argument(
+        "--utt2spk", metavar="FILE", help="speakers of the test set (Kaldi utt2spk), for the page"
     )
     parser.add_argument(
         "--unit",
@@ -68,11 +80,14 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.report.gather import (
         describe_first_pass,
         describe_machine,
-        gather_rows,
+        gather_runs,
         read_measurement,
     )
+    from asrprune.report.groups import check_speakers, read_speakers
+    from asrprune.report.lm_files import read_lm
     from asrprune.report.page import html_page, named_rate
     from asrprune.report.readings import read_first_pass
+    from asrprune.report.sections import report_sections
     from asrprune.report.tables import markdown_table
 
     stated = _facts(args.fact)
@@ -80,7 +95,13 @@ def run(args: argparse.Namespace) -> None:
     first_pass = None if args.first_pass is None else read_first_pass(args.first_pass)
     origin_texts = {label: str(value) for label, value in origin.items()}
     described = {} if first_pass is None else {"first pass": describe_first_pass(first_pass)}
-    rows = gather_rows(args.runs, args.ref, args.baseline, first_pass, args.seed, args.unit)
+    gathered = gather_runs(args.runs, args.ref, args.baseline, first_pass, args.seed, args.unit)
+    rows = gathered.rows
+    lms = {name: read_lm(path) for name, path in _lms(args.lm, [row.name for row in rows])}
+    speakers = None if args.utt2spk is None else read_speakers(args.utt2spk)
+    if speakers is not None:
+        for scoring in list(gathered.scorings.values())[:1]:
+            check_speakers(args.utt2spk, speakers, scoring)
     front = make_front(rows, args.front, args.baseline) if args.front else None
     measured = read_measurement(args.runs, args.baseline)
     facts = {**stated, **described, **describe_machine(measured), **origin_texts}
@@ -88,9 +109,10 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     rate = RATES[args.unit]
     table = named_rate(markdown_table(rows) if front is None else front.markdown(), rate)
+    sections = report_sections(gathered, args.baseline, lms, speakers, rate)
     with written_together(out) as folder:
         with write_text(folder / "index.html") as stream:
-            page = html_page(args.title, rows, facts, front, args.baseline, (), rate)
+            page = html_page(args.title, rows, facts, front, args.baseline, sections, rate)
             stream.write(page)
         with write_text(folder / "table.md") as stream:
             stream.write(table)
@@ -110,6 +132,16 @@ def run(args: argparse.Namespace) -> None:
         )
     sys.stdout.write(table)
     sys.stdout.write(f"report: {out / 'index.html'}\n")
+
+
+def _lms(given: list[tuple[str, str]], names: list[str]) -> list[tuple[str, str]]:
+    """The LMs of the command line. Raises ValueError for a name that is no run's or comes twice."""
+    for name, path in given:
+        if name not in names:
+            raise ValueError(f"--lm {name}={path}: no such run; expected one of {', '.join(names)}")
+        if [one for one, _ in given].count(name) > 1:
+            raise ValueError(f"--lm {name}={path}: {name} again; expected each run once")
+    return given
 
 
 def _facts(texts: list[str]) -> dict[str, str]:

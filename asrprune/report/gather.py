@@ -14,11 +14,12 @@ A run folder is named after its system and holds what the verbs wrote:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from asrprune.core.record import read_record
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import WORD, in_units
 from asrprune.errors import InputError
@@ -31,6 +32,7 @@ from asrprune.report.readings import (
     PruningReading,
     read_bench,
     read_oracle,
+    read_origin,
     read_perplexity,
     read_rescore,
     read_weights,
@@ -43,14 +45,31 @@ from asrprune.wer.wer import Scoring, score_texts
 Number = TypeVar("Number", int, float)
 
 
-def gather_rows(
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of run folders, in their order, and by name what more was read of them: the scored
+    words, what ``asrprune bench`` says of their LMs, (depth, WER) of oracles, and how weights were
+    tuned."""
+
+    rows: list[SystemRow]
+    scorings: Mapping[str, Scoring]
+    benches: Mapping[str, Sequence[BenchReading]]
+    oracles: Mapping[str, Sequence[tuple[int, float]]]
+    tuned: Mapping[str, Mapping[str, str]]
+
+    def row(self, name: Optional[str]) -> Optional[SystemRow]:
+        """The row of this name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+def gather_runs(
     runs: Sequence[PathLike],
     ref: PathLike,
     baseline: Optional[str] = None,
     first_pass: Optional[FirstPassReading] = None,
     seed: int = 0,
     unit: str = WORD,
-) -> list[SystemRow]:
+) -> Gathered:
     """One row a run folder, in the given order; errors are counted in ``unit``, one of UNITS.
 
     ``baseline`` names the run that every other is compared with (paired bootstrap). The real-time
@@ -72,31 +91,35 @@ def gather_rows(
         raise InputError(folders[names.index(baseline)], None, found, expected)
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
+    every, tuned = {}, {}
+    oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
         benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
+        every[folder.name] = benches
         row = _model_columns(folder, benches)
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
             row = _wer_columns(row, scorings[folder.name], seed)
             row = _fixed_columns(row, folder, refs)
-            if compared in scorings:
+            if compared is not None:
                 row = _paired_columns(row, scorings[compared], scorings[folder.name], seed)
             if folder.name in on_lists:
-                row = _lists_columns(row, on_lists.get(compared), on_lists[folder.name], seed)
+                base = None if compared is None else on_lists.get(compared)
+                row = _lists_columns(row, base, on_lists[folder.name], seed)
             row = _speed_columns(row, folder, benches, decoder_rtf)
             if (folder / "weights.json").is_file():
                 row = replace(row, weights=read_weights(folder / "weights.json"))
+                tuned[folder.name] = read_origin(read_record(folder / "weights.json"))
         elif (folder / "oracle.json").is_file():
             row = _oracle_columns(row, folder)
+            oracles |= _oracle_curves(folder)
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
-    return rows
+    return Gathered(rows, scorings, every, oracles, tuned)
 
 
-def _scorings(
-    folders: Sequence[Path], name: str, refs: _References
-) -> dict[Optional[str], Scoring]:
+def _scorings(folders: Sequence[Path], name: str, refs: _References) -> dict[str, Scoring]:
     """Name -> the scored words of each folder that has them, in its file ``name``."""
     there = [folder for folder in folders if (folder / name).is_file()]
     return {folder.name: refs.score(folder / name) for folder in there}
@@ -240,6 +263,13 @@ def _oracle_columns(row: SystemRow, folder: Path) -> SystemRow:
         wer_lists_low=oracle.low,
         wer_lists_high=oracle.high,
     )
+
+
+def _oracle_curves(folder: Path) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Name -> (depth, WER) of the oracles of a folder."""
+    files = {folder.name: "oracle.json", f"{folder.name} (lists)": "oracle-lists.json"}
+    there = {name: folder / file for name, file in files.items() if (folder / file).is_file()}
+    return {name: read_oracle(path).curve for name, path in there.items()}
 
 
 def _lists_columns(

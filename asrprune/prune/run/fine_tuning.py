@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -23,6 +23,8 @@ from asrprune.prune.masks import Masks, apply_masks
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import FineTuning
 from asrprune.text.corpus import TokenStream
+
+CURVE_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,12 @@ def fine_tune_pruned(
     teacher: Optional[TransformerLM] = None,
     seed: int = 1,
     movement: Optional[dict[str, Movement]] = None,
+    losses: Optional[list[tuple[int, float]]] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
-    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix.
+    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix,
+    ``losses`` with (tokens, loss) of each optimiser step.
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
     """
@@ -79,6 +83,8 @@ def fine_tune_pruned(
         def after_step(step: Step) -> None:
             apply_masks(model, masks)  # optimisers with momentum move what has no gradient
             bar.add(step.tokens)
+            if losses is not None:
+                losses.append((step.tokens, step.loss))
 
         done = fine_tune(
             model,
@@ -96,6 +102,25 @@ def fine_tune_pruned(
             if name in sums:
                 movement[name] = Movement(sums[name] / done.tokens, parameter.detach().clone())
     return Spent(done.tokens, done.steps, time.monotonic() - started)
+
+
+def learning_curve(losses: Sequence[tuple[int, float]]) -> list[list[float]]:
+    """CURVE_POINTS points at most [tokens so far, mean loss per token since the point before], of
+    (tokens, loss) of steps.
+
+    >>> learning_curve([(10, 5.0), (30, 3.0)])
+    [[10, 5.0], [40, 3.0]]
+    """
+    points: list[list[float]] = []
+    ends = [len(losses) * part // CURVE_POINTS for part in range(CURVE_POINTS + 1)]
+    done = 0
+    for first, end in zip(ends, ends[1:]):
+        tokens = sum(count for count, _ in losses[first:end])
+        if tokens:
+            done += tokens
+            total = sum(count * loss for count, loss in losses[first:end])
+            points.append([done, round(total / tokens, 4)])
+    return points
 
 
 @contextlib.contextmanager

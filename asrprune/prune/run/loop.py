@@ -101,6 +101,7 @@ class FamilyRun:
         rows = matrix_rows(model, run.reference, bool(run.start_masks))
         return {
             "measured": measured(rows),
+            "shape": model.shape.to_dict(),
             "prunable_parameters": run.total,
             "parameters": count_parameters(model),
             "nonzero_parameters": count_nonzero(model),

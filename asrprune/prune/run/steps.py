@@ -20,7 +20,12 @@ from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
-from asrprune.prune.run.fine_tuning import Spent, fine_tune_pruned, perplexity_per_token
+from asrprune.prune.run.fine_tuning import (
+    Spent,
+    fine_tune_pruned,
+    learning_curve,
+    perplexity_per_token,
+)
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
@@ -107,7 +112,8 @@ class PruningRun:
         self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
         pruned_s = time.monotonic() - started
         before = self._valid_perplexity(state.model) if step.member is not None else None
-        spent = self._fine_tune(state, steps)
+        losses: list[tuple[int, float]] = []
+        spent = self._fine_tune(state, steps, losses)
         state.spent = state.spent + spent
         now = self._sparsity(state.model, state.masks)
         log.info(
@@ -119,14 +125,17 @@ class PruningRun:
             spent.tokens,
             pruned_s + spent.wall_s,
         )
-        state.history.append(self._record(step, now, spent, pruned_s))
+        record = self._record(step, now, spent, pruned_s)
+        state.history.append({**record, "losses": learning_curve(losses)})
         state.steps_done += 1
         if step.member is None:
             return None
         history = tuple(state.history)
         return PrunedLM(step.member, now, state.model, history, state.spent, before)
 
-    def _fine_tune(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
+    def _fine_tune(
+        self, state: RunState, steps: Sequence[PruningStep], losses: list[tuple[int, float]]
+    ) -> Spent:
         plan = self.plan
         until = budget_until(
             steps, state.steps_done + 1, plan.fine_tune_tokens or 0, plan.hold, plan.growth
@@ -151,6 +160,7 @@ class PruningRun:
             teacher,
             self.plan.seed,
             state.movement if accumulates else None,
+            losses,
         )
         state.batches = batches.state()
         return spent
