@@ -170,6 +170,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.prune.run.family import family_table
     from asrprune.prune.run.loop import prune_family
     from asrprune.prune.run.scorer import PruningData
+    from asrprune.report.family_page import write_family_page
     from asrprune.text.corpus import open_corpus
 
     plan = _plan(args)
@@ -205,7 +206,9 @@ def run(args: argparse.Namespace) -> None:
     identity = {"lm": digest, "data": corpus.digest}
     if args.teacher is not None:
         identity["teacher"] = lm_digest(args.teacher)
-    family = prune_family(parent, data, plan, args.out, made, identity, teacher)
+    family = prune_family(
+        parent, data, plan, args.out, made, identity, teacher, describe=write_family_page
+    )
     sys.stdout.write(family_table(family) + "\n")
 
 

@@ -75,6 +75,7 @@ class FamilyReading:
     parent_shape: Optional[ModelShape]
     parent_bytes: int
     parent_parameters: int
+    parent_nonzero: int
     parent_perplexity: Optional[float]
     members: tuple[MemberReading, ...]
     made: Mapping[str, str]
@@ -175,6 +176,7 @@ def read_family(folder: PathLike) -> FamilyReading:
         None if parent.find("shape", an_object) is None else _shape(parent),
         parent.get("bytes", a_count),
         parent.get("parameters", a_count),
+        parent.get("nonzero_parameters", a_count),
         parent.find("perplexity", a_number),
         tuple(_member(one) for one in record.parts("members")),
         read_origin(record),

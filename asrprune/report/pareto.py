@@ -46,6 +46,7 @@ class Plot:
     y: Value
     sign: int = 1
     front: bool = True
+    y_label: str = "WER, %"
 
     @property
     def of_wer(self) -> bool:
@@ -76,7 +77,20 @@ PLOTS = {
     ),
     "wer-rtf": Plot("WER and time", "real-time factor of LM scoring", lambda row: row.lm_rtf, _wer),
     "wer-ppl": Plot("WER and perplexity", "perplexity per word", _ppl, _wer, front=False),
-    "ppl-size": Plot("Perplexity and size", "size of the weights file, MB", _megabytes, _ppl),
+    "ppl-size": Plot(
+        "Perplexity and size",
+        "size of the weights file, MB",
+        _megabytes,
+        _ppl,
+        y_label="perplexity per word",
+    ),
+    "token-ppl-size": Plot(
+        "Perplexity and size",
+        "size of the weights file, MB",
+        _megabytes,
+        _ppl,
+        y_label="perplexity per token",
+    ),
 }
 
 
@@ -115,7 +129,7 @@ def pareto_figure(
     heights = [at for _, _, at in points] + [end for one in whiskers if one for end in one]
     y = _y_axis(heights, [level for _, level, _ in lines], not what.of_wer)
     groups = list(dict.fromkeys(group_of(row) for row in rows if row.name != baseline))
-    body = [frame(x, y, what.x_label, "WER, %" if what.of_wer else "perplexity per word")]
+    body = [frame(x, y, what.x_label, what.y_label)]
     body += _drawn_levels(lines, y)
     taken, marks = [], []
     if what.front:

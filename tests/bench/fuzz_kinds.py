@@ -561,7 +561,7 @@ def _killed_training(here: Path, shared: Path) -> None:
 
 
 def _killed_pruning(here: Path, shared: Path) -> None:
-    with mock.patch("asrprune.prune.run.loop.plot_if_possible", side_effect=KeyboardInterrupt):
+    with mock.patch("asrprune.prune.run.loop.FamilyFolder.finish", side_effect=KeyboardInterrupt):
         argv = PRUNE.format(data=shared / "data", lm=shared / "lm", out=here / "run")
         assert main(shlex.split(argv)) == 130
 

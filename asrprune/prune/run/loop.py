@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.files import PathLike, locked
@@ -22,11 +23,12 @@ from asrprune.prune.run.family import (
 )
 from asrprune.prune.run.folder import FamilyFolder
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.plot import plot_if_possible
 from asrprune.prune.run.schedules import PruningStep
 from asrprune.prune.run.scorer import PruningData
 from asrprune.prune.run.state import save_state
 from asrprune.prune.run.steps import PrunedLM, PruningRun, valid_perplexity
+
+Describe = Callable[[Path], None]
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +37,18 @@ class FamilyRun:
     """One call of ``prune_family``: a run with the folder that it writes to."""
 
     def __init__(
-        self, parent: Checkpoint, run: PruningRun, folder: FamilyFolder, made: Mapping[str, Any]
+        self,
+        parent: Checkpoint,
+        run: PruningRun,
+        folder: FamilyFolder,
+        made: Mapping[str, Any],
+        describe: Optional[Describe] = None,
     ) -> None:
         self.parent = parent
         self.run = run
         self.folder = folder
         self.provenance = made
+        self.describe = describe
 
     def go(self) -> Family:
         """Make all members, writing each as soon as it is there."""
@@ -67,7 +75,8 @@ class FamilyRun:
                     write_family(self.folder.work, family)
                     log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                 save_state(self.folder.work, number, state, self.folder.identity)
-        plot_if_possible(self.folder.work, family)
+        if self.describe is not None:
+            self.describe(self.folder.work)
         self.folder.finish(family)
         return family
 
@@ -118,11 +127,13 @@ def prune_family(
     provenance: Mapping[str, Any],
     identity: Mapping[str, Any],
     teacher: Optional[TransformerLM] = None,
+    describe: Optional[Describe] = None,
 ) -> Family:
     """All sizes of the plan, saved as ``out/sparsity-S`` with ``out/family.json``.
 
     Distillation is from ``teacher``, by default the parent: a run that starts at a pruned member
     learns more from the dense LM.
+    ``describe`` writes more into the folder of the whole family before it gets its name.
     ``identity`` says what besides the plan makes a run the same (hashes of LM and data). ``out``
     appears when all sizes are made; until then they stand in ``OUT.pruning``. What that holds of
     the same run is completed, step by step exactly as an uninterrupted run on the same machine
@@ -141,7 +152,7 @@ def prune_family(
         if family is not None:
             log.info("%s: finished already, nothing to do", out)
         else:
-            family = FamilyRun(parent, run, folder, provenance).go()
+            family = FamilyRun(parent, run, folder, provenance, describe).go()
     log.info("%s", family_table(family))
     return family
 
