@@ -115,11 +115,11 @@ def frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
     for value, shown in x.ticks():
         at = x.at(value)
         parts.append(line(at, y.start, at, y.end, "grid"))
-        parts.append(text(at, y.start + 16, shown, "tick", "middle"))
+        parts.append(text(at, y.start + 18, shown, "tick", "middle"))
     for value, shown in y.ticks():
         at = y.at(value)
         parts.append(line(x.start, at, x.end, at, "grid"))
         parts.append(text(x.start - 6, at + 4, shown, "tick", "end"))
-    parts.append(text((x.start + x.end) / 2, y.start + 36, x_label, "axis", "middle"))
-    parts.append(text(x.start - 40, y.end - 12, y_label, "axis"))
+    parts.append(text((x.start + x.end) / 2, y.start + 40, x_label, "axis", "middle"))
+    parts.append(text(x.start - 46, y.end - 14, y_label, "axis"))
     return "".join(parts)

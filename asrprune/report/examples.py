@@ -77,7 +77,7 @@ def examples_html(
         f"{after[0]} against {before[0]}: {counts['corrected']:,} utterances with fewer errors, "
         f"{counts['damaged']:,} with more, {counts['unchanged']:,} with as many, "
         f"{counts['right']:,} right with both. At most {MOST} of each are shown, those that change "
-        "most first, of the unchanged evenly spread ones."
+        f"most first, of the unchanged evenly spread ones; none of more than {LONGEST} words."
     )
     parts = [f"<p>{html.escape(told)}</p>"]
     for kind in ("all", *KINDS):
@@ -117,20 +117,36 @@ def _example(
     if speakers is not None:
         said += f", speaker {speakers[one.utt]}"
     lines = [("reference", html.escape(one.ref))]
-    lines += [(name, "".join(_words(other))) for name, other in zip(names, utterances)]
+    pairs = zip(names, utterances, [None, *utterances])
+    lines += [(name, "".join(_words(other, before))) for name, other, before in pairs]
     shown = "".join(f'<dt>{html.escape(name)}</dt><dd dir="auto">{t}</dd>' for name, t in lines)
     top = f'<p class="legend">{html.escape(said)}</p>'
     return f'<div class="example {kind}">{top}<dl>{shown}</dl></div>'
 
 
-def _words(one: UtteranceErrors) -> Iterator[str]:
-    """The words of a hypothesis, those that are wrong marked, those that lack struck out."""
+def _words(one: UtteranceErrors, before: Optional[UtteranceErrors]) -> Iterator[str]:
+    """The words of a hypothesis, those that are wrong marked, those that lack struck out. Framed is
+    what differs from the hypothesis ``before``: ``new`` errors and ``fixed`` words."""
+    was = None if before is None else _right(before)
+    place = 0
     for ref, hyp in one.alignment:
-        if ref == hyp:
-            yield f"{html.escape(str(hyp))} "
-        elif ref is None:
+        if ref is None:
             yield f'<ins class="ins">{html.escape(str(hyp))}</ins> '
-        elif hyp is None:
-            yield f'<del class="del">{html.escape(ref)}</del> '
+            continue
+        changed = was is not None and was[place] != (ref == hyp)
+        place += 1
+        if ref == hyp:
+            word = html.escape(ref)
+            yield f'<span class="fixed">{word}</span> ' if changed else f"{word} "
+            continue
+        new = " new" * changed
+        if hyp is None:
+            yield f'<del class="del{new}">{html.escape(ref)}</del> '
         else:
-            yield f'<span class="sub" title="for: {html.escape(ref)}">{html.escape(hyp)}</span> '
+            told = f'title="for: {html.escape(ref)}"'
+            yield f'<span class="sub{new}" {told}>{html.escape(hyp)}</span> '
+
+
+def _right(one: UtteranceErrors) -> list[bool]:
+    """Whether each word of the reference was recognised."""
+    return [ref == hyp for ref, hyp in one.alignment if ref is not None]

@@ -81,9 +81,7 @@ def _first_screen(family: FamilyReading) -> str:
     if said:
         parts.append(f'<p class="verdict">{html.escape(said)}</p>')
     parts.append(
-        small(
-            "Perplexity is not WER: asrprune sweep and asrprune report judge the sizes by rescoring."
-        )
+        small("Perplexity is not WER: asrprune sweep and asrprune report judge by rescoring.")
     )
     return "\n".join(parts)
 

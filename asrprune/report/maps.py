@@ -95,6 +95,6 @@ def scale() -> str:
     """What the colours mean."""
     steps = "".join(f'<td class="h{tone}">{10 * tone}</td>' for tone in range(11))
     return (
-        '<div class="map scale"><table><tbody><tr><th scope="row">removed, %</th>'
-        f"{steps}</tr></tbody></table></div>"
+        '<div class="map scale scroll" tabindex="0"><table><tbody><tr>'
+        f'<th scope="row">removed, %</th>{steps}</tr></tbody></table></div>'
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from asrprune.report.axes import Axis, axis_over, frame, line, number, path, text
+from asrprune.report.labels import HEIGHT as LINE
+from asrprune.report.labels import WIDTH as CHARACTER
 from asrprune.report.labels import Box, around, place_labels
 from asrprune.report.rows import SystemRow, pareto_front
 from asrprune.report.tables import difference, megabytes, times, wer
@@ -15,7 +17,7 @@ from asrprune.report.tables import difference, megabytes, times, wer
 Value = Callable[[SystemRow], Optional[float]]
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 30, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 34, 48
 """Pixels of a plot, and around its axes."""
 STRETCH = 0.6
 """A line for the first pass or the oracle may make the axis longer by this part; one that is
@@ -130,20 +132,21 @@ def pareto_figure(
     y = _y_axis(heights, [level for _, level, _ in lines], not what.of_wer)
     groups = list(dict.fromkeys(group_of(row) for row in rows if row.name != baseline))
     body = [frame(x, y, what.x_label, what.y_label)]
-    body += _drawn_levels(lines, y)
-    taken, marks = [], []
+    taken: list[Box] = []
+    crossed: list[Box] = []  # lines, over which a label stands where there is no other place
+    marks = []
     if what.front:
         costs = [(what.sign * at, height) for _, at, height in points]
         ends = [points[index] for index in pareto_front(costs)]
         steps = [(x.at(at), y.at(height)) for _, at, height in ends]
         body.append(path(steps, "front", stairs=True))
-        taken += _stairs(steps)
+        crossed += _stairs(steps)
     for (row, at, height), whisker in zip(points, whiskers):
         px, py = x.at(at), y.at(height)
         taken.append(around(px, py))
         if whisker is not None:
             low, high = (y.at(end) for end in whisker)
-            taken.append(Box(px - 3, high, px + 3, low))
+            crossed.append(Box(px - 3, high, px + 3, low))
             body.append(line(px, low, px, high, "whisker"))
             body += [line(px - 3, end, px + 3, end, "whisker") for end in (low, high)]
         is_base = row.name == baseline
@@ -154,8 +157,16 @@ def pareto_figure(
             f'<g transform="translate({number(px)} {number(py)})"><title>{told}</title>{shape}'
             "</g></a>"
         )
-    named = [(x.at(at), y.at(height), short_name(row, rows)) for row, at, height in points]
-    boxes = place_labels(named, taken, Box(LEFT + 2, TOP + 2, WIDTH - RIGHT, HEIGHT - BOTTOM))
+    body += _drawn_levels(lines, y, taken, crossed)
+    told_by_line = base if lines else None
+    named = [
+        (x.at(at), y.at(height), short_name(row, rows))
+        for row, at, height in points
+        if row is not told_by_line
+    ]
+    boxes = place_labels(
+        named, taken, crossed, Box(LEFT + 2, TOP + 2, WIDTH - RIGHT, HEIGHT - BOTTOM)
+    )
     for (px, py, label), box in zip(named, boxes):
         if box is not None:
             body += _leader(px, py, box)
@@ -256,24 +267,35 @@ def _y_axis(heights: Sequence[float], levels: Sequence[float], log: bool) -> Axi
     return axis_over([*heights, *near], HEIGHT - BOTTOM, TOP, log)
 
 
-def _drawn_levels(lines: Sequence[tuple[str, float, str]], y: Axis) -> list[str]:
-    """The lines with their names; those that are off the axis as a note at its end."""
-    parts, above, below = [], 0, 0
+def _drawn_levels(
+    lines: Sequence[tuple[str, float, str]], y: Axis, taken: list[Box], crossed: list[Box]
+) -> list[str]:
+    """The lines with their names, which stand where nothing is of ``taken`` and ``crossed``, to the
+    right if they can, and are added to these; those off the axis as a note at its end."""
+    parts = []
+    edges = {True: TOP - 8.0, False: HEIGHT - BOTTOM - 6.0}
     for name, level, of in lines:
         told = f"{name} {level:.2f}"
-        if y.holds(level):
-            at = y.at(level)
-            parts.append(line(LEFT, at, WIDTH - RIGHT, at, of))
-            parts.append(text(WIDTH - RIGHT, at - 4, told, "note", "end"))
-        elif level > y.high:
-            above += 1
-            parts.append(
-                text(WIDTH - RIGHT, TOP - 6 - 13 * (above - 1), f"{told} ↑", "note", "end")
-            )
-        else:
-            below += 1
-            at = HEIGHT - BOTTOM - 6 - 13 * (below - 1)
-            parts.append(text(WIDTH - RIGHT, at, f"{told} ↓", "note", "end"))
+        if not y.holds(level):
+            above = level > y.high
+            at = edges[above]
+            edges[above] -= LINE
+            parts.append(text(WIDTH - RIGHT, at, f"{told} {'↑' if above else '↓'}", "note", "end"))
+            taken.append(Box(WIDTH - RIGHT - 8 * len(told), at - 12, WIDTH - RIGHT, at + 3))
+            continue
+        at = y.at(level)
+        parts.append(line(LEFT, at, WIDTH - RIGHT, at, of))
+        long = CHARACTER * len(told)
+        places = [
+            Box(right - long, at + lift - 14, right, at + lift)
+            for lift in (-2, 17)
+            for right in range(WIDTH - RIGHT, LEFT + round(long), -30)
+        ]
+        free = (one for one in places if not any(one.meets(box) for box in (*taken, *crossed)))
+        box = next(free, places[0])
+        taken.append(box)
+        crossed.append(Box(LEFT, at - 1, WIDTH - RIGHT, at + 1))
+        parts.append(text(box.right, box.bottom - 3, told, "note", "end"))
     return parts
 
 

@@ -18,8 +18,9 @@ from asrprune.report.page import Section, named_rate, small
 from asrprune.report.rows import SystemRow
 
 EXAMPLES_LEGEND = (
-    "Wrong words are underlined (a wave: another word, twice: a word too many); missing words are "
-    "struck out."
+    "Wrong words are underlined (a wave: another word, twice: a word too many), missing words "
+    "struck out; framed is what the line above has otherwise: new errors, and words that are right "
+    "now."
 )
 
 

@@ -102,13 +102,13 @@ def test_labels_lie_on_nothing() -> None:
     points = [(100.0 + step % 5, 100.0 + step, f"label {step}") for step in range(9)]
     taken = [around(x, y) for x, y, _ in points]
     inside = Box(0, 0, 400, 300)
-    boxes = [box for box in place_labels(points, taken, inside) if box is not None]
+    boxes = [box for box in place_labels(points, taken, [], inside) if box is not None]
     assert len(boxes) >= 6
     for number, box in enumerate(boxes):
         assert box.inside(inside)
         assert not any(box.meets(other) for other in [*taken, *boxes[:number]])
-    assert place_labels(points, taken, inside) == place_labels(points, taken, inside)
-    assert place_labels([(5.0, 5.0, "too long for it")], [], Box(0, 0, 20, 20)) == [None]
+    assert place_labels(points, taken, [], inside) == place_labels(points, taken, [], inside)
+    assert place_labels([(5.0, 5.0, "too long for it")], [], [], Box(0, 0, 20, 20)) == [None]
 
 
 @pytest.mark.parametrize("log", [False, True])
