@@ -74,9 +74,9 @@ def examples_html(
     texts = [_utterances(scoring, wanted) for _, scoring in systems]
     counts = choice.counts
     told = (
-        f"{after[0]} against {before[0]}: {counts['corrected']:,} utterances with fewer errors, "
-        f"{counts['damaged']:,} with more, {counts['unchanged']:,} with as many, "
-        f"{counts['right']:,} right with both. At most {MOST} of each are shown, those that change "
+        f"{after[0]} against {before[0]}: fewer errors in {counts['corrected']:,} utterances, more "
+        f"in {counts['damaged']:,}, as many in {counts['unchanged']:,}, none with either in "
+        f"{counts['right']:,}. At most {MOST} of each are shown, those that change "
         f"most first, of the unchanged evenly spread ones; none of more than {LONGEST} words."
     )
     parts = [f"<p>{html.escape(told)}</p>"]

@@ -23,7 +23,7 @@ PARENT = "parent"
 
 def write_family_page(folder: PathLike) -> None:
     """Write the page of the family in ``folder`` beside its family.json. The same family gives the
-    same page: times are left out."""
+    same page."""
     family = read_family(folder)
     lms = {
         f"{family.method} {member.asked:g}": read_lm(Path(folder) / member.folder)
@@ -34,9 +34,8 @@ def write_family_page(folder: PathLike) -> None:
     figure = pareto_figure(rows, "token-ppl-size", PARENT)
     if figure is not None:
         parts.insert(0, Section("plots", "Cost", f'<div class="plots">{figure}</div>'))
-    made = {key: value for key, value in family.made.items() if key != "time_utc"}
     parts += lm_sections(lms)
-    parts.append(Section("made", "How this was made", facts_list(made)))
+    parts.append(Section("made", "How this was made", facts_list(family.made)))
     title = f"{family.method}, {family.criterion}, {family.schedule}"
     with write_text(Path(folder) / PAGE) as stream:
         stream.write(whole_page(title, _first_screen(family), parts))

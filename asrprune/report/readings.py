@@ -30,8 +30,9 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.report.rows import Weight
 
-ORIGIN = ("command", "commit", "time_utc", "parent", "data")
-"""What is read of how a file was made, by its "provenance"."""
+ORIGIN = ("command", "commit", "parent", "data")
+"""What is read of how a file was made, by its "provenance": no times, so that a page that is made
+again says the same."""
 
 
 @dataclass(frozen=True)

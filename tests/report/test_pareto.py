@@ -29,7 +29,7 @@ def numbers(svg: str, of: str, name: str) -> list[float]:
 def test_a_whisker_is_the_paired_interval_around_the_baseline() -> None:
     svg = pareto_figure([DENSE, SMALL], "wer-size", "dense")
     assert svg is not None
-    ticks = re.findall(r'<text class="tick" x="50" y="([\d.]+)"[^>]*>([\d.]+)<', svg)
+    ticks = re.findall(r'<text class="tick" x="52" y="([\d.]+)"[^>]*>([\d.]+)<', svg)
     (y1, wer1), (y2, wer2) = [(float(y) - 4, float(wer)) for y, wer in (ticks[0], ticks[-1])]
     tall = max(numbers(svg, "whisker", "y1")), min(numbers(svg, "whisker", "y2"))
     found = [wer1 + (y - y1) * (wer2 - wer1) / (y2 - y1) for y in tall]
