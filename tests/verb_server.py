@@ -106,7 +106,7 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(asrprune.__path__, "asrprune."):
         if module.name.rpartition(".")[2] not in ("__main__", "k2_live"):
             importlib.import_module(module.name)
-    for name in ("lhotse", "matplotlib.figure", "torch._dynamo", "torch.utils.tensorboard"):
+    for name in ("lhotse", "torch._dynamo", "torch.utils.tensorboard"):
         with suppress(ImportError):
             importlib.import_module(name)
 

@@ -161,6 +161,10 @@ def report_step(sweep: Sweep) -> Step:
     if sweep.first_pass is not None:
         argv += ["--first-pass", sweep.first_pass]
         reads.append(sweep.first_pass)
+    lms = [(name, paths[0]) for name, paths in sweep.systems if len(paths) == 1]
+    if lms:
+        argv += ["--lm", *(f"{name}={path}" for name, path in lms)]
+        reads += [path for _, path in lms]
     argv += ["--title", sweep.title, "--out", sweep.path("report")]
     writes = tuple(sweep.path("report", name) for name in ("table.md", "table.json", "index.html"))
     return Step(tuple(argv), tuple(reads), writes)

@@ -40,6 +40,7 @@ from tests.exchange.foreign_gguf import write_gguf
 from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.firstpass.formats.test_samples import HEADER, SAMPLES
 from tests.kenlm_files import kenlm_binaries
+from tests.report.whole_run import write_lm_files
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
 
 
@@ -757,6 +758,21 @@ def _add_report() -> None:
             " --first-pass {here}/done/first_pass.json --baseline dense",
             "report --runs {here}/runs/dense {here}/runs/oracle --ref {shared}/ref --out {out}"
             " --baseline dense --front dense oracle",
+        ),
+    )
+    KINDS["LMs and speakers of the report"] = Kind(
+        {
+            "exp/family/family.json": "json",
+            "exp/family/sparsity-0.50/config.json": "json",
+            "exp/dense/config.json": "json",
+            "exp/dense.training/train.jsonl": "jsonl",
+            "utt2spk": "text",
+        },
+        lambda here, shared: write_lm_files(here, shared / "ref"),
+        (
+            "report --runs {shared}/run --ref {shared}/ref --out {out} --utt2spk {here}/utt2spk"
+            " --lm run={here}/exp/family/sparsity-0.50",
+            "report --runs {shared}/run --ref {shared}/ref --out {out} --lm run={here}/exp/dense",
         ),
     )
     KINDS["reference of the report"] = Kind(

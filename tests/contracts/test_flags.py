@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, Optional
 
@@ -474,6 +473,8 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--baseline": (None, "report --baseline nobody"),
         "--first-pass": (None, f"report --first-pass {NONE}"),
         "--front": (None, "report --front nobody"),
+        "--lm": (None, "report --lm nobody={lm}"),
+        "--utt2spk": (None, f"report --utt2spk {NONE}"),
         "--unit": (None, "report --unit line"),
         "--title": (None, "report --title ''"),
         "--fact": (None, "report --fact nothing"),
@@ -599,7 +600,6 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 
     monkeypatch.setattr("asrprune.cli.main.parse", parse)
     monkeypatch.setitem(DECODERS, "pocketsphinx", lambda *arguments: {})
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # drawing takes long
     return found
 
 

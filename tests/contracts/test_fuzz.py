@@ -26,7 +26,7 @@ READ = {
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
     *("--compare", "--equivalents", "--runs", "PATH", "--tokens"),
-    *("--dev", "--dev-ref", "--test", "--test-ref"),
+    *("--dev", "--dev-ref", "--test", "--test-ref", "--utt2spk"),
 }
 """Options that name what is read."""
 NO_FILE_NAMED = frozenset(

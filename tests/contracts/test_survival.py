@@ -89,14 +89,14 @@ _CLOCK = re.compile(
 
 def settled(path: Path) -> bytes:
     """What a file holds, but for what the clock says."""
-    return without_clock(path.read_bytes(), path.suffix)
+    return without_clock(path.read_bytes())
 
 
-def without_clock(raw: bytes, suffix: str = "") -> bytes:
+def without_clock(raw: bytes) -> bytes:
     """Text, packed or not, without what the clock says; other bytes as they are."""
     try:
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        return b"" if suffix == ".svg" else _CLOCK.sub("", raw.decode("utf-8")).encode()
+        return _CLOCK.sub("", raw.decode("utf-8")).encode()
     except (EOFError, UnicodeDecodeError):  # half of a file, no text
         return raw
 

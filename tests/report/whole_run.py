@@ -71,7 +71,6 @@ def write_whole_run(base: Path) -> list[str]:
         (base / "runs" / name).mkdir(parents=True)
         (base / "runs" / name / "hyp").write_text(kaldi(texts))
     (base / "ref").write_text(kaldi(REF))
-    (base / "utt2spk").write_text("".join(f"{utt} {utt[0]}\n" for utt in REF))
     for name, size, ratios, more in (
         ("dense", 4_000_000, [2.0, 2.5], {"history": []}),
         ("small", 2_000_000, [8.0, 8.0], {"history": [{"method": "structured", **STEP}]}),
@@ -89,6 +88,15 @@ def write_whole_run(base: Path) -> list[str]:
     depths = [{"depth": depth, "wer_percent": 9 - depth} for depth in (1, 2, 5)]
     depths[-1]["interval_percent"] = [1.0, 5.0]
     (base / "runs/oracle/oracle.json").write_text(json.dumps({"depths": depths}))
+    write_lm_files(base, base / "ref")
+    runs = [f"runs/{name}" for name in ("first", "oracle", "dense", "small")]
+    lms = ["dense=exp/dense", "small=exp/family/sparsity-0.50"]
+    words = ["report", "--runs", *runs, "--ref", "ref", "--baseline", "dense"]
+    return [*words, "--lm", *lms, "--utt2spk", "utt2spk", "--title", f"all {HOSTILE}"]
+
+
+def write_lm_files(base: Path, ref: Path) -> None:
+    """A dense LM with the log of its training, a family, and the speakers of ``ref``."""
     write_lm(base / "exp/dense", DENSE, [])
     (base / "exp/dense.training").mkdir()
     log = [{"step": step, "tokens": 10 * step, "loss": 5 - step} for step in (1, 2, 3)]
@@ -96,10 +104,8 @@ def write_whole_run(base: Path) -> list[str]:
     lines = [*map(json.dumps, log), '{"step": 4, "tok']
     (base / "exp/dense.training/train.jsonl").write_text("\n".join(lines) + "\n")
     write_family(base / "exp/family")
-    runs = [f"runs/{name}" for name in ("first", "oracle", "dense", "small")]
-    lms = ["dense=exp/dense", "small=exp/family/sparsity-0.50"]
-    words = ["report", "--runs", *runs, "--ref", "ref", "--baseline", "dense"]
-    return [*words, "--lm", *lms, "--utt2spk", "utt2spk", "--title", f"all {HOSTILE}"]
+    utts = [line.split()[0] for line in ref.read_text().splitlines()]
+    (base / "utt2spk").write_text("".join(f"{utt} {utt[0]}\n" for utt in utts))
 
 
 def kaldi(texts: dict[str, str]) -> str:
