@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from asrprune.files import write_json, write_text, written_together
     from asrprune.provenance import provenance
+    from asrprune.report.budgets import recommend, verdict_sentence
     from asrprune.report.front import make_front
     from asrprune.report.gather import (
         describe_first_pass,
@@ -109,6 +110,9 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     rate = RATES[args.unit]
     table = named_rate(markdown_table(rows) if front is None else front.markdown(), rate)
+    base = gathered.row(args.baseline)
+    said = "" if base is None else named_rate(verdict_sentence(rows, base), rate)
+    budgets = [] if base is None else recommend(rows, base)
     sections = report_sections(gathered, args.baseline, lms, speakers, rate)
     with written_together(out) as folder:
         with write_text(folder / "index.html") as stream:
@@ -124,6 +128,8 @@ def run(args: argparse.Namespace) -> None:
                 "baseline": args.baseline,
                 "front": None if front is None else [row.name for row in front.rows],
                 "sentences": [] if front is None else list(front.sentences),
+                "verdict": said,
+                "recommended": {one.limit: one.row.name for one in budgets if one.row is not None},
                 "rows": [asdict(row) for row in rows],
                 "facts": {**described, **stated},
                 "measured": None if measured is None else asdict(measured),
@@ -131,6 +137,7 @@ def run(args: argparse.Namespace) -> None:
             },
         )
     sys.stdout.write(table)
+    sys.stdout.write(f"{said}\n" if said else "")
     sys.stdout.write(f"report: {out / 'index.html'}\n")
 
 

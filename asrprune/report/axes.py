@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+WIDTH, HEIGHT = 720, 400
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 34, 48
+"""Pixels of a plot, and around its axes."""
 MARGIN = 0.06
 """The part of an axis that stays free at either end."""
 
@@ -123,3 +126,20 @@ def frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
     parts.append(text((x.start + x.end) / 2, y.start + 40, x_label, "axis", "middle"))
     parts.append(text(x.start - 46, y.end - 14, y_label, "axis"))
     return "".join(parts)
+
+
+def key(mark: str, name: str) -> str:
+    """A line of a legend: a mark around (0, 0), and what it is."""
+    return (
+        '<span class="key"><svg viewBox="-8 -8 16 16" aria-hidden="true">'
+        f"{mark}</svg>{html.escape(name)}</span> "
+    )
+
+
+def figure(body: str, described: str, legend: str) -> str:
+    """A plot with its legend below."""
+    return (
+        f'<figure class="plot"><div class="scroll"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(described)}">{body}</svg></div>'
+        f"<figcaption>{legend}</figcaption></figure>"
+    )

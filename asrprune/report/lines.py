@@ -6,8 +6,22 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asrprune.report.axes import axis_over, frame, line, path, text
-from asrprune.report.pareto import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from asrprune.report.axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    axis_over,
+    figure,
+    frame,
+    key,
+    line,
+    path,
+    text,
+)
+from asrprune.report.pareto import COLOURS
 
 DASHES = 4
 """Kinds of lines of style.css: after all colours, the next kind."""
@@ -43,19 +57,12 @@ def curves_figure(
     for number, curve in enumerate(curves):
         of = f"g{number % COLOURS} d{number // COLOURS % DASHES}"
         points = [(x.at(one), y.at(other)) for one, other in curve.points]
-        named = html.escape(curve.name)
-        body.append(f"<g><title>{named}</title>{path(points, f'curve {of}')}</g>")
+        drawn = path(points, f"curve {of}")
+        body.append(f"<g><title>{html.escape(curve.name)}</title>{drawn}</g>")
         body += [
             line(x.at(at), HEIGHT - BOTTOM, x.at(at), HEIGHT - BOTTOM - 7, f"curve {of}")
             for at in curve.breaks
         ]
-        keys.append(
-            '<span class="key"><svg viewBox="-8 -8 16 16" aria-hidden="true">'
-            f'<path class="curve {of}" d="M-8 0H8"/></svg>{named}</span> '
-        )
-    described = html.escape(f"{y_label} by {x_label}: {', '.join(one.name for one in curves)}")
-    return (
-        f'<figure class="plot"><div class="scroll"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{described}">{"".join(body)}</svg></div>'
-        f"<figcaption>{''.join(keys)}</figcaption></figure>"
-    )
+        keys.append(key(f'<path class="curve {of}" d="M-8 0H8"/>', curve.name))
+    described = f"{y_label} by {x_label}: {', '.join(one.name for one in curves)}"
+    return figure("".join(body), described, "".join(keys))

@@ -7,7 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from asrprune.report.axes import Axis, axis_over, frame, line, number, path, text
+from asrprune.report.axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    axis_over,
+    figure,
+    frame,
+    key,
+    line,
+    number,
+    path,
+    text,
+)
 from asrprune.report.labels import HEIGHT as LINE
 from asrprune.report.labels import WIDTH as CHARACTER
 from asrprune.report.labels import Box, around, place_labels
@@ -16,9 +32,6 @@ from asrprune.report.tables import difference, megabytes, times, wer
 
 Value = Callable[[SystemRow], Optional[float]]
 
-WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 58, 22, 34, 48
-"""Pixels of a plot, and around its axes."""
 STRETCH = 0.6
 """A line for the first pass or the oracle may make the axis longer by this part; one that is
 farther away is told at the edge."""
@@ -171,13 +184,8 @@ def pareto_figure(
         if box is not None:
             body += _leader(px, py, box)
             body.append(text(box.left, box.bottom - 3, label, "label"))
-    described = html.escape(f"{what.heading}: {len(points)} systems")
-    return (
-        f'<figure class="plot"><div class="scroll"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{described}">{"".join(body)}{"".join(marks)}</svg></div>'
-        f"<figcaption>{_legend(groups, points, what, base, any(whiskers), baseline)}</figcaption>"
-        "</figure>"
-    )
+    legend = _legend(groups, points, what, base, any(whiskers), baseline)
+    return figure("".join([*body, *marks]), f"{what.heading}: {len(points)} systems", legend)
 
 
 def group_of(row: SystemRow) -> str:
@@ -344,8 +352,4 @@ def _legend(
     if whiskers:
         of = "paired 95 % interval to the baseline" if base is not None else "95 % interval"
         keys.append(('<path class="whisker" d="M0 -7V7M-3 -7H3M-3 7H3"/>', of))
-    return "".join(
-        '<span class="key"><svg viewBox="-8 -8 16 16" aria-hidden="true">'
-        f"{mark}</svg>{html.escape(name)}</span> "
-        for mark, name in keys
-    )
+    return "".join(key(mark, name) for mark, name in keys)

@@ -39,6 +39,13 @@ def section(page: str, name: str) -> str:
     return found.group()
 
 
+def test_the_verdict_is_data_too(base: Path, page: str) -> None:
+    table = json.loads((base / "out/table.json").read_text())
+    assert table["verdict"].startswith("At half the size WER +13.64 [")
+    assert table["verdict"] in html.unescape(page)
+    assert table["recommended"] == {"half the size": "small", "2 times as fast": "small"}
+
+
 def test_every_section_is_there_and_linked(page: str) -> None:
     assert re.findall(r'<section id="(\w+)">', page) == list(SECTIONS)
     assert re.findall(r'<a href="#(\w+)">', page.split("</nav>")[0]) == list(SECTIONS)
