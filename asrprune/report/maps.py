@@ -30,24 +30,18 @@ def removed_map(name: str, matrices: Sequence[MatrixReading]) -> str:
 def rank_map(name: str, shape: ModelShape, matrices: Sequence[MatrixReading]) -> str:
     """The rank of each factored matrix, dark where it is far below the matrix's sides; "" without
     any."""
-    found = {}
-    for one in matrices:
-        if one.block >= len(shape.blocks):
-            continue
+    found: dict[tuple[int, str], Cell] = {}
+    for one in (one for one in matrices if one.block < len(shape.blocks)):
+        place = f"{one.block}.{one.name}"
         rank = shape.blocks[one.block].linear(one.name).rank
         sides = [int(part) for part in one.form.split(",")[0].split(" x ") if part.isdecimal()]
         if rank is None or len(sides) != 3:
+            found[one.block, one.name] = 0.0, "full", f"{place}: not factored"
             continue
         full = min(sides[0], sides[2])
-        told = f"{one.block}.{one.name}: rank {rank} of {full}"
-        found[one.block, one.name] = 1.0 - rank / full if full else 0.0, str(rank), told
-    if not found:
-        return ""
-    for one in matrices:
-        found.setdefault(
-            (one.block, one.name), (0.0, "full", f"{one.block}.{one.name}: not factored")
-        )
-    return _map(name, found)
+        gone = 1.0 - rank / full if full else 0.0
+        found[one.block, one.name] = gone, str(rank), f"{place}: rank {rank} of {full}"
+    return _map(name, found) if any(shown != "full" for _, shown, _ in found.values()) else ""
 
 
 def unit_map(name: str, shape: ModelShape, parent: ModelShape) -> str:

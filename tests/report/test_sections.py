@@ -128,7 +128,9 @@ def test_maps_show_what_was_removed(page: str) -> None:
     assert 'title="0.attn.q: 32 of 64 parameters, 8 x 2 x 8">50</td>' in removed
     assert 'class="h8" title="0.ffn.up: 64 of 256 parameters, 8 x 8">75</td>' in removed
     assert 'class="h8" title="0.attn.q: rank 2 of 8">2</td>' in removed
-    assert ">full</td>" in removed
+    ranks = removed.split("<h3>Ranks</h3>")[1]
+    assert ranks.index(">attn.q<") < ranks.index(">ffn.up<")
+    assert ">full</td>" in ranks
     assert 'title="block 0: 1 of 2 heads">1</td>' in removed
     assert 'class="h0" title="block 1: 32 of 32 neurons">32</td>' in removed
 
