@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from asrprune.cli.main import main
 from asrprune.report.family_page import write_family_page
 from tests.report.browser import CHROMIUM, Browser, browser
-from tests.report.whole_run import SECTIONS, write_whole_run
+from tests.report.whole_run import SECTIONS, make_report
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,11 +55,7 @@ FAINT = """
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with every section."""
-    folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main([*write_whole_run(folder), "--out", "out"]) == 0
-    return folder / "out/index.html"
+    return make_report(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")

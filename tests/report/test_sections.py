@@ -15,17 +15,13 @@ from asrprune.report.family_page import write_family_page
 from asrprune.report.groups import by_length
 from asrprune.report.lm_files import MOST_POINTS, read_training, thinned
 from asrprune.wer.wer import Scoring, score_texts
-from tests.report.whole_run import HOSTILE, SECTIONS, write_family, write_whole_run
+from tests.report.whole_run import HOSTILE, SECTIONS, WORDS, make_report, write_family
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything, and its report in ``out``."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main([*write_whole_run(folder), "--out", "out"]) == 0
-    return folder
+    return make_report(tmp_path_factory.mktemp("whole")).parents[1]
 
 
 @pytest.fixture
@@ -64,14 +60,7 @@ def test_the_same_input_gives_the_same_page(
     base: Path, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(base)
-    words = [
-        "report",
-        "--runs",
-        *(f"runs/{name}" for name in ("first", "oracle", "dense", "small")),
-    ]
-    words += ["--ref", "ref", "--baseline", "dense", "--lm", "dense=exp/dense"]
-    words += ["small=exp/family/sparsity-0.50", "--utt2spk", "utt2spk", "--title", f"all {HOSTILE}"]
-    assert main([*words, "--out", "out"]) == 0
+    assert main(list(WORDS)) == 0
     cut = re.compile(r"<dt>time_utc</dt><dd>[^<]*")
     assert cut.sub("", (base / "out/index.html").read_text()) == cut.sub("", page)
 

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from asrprune.cli.main import main
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 
 HOSTILE = '</dd><script>window.hit=1</script><img src="http://example.invalid/x" onerror="hit=2">'
@@ -65,8 +68,25 @@ def write_lm(folder: Path, shape: ModelShape, history: list[dict[str, Any]]) -> 
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def write_whole_run(base: Path) -> list[str]:
-    """Everything in ``base``; the words of a call that shows it, but for --out."""
+WORDS = (
+    *("report", "--runs", "runs/first", "runs/oracle", "runs/dense", "runs/small", "--ref", "ref"),
+    *("--baseline", "dense", "--lm", "dense=exp/dense", "small=exp/family/sparsity-0.50"),
+    *("--utt2spk", "utt2spk", "--title", f"all {HOSTILE}", "--out", "out"),
+)
+"""A call that shows everything, in the folder of ``write_whole_run``."""
+
+
+def make_report(base: Path) -> Path:
+    """The page of everything in the empty folder ``base``."""
+    write_whole_run(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        assert main(list(WORDS)) == 0
+    return base / "out/index.html"
+
+
+def write_whole_run(base: Path) -> None:
+    """Everything, in ``base``."""
     for name, texts in HYPS.items():
         (base / "runs" / name).mkdir(parents=True)
         (base / "runs" / name / "hyp").write_text(kaldi(texts))
@@ -89,10 +109,6 @@ def write_whole_run(base: Path) -> list[str]:
     depths[-1]["interval_percent"] = [1.0, 5.0]
     (base / "runs/oracle/oracle.json").write_text(json.dumps({"depths": depths}))
     write_lm_files(base, base / "ref")
-    runs = [f"runs/{name}" for name in ("first", "oracle", "dense", "small")]
-    lms = ["dense=exp/dense", "small=exp/family/sparsity-0.50"]
-    words = ["report", "--runs", *runs, "--ref", "ref", "--baseline", "dense"]
-    return [*words, "--lm", *lms, "--utt2spk", "utt2spk", "--title", f"all {HOSTILE}"]
 
 
 def write_lm_files(base: Path, ref: Path) -> None:
