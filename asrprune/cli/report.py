@@ -96,10 +96,10 @@ def run(args: argparse.Namespace) -> None:
     first_pass = None if args.first_pass is None else read_first_pass(args.first_pass)
     origin_texts = {label: str(value) for label, value in origin.items()}
     described = {} if first_pass is None else {"first pass": describe_first_pass(first_pass)}
+    lms = {name: read_lm(path) for name, path in _lms(args.lm, args.runs)}
+    speakers = None if args.utt2spk is None else read_speakers(args.utt2spk)
     gathered = gather_runs(args.runs, args.ref, args.baseline, first_pass, args.seed, args.unit)
     rows = gathered.rows
-    lms = {name: read_lm(path) for name, path in _lms(args.lm, [row.name for row in rows])}
-    speakers = None if args.utt2spk is None else read_speakers(args.utt2spk)
     if speakers is not None:
         for scoring in list(gathered.scorings.values())[:1]:
             check_speakers(args.utt2spk, speakers, scoring)
@@ -141,8 +141,9 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(f"report: {out / 'index.html'}\n")
 
 
-def _lms(given: list[tuple[str, str]], names: list[str]) -> list[tuple[str, str]]:
+def _lms(given: list[tuple[str, str]], runs: list[str]) -> list[tuple[str, str]]:
     """The LMs of the command line. Raises ValueError for a name that is no run's or comes twice."""
+    names = [Path(run).name for run in runs]
     for name, path in given:
         if name not in names:
             raise ValueError(f"--lm {name}={path}: no such run; expected one of {', '.join(names)}")

@@ -108,6 +108,8 @@ def asked_sentence(rows: Sequence[SystemRow], base: SystemRow) -> str:
     size = "" if base.size_bytes is None else f" ({megabytes(base.size_bytes)} MB)"
     first = next((row for row in rows if row.kind == "first pass"), None)
     start = f"How small and fast can {base.name}{size} get before WER suffers?"
+    if not candidates(rows, base):
+        start = f"What does each system change against {base.name}{size}?"
     compared = (
         f"{others[:1].upper()}{others[1:]} against it{words}" if others else "Measured" + words
     )

@@ -61,16 +61,14 @@ def choose(before: Scoring, after: Scoring, most: int = MOST) -> Choice:
 
 def examples_html(
     name: str,
-    before: tuple[str, Scoring],
-    after: tuple[str, Scoring],
-    first: Optional[tuple[str, Scoring]] = None,
+    systems: Sequence[tuple[str, Scoring]],
     speakers: Optional[Mapping[str, str]] = None,
 ) -> str:
-    """The examples of two systems (name, scoring), with the words of a third above them; ``name``
-    tells these examples from others of the page."""
+    """The examples of the last two of ``systems`` (name, scoring), with the words of those before
+    above them; ``name`` tells these examples from others of the page."""
+    before, after = systems[-2:]
     choice = choose(before[1], after[1])
     wanted = {number for numbers in choice.shown.values() for number in numbers}
-    systems = [one for one in (first, before, after) if one is not None]
     texts = [_utterances(scoring, wanted) for _, scoring in systems]
     counts = choice.counts
     told = (

@@ -23,7 +23,7 @@ from asrprune.core.record import (
 )
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
-from asrprune.lm.model.checkpoint import is_checkpoint, read_config
+from asrprune.lm.model.checkpoint import read_config
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.report.readings import read_origin
 
@@ -122,11 +122,9 @@ class LmReading:
 
 def read_lm(path: PathLike) -> LmReading:
     """The LM at ``path``, a checkpoint folder or the file of an n-gram. Raises InputError for
-    nothing there, and files that are damaged or hold something else."""
+    another folder or nothing there, and for files that are damaged or hold something else."""
     folder = Path(path)
-    if not folder.exists():
-        raise InputError(path, None, "no such path", "a checkpoint folder or an n-gram's file")
-    if not is_checkpoint(folder):
+    if folder.is_file():
         return LmReading(str(path))
     config = read_config(folder)
     family = None

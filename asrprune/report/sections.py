@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Optional
 
-from asrprune.report.budgets import MOST, candidates, main_rows, recommend
+from asrprune.report.budgets import MOST, main_rows, recommend
 from asrprune.report.examples import examples_html
 from asrprune.report.gather import Gathered
 from asrprune.report.groups import by_length, by_speaker, lengths_html, speakers_html
@@ -35,25 +36,49 @@ def report_sections(
 
     ``lms``: row -> its LM; ``speakers``: utterance -> speaker, of every utterance.
     """
-    systems = shown_systems(gathered, baseline)
     found = [*_depth(gathered, baseline), *lm_sections(lms)]
-    found += _examples(gathered, systems, speakers, rate)
-    found += _groups(gathered, systems, speakers)
+    shown = shown_systems(gathered, baseline)
+    if shown is not None:
+        found.append(_examples(gathered, shown, speakers, rate))
+        found += _groups(gathered, shown, speakers)
     return [*found, *origins_section(gathered, lms)]
 
 
-def shown_systems(gathered: Gathered, baseline: Optional[str]) -> list[str]:
-    """The systems that are shown in detail: the first pass, the baseline, and the recommended LMs,
-    or without such those that were compared, MOST at most."""
+@dataclass(frozen=True)
+class Shown:
+    """The systems that are shown in detail: the first pass where there is one, the one that the
+    others are held against, and those."""
+
+    first: Optional[str]
+    base: str
+    others: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, in this order."""
+        return [*([] if self.first is None else [self.first]), self.base, *self.others]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Who is held against whom: the base against the first pass, the others against the
+        base."""
+        before = [] if self.first is None else [(self.first, self.base)]
+        return before + [(self.base, other) for other in self.others]
+
+
+def shown_systems(gathered: Gathered, baseline: Optional[str]) -> Optional[Shown]:
+    """The baseline with the recommended LMs, or without such with others that were scored, MOST at
+    most; without a baseline the first that was scored with others. None without two systems."""
     scored = [row for row in gathered.rows if row.name in gathered.scorings]
-    base = gathered.row(baseline)
-    first = [row for row in scored if row.kind == "first pass" and row is not base][:1]
-    if base is None:
-        return [row.name for row in scored][: MOST + 1]
+    firsts = [row for row in scored if row.kind == "first pass" and row.name != baseline]
+    rest = [row for row in scored if row not in firsts[:1]]
+    base = gathered.row(baseline) or next(iter(rest), None)
+    if base is None or len(scored) < 2:
+        return None
     chosen = main_rows(recommend(gathered.rows, base))
-    others = [*candidates(scored, base), *(row for row in scored if row not in (*first, base))]
-    rows = [*first, base, *(chosen or list(dict.fromkeys(others))[:MOST])]
-    return [row.name for row in rows]
+    others = chosen or [row for row in rest if row is not base][:MOST]
+    first = firsts[0].name if firsts else None
+    return Shown(first, base.name, tuple(row.name for row in others))
 
 
 def _depth(gathered: Gathered, baseline: Optional[str]) -> list[Section]:
@@ -74,44 +99,31 @@ def _depth(gathered: Gathered, baseline: Optional[str]) -> list[Section]:
 
 
 def _examples(
-    gathered: Gathered,
-    systems: list[str],
-    speakers: Optional[Mapping[str, str]],
-    rate: str,
-) -> list[Section]:
-    """What the baseline did to the first pass, and each recommended LM to the baseline."""
-    scored = [(name, gathered.scorings[name]) for name in systems]
-    if len(scored) < 2:
-        return []
-    has_first = gathered.rows and any(
-        row.name == systems[0] and row.kind == "first pass" for row in gathered.rows
-    )
-    first = scored[0] if has_first else None
-    base = scored[1] if has_first else scored[0]
-    pairs = [(scored[0], base)] if has_first else []
-    pairs += [(base, other) for other in scored[2 if has_first else 1 :]]
+    gathered: Gathered, shown: Shown, speakers: Optional[Mapping[str, str]], rate: str
+) -> Section:
+    """Utterances of each pair, folded but for the first of the LMs."""
     parts = [named_rate(small(EXAMPLES_LEGEND), rate)]
-    for number, (before, after) in enumerate(pairs):
-        above = None if before is first else first
-        text = examples_html(f"pick{number}", before, after, above, speakers)
-        is_open = " open" if number == len(pairs[:2]) - 1 else ""
-        title = f"{after[0]} against {before[0]}"
-        parts.append(f"<details{is_open}><summary>{html.escape(title)}</summary>{text}</details>")
-    return [Section("examples", "Examples", "\n".join(parts), quotes=True)]
+    opened = shown.pairs[:2][-1]
+    for number, (before, after) in enumerate(shown.pairs):
+        above = [] if shown.first in (None, before) else [shown.first]
+        systems = [(str(name), gathered.scorings[str(name)]) for name in (*above, before, after)]
+        text = examples_html(f"pick{number}", systems, speakers)
+        is_open = " open" if (before, after) == opened else ""
+        title = html.escape(f"{after} against {before}")
+        parts.append(f"<details{is_open}><summary>{title}</summary>{text}</details>")
+    return Section("examples", "Examples", "\n".join(parts), quotes=True)
 
 
 def _groups(
-    gathered: Gathered, systems: list[str], speakers: Optional[Mapping[str, str]]
+    gathered: Gathered, shown: Shown, speakers: Optional[Mapping[str, str]]
 ) -> list[Section]:
-    if len(systems) < 2:
-        return []
-    scorings = [gathered.scorings[name] for name in systems]
-    is_first = next(row for row in gathered.rows if row.name == systems[0]).kind == "first pass"
-    before = 1 if is_first and len(systems) > 2 else 0
-    after = before + 1
+    """Errors by speaker and by length, with the change of the first of the LMs."""
+    names = shown.names
+    before, after = (names.index(name) for name in shown.pairs[:2][-1])
+    scorings = [gathered.scorings[name] for name in names]
     found = []
     if speakers is not None:
-        body = speakers_html(systems, by_speaker(scorings, speakers), before, after)
+        body = speakers_html(names, by_speaker(scorings, speakers), before, after)
         found.append(Section("speakers", "By speaker", body))
-    body = lengths_html(systems, by_length(scorings), before, after)
+    body = lengths_html(names, by_length(scorings), before, after)
     return [*found, Section("lengths", "By length", body)]

@@ -166,6 +166,10 @@ def test_without_data_there_is_no_section(base: Path, monkeypatch: pytest.Monkey
     assert main(words) == 0
     two = (base / "two/index.html").read_text()
     assert "dense against first" in section(two, "examples")
+    assert main([*words, "--runs", "runs/small", "--baseline", "first"]) == 0
+    two = (base / "two/index.html").read_text()
+    for name in ("dense", "small"):
+        assert f"<summary>{name} against first</summary>" in section(two, "examples")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,8 @@ def test_without_data_there_is_no_section(base: Path, monkeypatch: pytest.Monkey
     [
         (["--lm", "nobody=exp/dense"], 2, "--lm nobody=exp/dense: no such run"),
         (["--lm", "dense=ref", "dense=ref"], 2, "dense again"),
-        (["--lm", "dense=none"], 1, "none: no such path; expected a checkpoint folder"),
+        (["--lm", "dense=none"], 1, "none: no such folder; expected a checkpoint folder"),
+        (["--lm", "dense=exp"], 1, "exp: no config.json; expected a checkpoint folder"),
         (["--utt2spk", "ref"], 1, "ref:1: a-1 the cat sat on the mat; expected 'utt speaker'"),
         (["--utt2spk", "part"], 1, "part: no speaker of a-2; expected one for each reference"),
     ],

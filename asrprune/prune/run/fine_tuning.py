@@ -25,6 +25,7 @@ from asrprune.prune.run.plan import FineTuning
 from asrprune.text.corpus import TokenStream
 
 CURVE_POINTS = 8
+"""Points of the learning curve that a pruning step leaves in the history."""
 
 
 @dataclass(frozen=True)
