@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Callable
 
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import number, or_none, output_folder, whole
-from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+from asrprune.firstpass.decoders.decode import decode_cuts
+from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 from asrprune.firstpass.decoders.table import DECODERS
+from asrprune.firstpass.decoders.whisper import WhisperConfig
+from asrprune.text.normalise import NORMALISERS
 
 EXAMPLE = """\
-example:
+examples:
   asrprune first-pass --decoder pocketsphinx --cuts cuts.jsonl.gz --nj 2 --out exp/first_pass
+  asrprune first-pass --decoder whisper --model whisper-small.en-ct2 --cuts cuts.jsonl.gz \\
+    --nbest 20 --normalise librispeech --out exp/whisper
 
-writes OUT/nbest.jsonl.gz, OUT/lattices/UTT.slf.gz, OUT/hyp and OUT/first_pass.json, all at its
-end; a run that was interrupted goes on from OUT.decoding
+writes OUT/nbest.jsonl.gz, OUT/hyp, OUT/first_pass.json and, from pocketsphinx,
+OUT/lattices/UTT.slf.gz, all at its end; a run that was interrupted goes on from OUT.decoding
 """
 
+
+def _is(name: str) -> Callable[[argparse.Namespace], bool]:
+    return lambda args: args.decoder == name
+
+
 MODES = (
-    Mode(("decoder", "cuts", "out", "nbest", "lattice_beam", "max_hmms", "max_words", "nj")),
-    Mode(("allow_commands",)),
+    Mode(("decoder", "cuts", "out", "nbest", "nj", "allow_commands")),
+    Mode(
+        ("lattice_beam", "max_hmms", "max_words"),
+        _is("pocketsphinx"),
+        "is of --decoder pocketsphinx, and this is {decoder}",
+    ),
+    Mode(
+        ("model", "normalise", "language", "device", "compute_type"),
+        _is("whisper"),
+        "is of --decoder whisper, and this is {decoder}",
+    ),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``first-pass``."""
-    default = FirstPassConfig()
+    sphinx, whisper = PocketSphinxConfig(), WhisperConfig(model="")
     parser.add_argument(
         "--decoder", choices=list(DECODERS), default=next(iter(DECODERS)), help="first-pass decoder"
     )
@@ -36,27 +57,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=output_folder, metavar="DIR", help="output folder"
     )
     parser.add_argument(
-        "--nbest", type=whole(1), default=default.nbest, help="hypotheses for each utterance"
+        "--nbest",
+        type=whole(1),
+        help=f"hypotheses for each utterance (default: {sphinx.nbest}; whisper: {whisper.nbest}, "
+        "the width of its beam)",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("of pocketsphinx")
+    group.add_argument(
         "--lattice-beam",
         type=number(0.0),
-        default=default.lattice_beam,
-        help="keep lattice paths whose total is at most this much below the best",
+        help="keep lattice paths whose total is at most this much below the best "
+        f"(default: {sphinx.lattice_beam})",
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-hmms",
         type=or_none(whole(1)),
-        default=default.max_hmms,
         metavar="N",
         help="most active HMMs of a frame: fewer are faster (default: none, the decoder's own)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--max-words",
         type=or_none(whole(1)),
-        default=default.max_words,
         metavar="N",
         help="most words that end in a frame (default: none, the decoder's own)",
+    )
+    group = parser.add_argument_group("of whisper (faster-whisper, CTranslate2)")
+    group.add_argument(
+        "--model", metavar="DIR", help="folder of a Whisper model in CTranslate2's form"
+    )
+    group.add_argument(
+        "--normalise",
+        choices=list(NORMALISERS),
+        help="form of the words; with any but none, numbers are spelled and writings that differ "
+        f"in case or punctuation are one hypothesis (default: {whisper.normalise})",
+    )
+    group.add_argument(
+        "--language", help=f"what is spoken, ISO 639-1 (default: {whisper.language})"
+    )
+    group.add_argument("--device", choices=["auto", "cpu", "cuda"], help="(default: auto)")
+    group.add_argument(
+        "--compute-type",
+        metavar="TYPE",
+        help="CTranslate2's: int8, float16, float32, ... (default: that of the model)",
     )
     parser.add_argument("--nj", type=whole(1), default=1, help="processes")
     parser.add_argument(
@@ -70,7 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode the cuts."""
-    config = FirstPassConfig(args.nbest, args.lattice_beam, args.max_hmms, args.max_words)
-    DECODERS[args.decoder](
-        args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands
-    )
+    if args.decoder == "whisper" and args.model is None:
+        raise ValueError("--decoder whisper needs --model")
+    kind = DECODERS[args.decoder]
+    names = (field.name for field in dataclasses.fields(kind))
+    config = kind(**{name: value for name in names if (value := getattr(args, name)) is not None})
+    decode_cuts(args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands)

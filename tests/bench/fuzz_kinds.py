@@ -30,7 +30,8 @@ from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice.lattice import from_arcs
 from asrprune.core.weights import ScoreWeights
 from asrprune.files import sha256
-from asrprune.firstpass.decoders.pocketsphinx import Decoded
+from asrprune.firstpass.decoders.decoder import Decoded
+from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.firstpass.formats.table import FORMATS
@@ -345,7 +346,7 @@ class Decoder:
 
 
 def _no_decoder(stack: ExitStack) -> None:
-    stack.enter_context(mock.patch.object(decode_module, "PocketSphinx", Decoder))
+    stack.enter_context(mock.patch.object(PocketSphinxConfig, "open", lambda *a: Decoder(*a)))
     stack.enter_context(mock.patch.object(decode_module, "version", return_value="1"))
 
 

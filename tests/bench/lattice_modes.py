@@ -159,11 +159,11 @@ def merged(lists: Sequence[Sequence[NBest]]) -> list[NBest]:
 def prepare(args: argparse.Namespace) -> list[Lattice]:
     """The lattices by utterance id, with LM scores of the first pass."""
     if args.pocketsphinx:
-        from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+        from asrprune.firstpass.decoders.pocketsphinx import PocketSphinx, PocketSphinxConfig
         from asrprune.firstpass.formats.slf import write_slf
 
         folder = Path(args.out) / "lattices"
-        decoder = PocketSphinx(FirstPassConfig())
+        decoder = PocketSphinx(PocketSphinxConfig())
         for item in read_items(args.format, args.lattices, {}):
             target = folder / f"{item.utt}.slf.gz"
             if not target.exists():

@@ -14,7 +14,6 @@ import pytest
 
 from asrprune.cli import modes
 from asrprune.cli.main import COMMANDS, main
-from asrprune.firstpass.decoders.table import DECODERS
 from asrprune.firstpass.formats.table import FORMATS
 from tests.small_inputs import save_small_inputs
 
@@ -40,6 +39,7 @@ CALLS = {
     " --set options.multiple_of=1",
     "prune-apart": f"{PRUNE} --no-distill --fine-tune-tokens 40",
     "first-pass": "first-pass --cuts {text} --out {out}",
+    "first-pass-whisper": "first-pass --decoder whisper --model {lm} --cuts {text} --out {out}",
     "convert": "convert --from slf --to jsonl {slf} --out {out}",
     "convert-lists": "convert --from jsonl --to jsonl {nbest} --out {out}",
     "convert-lattices": "convert --from jsonl --to slf {nbest} --out {out}",
@@ -197,9 +197,14 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--cuts": (None, f"first-pass --cuts {NONE}"),
         "--out": (None, "first-pass --out {text}"),
         "--nbest": (None, "first-pass --nbest 0"),
-        "--max-hmms": (None, "first-pass --max-hmms 0"),
-        "--max-words": (None, "first-pass --max-words few"),
-        "--lattice-beam": (None, "first-pass --lattice-beam inf"),
+        "--max-hmms": ("first-pass-whisper --max-hmms 9", "first-pass --max-hmms 0"),
+        "--max-words": ("first-pass-whisper --max-words 9", "first-pass --max-words few"),
+        "--lattice-beam": ("first-pass-whisper --lattice-beam 9", "first-pass --lattice-beam inf"),
+        "--model": ("first-pass --model {lm}", "first-pass-whisper --model="),
+        "--normalise": ("first-pass --normalise asr", "first-pass-whisper --normalise no"),
+        "--language": ("first-pass --language en", "first-pass-whisper --language="),
+        "--device": ("first-pass --device cpu", "first-pass-whisper --device tape"),
+        "--compute-type": ("first-pass --compute-type int8", "first-pass-whisper --compute-type="),
         "--nj": (None, "first-pass --nj 0"),
         "--allow-commands": (None, "first-pass --allow-commands=often"),
     },
@@ -598,7 +603,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
         return found[-1]
 
     monkeypatch.setattr("asrprune.cli.main.parse", parse)
-    monkeypatch.setitem(DECODERS, "pocketsphinx", lambda *arguments: {})
+    monkeypatch.setattr("asrprune.cli.first_pass.decode_cuts", lambda *arguments: {})
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # drawing takes long
     return found
 

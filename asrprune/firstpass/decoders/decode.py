@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Optional
@@ -20,7 +20,7 @@ from asrprune.core.processes import in_processes
 from asrprune.errors import MissingPackage
 from asrprune.files import PathLike, append_text, locked, sha256, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
-from asrprune.firstpass.decoders.pocketsphinx import SAMPLING_RATE, FirstPassConfig, PocketSphinx
+from asrprune.firstpass.decoders.decoder import SAMPLING_RATE, DecoderConfig
 from asrprune.firstpass.decoders.state import (
     HYP_FILE,
     NBEST_FILE,
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 def decode_cuts(
     cuts: PathLike,
     out: PathLike,
-    config: FirstPassConfig,
+    config: DecoderConfig,
     nj: int = 1,
     command_line: Optional[Sequence[str]] = None,
     allow_commands: bool = False,
@@ -66,7 +66,7 @@ def decode_cuts(
 def _decode(
     lines: Sequence[CutLine],
     out: PathLike,
-    config: FirstPassConfig,
+    config: DecoderConfig,
     nj: int,
     command_line: Optional[Sequence[str]],
     allow_commands: bool,
@@ -107,7 +107,7 @@ def _decode(
     return summary
 
 
-def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, Any]:
+def _identity(lines: Sequence[CutLine], config: DecoderConfig) -> dict[str, Any]:
     """All that the results depend on; two runs with equal identities give equal results."""
     try:
         lhotse = version("lhotse")
@@ -116,10 +116,10 @@ def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, An
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.text.encode("utf-8") + b"\n")
-    decoder = PocketSphinx(config)
+    decoder = config.open()
     return {
-        "decoder": "pocketsphinx",
-        "config": asdict(config),
+        "decoder": config.name,
+        "config": {one.name: getattr(config, one.name) for one in fields(config) if one.compare},
         "settings": decoder.settings,
         "weights": {
             "acoustic": decoder.weights.acoustic,
@@ -129,7 +129,7 @@ def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, An
         "cuts_sha256": digest.hexdigest(),
         "versions": {
             "asrprune": __version__,
-            "pocketsphinx": version("pocketsphinx"),
+            **{package: version(package) for package in config.packages},
             "lhotse": lhotse,
         },
     }
@@ -137,7 +137,7 @@ def _identity(lines: Sequence[CutLine], config: FirstPassConfig) -> dict[str, An
 
 def _run(
     todo: Sequence[CutLine],
-    config: FirstPassConfig,
+    config: DecoderConfig,
     folder: DecodingFolder,
     nj: int,
     allow_commands: bool,
@@ -157,10 +157,10 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(
-    config: FirstPassConfig, lattices: Path, temporary: Path, allow_commands: bool
+    config: DecoderConfig, lattices: Path, temporary: Path, allow_commands: bool
 ) -> None:
     logging.getLogger("lhotse").setLevel(logging.ERROR)
-    _worker["decoder"] = PocketSphinx(config, temporary)
+    _worker["decoder"] = config.open(temporary)
     _worker["lattices"] = lattices
     _worker["allow_commands"] = allow_commands
 

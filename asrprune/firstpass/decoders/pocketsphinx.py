@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,23 @@ from asrprune.core.lattice.paths import k_best, prune_lattice
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, passing_folder
+from asrprune.firstpass.decoders.decoder import SAMPLING_RATE, Decoded
 from asrprune.firstpass.formats.pocketsphinx_lat import read_pocketsphinx_lat
 
-SAMPLING_RATE = 16000
 LM_ORDER = 3
 """The decoder's last pass scores a word by the two words before it."""
 
 
 @dataclass(frozen=True)
-class FirstPassConfig:
+class PocketSphinxConfig:
     """``nbest``: hypotheses kept an utterance. ``lattice_beam``: how far below the best a path of
     the stored lattice may be, in units of the decoder's total. ``max_hmms``: most active HMMs of a
     frame, ``max_words``: most words that end in it (pocketsphinx's maxhmmpf and maxwpf); None
     keeps the decoder's own limit. Fewer decode faster."""
+
+    name: ClassVar[str] = "pocketsphinx"
+    packages: ClassVar[tuple[str, ...]] = ("pocketsphinx",)
+    description: ClassVar[str] = "pocketsphinx with the US-English model that comes with it"
 
     nbest: int = 100
     lattice_beam: float = 100.0
@@ -48,20 +52,9 @@ class FirstPassConfig:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1, or none")
 
-
-@dataclass(frozen=True)
-class Decoded:
-    """What the decoder made of one utterance.
-
-    ``lattice`` is None when it found no path. ``decoder_text`` is the decoder's own 1-best.
-    ``decode_s`` is the wall time of decoding, ``search_s`` that of LM expansion and n-best.
-    """
-
-    nbest: NBest
-    lattice: Optional[Lattice]
-    decoder_text: str
-    decode_s: float
-    search_s: float
+    def open(self, temporary: Optional[PathLike] = None) -> PocketSphinx:
+        """The decoder."""
+        return PocketSphinx(self, temporary)
 
 
 class PocketSphinx:
@@ -80,7 +73,7 @@ class PocketSphinx:
     another hypothesis comes out on top.
     """
 
-    def __init__(self, config: FirstPassConfig, temporary: Optional[PathLike] = None) -> None:
+    def __init__(self, config: PocketSphinxConfig, temporary: Optional[PathLike] = None) -> None:
         """``temporary``: a folder for the decoder's lattice files (default: the system's)."""
         try:
             import pocketsphinx

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Union
 
-from asrprune.firstpass.decoders.decode import decode_cuts
+from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
+from asrprune.firstpass.decoders.whisper import WhisperConfig
 
-DECODERS: dict[str, Callable[..., dict[str, Any]]] = {"pocketsphinx": decode_cuts}
-"""decoder -> what decodes a CutSet with it, called as ``decode_cuts`` is."""
+DECODERS: dict[str, Union[type[PocketSphinxConfig], type[WhisperConfig]]] = {
+    config.name: config for config in (PocketSphinxConfig, WhisperConfig)
+}
+"""decoder -> its configuration, made of the options that are its fields."""

@@ -16,11 +16,12 @@ from asrprune.core.resume import AnotherRunError
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.firstpass.decoders.decode import decode_cuts
-from asrprune.firstpass.decoders.pocketsphinx import Decoded, FirstPassConfig
+from asrprune.firstpass.decoders.decoder import Decoded
+from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 from asrprune.firstpass.decoders.state import Done, to_record
 
 UTTERANCES = ("u1", "u2", "u3", "u4")
-CONFIG = FirstPassConfig(nbest=3)
+CONFIG = PocketSphinxConfig(nbest=3)
 
 
 class Killed(BaseException):
@@ -35,7 +36,7 @@ class Decoder:
     calls: ClassVar[list[str]] = []
     dies_at = ""
 
-    def __init__(self, config: FirstPassConfig, temporary: Path | None = None) -> None:
+    def __init__(self, config: PocketSphinxConfig, temporary: Path | None = None) -> None:
         self.config = config
 
     def decode(self, utt: str, samples: Any, ref: str) -> Decoded:
@@ -51,7 +52,7 @@ class Decoder:
 def cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = [json.dumps({"id": utt}) + "\n" for utt in UTTERANCES]
     (tmp_path / "cuts.jsonl").write_text("".join(lines))
-    monkeypatch.setattr(decode_module, "PocketSphinx", Decoder)
+    monkeypatch.setattr(PocketSphinxConfig, "open", lambda *given: Decoder(*given))
     monkeypatch.setattr(decode_module, "load_audio", lambda *given: None)
     monkeypatch.setattr(decode_module, "version", lambda name: "1")
     monkeypatch.setattr(Decoder, "calls", [])
@@ -205,7 +206,7 @@ def test_another_run_is_never_touched(cuts: Path, cut_off: Path, finished: bool)
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
     message = f"{place} belongs to another run: config.nbest is 3 there, 9 now; remove it or choose"
     with pytest.raises(AnotherRunError, match=message):
-        decode_cuts(cuts, cut_off, FirstPassConfig(nbest=9))
+        decode_cuts(cuts, cut_off, PocketSphinxConfig(nbest=9))
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
 
 

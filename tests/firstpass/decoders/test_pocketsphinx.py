@@ -75,10 +75,10 @@ def cuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decoded(cuts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from asrprune.firstpass.decoders.decode import decode_cuts
-    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 
     out = tmp_path_factory.mktemp("out") / "nj1"
-    decode_cuts(cuts, out, FirstPassConfig(nbest=20))
+    decode_cuts(cuts, out, PocketSphinxConfig(nbest=20))
     return out
 
 
@@ -107,16 +107,16 @@ def test_lists_are_sorted_by_the_stored_weights_and_start_as_the_decoder(decoded
 
 
 def test_the_decoder_has_the_limits_that_are_asked_for() -> None:
-    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinx, PocketSphinxConfig
 
-    own = PocketSphinx(FirstPassConfig()).settings
-    limited = PocketSphinx(FirstPassConfig(max_hmms=321, max_words=7)).settings
+    own = PocketSphinx(PocketSphinxConfig()).settings
+    limited = PocketSphinx(PocketSphinxConfig(max_hmms=321, max_words=7)).settings
     assert (limited["maxhmmpf"], limited["maxwpf"]) == (321, 7)
     changed = {name for name in own if own[name] != limited[name]}
     assert changed == {"maxhmmpf", "maxwpf"}
     for name in ("max_hmms", "max_words"):
         with pytest.raises(ValueError, match=f"{name} is 0"):
-            FirstPassConfig(**{name: 0})
+            PocketSphinxConfig(**{name: 0})
 
 
 def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -> None:
@@ -129,9 +129,9 @@ def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -
 
 def test_the_total_is_the_score_of_the_decoder(decoded: Path, cuts: Path) -> None:
     """Up to its rounding and the final node's acoustic score, which its lattice file lacks."""
-    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig, PocketSphinx
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinx, PocketSphinxConfig
 
-    decoder = PocketSphinx(FirstPassConfig(nbest=1))
+    decoder = PocketSphinx(PocketSphinxConfig(nbest=1))
     samples, _ = sf.read(str(cuts.parent / "utt-1.wav"), dtype="int16")
     top = decoder.decode("u", samples).nbest.hyps[0]
     score = math.log(decoder._decoder.hyp().score) * 1024
@@ -154,11 +154,11 @@ def test_lattices_hold_the_n_best_with_the_same_scores(decoded: Path) -> None:
 
 def test_order_and_processes_change_nothing(cuts: Path, decoded: Path, tmp_path: Path) -> None:
     from asrprune.firstpass.decoders.decode import decode_cuts
-    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 
     backwards = tmp_path / "backwards.jsonl"
     backwards.write_text("\n".join(reversed(cuts.read_text().splitlines())) + "\n")
-    decode_cuts(backwards, tmp_path / "nj2", FirstPassConfig(nbest=20), nj=2)
+    decode_cuts(backwards, tmp_path / "nj2", PocketSphinxConfig(nbest=20), nj=2)
     assert sorted(_lines(tmp_path / "nj2")) == sorted(_lines(decoded))
 
 
@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on_and_changed_settings_are_refused(
     cuts: Path, decoded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from asrprune.firstpass.decoders.decode import decode_cuts
-    from asrprune.firstpass.decoders.pocketsphinx import FirstPassConfig
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 
     caplog.set_level("INFO")
     broken, out = tmp_path / "cuts.jsonl", tmp_path / "out"
@@ -175,21 +175,21 @@ def test_an_interrupted_run_goes_on_and_changed_settings_are_refused(
     (cuts.parent / "utt-2.wav").rename(hidden)
     try:
         with pytest.raises(InputError, match=r"cuts\.jsonl:3: utterance utt-2: audio"):
-            decode_cuts(broken, out, FirstPassConfig(nbest=20))
+            decode_cuts(broken, out, PocketSphinxConfig(nbest=20))
     finally:
         hidden.rename(cuts.parent / "utt-2.wav")
     assert not out.exists()
     with open(tmp_path / "out.decoding" / "done.txt", "a", encoding="utf-8") as stream:
         stream.write('0123456789abcdef {"utt": "utt-2", "li')  # killed while it wrote
-    summary = decode_cuts(broken, out, FirstPassConfig(nbest=20))
+    summary = decode_cuts(broken, out, PocketSphinxConfig(nbest=20))
     assert summary["run"]["utterances"] == 2
     assert _lines(out) == _lines(decoded)
     before = (out / "nbest.jsonl.gz").read_bytes()
-    decode_cuts(broken, out, FirstPassConfig(nbest=20))
+    decode_cuts(broken, out, PocketSphinxConfig(nbest=20))
     assert "finished already, nothing to do" in caplog.text
     assert (out / "nbest.jsonl.gz").read_bytes() == before
     with pytest.raises(InputError, match=r"out belongs to another run: config.nbest is 20 there"):
-        decode_cuts(broken, out, FirstPassConfig(nbest=2))
-    summary = decode_cuts(broken, tmp_path / "other", FirstPassConfig(nbest=2))
+        decode_cuts(broken, out, PocketSphinxConfig(nbest=2))
+    summary = decode_cuts(broken, tmp_path / "other", PocketSphinxConfig(nbest=2))
     assert summary["run"]["utterances"] == 4
     assert max(len(nbest.hyps) for nbest in read_nbest(tmp_path / "other/nbest.jsonl.gz")) == 2
