@@ -25,6 +25,7 @@ EXAMPLE = """\
 examples:
   asrprune wer --ref data/test/text --hyp exp/first.txt --compare exp/pruned.txt
   asrprune wer --ref data/test/text --hyp exp/hyp.txt --unit char
+  asrprune wer --ref data/test/text --hyp exp/hyp.txt --utt2spk data/test/utt2spk
 
 the same in other scorers:
   (default)               compute-wer --text --mode=strict (all: Kaldi's default; present: =present)
@@ -41,7 +42,7 @@ the same in other scorers:
 
 MODES = (
     Mode(("ref", "hyp", "compare", "mode", "out", "json", "replications", "seed")),
-    Mode(("ref_format", "hyp_format", "edit_costs")),
+    Mode(("utt2spk", "ref_format", "hyp_format", "edit_costs")),
     Mode((*scoring_flags.FORM, *scoring_flags.FILTERS, *scoring_flags.MARKS)),
     Mode(("set_name", "settings"), lambda args: args.out is not None, "has a use only with --out"),
 )
@@ -86,6 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replications", type=whole(2), default=REPLICATIONS, help="bootstrap draws"
     )
     parser.add_argument("--seed", type=seed, default=SEED, help="seed of the bootstrap")
+    parser.add_argument(
+        "--utt2spk",
+        metavar="FILE",
+        help="Kaldi's 'utt speaker': the bootstrap draws speakers with all of their utterances",
+    )
     group = scoring_flags.add_form_arguments(parser)
     scoring_flags.add_filter_arguments(group)
     scoring_flags.add_mark_arguments(group)
@@ -101,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
     """Score, print, and write what was asked for."""
     from asrprune.files import write_json
     from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
+    from asrprune.wer.speakers import number_speakers, read_utt2spk
 
     if [args.ref, args.hyp, args.compare].count("-") > 1:
         raise ValueError("more than one of --ref, --hyp, --compare is -; expected at most one")
@@ -109,14 +116,18 @@ def run(args: argparse.Namespace) -> None:
     first, second = scored.first, scored.second
     comparison: Optional[PairedComparison] = None
     rate = first.rate
+    speakers = None
+    if args.utt2spk is not None:
+        utterances = (one.utt for one in first.utterances)
+        speakers = number_speakers(args.utt2spk, read_utt2spk(args.utt2spk), utterances)
     if second is None:
-        interval = bootstrap_wer(first.table, args.replications, args.seed)
+        interval = bootstrap_wer(first.table, args.replications, args.seed, speakers)
         bootci_lines = interval.kaldi_line("Set1", rate)
         own_lines = interval.percentile_line(args.hyp, rate)
     else:
         alternatives = scored.refs.alternatives
         comparison = compare_scorings(
-            first, second, args.replications, args.seed, alternatives, scored.shared
+            first, second, args.replications, args.seed, alternatives, scored.shared, speakers
         )
         interval = comparison.first
         bootci_lines = comparison.kaldi_lines(rate)

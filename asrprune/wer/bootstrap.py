@@ -1,4 +1,4 @@
-"""Confidence interval of a WER and of the difference of two, by resampling utterances.
+"""Confidence interval of a WER and of the difference of two, by resampling utterances or speakers.
 
 Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance
 evaluation", ICASSP 2004; the printed lines are those of Kaldi's ``compute-wer-bootci``.
@@ -23,6 +23,9 @@ _BLOCK_DRAWS = 1 << 20  # utterances drawn at a time: 12 MB
 
 Counts = npt.NDArray[np.int64]
 Rates = npt.NDArray[np.float64]
+Speakers = npt.NDArray[np.int64]
+"""The number of the speaker of each utterance, shape [utterances]: speakers are then drawn, each
+with all utterances, since those of a speaker are no independent evidence."""
 
 
 class Interval(NamedTuple):
@@ -48,6 +51,8 @@ class BootstrapWer:
     utterances: int
     replications: int
     seed: int
+    speakers: Optional[int] = None
+    """How many there are, where speakers were drawn and not utterances."""
 
     def kaldi_line(self, name: str, rate: str = "WER") -> str:
         """The line of ``compute-wer-bootci`` for set ``name`` ("Set1"), with its line end."""
@@ -60,7 +65,9 @@ class BootstrapWer:
         """The WER of the set itself with its percentile interval, with its line end."""
         return (
             f"{name}: %{rate} {self.wer_percent:.2f} 95% percentile interval "
-            f"[ {self.percentile.low:.2f}, {self.percentile.high:.2f} ]\n"
+            f"[ {self.percentile.low:.2f}, {self.percentile.high:.2f} ]"
+            + ("" if self.speakers is None else f" over {self.speakers} speakers")
+            + "\n"
         )
 
 
@@ -105,17 +112,21 @@ class PairedComparison:
 
 
 def bootstrap_wer(
-    counts: Collection[ErrorCounts], replications: int = REPLICATIONS, seed: int = SEED
+    counts: Collection[ErrorCounts],
+    replications: int = REPLICATIONS,
+    seed: int = SEED,
+    speakers: Optional[Speakers] = None,
 ) -> BootstrapWer:
     """The confidence interval of the WER over ``counts``, one entry an utterance.
 
-    A replication draws as many utterances as there are, with replacement; one without a single
-    reference word has no WER and is drawn again. The same seed gives the same answer.
-    Raises ValueError without reference words and for fewer than 2 replications.
+    A replication draws as many utterances (or ``speakers``) as there are, with replacement; one
+    without a single reference word has no WER and is drawn again. The same seed gives the same
+    answer. Raises ValueError without reference words, for fewer than 2 replications or speakers.
     """
     columns = _columns(_errors_and_words(counts))
-    sums = _resample(columns, replications, seed)
-    return _interval_of(columns, sums, seed)
+    drawn = _by_speaker(columns, speakers)
+    sums = _resample(drawn, replications, seed)
+    return _interval_of(columns, drawn, sums, seed)
 
 
 def compare_paired(
@@ -142,18 +153,26 @@ def compare_paired(
     return _compared(one, other, replications, seed)
 
 
-def _compared(first: Counts, second: Counts, replications: int, seed: int) -> PairedComparison:
+def _compared(
+    first: Counts,
+    second: Counts,
+    replications: int,
+    seed: int,
+    speakers: Optional[Speakers] = None,
+) -> PairedComparison:
     """The comparison of two systems given errors and reference words of each utterance."""
     columns = _columns(first, second)
-    sums = _resample(columns, replications, seed)
+    drawn = _by_speaker(columns, speakers)
+    sums = _resample(drawn, replications, seed)
     errors_1, errors_2, words_2, words_1 = sums
     # with the same words twice this is exact: (e2 - e1) / w
     across = errors_2 * words_1 - errors_1 * words_2
     rates: Rates = 100.0 * (across / words_1) / words_2
     no_worse = int(np.count_nonzero(across <= 0))
     no_better = int(np.count_nonzero(across >= 0))
-    first_wer = _interval_of(columns[[0, 3]], sums[[0, 3]], seed)
-    second_wer = _interval_of(columns[[1, 2]], sums[[1, 2]], seed)
+    first_wer, second_wer = (
+        _interval_of(columns[rows], drawn, sums[rows], seed) for rows in ([0, 3], [1, 2])
+    )
     total_1, total_2, total_words_2, total_words_1 = columns.sum(axis=1)
     total_across = total_2 * total_words_1 - total_1 * total_words_2
     return PairedComparison(
@@ -173,11 +192,13 @@ def compare_scorings(
     seed: int = SEED,
     alternatives: bool = False,
     shared: Optional[tuple[Rows, Rows]] = None,
+    speakers: Optional[Speakers] = None,
 ) -> PairedComparison:
     """The comparison of two scorings over the utterances that both hold (as in Kaldi).
 
     Utterances drop out in mode ``present`` only. ``shared``: what ``shared_rows`` says of the two,
-    if it was asked already. Raises as ``compare_paired`` does.
+    if it was asked already. ``speakers`` are those of ``first``'s utterances. Raises as
+    ``compare_paired`` and, for fewer than 2 speakers, ``bootstrap_wer`` do.
     """
     rows = shared_rows(first, second) if shared is None else shared
     one = _errors_and_words(first.table)[:, rows[0]]
@@ -186,7 +207,8 @@ def compare_scorings(
     if len(odd) and not alternatives:
         utt = next(islice(first.utterances, int(rows[0][odd[0]]), None)).utt
         raise _other_words(utt, int(one[1, odd[0]]), int(other[1, odd[0]]))
-    return _compared(one, other, replications, seed)
+    of_shared = None if speakers is None else speakers[rows[0]]
+    return _compared(one, other, replications, seed, of_shared)
 
 
 def _other_words(utt: str, first: int, second: int) -> ValueError:
@@ -214,8 +236,20 @@ def _columns(*systems: Counts) -> Counts:
     return columns
 
 
+def _by_speaker(columns: Counts, speakers: Optional[Speakers]) -> Counts:
+    """``columns``, added up over the utterances of each speaker: [2 x systems, speakers]."""
+    if speakers is None:
+        return columns
+    names, where = np.unique(speakers, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"utterances of {len(names)} speaker; expected at least 2")
+    sums: Counts = np.zeros((len(columns), len(names)), np.int64)
+    np.add.at(sums.T, where, columns.T)
+    return sums
+
+
 def _resample(columns: Counts, replications: int, seed: int) -> Counts:
-    """Sums of ``columns`` over drawn utterances: [2 x systems, replications]."""
+    """Sums of ``columns`` over drawn utterances (or speakers): [2 x systems, replications]."""
     if replications < 2:
         raise ValueError(f"replications is {replications}; expected at least 2")
     generator = np.random.default_rng(seed)
@@ -233,8 +267,9 @@ def _resample(columns: Counts, replications: int, seed: int) -> Counts:
     return sums
 
 
-def _interval_of(columns: Counts, sums: Counts, seed: int) -> BootstrapWer:
-    """The interval of one system from its (errors, words) rows."""
+def _interval_of(columns: Counts, drawn: Counts, sums: Counts, seed: int) -> BootstrapWer:
+    """The interval of one system from its (errors, words) rows; ``drawn`` has a column for each
+    thing that was drawn."""
     rates: Rates = 100.0 * sums[0] / sums[1]
     mean, spread = float(rates.mean()), float(1.96 * rates.std())
     errors, words = columns.sum(axis=1)
@@ -246,6 +281,7 @@ def _interval_of(columns: Counts, sums: Counts, seed: int) -> BootstrapWer:
         utterances=columns.shape[1],
         replications=sums.shape[1],
         seed=seed,
+        speakers=None if drawn is columns else drawn.shape[1],
     )
 
 

@@ -372,6 +372,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--ref": (None, f"wer --ref {NONE}"),
         "--hyp": (None, f"wer --hyp {NONE}"),
         "--compare": (None, f"wer --compare {NONE}"),
+        "--utt2spk": (None, f"wer --utt2spk {NONE}"),
         "--mode": (None, "wer --mode lenient"),
         "--out": (None, "wer-files --out {text}"),
         "--json": (None, "wer --json {away}"),
