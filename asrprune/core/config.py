@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
@@ -129,7 +130,8 @@ def first_difference(one: Values, other: Values) -> str:
     return ""
 
 
-def _types(config_type: Any) -> dict[str, Any]:
+@functools.cache
+def _types(config_type: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(config_type)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
 
