@@ -205,7 +205,7 @@ def _override(config_type: Any, settings: dict[str, Any], text: str) -> None:
 
 def _build(config_type: type[Config], settings: Values, prefix: str) -> Config:
     arguments: dict[str, Any] = {}
-    for name, kind in _types(config_type).items():
+    for name, kind in _types(typing.cast(Any, config_type)).items():
         if dataclasses.is_dataclass(kind):
             nested: Any = kind
             arguments[name] = _build(nested, settings, f"{prefix}{name}.")
