@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import asrprune
+from asrprune.provenance import source_commit
 
 LIMIT_S = 120
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink"}
@@ -109,6 +110,7 @@ def _import_everything() -> None:
     for name in ("lhotse", "matplotlib.figure", "torch._dynamo", "torch.utils.tensorboard"):
         with suppress(ImportError):
             importlib.import_module(name)
+    source_commit()  # asks git, once for all children
 
 
 def _start(argv: list[str], folder: str, harm: dict[str, Any]) -> tuple[int, list[int]]:
