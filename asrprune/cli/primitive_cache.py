@@ -12,8 +12,8 @@ CHOICES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")
 """Variables with which users say themselves how many are kept; the second is its older name."""
 
 TORCH_KEPT, TORCH_CHOICE = "1", "LRU_CACHE_CAPACITY"
-"""torch keeps kernels of matrix products beside oneDNN, up to 1024 of each kind. In bf16 with AMX
-one takes 1 to 3 MB; making it anew from what oneDNN keeps takes no time that can be measured."""
+"""torch keeps kernels of matrix products beside oneDNN, up to 1024 of each kind, which in bf16 with
+AMX take 1 to 3 MB for each new shape. Where shapes come again, looking one up in oneDNN costs."""
 
 
 def keep_few_primitives() -> None:
