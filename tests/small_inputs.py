@@ -55,6 +55,10 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     files["foreign"] = save_small_foreign(folder / "foreign")
     taken = ["--tokenizer", str(files["lm"] / "tokenizer.model"), "--out", str(files["data"])]
     assert main(["tokenize", "--text", str(files["text"]), *taken]) == 0
+    for number in (1, 2):
+        files[f"part{number}"] = folder / f"part{number}.jsonl"
+        taken = ["jsonl", str(files["nbest"]), "--out", str(files[f"part{number}"])]
+        assert main(["convert", "--from", "jsonl", "--to", *taken, "--shard", f"{number}/2"]) == 0
     files["imported"] = folder / "imported"
     taken = ["--from", "hugging-face", str(files["foreign"]), "--out", str(files["imported"])]
     assert main(["import", *taken]) == 0

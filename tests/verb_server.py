@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import asrprune
+from asrprune.provenance import source_commit
 
 LIMIT_S = 120
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink"}
@@ -106,9 +107,10 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(asrprune.__path__, "asrprune."):
         if module.name.rpartition(".")[2] not in ("__main__", "k2_live"):
             importlib.import_module(module.name)
-    for name in ("lhotse", "matplotlib.figure", "torch._dynamo", "torch.utils.tensorboard"):
+    for name in ("lhotse", "torch._dynamo", "torch.utils.tensorboard"):
         with suppress(ImportError):
             importlib.import_module(name)
+    source_commit()  # asks git, once for all children
 
 
 def _start(argv: list[str], folder: str, harm: dict[str, Any]) -> tuple[int, list[int]]:

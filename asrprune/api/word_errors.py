@@ -16,9 +16,11 @@ from asrprune.wer.bootstrap import (
     BootstrapWer,
     Interval,
     PairedComparison,
+    Speakers,
     bootstrap_wer,
     compare_scorings,
 )
+from asrprune.wer.speakers import number_speakers
 from asrprune.wer.wer import Scoring, score_texts
 
 
@@ -74,12 +76,14 @@ def compute_wer(
     *,
     mode: str = "strict",
     unit: str = WORD,
+    speakers: Optional[Mapping[str, str]] = None,
     replications: int = REPLICATIONS,
     seed: int = SEED,
 ) -> WerResult:
     """The word errors of ``hyps`` against ``refs``, both utterance id -> words.
 
-    The interval is that of resampling whole utterances ``replications`` times. With the hypotheses
+    The interval is that of resampling whole utterances ``replications`` times, or, with the
+    ``speakers`` of the utterances (utterance id -> speaker), whole speakers. With the hypotheses
     of a ``baseline`` the result also compares the two on the same utterances: a difference below 0
     says that ``hyps`` are better. ``mode`` "strict" wants a hypothesis for every reference and a
     reference for every hypothesis; "present" leaves out references without one, "all" counts their
@@ -100,11 +104,20 @@ def compute_wer(
     lookup(UNITS, unit, "unit")
     scoring = _score(refs, hyps, "hyps", mode, unit)
     counts = [one.counts for one in scoring.utterances]
-    bootstrap = bootstrap_wer(counts, replications, seed)
+    numbers = _numbers(scoring, speakers)
+    bootstrap = bootstrap_wer(counts, replications, seed, numbers)
     if baseline is None:
         return WerResult(scoring, bootstrap)
     other = _score(refs, baseline, "baseline", mode, unit)
-    return WerResult(scoring, bootstrap, compare_scorings(other, scoring, replications, seed))
+    of_other = _numbers(other, speakers)
+    comparison = compare_scorings(other, scoring, replications, seed, speakers=of_other)
+    return WerResult(scoring, bootstrap, comparison)
+
+
+def _numbers(scoring: Scoring, speakers: Optional[Mapping[str, str]]) -> Optional[Speakers]:
+    if speakers is None:
+        return None
+    return number_speakers("speakers", speakers, (one.utt for one in scoring.utterances))
 
 
 def _score(

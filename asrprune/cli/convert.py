@@ -15,6 +15,7 @@ from asrprune.cli.first_lm import FirstLM
 from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.overwriting import add_force, keep_existing, replacing
+from asrprune.cli.sharding import add_shard_argument
 from asrprune.cli.values import number, output, whole
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice, NoLmScoresError, NoPathError
@@ -41,7 +42,7 @@ def _kinds(args: argparse.Namespace) -> tuple[str, str]:
 
 FLAGS = FormatFlags(writes=True)
 MODES = (
-    Mode(("source", "target", "input", "out", "force", "on_bad")),
+    Mode(("source", "target", "input", "out", "force", "on_bad", "shard")),
     *FLAGS.modes(
         lambda args: (*FORMATS[args.source].read_options, *FORMATS[args.target].write_options),
         "has no use from {source} to {target}",
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_force(parser)
     FLAGS.add_to(parser)
     add_on_bad_argument(parser)
+    add_shard_argument(parser)
     parser.add_argument(
         "--first-lm",
         metavar="FILE",
@@ -125,7 +127,8 @@ def run(args: argparse.Namespace) -> None:
 
     def items() -> Iterator[Item]:
         nonlocal count, acoustic_only
-        for item in tracked(read_items(source.name, args.input, reading, bad), "converted"):
+        read = read_items(source.name, args.input, reading, bad)
+        for item in tracked(args.part.take(read), "converted"):
             if isinstance(item, Lattice) and first_lm is not None and item.utt not in bad.met:
                 item = first_lm(item)
             if isinstance(item, Lattice) and target.kind == "nbest":

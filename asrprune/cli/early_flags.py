@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.text_flags import check_known, text_options, words_of_lists
+from asrprune.cli.text_flags import check_known, text_options
 from asrprune.cli.values import engine, number, threads
 
 if TYPE_CHECKING:
@@ -96,11 +96,13 @@ def early_lm_names(args: argparse.Namespace, names: list[str]) -> list[str]:
 def rescore_on_the_way(
     args: argparse.Namespace,
     lists: Iterable[ScoredList],
+    words: Mapping[str, int],
     weights: WeightsFile,
     summary: RescoringSummary,
     figures: dict[str, Any],
 ) -> Iterator[Rescored]:
-    """The results of ``--early-lm``; what it did is put into ``figures``.
+    """The results of ``--early-lm``; what it did is put into ``figures``. ``words`` are those of
+    all lists, when ``lists`` have been gone through.
 
     Raises InputError for an LM weight that is not positive.
     """
@@ -113,8 +115,7 @@ def rescore_on_the_way(
 
     options = EngineOptions(args.early_threads)
     text = text_options(args)
-    lists = Spool(lists)  # gone through twice
-    words = words_of_lists(one.nbest for one in lists)
+    lists = Spool(lists)  # all words are known before the first list is scored
     accept = args.accept_unknown
     if args.cascade_margin is None:
         if weights.weights.lm[-1] <= 0:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.sharding import add_shard_argument
 from asrprune.cli.values import number, or_none, output_folder, whole
 from asrprune.firstpass.decoders.decode import decode_cuts
 from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
@@ -30,7 +31,7 @@ def _is(name: str) -> Callable[[argparse.Namespace], bool]:
 
 
 MODES = (
-    Mode(("decoder", "cuts", "out", "nbest", "nj", "allow_commands")),
+    Mode(("decoder", "cuts", "out", "nbest", "nj", "allow_commands", "shard")),
     Mode(
         ("lattice_beam", "max_hmms", "max_words"),
         _is("pocketsphinx"),
@@ -101,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CTranslate2's: int8, float16, float32, ... (default: that of the model)",
     )
     parser.add_argument("--nj", type=whole(1), default=1, help="processes")
+    add_shard_argument(parser)
     parser.add_argument(
         "--allow-commands",
         action=argparse.BooleanOptionalAction,
@@ -117,4 +119,5 @@ def run(args: argparse.Namespace) -> None:
     kind = DECODERS[args.decoder]
     names = (field.name for field in dataclasses.fields(kind))
     config = kind(**{name: value for name in names if (value := getattr(args, name)) is not None})
-    decode_cuts(args.cuts, args.out, config, args.nj, args.command_line, args.allow_commands)
+    run = args.nj, args.command_line, args.allow_commands, args.part
+    decode_cuts(args.cuts, args.out, config, *run)

@@ -17,7 +17,7 @@ from asrprune.cli.values import device, engine, number, or_none, output, threads
 from asrprune.core.progress import tracked
 from asrprune.core.spool import SpooledDict
 from asrprune.firstpass.formats.table import FORMATS, OPTIONS, read_items
-from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices
+from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_lattices, together
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
@@ -214,7 +214,8 @@ def rescore_lattice_files(
                 put_list(instead)
 
     def rescored() -> Iterator[Lattice]:
-        lattices = watched(_read(args, bad), lms, args.lattice, args.accept_unknown, known)
+        read = watched(_read(args, bad), lms, args.lattice, args.accept_unknown, known)
+        lattices = args.part.take(read, group=together(options))
         for scored in rescore_lattices(
             lattices, mode, lms, weights.weights, options, args.lattice, lost=lost
         ):

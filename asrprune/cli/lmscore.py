@@ -17,6 +17,7 @@ from asrprune.cli.engine_flags import (
 )
 from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.modes import Mode
+from asrprune.cli.sharding import add_shard_argument
 from asrprune.cli.text_flags import (
     TEXT,
     add_text_arguments,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
 
 MODES = (
-    Mode(("lm", "nbest", "out", "timing", "on_bad")),
+    Mode(("lm", "nbest", "out", "timing", "on_bad", "shard")),
     Mode(TEXT),
     *ENGINE_MODES,
     Mode(("over_long",), inside=CHECKPOINT),
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "wins), or score it in windows of a sliding context",
     )
     add_on_bad_argument(parser)
+    add_shard_argument(parser)
     add_text_arguments(parser)
     add_engine_arguments(parser)
 
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.open import lm_digest, open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
-    from asrprune.rescore.lmscore import check_nbest_file, score_nbest
+    from asrprune.rescore.lmscore import BLOCK_HYPOTHESES, check_nbest_file, score_nbest
     from asrprune.rescore.scores_file import make_header
 
     options = engine_options(args)
@@ -101,12 +103,12 @@ def run(args: argparse.Namespace) -> None:
         text_options(args),
     )
     load_s = time.perf_counter() - start
-    total = 0
+    count = 0
 
     def counted() -> Iterator[NBest]:
-        nonlocal total
+        nonlocal count
         for nbest in read_nbest(args.nbest, OnBad(args.on_bad)):
-            total += 1
+            count += 1
             yield nbest
 
     words = words_of_lists(counted())
@@ -114,9 +116,14 @@ def run(args: argparse.Namespace) -> None:
     used["text"] = known["form"]
     if args.special:
         used["special"] = dict(args.special)
+    if args.shard is not None:
+        used["shard"] = str(args.shard)
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
-    lists = read_nbest(args.nbest, bad)
+    lists = args.part.take(
+        read_nbest(args.nbest, bad), size=lambda one: len(one.hyps), group=BLOCK_HYPOTHESES
+    )
+    total = count if args.shard is None else None
     with _partial(args.out) as partial:
         timing = score_nbest(
             args.nbest, lists, lm, args.out, header, settings, total=total, partial=partial
@@ -124,8 +131,10 @@ def run(args: argparse.Namespace) -> None:
     bad.warn(args.nbest)
     warn_of_over_long(args, lm.stats.over_long)
     figures = {**_figures(args, lm, timing, load_s), "known": known}
-    if args.timing or not is_stream(args.out):
-        write_json(args.timing or f"{args.out}.timing.json", figures)
+    if args.timing is None and not is_stream(args.out):
+        args.timing = f"{args.out}.timing.json"
+    if args.timing is not None:
+        write_json(args.timing, figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"
     log.info("%s: scored in %.2f s, LM RTF %s", args.out, timing.wall_s, rtf)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, Optional
 
 from asrprune import __version__
 from asrprune.cli.interrupts import Terminated, terminated_in_order
 from asrprune.cli.modes import check_options, parse
-from asrprune.cli.outputs import locked_outputs
+from asrprune.cli.outputs import is_first_process, locked_outputs
 from asrprune.cli.primitive_cache import keep_few_primitives
 from asrprune.cli.waiting_threads import let_waiting_threads_sleep
 from asrprune.core.tables import lookup
@@ -33,6 +35,7 @@ COMMANDS = {
     "lmscore": ("asrprune.cli.lmscore", "score every hypothesis of n-best lists with an LM"),
     "tune": ("asrprune.cli.tune", "tune score weights on the dev set"),
     "rescore": ("asrprune.cli.rescore", "choose the best hypotheses under given weights"),
+    "merge": ("asrprune.cli.merge", "put the shards of a command on many machines together"),
     "wer": ("asrprune.cli.wer", "word error rate with a confidence interval"),
     "oracle": ("asrprune.cli.oracle", "oracle word error rate of n-best lists or lattices"),
     "bench": ("asrprune.cli.bench", "measure the speed of LM scoring"),
@@ -99,11 +102,27 @@ def call(argv: Sequence[str]) -> None:
     )
     module.add_arguments(parser)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    args = parse(parser, argv[1:])
-    check_options(module.MODES, parser, args)
-    args.command_line = ["asrprune", *argv]
+    with _told_once():
+        args = parse(parser, argv[1:])
+        check_options(module.MODES, parser, args)
+        args.command_line = ["asrprune", *argv]
     with locked_outputs(parser, args):
-        module.run(args)
+        from asrprune.cli.sharding import run_part
+
+        run_part(module.run, parser, args)
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """Wrong usage, which all processes of one run meet alike, is told by the first."""
+    try:
+        yield
+    except (InputError, ValueError):
+        if is_first_process():
+            raise
+        with contextlib.suppress(Terminated):
+            time.sleep(60)  # the end of any makes torchrun end all: first the one that tells
+        raise SystemExit(2) from None
 
 
 def _flush_stdout() -> None:

@@ -14,6 +14,11 @@ OUTPUT_TYPES = (output, output_file, output_folder)
 """The types of options whose value is a place to write to."""
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of its run, or the first of those of torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def locked_outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Iterator[None]:
     """Lock every output that the call names; of processes that train together, the first does.
@@ -32,7 +37,7 @@ def locked_outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
         if first != flag:
             raise ValueError(f"{first} and {flag} are both {path}; expected two places")
     with contextlib.ExitStack() as held:
-        if os.environ.get("RANK", "0") == "0":  # torchrun's
+        if is_first_process():
             for place in sorted(seen):
                 held.enter_context(locked(place))
         yield

@@ -11,12 +11,13 @@ from asrprune.cli.modes import Mode
 from asrprune.cli.values import device, fractions, output_folder, seed, threads, whole
 
 if TYPE_CHECKING:
+    from asrprune.lm.training.distributed import ProcessGroup
     from asrprune.prune.run.plan import Plan
 
-EXAMPLE = (
-    "example: asrprune prune --lm exp/lm --data data --criterion kfac --method low-rank "
-    "--schedule cubic --sparsity 0.3,0.5,0.7 --fine-tune-tokens 2000000 --out exp/low-rank"
-)
+EXAMPLE = """example:
+  asrprune prune --lm exp/lm --data data --criterion kfac --method low-rank --schedule cubic \
+    --sparsity 0.3,0.5,0.7 --fine-tune-tokens 2000000 --out exp/low-rank
+  torchrun --nproc-per-node 2 -m asrprune prune --lm exp/lm --data data --out exp/structured"""
 
 log = logging.getLogger(__name__)
 
@@ -162,20 +163,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import torch
 
+    from asrprune.lm.training.distributed import process_group
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    with process_group(args.device) as group:
+        _prune(args, group)
+
+
+def _prune(args: argparse.Namespace, group: ProcessGroup) -> None:
     from asrprune.errors import InputError
-    from asrprune.lm.device import resolve_device
     from asrprune.lm.model.checkpoint import load_checkpoint
     from asrprune.lm.open import lm_digest
     from asrprune.provenance import provenance
     from asrprune.prune.run.family import family_table
     from asrprune.prune.run.loop import prune_family
     from asrprune.prune.run.scorer import PruningData
+    from asrprune.report.family_page import write_family_page
     from asrprune.text.corpus import open_corpus
 
     plan = _plan(args)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    place = str(resolve_device(args.device))
+    place = str(group.device)
     parent = load_checkpoint(args.lm, place)
     corpus = open_corpus(args.data)
 
@@ -205,8 +213,11 @@ def run(args: argparse.Namespace) -> None:
     identity = {"lm": digest, "data": corpus.digest}
     if args.teacher is not None:
         identity["teacher"] = lm_digest(args.teacher)
-    family = prune_family(parent, data, plan, args.out, made, identity, teacher)
-    sys.stdout.write(family_table(family) + "\n")
+    family = prune_family(
+        parent, data, plan, args.out, made, identity, teacher, group, describe=write_family_page
+    )
+    if group.is_first:
+        sys.stdout.write(family_table(family) + "\n")
 
 
 def _other_keys(default: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
@@ -24,7 +25,8 @@ from asrprune.cli.lattice_flags import (
     rescore_lattice_files,
 )
 from asrprune.cli.modes import Mode
-from asrprune.cli.text_flags import TEXT, add_text_arguments
+from asrprune.cli.sharding import add_shard_argument
+from asrprune.cli.text_flags import TEXT, add_text_arguments, words_of_lists
 from asrprune.cli.values import number, output_file, whole
 from asrprune.core.units import UNITS, WORD
 from asrprune.errors import InputError
@@ -43,9 +45,8 @@ examples:
 """
 
 MODES = (
-    Mode(
-        ("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision", "on_bad", "unit")
-    ),
+    Mode(("nbest", "lattice", "weights", "out", "write_nbest", "json", "decision", "on_bad")),
+    Mode(("unit", "shard")),
     Mode(
         ("posterior_scale",),
         lambda args: args.decision != "map",
@@ -111,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of mbr and consensus: posteriors are exp(X * total) (default: that of --weights)",
     )
     add_on_bad_argument(parser)
+    add_shard_argument(parser)
     add_text_arguments(parser)
     add_early_arguments(parser)
     add_lattice_arguments(parser)
@@ -214,6 +216,7 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.firstpass.on_bad import OnBad
     from asrprune.provenance import provenance
+    from asrprune.rescore.nbest.early import BLOCK_HYPOTHESES
     from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
     from asrprune.rescore.nbest.scored_list import scored_lists
     from asrprune.rescore.scores_file import ScoresReader
@@ -224,30 +227,35 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
     bad = OnBad(args.on_bad)
     hashes = SetHashes()
-    audio_s: Optional[float] = 0
+    words: Counter[str] = Counter()
 
     def lists() -> Iterator[NBest]:
-        nonlocal audio_s
         for nbest in read_nbest(args.nbest, bad):
             hashes.add(nbest)
-            if audio_s is not None and nbest.audio_s is not None:
-                audio_s += nbest.audio_s or 0
-            else:
-                audio_s = None
+            if args.early_lm:
+                words.update(words_of_lists([nbest]))
             yield nbest
         bad.warn(args.nbest)
 
     summary = RescoringSummary()
-    joined = scored_lists(lists(), scores, weights.weights.unit)
+    joined = args.part.take(
+        scored_lists(lists(), scores, weights.weights.unit),
+        utt=lambda one: one.nbest.utt,
+        size=lambda one: len(one.nbest.hyps),
+        group=BLOCK_HYPOTHESES if args.early_lm else 1,
+    )
     early: dict[str, Any] = {}
     if args.early_lm:
-        results = rescore_on_the_way(args, joined, weights, summary, early)
+        results = rescore_on_the_way(args, joined, words, weights, summary, early)
     else:
         scale = None if args.decision == "map" else args.posterior_scale or weights.posterior_scale
         results = rescore(joined, weights.weights, summary, args.nbest, scale)
     origin = provenance(args.command_line)
+    audio_s: Optional[float] = 0
     with _lists_writer(args, origin) as put_list, kaldi_text_writer(args.out) as put_text:
         for one in results:
+            length = one.nbest.audio_s
+            audio_s = None if audio_s is None or length is None else audio_s + length
             put_text(one.nbest.utt, one.best)
             if put_list is not None:
                 put_list(one.nbest)

@@ -13,7 +13,7 @@ from pathlib import Path
 from asrprune.core.processes import in_processes
 from asrprune.core.record import a_string, read_record
 from asrprune.errors import InputError
-from asrprune.files import sha256, write_binary, write_json, write_text
+from asrprune.files import content_hash, write_binary, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,10 @@ def report_step(sweep: Sweep) -> Step:
     if sweep.first_pass is not None:
         argv += ["--first-pass", sweep.first_pass]
         reads.append(sweep.first_pass)
+    lms = [(name, paths[0]) for name, paths in sweep.systems if len(paths) == 1]
+    if lms:
+        argv += ["--lm", *(f"{name}={path}" for name, path in lms)]
+        reads += [path for _, path in lms]
     argv += ["--title", sweep.title, "--out", sweep.path("report")]
     writes = tuple(sweep.path("report", name) for name in ("table.md", "table.json", "index.html"))
     return Step(tuple(argv), tuple(reads), writes)
@@ -282,15 +286,8 @@ class _Done:
 
     def _hash(self, path: str) -> str:
         if path not in self._hashes:
-            self._hashes[path] = _digest(path)
+            self._hashes[path] = content_hash(path)
         return self._hashes[path]
-
-
-def _digest(path: str) -> str:
-    """A hash of a file, or of all that a folder holds."""
-    place = Path(path)
-    files = sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place]
-    return " ".join(sha256(one) if one.is_file() else "none" for one in files)
 
 
 def _all_there(paths: Sequence[str]) -> bool:

@@ -73,8 +73,6 @@ def _keys() -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Train."""
-    import logging
-
     import torch
 
     from asrprune.core.config import from_json
@@ -90,20 +88,17 @@ def run(args: argparse.Namespace) -> None:
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    value = {} if args.config is None else read_json(args.config)
-    if args.init is not None:
-        _refuse_shape(args, value)
-    config = from_json(TrainingConfig, value, args.config or "--set", args.set)
-    data = open_corpus(args.data)
-    if args.tokens is not None:
-        check_tokens(args.tokens, Tokenizer(data.tokenizer_path).model)
-    init = None if args.init is None else load_checkpoint(args.init)
     with process_group(args.device) as group:
-        if not group.is_first:
-            logging.getLogger().setLevel(logging.ERROR)
+        value = {} if args.config is None else read_json(args.config)
+        if args.init is not None:
+            _refuse_shape(args, value)
+        config = from_json(TrainingConfig, value, args.config or "--set", args.set)
+        data = open_corpus(args.data)
+        if args.tokens is not None:
+            check_tokens(args.tokens, Tokenizer(data.tokenizer_path).model)
+        init = None if args.init is None else load_checkpoint(args.init)
         if args.force and group.is_first:
             remove_run(args.out)
-        group.wait()
         train(data, config, args.out, init, group, args.command_line, args.tensorboard)
 
 

@@ -11,9 +11,12 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import Optional, TypeVar
+from typing import TYPE_CHECKING, Optional, TypeVar
 
 from asrprune.files import is_stream
+
+if TYPE_CHECKING:
+    from asrprune.core.shards import Shard
 
 Value = TypeVar("Value")
 NO_LIMIT = "none"
@@ -113,6 +116,20 @@ def engine(text: str) -> str:
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
     return text
+
+
+def shard(text: str) -> Shard:
+    """One of N shards.
+
+    >>> shard("2/8")
+    Shard(number=2, of=8)
+    """
+    from asrprune.core.shards import Shard  # numpy with it: not for a help text
+
+    try:
+        return Shard.parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def named_paths(text: str) -> tuple[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
@@ -129,7 +130,8 @@ def first_difference(one: Values, other: Values) -> str:
     return ""
 
 
-def _types(config_type: Any) -> dict[str, Any]:
+@functools.cache
+def _types(config_type: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(config_type)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
 
@@ -203,7 +205,7 @@ def _override(config_type: Any, settings: dict[str, Any], text: str) -> None:
 
 def _build(config_type: type[Config], settings: Values, prefix: str) -> Config:
     arguments: dict[str, Any] = {}
-    for name, kind in _types(config_type).items():
+    for name, kind in _types(typing.cast(Any, config_type)).items():
         if dataclasses.is_dataclass(kind):
             nested: Any = kind
             arguments[name] = _build(nested, settings, f"{prefix}{name}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -23,7 +24,8 @@ class Progress:
     """``done`` of ``total`` (None: unknown) ``unit`` of ``what``, shown while the block runs.
 
     On a terminal a bar of tqdm with the time that is left; elsewhere lines in the log that say the
-    same. A process that another one started shows nothing: that one does.
+    same. A process that another one started shows nothing: that one does. Of those that torchrun
+    started the first shows it.
     """
 
     def __init__(self, what: str, total: Optional[float], unit: str, done: float = 0) -> None:
@@ -31,7 +33,8 @@ class Progress:
         self._before = done  # of a run that went on: no part of the speed
         self._started = _clock()
         self._next = self._started + FIRST_S
-        self._shown = multiprocessing.parent_process() is None
+        alone = multiprocessing.parent_process() is None
+        self._shown = alone and os.environ.get("RANK", "0") == "0"
         self._bar: Any = None
 
     def __enter__(self) -> Progress:

@@ -161,6 +161,23 @@ class SpooledDict(Mapping[str, T]):
         return self._later.execute(f"select {what} from spool order by number")
 
 
+class SpooledSet:
+    """Utterance ids, those after the first FEW on disk."""
+
+    def __init__(self) -> None:
+        self._ids: SpooledDict[None] = SpooledDict()
+
+    def add(self, key: str) -> None:
+        """Add an id."""
+        self._ids.setdefault(key, None)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
 class SpooledColumn(Mapping[str, T]):
     """One part of records that are tuples: utterance id -> its ``number``-th entry."""
 

@@ -12,6 +12,7 @@ from asrprune.files.locks import locked
 from asrprune.files.passing import passing_folder
 from asrprune.files.reading import (
     PathLike,
+    content_hash,
     open_binary,
     parse_json,
     raw_lines,
@@ -33,6 +34,7 @@ from asrprune.files.writing import (
 __all__ = [
     "PathLike",
     "append_text",
+    "content_hash",
     "is_stream",
     "locked",
     "open_binary",

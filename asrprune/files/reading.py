@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union, cast
 
 from asrprune.errors import InputError
@@ -235,4 +236,18 @@ def sha256(path: PathLike) -> str:
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(path: PathLike) -> str:
+    """The SHA-256, in hex, of a file, or of the names and files that a folder holds; hidden names,
+    which are those of what is being written, are left out. "none" for what is not there."""
+    place = Path(path)
+    if not place.is_dir():
+        return sha256(place) if place.is_file() else "none"
+    digest = hashlib.sha256()
+    for one in sorted(place.rglob("*")):
+        name = one.relative_to(place)
+        if one.is_file() and not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()}\n{sha256(one)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

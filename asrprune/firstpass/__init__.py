@@ -7,4 +7,5 @@ In the order in which they build on each other:
 - ``references``: reference texts and durations in the files of other toolkits
 - ``formats``: n-best lists and lattices, one file a format, and FORMATS, the table of them
 - ``decoders``: decoders that can be run from here, and the cuts of audio that they decode
+- ``merge``: what shards of a command have written, as one
 """

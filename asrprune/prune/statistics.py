@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loss import next_token_loss
 from asrprune.prune.groups import Group
 
@@ -67,6 +68,14 @@ class MatrixStatistics:
                 setattr(self, name, (value / max(self.tokens, 1)).float())
 
 
+def _shapes(group: Group) -> dict[str, tuple[int, ...]]:
+    height, width = group.matrix.shape
+    whole = dict.fromkeys(("gradient", "gradient_squared", "movement"), (height, width))
+    tiles = {"tile_gradient_squared": (height // group.rows, width // group.columns)}
+    moments = {"input_squared": (width,), "gram": (width, width), "output_gram": (height, height)}
+    return {**whole, **tiles, **moments}
+
+
 class _Watcher:
     """Hooks of one group; ``mask`` [B, T] says which tokens of the running batch count, None that
     the pass is none of its own: blocks that are computed again for the gradient."""
@@ -75,6 +84,9 @@ class _Watcher:
         self.group = group
         self.needs = needs
         self.sums = MatrixStatistics()
+        for name, shape in _shapes(group).items():
+            if name in needs:  # zeros for a process without a batch
+                self.sums.add(name, group.matrix.new_zeros(shape))
         self.mask: Optional[Tensor] = None
 
     def forward_hook(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -111,16 +123,31 @@ class _Watcher:
             self.sums.add("tile_gradient_squared", self.group.tile_sum(products).square())
 
 
+def own_batches(
+    batches: Iterable[Batch], max_tokens: int, processes: ProcessGroup
+) -> Iterator[Batch]:
+    """Of the first ``max_tokens`` tokens (whole batches) of a stream this process's batches."""
+    seen = 0
+    for number, batch in enumerate(batches):
+        if number % processes.world == processes.rank:
+            yield batch
+        seen += batch.n_targets
+        if seen >= max_tokens:
+            return
+
+
 def collect(
     model: TransformerLM,
     groups: Sequence[Group],
     batches: Iterable[Batch],
     needs: frozenset[str],
     max_tokens: int,
+    processes: Optional[ProcessGroup] = None,
 ) -> list[MatrixStatistics]:
     """Statistics of every group over the first ``max_tokens`` tokens (whole batches) of a stream.
 
     The model runs without dropout and is left as it was. With nothing needed no batch is read.
+    ``processes``, which hold the same model and stream, share out the batches; all get the sums.
     Raises ValueError for an unknown statistic, or when ``batches`` holds no token.
     """
     unknown = needs - STATISTICS
@@ -130,9 +157,10 @@ def collect(
     if not needs or not groups:
         return [watcher.sums for watcher in watchers]
     with_gradients = bool(needs & GRADIENT_STATISTICS)
+    processes = ProcessGroup(device=model.device) if processes is None else processes
     seen = 0
     with _watched(model, watchers, with_gradients):
-        for batch in batches:
+        for batch in own_batches(batches, max_tokens, processes):
             mask = batch.targets != IGNORED
             for watcher in watchers:
                 watcher.mask = mask
@@ -148,12 +176,12 @@ def collect(
                 with torch.no_grad():
                     model(batch.tokens)
             seen += int(mask.sum())
-            if seen >= max_tokens:
-                break
-    if not seen:
+    (tokens,) = processes.add(seen)
+    if not tokens:
         raise ValueError("no token to collect statistics from; expected at least one")
     for watcher in watchers:
-        watcher.sums.tokens = seen
+        processes.add_up([watcher.sums.need(name) for name in sorted(needs)])
+        watcher.sums.tokens = int(tokens)
         watcher.sums.divide()
     return [watcher.sums for watcher in watchers]
 

@@ -128,7 +128,7 @@ def _pruned(size: str, rows: Sequence[SystemRow], base: SystemRow) -> str:
 
 
 def _cost(row: SystemRow, base: SystemRow) -> str:
-    return f"WER {_difference(row)}, {_verdict(row, base)}"
+    return f"WER {_difference(row)}, {verdict(row, base)}"
 
 
 def _speed(row: SystemRow, base: SystemRow) -> str:
@@ -149,15 +149,15 @@ def _ngram(row: SystemRow, base: SystemRow) -> str:
     what = f"{megabytes(row.size_bytes)} MB, {row.name}" if row.size_bytes else row.name
     p = probability(row.delta_p)
     p = f", p {p}" if p else ""
-    verdict = _verdict(row, base)
-    return f"The n-gram LM ({what}) against {_the(base)}: WER {_difference(row)}{p}, {verdict}."
+    said = verdict(row, base)
+    return f"The n-gram LM ({what}) against {_the(base)}: WER {_difference(row)}{p}, {said}."
 
 
 def _difference(row: SystemRow) -> str:
     return difference(row.delta_percent, row.delta_low, row.delta_high)
 
 
-def _verdict(row: SystemRow, base: SystemRow) -> str:
+def verdict(row: SystemRow, base: SystemRow) -> str:
     """What the paired interval says: one that holds 0 shows neither a loss nor a gain."""
     if row.delta_low is None or row.delta_high is None:
         return "without an interval"

@@ -14,11 +14,12 @@ A run folder is named after its system and holds what the verbs wrote:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import NamedTuple, Optional, TypeVar
 
+from asrprune.core.record import read_record
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import WORD, in_units
 from asrprune.errors import InputError
@@ -31,30 +32,60 @@ from asrprune.report.readings import (
     PruningReading,
     read_bench,
     read_oracle,
+    read_origin,
     read_perplexity,
     read_rescore,
     read_weights,
 )
 from asrprune.report.rows import SystemRow
-from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
+from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings
 from asrprune.wer.kaldi_text import parse_kaldi_text
+from asrprune.wer.speakers import number_speakers, read_utt2spk
 from asrprune.wer.wer import Scoring, score_texts
 
 Number = TypeVar("Number", int, float)
 
 
-def gather_rows(
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of run folders, in their order, and by name what more was read of them: the scored
+    words, what ``asrprune bench`` says of their LMs, (depth, WER) of oracles, and how weights were
+    tuned."""
+
+    rows: list[SystemRow]
+    scorings: Mapping[str, Scoring]
+    benches: Mapping[str, Sequence[BenchReading]]
+    oracles: Mapping[str, Sequence[tuple[int, float]]]
+    tuned: Mapping[str, Mapping[str, str]]
+    speakers: Optional[Mapping[str, str]] = None
+
+    def row(self, name: Optional[str]) -> Optional[SystemRow]:
+        """The row of this name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+class Draw(NamedTuple):
+    """How the bootstrap draws: whole ``speakers`` (of the utterances, in their order), or
+    utterances."""
+
+    seed: int
+    speakers: Optional[Speakers] = None
+
+
+def gather_runs(
     runs: Sequence[PathLike],
     ref: PathLike,
     baseline: Optional[str] = None,
     first_pass: Optional[FirstPassReading] = None,
     seed: int = 0,
     unit: str = WORD,
-) -> list[SystemRow]:
+    utt2spk: Optional[PathLike] = None,
+) -> Gathered:
     """One row a run folder, in the given order; errors are counted in ``unit``, one of UNITS.
 
     ``baseline`` names the run that every other is compared with (paired bootstrap). The real-time
-    factor of ``first_pass`` is part of every total. Raises InputError for a folder without
+    factor of ``first_pass`` is part of every total. With the speakers of ``utt2spk`` (Kaldi's)
+    intervals are over them, and over utterances without. Raises InputError for a folder without
     results, files that hold something else, and a baseline that is no run with words.
     """
     refs = _References(ref, unit)
@@ -70,33 +101,42 @@ def gather_rows(
     if baseline is not None and baseline not in scorings:
         found, expected = "no file hyp to compare with", "a baseline that is no oracle"
         raise InputError(folders[names.index(baseline)], None, found, expected)
+    speakers = None if utt2spk is None else read_utt2spk(utt2spk)
+    draw = Draw(seed)
+    if utt2spk is not None and speakers is not None and scorings:
+        utterances = (one.utt for one in next(iter(scorings.values())).utterances)
+        draw = Draw(seed, number_speakers(utt2spk, speakers, utterances))
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
+    every, tuned = {}, {}
+    oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
         benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
+        every[folder.name] = benches
         row = _model_columns(folder, benches)
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
-            row = _wer_columns(row, scorings[folder.name], seed)
+            row = _wer_columns(row, scorings[folder.name], draw)
             row = _fixed_columns(row, folder, refs)
-            if compared in scorings:
-                row = _paired_columns(row, scorings[compared], scorings[folder.name], seed)
+            if compared is not None:
+                row = _paired_columns(row, scorings[compared], scorings[folder.name], draw)
             if folder.name in on_lists:
-                row = _lists_columns(row, on_lists.get(compared), on_lists[folder.name], seed)
+                base = None if compared is None else on_lists.get(compared)
+                row = _lists_columns(row, base, on_lists[folder.name], draw)
             row = _speed_columns(row, folder, benches, decoder_rtf)
             if (folder / "weights.json").is_file():
                 row = replace(row, weights=read_weights(folder / "weights.json"))
+                tuned[folder.name] = read_origin(read_record(folder / "weights.json"))
         elif (folder / "oracle.json").is_file():
             row = _oracle_columns(row, folder)
+            oracles |= _oracle_curves(folder)
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
-    return rows
+    return Gathered(rows, scorings, every, oracles, tuned, speakers)
 
 
-def _scorings(
-    folders: Sequence[Path], name: str, refs: _References
-) -> dict[Optional[str], Scoring]:
+def _scorings(folders: Sequence[Path], name: str, refs: _References) -> dict[str, Scoring]:
     """Name -> the scored words of each folder that has them, in its file ``name``."""
     there = [folder for folder in folders if (folder / name).is_file()]
     return {folder.name: refs.score(folder / name) for folder in there}
@@ -211,8 +251,8 @@ def _perplexity(path: Path) -> Optional[float]:
     return read_perplexity(path).ppl_word if path.is_file() else None
 
 
-def _wer_columns(row: SystemRow, scoring: Scoring, seed: int) -> SystemRow:
-    interval = bootstrap_wer(scoring.table, seed=seed)
+def _wer_columns(row: SystemRow, scoring: Scoring, draw: Draw) -> SystemRow:
+    interval = bootstrap_wer(scoring.table, seed=draw.seed, speakers=draw.speakers)
     return replace(
         row,
         wer_percent=interval.wer_percent,
@@ -242,11 +282,18 @@ def _oracle_columns(row: SystemRow, folder: Path) -> SystemRow:
     )
 
 
+def _oracle_curves(folder: Path) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Name -> (depth, WER) of the oracles of a folder."""
+    files = {folder.name: "oracle.json", f"{folder.name} (lists)": "oracle-lists.json"}
+    there = {name: folder / file for name, file in files.items() if (folder / file).is_file()}
+    return {name: read_oracle(path).curve for name, path in there.items()}
+
+
 def _lists_columns(
-    row: SystemRow, base: Optional[Scoring], system: Scoring, seed: int
+    row: SystemRow, base: Optional[Scoring], system: Scoring, draw: Draw
 ) -> SystemRow:
     """WER of words chosen from lists, and the difference to the baseline's of that kind."""
-    alone = _wer_columns(row, system, seed)
+    alone = _wer_columns(row, system, draw)
     row = replace(
         row,
         wer_lists_percent=alone.wer_percent,
@@ -255,7 +302,7 @@ def _lists_columns(
     )
     if base is None:
         return row
-    paired = _paired_columns(row, base, system, seed)
+    paired = _paired_columns(row, base, system, draw)
     return replace(
         row,
         delta_lists_percent=paired.delta_percent,
@@ -272,8 +319,8 @@ def _fixed_columns(row: SystemRow, folder: Path, refs: _References) -> SystemRow
     return replace(row, wer_fixed_percent=refs.score(hyp).counts.wer_percent)
 
 
-def _paired_columns(row: SystemRow, base: Scoring, system: Scoring, seed: int) -> SystemRow:
-    paired = compare_scorings(base, system, seed=seed)
+def _paired_columns(row: SystemRow, base: Scoring, system: Scoring, draw: Draw) -> SystemRow:
+    paired = compare_scorings(base, system, seed=draw.seed, speakers=draw.speakers)
     return replace(
         row,
         delta_percent=paired.difference_percent,

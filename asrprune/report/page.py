@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
-from asrprune.report.front import Front
-from asrprune.report.plots import PLOTS, pareto_svg
+from asrprune.report.budgets import (
+    Budget,
+    asked_sentence,
+    choice_note,
+    recommend,
+    speed_over,
+    verdict_sentence,
+)
+from asrprune.report.front import Front, verdict
+from asrprune.report.pareto import pareto_figures
 from asrprune.report.rows import SystemRow
 from asrprune.report.tables import (
     COLUMNS,
@@ -15,26 +28,27 @@ from asrprune.report.tables import (
     WEIGHT_COLUMNS,
     Columns,
     cells,
+    difference,
     html_table,
+    megabytes,
+    plain_table,
+    times,
+    wer,
 )
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 92rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
-         white-space: nowrap; }
-th.text, td.text { text-align: left; }
-th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
-tr.dense, tr.dense td:first-child { background: #eef4ff; font-weight: 600; }
-tr.first-pass, tr.oracle { color: #666; }
-.wide { overflow-x: auto; }
-.legend { color: #555; font-size: 13px; max-width: 70rem; }
-li { max-width: 66rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
-dt { color: #666; } dd { margin: 0; overflow-wrap: anywhere; }
-svg { max-width: 100%; height: auto; }
-"""
+DRAWN = "bootstrap"
+"""The fact that says what intervals are over, where that is not utterances."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its id, its heading, its HTML. ``quotes``: it shows texts of others, in
+    which no word is changed."""
+
+    id: str
+    heading: str
+    body: str
+    quotes: bool = False
 
 
 def html_page(
@@ -43,46 +57,137 @@ def html_page(
     facts: Mapping[str, str],
     front: Optional[Front] = None,
     baseline: Optional[str] = None,
+    sections: Sequence[Section] = (),
+    rate: str = "WER",
 ) -> str:
-    """The page: the table, the Pareto plots, the score weights, and ``facts`` (label -> text) on
-    how it was made. With a ``front`` that comes first, and the table with every row and column
-    below the plots. ``baseline`` names the row that the others were compared with."""
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    whole = f'<div class="wide">{html_table(rows)}</div>\n{_small(legend(rows, baseline))}'
-    if front is None:
-        parts.append(whole)
-    else:
-        parts.append(f'<div class="wide">{html_table(front.rows, FRONT_COLUMNS)}</div>')
-        said = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in front.sentences)
-        parts += [f"<ul>\n{said}</ul>"] if said else []
-        parts.append(_small(legend(front.rows, baseline, FRONT_COLUMNS)))
-    for name, (x_label, _, y_label, _) in PLOTS.items():
-        svg = pareto_svg(rows, name)
-        if svg is not None:
-            heading = f"{y_label.split(',')[0]} against {x_label.split(',')[0]}"
-            parts.append(f"<h2>{html.escape(heading[0].upper() + heading[1:])}</h2>\n{svg}")
+    """The page: verdict and budgets, plots, the tables, then ``sections``, the score weights, and
+    ``facts`` (label -> text) on how it was made.
+
+    With a ``front`` that table comes before the one with every row and column. ``baseline`` names
+    the row that the others were compared with. ``rate`` is what the error rate is called.
+    """
+    drawn = facts.get(DRAWN, "over utterances")
+    parts: list[Section] = []
+    plots = "".join(
+        f"<div><h3>{html.escape(heading)}</h3>{figure}</div>"
+        for heading, figure in pareto_figures(rows, baseline)
+    )
+    if plots:
+        parts.append(Section("plots", "Cost and gain", f'<div class="plots">{plots}</div>'))
     if front is not None:
-        parts.append(f"<h2>All systems</h2>\n{whole}")
+        said = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in front.sentences)
+        body = scrolling(html_table(front.rows, FRONT_COLUMNS, cards=True))
+        body += f"<ul>\n{said}</ul>" if said else ""
+        body += small(legend(front.rows, baseline, FRONT_COLUMNS, drawn))
+        parts.append(Section("front", "Main systems", body))
+    whole = scrolling(html_table(rows, ids=True)) + small(legend(rows, baseline, drawn=drawn))
+    parts.append(Section("systems", "All systems", whole))
+    parts += sections
     weighted = [row for row in rows if row.weights]
     if weighted:
-        table = html_table(weighted, WEIGHT_COLUMNS)
-        parts.append(f'<h2>Score weights</h2>\n<div class="wide">{table}</div>')
-        parts.append(_small(WEIGHTS_LEGEND))
+        table = scrolling(html_table(weighted, WEIGHT_COLUMNS)) + small(WEIGHTS_LEGEND)
+        parts.append(Section("weights", "Score weights", table))
+    parts.append(Section("made", "How this was measured", facts_list(facts)))
+    top = first_screen(rows, baseline)
+    return whole_page(title, top, parts, rate)
+
+
+def first_screen(rows: Sequence[SystemRow], baseline: Optional[str]) -> str:
+    """What was asked, the verdict, and an LM for each budget; "" without a baseline."""
+    base = next((row for row in rows if row.name == baseline), None)
+    if base is None:
+        return ""
+    parts = [f'<p class="asked">{html.escape(asked_sentence(rows, base))}</p>']
+    said = verdict_sentence(rows, base)
+    if said:
+        parts.append(f'<p class="verdict">{html.escape(said)}</p>')
+        budgets = recommend(rows, base)
+        parts.append(scrolling(_budget_table(budgets, base)) if budgets else "")
+        parts.append(small(choice_note(rows, base)) if budgets else "")
+    return "\n".join(parts)
+
+
+def _budget_table(budgets: Sequence[Budget], base: SystemRow) -> str:
+    heading = [
+        "budget",
+        "system",
+        "MB",
+        "times as fast",
+        "WER % [95 %]",
+        f"vs {base.name}",
+        "verdict",
+    ]
+    lines = []
+    for budget in budgets:
+        row = budget.row
+        if row is None:
+            lines.append([budget.limit, "none of these LMs", *[""] * 5])
+            continue
+        delta = difference(row.delta_percent, row.delta_low, row.delta_high)
+        figures = [megabytes(row.size_bytes), times(speed_over(row, base)), wer(row), delta]
+        lines.append([budget.limit, row.name, *figures, verdict(row, base)])
+    kept = [n for n, name in enumerate(heading) if n < 2 or any(line[n] for line in lines)]
+    table = [[line[n] for n in kept] for line in (heading, *lines)]
+    return plain_table(table[0], table[1:], cards=True)
+
+
+def whole_page(title: str, top: str, sections: Sequence[Section], rate: str = "WER") -> str:
+    """The HTML file. Nothing in it can ask for anything from elsewhere, and no script runs but
+    script.js: the policy in its head says so."""
+    here = Path(__file__)
+    style = here.with_name("style.css").read_text(encoding="utf-8")
+    script = here.with_name("script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    named = html.escape(title)
+    links = "".join(f'<a href="#{one.id}">{html.escape(one.heading)}</a>' for one in sections)
+    body = "\n".join(_section(one, rate) for one in sections)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{named}</title>\n<style>\n{style}</style></head>\n'
+        f"<body><header><h1>{named}</h1>\n{named_rate(top, rate)}\n"
+        f'<nav aria-label="sections">{named_rate(links, rate)}</nav></header>\n<main>\n{body}\n'
+        f"</main>\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _section(section: Section, rate: str) -> str:
+    heading = named_rate(html.escape(section.heading), rate)
+    body = section.body if section.quotes else named_rate(section.body, rate)
+    return f'<section id="{section.id}"><h2>{heading}</h2>\n{body}</section>'
+
+
+def named_rate(text: str, rate: str) -> str:
+    """Headings and sentences with ``rate`` in the place of the word WER.
+
+    >>> named_rate("WER % [95 %] of my-WER", "CER")
+    'CER % [95 %] of my-WER'
+    """
+    return text if rate == "WER" else re.sub(r"(?<![\w./-])WER(?=[\s,:;.<]|$)", rate, text)
+
+
+def scrolling(table: str) -> str:
+    """A wide element that scrolls by itself, with the keyboard too."""
+    return f'<div class="scroll" tabindex="0">{table}</div>\n'
+
+
+def small(text: str) -> str:
+    """An explanation below a table or plot."""
+    return f'<p class="legend">{html.escape(text)}</p>\n'
+
+
+def facts_list(facts: Mapping[str, str]) -> str:
+    """Label -> text as a list."""
     known = "".join(
         f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>"
         for label, text in facts.items()
     )
-    parts.append(f"<h2>How this was measured</h2>\n<dl>{known}</dl>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
-        + "\n".join(parts)
-        + "</body></html>\n"
-    )
-
-
-def _small(text: str) -> str:
-    return f'<p class="legend">{html.escape(text)}</p>'
+    return f"<dl>{known}</dl>"
 
 
 WEIGHTS_LEGEND = (
@@ -92,11 +197,14 @@ WEIGHTS_LEGEND = (
 
 
 def legend(
-    rows: Sequence[SystemRow], baseline: Optional[str] = None, columns: Columns = COLUMNS
+    rows: Sequence[SystemRow],
+    baseline: Optional[str] = None,
+    columns: Columns = COLUMNS,
+    drawn: str = "over utterances",
 ) -> str:
-    """What the table's headings mean, those that it has."""
+    """What the table's headings mean, those that it has. ``drawn``: what intervals are over."""
     shown = cells(rows, columns)[0]
-    text = "WER with its 95 % bootstrap interval over utterances"
+    text = f"WER with its 95 % bootstrap interval {drawn}"
     if "vs baseline" in shown:
         text += (
             f"; vs baseline: difference of WER to {baseline or 'the baseline'} with the paired "

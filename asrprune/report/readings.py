@@ -6,8 +6,8 @@ and the key for what is missing or of another type or range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Optional
 
@@ -29,6 +29,10 @@ from asrprune.core.record import (
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.report.rows import Weight
+
+ORIGIN = ("command", "commit", "parent", "data")
+"""What is read of how a file was made, by its "provenance": no times, so that a page that is made
+again says the same."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class MeasurementReading:
 class BenchReading:
     """``asrprune bench``: size and speed of an LM. ``parameters`` is None for an n-gram, ``rtf``
     (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned, ``engine``
-    and what follows for files that do not say."""
+    and what follows for files that do not say. ``made``: those of ORIGIN that the file states."""
 
     parameters: Optional[int]
     nonzero: Optional[int]
@@ -94,6 +98,10 @@ class BenchReading:
     padded: Optional[PaddedReading] = None
     machine: Optional[MachineReading] = None
     training_precision: Optional[str] = None
+    lm: Optional[str] = None
+    threads: Optional[int] = None
+    device: Optional[str] = None
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,13 @@ class RescoreReading:
 
 @dataclass(frozen=True)
 class OracleReading:
-    """``asrprune oracle`` at the largest depth: WER in percent with its interval."""
+    """``asrprune oracle`` at the largest depth: WER in percent with its interval. ``curve``:
+    (depth, WER) of each depth that is stated."""
 
     wer_percent: float
     low: float
     high: float
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,20 @@ def read_bench(path: PathLike) -> BenchReading:
         padded=_padded(record),
         machine=read_machine(record),
         training_precision=record.find("training_precision", a_name),
+        lm=record.find("lm", a_label),
+        threads=record.find("threads", a_count),
+        device=record.find("device", a_name),
+        made=read_origin(record),
     )
+
+
+def read_origin(record: Record) -> dict[str, str]:
+    """Those of ORIGIN that stand under the key "provenance"; empty without one."""
+    if record.find("provenance", an_object) is None:
+        return {}
+    made = record.part("provenance")
+    known = {key: made.find(key, a_label) for key in ORIGIN}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _padded(record: Record) -> Optional[PaddedReading]:
@@ -252,7 +275,10 @@ def read_oracle(path: PathLike) -> OracleReading:
         raise InputError(path, None, "depths is []", "one depth at least")
     deepest = record.part("depths", len(depths) - 1)
     low, high = deepest.get("interval_percent", an_interval)
-    return OracleReading(deepest.get("wer_percent", an_amount), low, high)
+    every = (record.part("depths", index) for index in range(len(depths)))
+    curve = ((one.find("depth", a_count), one.find("wer_percent", an_amount)) for one in every)
+    known = tuple((depth, wer) for depth, wer in curve if depth and wer is not None)
+    return OracleReading(deepest.get("wer_percent", an_amount), low, high, known)
 
 
 def read_perplexity(path: PathLike) -> PerplexityReading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
@@ -23,7 +24,8 @@ def _interval(low: Optional[float], high: Optional[float], sign: str = "") -> st
     return "" if low is None or high is None else f" [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
-def _wer(row: SystemRow) -> str:
+def wer(row: SystemRow) -> str:
+    """The WER with its interval; "" where it is not known."""
     return _number(row.wer_percent, 2) + _interval(row.wer_low, row.wer_high)
 
 
@@ -86,7 +88,7 @@ COLUMNS: Columns = {
     "non-zero (M)": lambda row: _millions(row.nonzero),
     "MB": lambda row: megabytes(row.size_bytes),
     "ppl/word": lambda row: _number(row.ppl_word, 1),
-    "WER % [95 %]": _wer,
+    "WER % [95 %]": wer,
     "vs baseline": _delta,
     "p": lambda row: probability(row.delta_p),
     "WER at baseline's weights": lambda row: _number(row.wer_fixed_percent, 2),
@@ -168,22 +170,53 @@ def markdown_lines(table: Sequence[Sequence[str]]) -> str:
     return line(table[0]) + line(rule) + "".join(line(texts) for texts in table[1:])
 
 
-TEXTS = ("system", "engine", "note")
+TEXTS = ("system", "engine", "note", "budget", "verdict")
 """Columns that are read as text, not as numbers."""
 
 
-def html_table(rows: Sequence[SystemRow], columns: Columns = COLUMNS) -> str:
+def html_table(
+    rows: Sequence[SystemRow], columns: Columns = COLUMNS, ids: bool = False, cards: bool = False
+) -> str:
     """The table as an HTML element; the row's kind is its class, "text" that of cells that are no
-    numbers."""
+    numbers. ``ids``: lines are called row-0, row-1, ... for links; ``cards``: on a narrow screen
+    each line becomes a block of its own."""
     heading, *lines = cells(rows, columns)
-    starts = ['class="text"' if name in TEXTS else "" for name in heading]
+    marks = [
+        f'class="{row.kind.replace(" ", "-")}"' + (f' id="row-{number}"' if ids else "")
+        for number, row in enumerate(rows)
+    ]
+    return plain_table(heading, lines, marks, cards)
 
-    def line(tag: str, texts: Sequence[str]) -> str:
-        opened = [f"<{tag} {start}>" if start else f"<{tag}>" for start in starts]
-        return "".join(f"{o}{html.escape(text)}</{tag}>" for o, text in zip(opened, texts))
 
-    body = "".join(
-        f'<tr class="{html.escape(row.kind.replace(" ", "-"))}">{line("td", texts)}</tr>\n'
-        for row, texts in zip(rows, lines)
+def plain_table(
+    heading: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    marks: Sequence[str] = (),
+    cards: bool = False,
+) -> str:
+    """A table of texts as an HTML element. ``marks``: attributes of each line. The first cell of a
+    line is its heading; an interval in brackets stands in a line of its own."""
+    kinds = [' class="text"' if name in TEXTS else "" for name in heading]
+    top = "".join(
+        f'<th scope="col"{kind}>{html.escape(name)}</th>' for name, kind in zip(heading, kinds)
     )
-    return f"<table><thead><tr>{line('th', heading)}</tr></thead>\n<tbody>{body}</tbody></table>"
+    body = []
+    for number, texts in enumerate(lines):
+        mark = f" {marks[number]}" if marks else ""
+        first = f'<th scope="row" class="text">{html.escape(texts[0])}</th>'
+        rest = "".join(
+            f'<td{kind} data-label="{html.escape(name)}">{_cell(text)}</td>'
+            for text, kind, name in list(zip(texts, kinds, heading))[1:]
+        )
+        body.append(f"<tr{mark}>{first}{rest}</tr>\n")
+    of = ' class="cards"' if cards else ""
+    return f"<table{of}><thead><tr>{top}</tr></thead>\n<tbody>{''.join(body)}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """A number with its interval below it."""
+    found = re.fullmatch(r"(\S+) (\[[^\[\]]+\])", text)
+    if found is None:
+        return html.escape(text)
+    value, interval = (html.escape(part) for part in found.groups())
+    return f'{value} <span class="interval">{interval}</span>'

@@ -4,6 +4,7 @@ Files first, then what uses them:
 
 - ``scores_file``, ``weights_file``: LM scores and tuned weights on disk
 - ``lmscore``: LM scores of n-best lists, written block by block
+- ``merge``: scores, words and figures that shards have written, as one
 - ``nbest``: the best hypothesis of each n-best list, from a scores file or with early termination
 - ``lattices``: lattice rescoring: n-best, cover, beam with history, exact
 - ``decisions``: the words of a rescored lattice: best path, or minimum Bayes risk

@@ -98,6 +98,11 @@ class ScoresReader:
         """Read to the end of the file. Raises InputError as ``read_scores`` does."""
         self._read_until(None)
 
+    def utterances(self) -> Iterator[UtteranceScores]:
+        """All that was not asked for yet, in the order of the file. Raises InputError as
+        ``read_scores``."""
+        return (parse_line(self.path, number, line) for number, line in self._lines)
+
     def _read_until(self, utt: Optional[str]) -> Optional[UtteranceScores]:
         for number, line in self._lines:
             one = parse_line(self.path, number, line)

@@ -298,7 +298,7 @@ stage_report() {
     --json "$runs/oracle/oracle-lists.json"
   asrprune report --runs "$runs"/{first-pass,oracle,ngram,dense,dense+ngram} \
     $(list_lms | tail -n +3 | sed "s#^\([^ ]*\) .*#$runs/\1#") \
-    --front first-pass oracle ngram dense dense+ngram $front \
+    --front first-pass oracle ngram dense dense+ngram $front --lm $(list_lms | tr ' ' '=') \
     --ref "$text/test/text" --baseline dense --first-pass "$first/test/first_pass.json" \
     --fact "run=seed $train_seed" --fact "command=recipes/mini/run.sh --train-seed $train_seed" \
     --title "recipes/mini (synthetic speech)" --out "$exp/report"

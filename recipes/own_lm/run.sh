@@ -207,7 +207,7 @@ stage_report() {
   local given=()
   if [ -f "$first/first_pass.json" ]; then given=(--first-pass "$first/first_pass.json"); fi
   asrprune report --runs "$runs"/{first-pass,oracle} $(list_lms | sed "s#^\([^ ]*\) .*#$runs/\1#") \
-    --ref "$text" --baseline adapted ${given[@]+"${given[@]}"} \
+    --ref "$text" --baseline adapted ${given[@]+"${given[@]}"} --lm $(list_lms | tr ' ' '=') \
     --fact "weights=of each half of the utterances from the other" \
     --title "recipes/own_lm" --out "$exp/report"
 }

@@ -74,3 +74,18 @@ def test_missing_and_unknown_utterances_are_named() -> None:
 def test_what_is_no_mapping_of_words_is_refused(refs: Any, hyps: Any, found: str) -> None:
     with pytest.raises(TypeError, match=found):
         asrprune.compute_wer(refs, hyps)
+
+
+def test_intervals_over_speakers() -> None:
+    refs = {f"s{n}-{k}": "a b c d" for n in range(4) for k in range(5)}
+    hyps = {utt: "a b c x" if utt < "s2" else "a b c d" for utt in refs}
+    speakers = {utt: utt[:2] for utt in refs}
+    over_speakers = asrprune.compute_wer(refs, hyps, refs, speakers=speakers)
+    over_utterances = asrprune.compute_wer(refs, hyps, refs)
+    assert over_speakers.wer_percent == over_utterances.wer_percent == 12.5
+    assert over_speakers.interval == (0.0, 25.0)
+    assert over_speakers.comparison is not None
+    assert over_speakers.comparison.interval == (0.0, 25.0)
+    assert over_utterances.interval.high < 20
+    with pytest.raises(InputError, match="speakers: no speaker of utterance s3-4"):
+        asrprune.compute_wer(refs, hyps, speakers={utt: "x" for utt in refs if utt != "s3-4"})

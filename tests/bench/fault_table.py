@@ -210,8 +210,8 @@ LM = (
     Fault(
         "padding is a target",
         "lm/training/batches.py",
-        "targets = np.full((len(sentences), longest), IGNORED, dtype=np.int64)",
-        "targets = np.full((len(sentences), longest), EOS, dtype=np.int64)",
+        "targets = np.full(tokens.shape, IGNORED, dtype=np.int64)",
+        "targets = np.full(tokens.shape, EOS, dtype=np.int64)",
         ("lm/training/test_batches.py",),
     ),
     Fault(
@@ -224,14 +224,14 @@ LM = (
     Fault(
         "every process gets all batches",
         "lm/training/batches.py",
-        "for turn in range(self._world):",
-        "for turn in range(self._rank, self._rank + 1):",
+        "return self._made(*turn[self._rank])",
+        "return self._made(*turn[0])",
         ("lm/training/test_batches.py",),
     ),
     Fault(
         "the gradient is not divided by the tokens",
         "lm/training/loop.py",
-        "gradient.div_(n_targets)",
+        "gradient.div_(n_targets / shares)",
         "gradient.div_(1)",
         ("lm/training/test_gradients.py",),
     ),
@@ -519,8 +519,8 @@ PRUNE = (
     Fault(
         "a member that was damaged is kept when a killed run goes on",
         "prune/run/loop.py",
-        "for one in family.members if self.folder.is_whole(one)}",
-        "for one in family.members}",
+        "{m.asked for m in members if self.folder.is_whole(m)}",
+        "{m.asked for m in members}",
         ("cli/test_prune_cli.py",),
     ),
 )
@@ -561,6 +561,34 @@ RESCORE = (
         "block.append((one.utt, one.digest))",
         "done.append((one.utt, one.digest))",
         ("rescore/test_lmscore.py",),
+    ),
+    Fault(
+        "utterances that share forward passes are torn apart by shards",
+        "core/shards.py",
+        "if held >= group:",
+        "if held >= 1:",
+        ("core/test_shards.py", "cli/test_merge_cli.py"),
+    ),
+    Fault(
+        "merge puts shards one after the other",
+        "core/shards.py",
+        "heapq.merge(*placed, key=itemgetter(0))",
+        "heapq.merge(*placed, key=lambda one: 0)",
+        ("core/test_shards.py", "cli/test_merge_cli.py"),
+    ),
+    Fault(
+        "shards of other commands are merged",
+        "core/shards.py",
+        "if key := first_difference(first.identity, one.identity):",
+        "if key := first_difference(first.identity, first.identity):",
+        ("core/test_shards.py", "cli/test_merge_cli.py"),
+    ),
+    Fault(
+        "a shard takes another one's output for its own",
+        "cli/sharding.py",
+        "if there is not None and there.shard != part:",
+        "if there is not None and there.shard.of != part.of:",
+        ("cli/test_merge_cli.py",),
     ),
     Fault(
         "the LM that stops early takes the first weight from the others, not the last",

@@ -108,7 +108,7 @@ class Fuzz:
         self.shared = folder / "shared"
         self._read: dict[str, list[str]] = {}
         AdamW([Parameter(torch.zeros(1))])  # torch imports for seconds when it makes its first one
-        with _quiet(), _small():
+        with _quiet():
             self.shared.mkdir()
             make_shared(self.shared)
             (self.shared / "run").mkdir()
@@ -121,7 +121,7 @@ class Fuzz:
         if not kept.exists():
             shutil.rmtree(here, ignore_errors=True)
             here.mkdir()
-            with _quiet(), _small():
+            with _quiet():
                 KINDS[name].make(here, self.shared)
             kept.parent.mkdir(exist_ok=True)
             here.rename(kept)
@@ -226,7 +226,6 @@ def _guarded(kind: Kind, argv: list[str], seconds: float) -> Outcome:
     """The outcome of one call in this process."""
     before, problem, status = _start_of_peak(), "", -1
     with tempfile.TemporaryFile() as captured, ExitStack() as stack:
-        stack.enter_context(_small())
         kind.patches(stack)
         stack.enter_context(limited(seconds))
         with _redirected(captured):
@@ -384,21 +383,6 @@ def _quiet() -> Iterator[None]:
             captured.seek(0)
             sys.stdout.write("")
             raise RuntimeError(captured.read().decode()[-2000:]) from None
-
-
-@contextlib.contextmanager
-def _small() -> Iterator[None]:
-    """No plots, which take long and read nothing."""
-    name = "matplotlib.figure"
-    there = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # what is imported meanwhile stays
-    try:
-        yield
-    finally:
-        if there is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = there
 
 
 def _start_of_peak() -> int:

@@ -29,7 +29,7 @@ from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice.lattice import from_arcs
 from asrprune.core.weights import ScoreWeights
-from asrprune.files import sha256
+from asrprune.files import content_hash, sha256
 from asrprune.firstpass.decoders.decoder import Decoded
 from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 from asrprune.firstpass.formats.jsonl import write_nbest
@@ -41,6 +41,7 @@ from tests.exchange.foreign_gguf import write_gguf
 from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.firstpass.formats.test_samples import HEADER, SAMPLES
 from tests.kenlm_files import kenlm_binaries
+from tests.report.whole_run import write_lm_files
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
 
 
@@ -435,7 +436,7 @@ def loosen(here: Path) -> None:
         raw = path.read_bytes()
         if raw.startswith(b"asrprune-state "):
             path.write_bytes(raw.partition(b"\n")[2])
-        elif path.suffix in (".json", ".jsonl", ".partial"):
+        elif path.suffix in (".json", ".jsonl", ".partial", ".shard"):
             text = re.sub(r',\s*"crc32": "[0-9a-f]{8}"(?=\s*\})', "", raw.decode())
             text = re.sub(r'\s*"weights_sha256": "[0-9a-f]*",', "", text)
             if path.name == "data.json" and '"asrprune-data"' in text:
@@ -562,7 +563,7 @@ def _killed_training(here: Path, shared: Path) -> None:
 
 
 def _killed_pruning(here: Path, shared: Path) -> None:
-    with mock.patch("asrprune.prune.run.loop.plot_if_possible", side_effect=KeyboardInterrupt):
+    with mock.patch("asrprune.prune.run.loop.FamilyFolder.finish", side_effect=KeyboardInterrupt):
         argv = PRUNE.format(data=shared / "data", lm=shared / "lm", out=here / "run")
         assert main(shlex.split(argv)) == 130
 
@@ -705,6 +706,45 @@ def _add_scores() -> None:
     )
 
 
+def _shards(here: Path, shared: Path) -> None:
+    for call in (
+        "lmscore --lm {shared}/lm --nbest {shared}/nbest.jsonl --out {here}/s{n}.jsonl",
+        "rescore --nbest {shared}/nbest.jsonl --scores {shared}/scores.jsonl"
+        " --weights {shared}/w1.json --out {here}/h{n} --json {here}/h{n}.json",
+    ):
+        for number in (1, 2):
+            run(f"{call} --shard {number}/2", here=here, shared=shared, n=number)
+
+
+def _seal_shards(here: Path) -> None:
+    """State the hashes of the outputs as they are now in their records."""
+    for path in here.glob("*.shard"):
+        first, _, rest = path.read_bytes().partition(b"\n")
+        try:
+            value = json.loads(first)
+            value["outputs"] = {
+                flag: [name, content_hash(name)] for flag, (name, _) in value["outputs"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        path.write_bytes(json.dumps(value).encode() + b"\n" + rest)
+
+
+def _add_shards() -> None:
+    names = ("s1.jsonl", "h1.json", "s1.jsonl.timing.json", "s1.jsonl.shard", "h1.shard", "h1")
+    kinds = ("jsonl", "json", "json", "jsonl", "jsonl", "text")
+    KINDS["shards"] = Kind(
+        dict(zip(names, kinds)),
+        _shards,
+        (
+            "merge {here}/s1.jsonl {here}/s2.jsonl --out {out}",
+            "merge {here}/h1 {here}/h2 --out {out} --json {out}.json",
+        ),
+        _seal_shards,
+        usage=True,  # no --json where the record names none
+    )
+
+
 def _runs(here: Path, shared: Path) -> None:
     dense = here / "runs/dense"
     dense.mkdir(parents=True)
@@ -758,6 +798,21 @@ def _add_report() -> None:
             " --first-pass {here}/done/first_pass.json --baseline dense",
             "report --runs {here}/runs/dense {here}/runs/oracle --ref {shared}/ref --out {out}"
             " --baseline dense --front dense oracle",
+        ),
+    )
+    KINDS["LMs and speakers of the report"] = Kind(
+        {
+            "exp/family/family.json": "json",
+            "exp/family/sparsity-0.50/config.json": "json",
+            "exp/dense/config.json": "json",
+            "exp/dense.training/train.jsonl": "jsonl",
+            "utt2spk": "text",
+        },
+        lambda here, shared: write_lm_files(here, shared / "ref"),
+        (
+            "report --runs {shared}/run --ref {shared}/ref --out {out} --utt2spk {here}/utt2spk"
+            " --lm run={here}/exp/family/sparsity-0.50",
+            "report --runs {shared}/run --ref {shared}/ref --out {out} --lm run={here}/exp/dense",
         ),
     )
     KINDS["reference of the report"] = Kind(
@@ -887,6 +942,7 @@ _add_checkpoints()
 _add_text()
 _add_training()
 _add_scores()
+_add_shards()
 _add_report()
 _add_sweep()
 _add_tables()

@@ -7,7 +7,9 @@ With ``--verbs`` a row is a verb and a column a number of utterances, each run i
 own on made-up data: sentences of 1 to 40 made-up words, lists of ``--nbest`` hypotheses. Training
 and pruning spend ten tokens for each utterance, on sentences whose number stays the same: of an LM
 of 60,000 parameters, and of one of the size of recipes/mini's (``mini``) without the last column;
-``lmscore`` scores a tenth of the lists. Peak is the largest resident set that the system counted.
+``train steps`` takes ten steps on as many sentences as the column says. ``lmscore`` scores a tenth
+of the lists, ``rescore lattices`` a twentieth. Peak is the largest resident set that the system
+counted.
 
 Without, the peak of scoring against the number of utterances and the size of n-best lists.
 Every row is a process of its own that scores lists made up on the fly (random words; a list's
@@ -208,6 +210,20 @@ class Data:
         )
         write_scores(path, make_header("lm"), scores)
 
+    def _lattices(self, path: Path, count: int) -> None:
+        lists = ["--from", "jsonl", "--to", "kaldi-lat", self.path("lists", count)]
+        archive = path.with_suffix(".ark")  # which the format is told by
+        run_verb(["convert", *lists, "--out", str(archive)])
+        archive.rename(path)
+
+    def shards(self, count: int) -> list[str]:
+        """The lists in four shards."""
+        paths = [f"{self.path('lists', count)}.{number}" for number in (1, 2, 3, 4)]
+        call = ["convert", "--from", "jsonl", "--to", "jsonl", self.path("lists", count)]
+        for number, path in enumerate(paths, start=1):
+            run_verb([*call, "--out", path, "--shard", f"{number}/4"])
+        return paths
+
     def _weights(self, path: Path, count: int) -> None:
         write_weights(path, WeightsFile(ScoreWeights(1.0, 1.0, (0.5,)), ("lm",)))
 
@@ -223,17 +239,23 @@ class Data:
         text = self.path("text", 20_000)
         run_verb(["tokenize", "--text", text, "--vocab-size", str(count), "--out", str(path)])
 
+    def _stream(self, path: Path, count: int) -> None:
+        model = str(Path(self.path("tokens", 500)) / "tokenizer.model")
+        text = self.path("text", count)
+        run_verb(["tokenize", "--text", text, "--tokenizer", model, "--out", str(path)])
+
     def _lm(self, path: Path, count: int) -> None:
         run_verb(["train", *self.training(count, 20_000), "--out", str(path)])
 
-    def training(self, vocab: int, tokens: int) -> list[str]:
-        """The data and settings of an LM of ``vocab`` pieces that is trained on so many tokens."""
+    def training(self, vocab: int, tokens: int, stream: str = "") -> list[str]:
+        """The data and settings of an LM of ``vocab`` pieces that is trained on so many tokens, of
+        ``stream`` if there is one."""
         shape = {500: (64, 1, 2), 2000: (192, 4, 4)}[vocab]
         model = zip(("d_model", "n_layers", "n_heads"), shape)
         settings = [f"model.{name}={value}" for name, value in model]
         settings += [f"max_tokens={tokens}", "tokens_per_batch=1536", "save_steps=1000000"]
         sets = [part for one in settings for part in ("--set", one)]
-        return ["--data", self.path("tokens", vocab), *sets]
+        return ["--data", stream or self.path("tokens", vocab), *sets]
 
     def pruning(self, vocab: int, tokens: int) -> list[str]:
         """The LM, the data and the plan of pruning with so many tokens."""
@@ -246,6 +268,10 @@ Command = Callable[[Data, int], list[str]]
 VERBS: dict[str, Command] = {
     "tokenize": lambda data, n: ["--text", data.path("text", n), "--vocab-size", "500"],
     "train": lambda data, n: data.training(500, 10 * n),
+    "train steps": lambda data, n: [
+        *data.training(500, 20_000, data.path("stream", n)),
+        *("--set", "max_steps=10"),
+    ],
     "train mini": lambda data, n: data.training(2000, 10 * n),
     "prune": lambda data, n: data.pruning(500, 10 * n),
     "prune mini": lambda data, n: data.pruning(2000, 10 * n),
@@ -255,6 +281,13 @@ VERBS: dict[str, Command] = {
         *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
         *("--weights", data.path("weights")),
     ],
+    "rescore lattices": lambda data, n: [
+        *("--lattice", data.path("lattices", n // 20), "--format", "kaldi-lat"),
+        *("--lm", data.path("lm", 500), "--weights", data.path("weights")),
+    ],
+    "lmscore shard": lambda data, n: [*VERBS["lmscore"](data, n), "--shard", "2/4"],
+    "rescore shard": lambda data, n: [*VERBS["rescore"](data, n), "--shard", "2/4"],
+    "merge": lambda data, n: data.shards(n),
     "tune": lambda data, n: [
         *("--nbest", data.path("lists", n), "--scores", data.path("scores", n)),
         *("--ref", data.path("ref", n), "--resamples", "0"),
@@ -309,12 +342,12 @@ def measure_verbs(args: argparse.Namespace) -> None:
     """Print the table, a row as soon as it is measured."""
     sizes = [int(size) for size in (args.utterances or "2000,20000,200000").split(",")]
     names = list(VERBS) if args.verbs == "all" else args.verbs.split(",")
-    print(f"{'':12}" + "".join(f"{size:>20,}" for size in sizes) + f"{'ratio':>8}")
+    print(f"{'':16}" + "".join(f"{size:>20,}" for size in sizes) + f"{'ratio':>8}")
     with tempfile.TemporaryDirectory() as made:
         data = Data(Path(args.keep or made), int(args.nbest or 5))
         data.folder.mkdir(exist_ok=True)
         for name in names:
-            peaks, row = [], f"{name:12}"
+            peaks, row = [], f"{name:16}"
             for size in sizes[:-1] if name.endswith(" mini") else sizes:
                 verb, out = name.split()[0], Path(made) / f"{name}-{size}"
                 asked = size // 10 if verb == "lmscore" else size

@@ -78,6 +78,8 @@ class NumberTokenizer:
     """Words are token ids already."""
 
     begin, end, unknown, vocab_size = 1, 2, 0, 1 << 31
+    prompt: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of every text."""
@@ -92,6 +94,8 @@ class WordTokenizer:
     """Every distinct word is one token, the next free one."""
 
     begin, end, unknown = 1, 2, 0
+    prompt: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size

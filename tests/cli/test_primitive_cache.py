@@ -1,4 +1,4 @@
-"""Kernels that oneDNN makes for ever new shapes do not pile up, and users have the last word."""
+"""Kernels that are made for ever new shapes do not pile up, and users have the last word."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import asrprune
-from asrprune.cli.primitive_cache import CHOICES, KEPT
+from asrprune.cli.primitive_cache import CHOICES, KEPT, TORCH_CHOICE, TORCH_KEPT
 
 SHAPES = 600
 MAKE_SHAPES = f"""
@@ -40,13 +40,14 @@ main.main(["list"])
 ASK = f"""
 import os
 from asrprune.cli import list as verb, main
-verb.run = lambda args: print([os.environ.get(name) for name in {CHOICES!r}])
+verb.run = lambda args: print([os.environ.get(name) for name in {(*CHOICES, TORCH_CHOICE)!r}])
 main.main(["list"])
 """
 
 
 def run(code: str, own: dict[str, str]) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    chosen = {*CHOICES, TORCH_CHOICE}
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
     environment["PYTHONPATH"] = str(Path(asrprune.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -58,9 +59,15 @@ def run(code: str, own: dict[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("own", [{}, {CHOICES[0]: "5"}, {CHOICES[1]: "7"}])
-def test_the_environment_decides_and_else_few_are_kept(own):
-    expected = [(own or {CHOICES[0]: KEPT}).get(name) for name in CHOICES]
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, [KEPT, None, TORCH_KEPT]),
+        ({CHOICES[0]: "5", TORCH_CHOICE: "9"}, ["5", None, "9"]),
+        ({CHOICES[1]: "7"}, [None, "7", TORCH_KEPT]),
+    ],
+)
+def test_the_environment_decides_and_else_few_are_kept(own, expected):
     assert run(ASK, own) == f"{expected}\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,13 @@ import torch
 from asrprune.cli.main import main
 from asrprune.core.config import flat
 from asrprune.files import sha256
-from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, read_config, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
-from asrprune.prune.run import loop, steps
+from asrprune.prune.run import steps
 from asrprune.prune.run.family import read_family
 from asrprune.prune.run.fine_tuning import Spent
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.plot import plot_if_possible
 from tests.damage import tree
 from tests.quick import slow
 
@@ -63,9 +63,8 @@ def write_corpus(folder: Path, tokenizer: bytes, valid: bool = True) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with ``lm``, ``data`` and ``dry`` (data without a valid set); no plots: slow."""
-    monkeypatch.setattr(loop, "plot_if_possible", lambda folder, family: None)
+def place(tmp_path: Path) -> Path:
+    """A folder with ``lm``, ``data`` and ``dry`` (data without a valid set)."""
     write_corpus(tmp_path / "data", b"tokens")
     write_corpus(tmp_path / "dry", b"tokens", valid=False)
     torch.manual_seed(0)
@@ -128,6 +127,7 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
     assert f"{method}-kfac-cubic 0.75 " in capsys.readouterr().out
     assert sorted(path.name for path in (place / "out").iterdir()) == [
         "family.json",
+        "index.html",
         "plan.json",
         *(member.folder for member in family.members),
     ]
@@ -135,19 +135,28 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_a_plot_is_drawn_or_the_log_says_why_not(
-    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(loop, "plot_if_possible", plot_if_possible)
-    assert prune(place, "--sparsity", "0.3,0.6", out="drawn") == 0
-    drawing = (place / "drawn/family.svg").read_text()
-    for text in ("0.ffn.up", "1.attn.o", "0.6"):
-        assert f"<!-- {text} -->" in drawing
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with caplog.at_level("INFO"):
-        assert prune(place, "--sparsity", "0.3", out="plain") == 0
-    assert not (place / "plain/family.svg").exists()
-    assert "pip install 'asrprune[plot]'" in caplog.text
+def test_the_page_shows_every_size_matrix_and_step(place: Path) -> None:
+    flags = ["--sparsity", "0.3,0.6", "--schedule", "linear", "--steps", "4"]
+    assert prune(place, *flags, "--method", "structured", "--fine-tune-tokens", "1500") == 0
+    page = (place / "out/index.html").read_text()
+    assert re.findall(r'<section id="(\w+)">', page) == [
+        *("plots", "systems", "removed", "curves", "made")
+    ]
+    family = read_family(place / "out")
+    for member in family.members:
+        assert f"<caption>structured {member.asked:g}</caption>" in page
+        for row in member.matrices:
+            told = f"{row.matrix}: {row.kept:,} of {row.reference:,} parameters, {row.form}"
+            assert f'title="{told}">{100 * row.sparsity:.0f}</td>' in page
+    assert ">parent (baseline)<" in page
+    history = read_config(place / "out" / family.members[-1].folder).parts("history")
+    losses = [step.values["losses"] for step in history]
+    assert len(losses) == 4
+    assert [step[-1][0] for step in losses] == [one.values["fine_tune_tokens"] for one in history]
+    assert all(0 < loss < 20 for step in losses for _, loss in step)
+    curve = re.search(r'<path class="curve g0 d0" d="(M[^"]*)"', page.split('id="curves"')[1])
+    assert curve is not None
+    assert curve.group(1).count("L") + 1 == sum(map(len, losses))
 
 
 @pytest.mark.slow

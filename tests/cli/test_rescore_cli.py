@@ -222,7 +222,9 @@ def test_an_over_long_hypothesis(lm, dev, capsys, caplog):
     assert "1 hypotheses longer than the LM's positions are scored with a sliding" in caplog.text
     (windowed,) = read_scores(dev / "scores.gz").utterances.values()
     assert np.isfinite(windowed.scores).all()
-    assert windowed.scores[:6].tolist() == one.scores[:6].tolist()
+    # another shape of the batch, another order of sums: one or two steps of a float32 at the value
+    eps = np.finfo(np.float32).eps
+    np.testing.assert_allclose(windowed.scores[:6], one.scores[:6], rtol=eps, atol=0)
     assert read_scores(dev / "scores.gz").header["over_long"] == "window"
     figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
     assert figures["over_long"] == 1

@@ -142,11 +142,11 @@ def test_killed_by_the_system_and_started_again(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_that_accumulates_twice(data: Path, tmp_path: Path) -> None:
-    settings = ["model.dropout=0.1", "optimizer.optimizer=adamw"]
+def test_two_processes_make_the_run_of_one(data: Path, tmp_path: Path) -> None:
+    settings = ["model.dropout=0.1", "optimizer.optimizer=adamw", "accumulation=2"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(run_train(data, one, [sys.executable], *settings, "accumulation=2"))
+    finish(run_train(data, one, [sys.executable], *settings))
     finish(run_train(data, two, launcher, *settings))
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     facts = [load_checkpoint(out).provenance["training"] for out in (one, two)]

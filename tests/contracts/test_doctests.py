@@ -22,7 +22,7 @@ MODULES = {
 }
 FOR_TRANSFORMERS = "asrprune.exchange.exporters.modeling_asrprune"
 """The file that transformers loads: it builds on its classes, and on nothing of ours."""
-OPTIONAL = ("k2", "kenlm", "kaldingram", "lhotse", "pocketsphinx", "soundfile", "matplotlib")
+OPTIONAL = ("k2", "kenlm", "kaldingram", "lhotse", "pocketsphinx", "soundfile")
 OPTIONAL += (
     "onnx",
     "onnxruntime",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, Optional
 
@@ -74,6 +73,7 @@ CALLS = {
     " --state-hypotheses 4 --frontier 9 --write-lattice {out}.lattices --to slf",
     "rescore-exact": f"{LATTICES} --lm {{lm}} --mode exact --limit 9",
     "rescore-lattice-ngram": f"{LATTICES} --lm {{arpa}} --accept-unknown",
+    "merge": "merge {part1} {part2} --out {out}",
     "wer": "wer --ref {ref} --hyp {ref} --json {out}",
     "wer-files": "wer --ref {ref} --hyp {ref} --out {out}",
     "oracle": "oracle --nbest {nbest} --json {out}",
@@ -207,6 +207,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--compute-type": ("first-pass --compute-type int8", "first-pass-whisper --compute-type="),
         "--nj": (None, "first-pass --nj 0"),
         "--allow-commands": (None, "first-pass --allow-commands=often"),
+        "--shard": (None, "first-pass --shard 3/2"),
     },
     "convert": {
         "--on-bad": (None, "convert --on-bad sometimes"),
@@ -235,6 +236,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--acoustic-scale": ("convert-lists --acoustic-scale 1", "convert --acoustic-scale nan"),
         "--lm-scale": ("convert-lattices --lm-scale 2", "convert --lm-scale inf"),
         "--word-bonus": ("convert-lists --word-bonus 0", "convert --word-bonus x"),
+        "--shard": (None, "convert --shard 3/2"),
     },
     "validate": {
         "--on-bad": (None, "validate --on-bad sometimes"),
@@ -270,6 +272,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": ("lmscore-ngram --threads 1", "lmscore --threads -3"),
         "--device": ("lmscore-ngram --device cpu", "lmscore --device mars"),
         "--token-budget": ("lmscore-ngram --token-budget 99", "lmscore --token-budget 0"),
+        "--shard": (None, "lmscore --shard 3/2"),
     },
     "tune": {
         "--on-bad": (None, "tune --on-bad sometimes"),
@@ -325,6 +328,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--json": (None, "rescore --json {text}/x"),
         "--decision": (None, "rescore --decision toss"),
         "--unit": (None, "rescore --unit char"),
+        "--shard": (None, "rescore --shard 3/2"),
         "--posterior-scale": ("rescore --posterior-scale 1", "rescore-risk --posterior-scale nan"),
         "--early-lm": ("rescore-beam --early-lm {lm}", f"rescore-early --early-lm {NONE}"),
         "--early-engine": ("rescore --early-engine torch", "rescore-early --early-engine nothing"),
@@ -367,6 +371,14 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--like": ("rescore-beam --like {slf}", "rescore-beam --like ''"),
         "--utts": ("rescore-beam --utts {text}", "rescore-beam --utts ''"),
         "--words": ("rescore-beam --words {text}", "rescore-beam --words ''"),
+    },
+    "merge": {
+        "SHARD": (None, f"merge {NONE}"),
+        "--out": (None, "merge --out {text}/x"),
+        "--write-nbest": (None, "merge --write-nbest {away}"),
+        "--write-lattice": (None, "merge --write-lattice {text}/x"),
+        "--json": (None, "merge --json {away}"),
+        "--force": (None, "merge --force=often"),
     },
     "wer": {
         "--ref": (None, f"wer --ref {NONE}"),
@@ -480,6 +492,8 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--baseline": (None, "report --baseline nobody"),
         "--first-pass": (None, f"report --first-pass {NONE}"),
         "--front": (None, "report --front nobody"),
+        "--lm": (None, "report --lm nobody={lm}"),
+        "--utt2spk": (None, f"report --utt2spk {NONE}"),
         "--unit": (None, "report --unit line"),
         "--title": (None, "report --title ''"),
         "--fact": (None, "report --fact nothing"),
@@ -605,7 +619,6 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 
     monkeypatch.setattr("asrprune.cli.main.parse", parse)
     monkeypatch.setattr("asrprune.cli.first_pass.decode_cuts", lambda *arguments: {})
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # drawing takes long
     return found
 
 

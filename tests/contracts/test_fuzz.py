@@ -25,8 +25,8 @@ READ = {
     *("--teacher", "--cuts", "--like", "--manifest", "--utts", "--words", "--first-lm"),
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
-    *("--compare", "--equivalents", "--runs", "PATH", "--tokens"),
-    *("--dev", "--dev-ref", "--test", "--test-ref"),
+    *("--compare", "--equivalents", "--runs", "PATH", "--tokens", "SHARD"),
+    *("--dev", "--dev-ref", "--test", "--test-ref", "--utt2spk"),
 }
 """Options that name what is read."""
 NO_FILE_NAMED = frozenset(
@@ -47,6 +47,7 @@ NO_FILE_NAMED = frozenset(
         "--character-coverage",
         "--check",
         "--choose-form",
+        "--compute-type",
         "--criterion",
         "--decision",
         "--decoder",
@@ -88,6 +89,7 @@ NO_FILE_NAMED = frozenset(
         "--method",
         "--min-count",
         "--mode",
+        "--model",  # of Whisper, which CTranslate2 reads
         "--model-type",
         "--negative-lm",
         "--nj",
@@ -117,6 +119,7 @@ NO_FILE_NAMED = frozenset(
         "--set",
         "--set-name",
         "--settings",
+        "--shard",
         "--sparsity",
         "--special",
         "--starts",
@@ -169,7 +172,7 @@ def test_every_verb_and_format_is_fuzzed() -> None:
 def test_every_option_that_names_a_file_is_fuzzed() -> None:
     """With a damaged file in its place, in a call of one verb at least: the reader is the same."""
     words = [word for kind in KINDS.values() for call in kind.calls for word in call.split()]
-    damaged, option = {"IN", "PATH"}, ""
+    damaged, option = {"IN", "PATH", "SHARD"}, ""
     for word in words:
         option = word if word.startswith("--") else option
         if "{here}" in word:

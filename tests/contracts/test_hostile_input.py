@@ -69,6 +69,7 @@ ARGUMENTS = {
     "lmscore": "--lm {arpa} --nbest {bad} --out {out}",
     "tune": "--nbest {bad} --scores {bad} --ref {good} --out {out}",
     "rescore": "--nbest {bad} --weights {bad} --out {out}",
+    "merge": "{bad} --out {out}",
     "wer": "--ref {good} --hyp {bad} --json {out}",
     "oracle": "--nbest {bad} --ref {good} --json {out}",
     "bench": "--lm {arpa} --nbest {bad} --json {out}",

@@ -70,6 +70,8 @@ def _files(content: str, text: str) -> Iterator[Any]:
         head, space, record = line.rpartition(" ") if line[0] != "{" else ("", "", line)
         if not record.startswith("{"):
             head, space, record = line.partition(" ")[0], " ", line.partition(" ")[2]
+        if not record.startswith("{"):
+            continue  # a place and an utterance of a shard's record
         for path, other, value in _changed(json.loads(record)):
             changed = [*lines[:number], head + space + json.dumps(value), *lines[number + 1 :]]
             yield path, other, "\n".join(changed) + "\n"

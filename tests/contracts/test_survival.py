@@ -39,11 +39,16 @@ VERBS: dict[str, dict[str, str]] = {
     "trim": {"trim": CALLS["trim"]},
     "prune": {"prune": CALLS["prune"]},
     "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
-    "convert": {"convert": CALLS["convert"], "convert-lattices": CALLS["convert-lattices"]},
+    "convert": {
+        "convert": CALLS["convert"],
+        "convert-lattices": CALLS["convert-lattices"],
+        "convert-shard": CALLS["convert-lattices"] + " --shard 1/1",
+    },
     "validate": {"validate": CALLS["validate"]},
     "lmscore": {"lmscore": CALLS["lmscore"]},
     "tune": {"tune": CALLS["tune"], "tune-systems": CALLS["tune-systems"]},
     "rescore": {"rescore": CALLS["rescore"], "rescore-beam": CALLS["rescore-beam"]},
+    "merge": {"merge": CALLS["merge"]},
     "wer": {"wer": CALLS["wer"], "wer-files": CALLS["wer-files"]},
     "oracle": {"oracle": CALLS["oracle"]},
     "bench": {"bench": CALLS["bench-ngram"]},
@@ -62,6 +67,7 @@ FOLDERS = {
     "prune",
     "first-pass",
     "convert-lattices",
+    "convert-shard",
     "tune-systems",
     "wer-files",
     "sweep",
@@ -89,14 +95,14 @@ _CLOCK = re.compile(
 
 def settled(path: Path) -> bytes:
     """What a file holds, but for what the clock says."""
-    return without_clock(path.read_bytes(), path.suffix)
+    return without_clock(path.read_bytes())
 
 
-def without_clock(raw: bytes, suffix: str = "") -> bytes:
+def without_clock(raw: bytes) -> bytes:
     """Text, packed or not, without what the clock says; other bytes as they are."""
     try:
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        return b"" if suffix == ".svg" else _CLOCK.sub("", raw.decode("utf-8")).encode()
+        return _CLOCK.sub("", raw.decode("utf-8")).encode()
     except (EOFError, UnicodeDecodeError):  # half of a file, no text
         return raw
 

@@ -12,7 +12,7 @@ import pytest
 
 import asrprune
 from asrprune.core import spool
-from asrprune.core.spool import SortedLines, Spool, SpooledColumn, SpooledDict
+from asrprune.core.spool import SortedLines, Spool, SpooledColumn, SpooledDict, SpooledSet
 
 
 @pytest.fixture(params=[1, 500, 1 << 20], ids=["on disk", "from memory to disk", "in memory"])
@@ -56,6 +56,18 @@ def test_a_record_is_read_anew():
     found = Spool([[1]])
     next(iter(found)).append(2)
     assert list(found) == [[1]]
+
+
+@pytest.mark.parametrize("few", [0, 3, 10_000])
+def test_a_spooled_set_is_a_set(few, monkeypatch):
+    monkeypatch.setattr(spool, "FEW", few)
+    found = SpooledSet()
+    assert not found
+    for key in ("a", "b", "a", "", "\u00e9", "b", "c"):
+        found.add(key)
+    assert len(found) == 5
+    assert all(key in found for key in ("a", "b", "", "\u00e9", "c"))
+    assert "d" not in found
 
 
 @pytest.mark.parametrize("few", [0, 1, 700, 10_000])

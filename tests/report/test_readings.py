@@ -17,11 +17,12 @@ from asrprune.report import readings
 from asrprune.report.gather import (
     describe_first_pass,
     describe_machine,
-    gather_rows,
+    gather_runs,
     read_measurement,
 )
 from asrprune.report.page import html_page
 from asrprune.report.rows import Weight
+from asrprune.report.sections import report_sections
 from asrprune.report.tables import markdown_table
 
 STEP = {"criterion": "kfac", "method": "2:4", "schedule": "cubic", "measured": 0.5, "masks": True}
@@ -44,6 +45,10 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
                 "system": "Linux x86_64",
             },
             "training_precision": "fp32",
+            "lm": "exp/lm",
+            "threads": 2,
+            "device": "cpu",
+            "provenance": {"command": "asrprune bench", "commit": "abc-dirty", "more": 1},
         },
     ),
     "weights.json": (
@@ -65,7 +70,13 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "perplexity.json": (readings.read_perplexity, {"ppl_word": 7.5}),
     "oracle.json": (
         readings.read_oracle,
-        {"depths": [{}, {"wer_percent": 1.5, "interval_percent": [1.0, 2.0]}]},
+        {
+            "depths": [
+                {},
+                {"depth": 1, "wer_percent": 3.5},
+                {"depth": 9, "wer_percent": 1.5, "interval_percent": [1.0, 2.0]},
+            ]
+        },
     ),
     "oracle-lists.json": (
         readings.read_oracle,
@@ -118,9 +129,11 @@ def run(tmp_path: Path) -> Path:
 
 def _report(run: Path) -> str:
     first_pass = readings.read_first_pass(run / "first_pass.json")
-    rows = gather_rows([run], run.parent / "ref", None, first_pass)
+    gathered = gather_runs([run], run.parent / "ref", None, first_pass)
+    rows, sections = gathered.rows, report_sections(gathered, None, {})
     machine = describe_machine(read_measurement([run]))
-    page = html_page("title", rows, {"first pass": describe_first_pass(first_pass), **machine})
+    facts = {"first pass": describe_first_pass(first_pass), **machine}
+    page = html_page("title", rows, facts, sections=sections)
     return markdown_table(rows) + page + json.dumps([asdict(row) for row in rows], allow_nan=False)
 
 
@@ -131,7 +144,19 @@ def test_what_the_verbs_write_is_read(run: Path) -> None:
     machine = readings.MachineReading("Some CPU @ 2 GHz", ("avx2",), 2, 2**34, "Linux x86_64")
     assert read == {
         "bench.json": readings.BenchReading(
-            20, 10, 99, 0.5, pruning, "onnx", padded, machine, "fp32"
+            20,
+            10,
+            99,
+            0.5,
+            pruning,
+            "onnx",
+            padded,
+            machine,
+            "fp32",
+            "exp/lm",
+            2,
+            "cpu",
+            {"command": "asrprune bench", "commit": "abc-dirty"},
         ),
         "weights.json": (
             Weight("acoustic", 1.0, 0.5, 1.5),
@@ -142,7 +167,7 @@ def test_what_the_verbs_write_is_read(run: Path) -> None:
         ),
         "rescore.json": readings.RescoreReading(1.0, 4.0),
         "perplexity.json": readings.PerplexityReading(7.5),
-        "oracle.json": readings.OracleReading(1.5, 1.0, 2.0),
+        "oracle.json": readings.OracleReading(1.5, 1.0, 2.0, ((1, 3.5), (9, 1.5))),
         "oracle-lists.json": readings.OracleReading(2.5, 2.0, 3.0),
         "first_pass.json": readings.FirstPassReading("pocketsphinx", 3, 9.0, 0.3),
     }
@@ -225,7 +250,7 @@ def test_the_line_names_file_and_key(
 def test_the_total_is_unknown_where_a_part_is(run: Path) -> None:
     def total() -> Any:
         first_pass = readings.read_first_pass(run / "first_pass.json")
-        (row,) = gather_rows([run], run.parent / "ref", None, first_pass)
+        (row,) = gather_runs([run], run.parent / "ref", None, first_pass).rows
         return row.total_rtf
 
     assert total() == pytest.approx(0.3 + 0.5 + 0.25)

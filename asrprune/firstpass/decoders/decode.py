@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from asrprune import __version__
 from asrprune.core.hypothesis import NBest
 from asrprune.core.processes import in_processes
+from asrprune.core.shards import Part
 from asrprune.errors import MissingPackage
 from asrprune.files import PathLike, append_text, locked, sha256, write_json, write_text
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
@@ -43,8 +44,10 @@ def decode_cuts(
     nj: int = 1,
     command_line: Optional[Sequence[str]] = None,
     allow_commands: bool = False,
+    part: Optional[Part] = None,
 ) -> dict[str, Any]:
-    """Decode all cuts into the folder ``out``; returns what ``first_pass.json`` holds.
+    """Decode all cuts, or those of ``part``, into the folder ``out``; returns what
+    ``first_pass.json`` holds.
 
     The folder gets ``nbest.jsonl.gz`` and ``hyp`` (Kaldi text, first hypotheses) in the order of
     the cuts, ``lattices/<utt>.slf.gz``, and ``first_pass.json``. It appears when all is done; until
@@ -58,20 +61,31 @@ def decode_cuts(
     """
     if nj < 1:
         raise ValueError(f"nj is {nj}; expected at least 1")
-    lines = list(read_cut_lines(cuts, allow_commands))
+    part = part or Part()
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[CutLine]:
+        for line in read_cut_lines(cuts, allow_commands):
+            digest.update(line.text.encode("utf-8") + b"\n")
+            yield line
+
+    lines = list(part.take(hashed()))
+    identity = _identity(digest.hexdigest(), config)
+    if part.shard is not None:
+        identity["shard"] = str(part.shard)
     with locked(out):
-        return _decode(lines, out, config, nj, command_line, allow_commands)
+        return _decode(lines, identity, out, config, nj, command_line, allow_commands)
 
 
 def _decode(
     lines: Sequence[CutLine],
+    identity: Mapping[str, Any],
     out: PathLike,
     config: DecoderConfig,
     nj: int,
     command_line: Optional[Sequence[str]],
     allow_commands: bool,
 ) -> dict[str, Any]:
-    identity = _identity(lines, config)
     folder = DecodingFolder(out, identity)
     finished = folder.finished()
     if finished is not None:
@@ -107,15 +121,12 @@ def _decode(
     return summary
 
 
-def _identity(lines: Sequence[CutLine], config: DecoderConfig) -> dict[str, Any]:
+def _identity(cuts_sha256: str, config: DecoderConfig) -> dict[str, Any]:
     """All that the results depend on; two runs with equal identities give equal results."""
     try:
         lhotse = version("lhotse")
     except PackageNotFoundError:
         raise MissingPackage("lhotse", "mini") from None
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.text.encode("utf-8") + b"\n")
     decoder = config.open()
     return {
         "decoder": config.name,
@@ -126,7 +137,7 @@ def _identity(lines: Sequence[CutLine], config: DecoderConfig) -> dict[str, Any]
             "first_lm": decoder.weights.first_lm,
             "word_bonus": decoder.weights.word_bonus,
         },
-        "cuts_sha256": digest.hexdigest(),
+        "cuts_sha256": cuts_sha256,
         "versions": {
             "asrprune": __version__,
             **{package: version(package) for package in config.packages},

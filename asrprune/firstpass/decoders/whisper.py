@@ -111,7 +111,7 @@ class Whisper:
                 task="transcribe",
                 language=config.language,
             )
-        except (RuntimeError, ValueError, OSError, KeyError) as problem:
+        except Exception as problem:  # tokenizers raises nothing more special
             found = str(problem) or type(problem).__name__
             raise InputError(folder, None, found, "a Whisper model of CTranslate2") from None
         self.config = config

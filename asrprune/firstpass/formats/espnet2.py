@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.firstpass.reading.folders import numbered
@@ -35,7 +36,7 @@ def read_espnet2(path: PathLike) -> Iterator[NBest]:
     jobs = [folder]
     if not (folder / "1best_recog").is_dir():
         jobs = numbered(folder, r"output\.([0-9]+)", "output.JOB or 1best_recog")
-    seen: set[str] = set()
+    seen = SpooledSet()
     for job in jobs:
         for nbest in _job(job):
             if nbest.utt in seen:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.firstpass.reading.numbers import log_score
@@ -21,7 +22,7 @@ def read_flashlight(path: PathLike, lm_base: float) -> Iterator[NBest]:
     """
     if not (lm_base > 0.0 and lm_base != 1.0 and math.isfinite(lm_base)):
         raise ValueError(f"lm_base is {lm_base}; expected a positive number other than 1")
-    seen: set[str] = set()
+    seen = SpooledSet()
     utt = ""
     hyps: list[tuple[float, Hypothesis]] = []
     for number, line in read_lines(path):

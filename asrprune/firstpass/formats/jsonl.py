@@ -35,20 +35,42 @@ def read_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     utterance id too for unknown, missing or ill-typed entries and an utterance that comes twice.
     """
     first_seen: SpooledDict[int] = SpooledDict()
+    for number, nbest in _lists(path, bad):
+        first = number if number is None else first_seen.setdefault(nbest.utt, number)
+        if first != number:
+            found = f"utterance {nbest.utt} again (first on line {first})"
+            raise InputError(path, number, found, "each utterance once")
+        yield nbest
+
+
+def read_distinct_nbest(path: PathLike) -> Iterator[NBest]:
+    """``read_nbest`` of a file in which each utterance is known to come once: it keeps no ids."""
+    return (nbest for _, nbest in _lists(path, REFUSE))
+
+
+def _lists(path: PathLike, bad: OnBad) -> Iterator[tuple[Optional[int], NBest]]:
+    """The lists with their lines; None for what ``bad`` puts in the place of one."""
     lines = record_lines(path)
     number, header = next(lines, (1, None))
     _check_header(path, header)
     for number, line in lines:
         try:
-            nbest = _from_record(path, number, _parse(path, number, line))
+            yield number, _from_record(path, number, _parse(path, number, line))
         except NothingFoundError as problem:
-            yield from bad(problem)
-            continue
-        first = first_seen.setdefault(nbest.utt, number)
-        if first != number:
-            found = f"utterance {nbest.utt} again (first on line {first})"
-            raise InputError(path, number, found, "each utterance once")
-        yield nbest
+            yield from ((None, instead) for instead in bad(problem))
+
+
+def read_provenance(path: PathLike) -> Optional[dict[str, Any]]:
+    """What the first line says of where the lists came from, None if nothing.
+
+    Raises InputError for a wrong header.
+    """
+    _, line = next(record_lines(path), (1, None))
+    header = _check_header(path, line)
+    found = header.get("provenance")
+    if found is not None and not isinstance(found, dict):
+        raise InputError(path, 1, f"provenance {shown(found)}", "an object")
+    return found
 
 
 def write_nbest(
@@ -112,7 +134,7 @@ def _hypothesis_record(utt: str, hyp: Hypothesis) -> dict[str, Any]:
     return record
 
 
-def _check_header(path: PathLike, line: Optional[str]) -> None:
+def _check_header(path: PathLike, line: Optional[str]) -> dict[str, Any]:
     expected = f"the header {json.dumps(HEADER)}"
     if line is None:
         raise InputError(path, 1, "an empty file", expected)
@@ -123,6 +145,7 @@ def _check_header(path: PathLike, line: Optional[str]) -> None:
         if header[key] != value or isinstance(header[key], bool):
             found = f"{key} {json.dumps(header[key])}"
             raise InputError(path, 1, found, f"{key} {json.dumps(value)}")
+    return header
 
 
 def _parse(path: PathLike, number: int, line: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from asrprune.core.lattice.lattice import Lattice, NoPathError
 from asrprune.core.lattice.pieces import words_of_pieces
+from asrprune.core.spool import SpooledSet
 from asrprune.core.tensor_file import load_tensors
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_binary
@@ -41,7 +42,7 @@ def read_k2_lattices(
     files = list(utterance_files(path, ".pt"))
     if listed is not None and len(files) > 1:
         raise ValueError(f"utts is {utts}, a list of one file's ids, and {path} holds {len(files)}")
-    seen: set[str] = set()
+    seen = SpooledSet()
     for stem, file in files:
         loaded = load_tensors(file)
         try:
@@ -81,7 +82,7 @@ def write_k2_lattices(
     twice or cannot be a file name, and a cycle.
     """
     number = None if words is None else read_symbols(words).number
-    seen: set[str] = set()
+    seen = SpooledSet()
 
     def distinct() -> Iterator[Lattice]:
         for lattice in lattices:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Optional, cast
 
+import numpy as np
+
 from asrprune.core.lattice.lattice import (
     Lattice,
     NoPathError,
@@ -18,6 +20,7 @@ from asrprune.core.lattice.lattice import (
     topological_order,
 )
 from asrprune.core.lattice.pieces import words_of_pieces
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, open_binary, read_lines, write_binary
 from asrprune.files.reading import LONGEST_LINE
@@ -63,7 +66,7 @@ def read_kaldi_lats(
     a table, labels that are not in it, cycles, a lattice without a path, an utterance that comes
     twice, and an archive that is empty or cut short; pipes in a ``.scp`` are not run.
     """
-    seen: set[str] = set()
+    seen = SpooledSet()
     is_folder = Path(path).is_dir()
     files = [*numbered(path, _JOB, "lat.JOB.gz")] if is_folder else [path]
     table = find_symbols(words, member(path, "words.txt") if is_folder else None)
@@ -327,7 +330,7 @@ def _entries(
     lattices: Iterable[Lattice], labels: _Labels, binary: bool, compact: bool
 ) -> Iterator[tuple[Lattice, bytes]]:
     """Every lattice with its entry of an archive."""
-    seen: set[str] = set()
+    seen = SpooledSet()
     for lattice in lattices:
         if lattice.utt in seen:
             raise ValueError(f"utterance {lattice.utt} comes twice")
@@ -343,7 +346,9 @@ def _entries(
 
 
 def _from_lattice(lattice: Lattice, labels: _Labels) -> WordFst:
-    names = [labels(word) for word in lattice.words]
+    by_state = lattice.word[np.argsort(lattice.src, kind="stable")].tolist()
+    # in the order of the arcs, so that what is read back gets the same ids in a table that grows
+    names = {word: labels(lattice.words[word]) for word in dict.fromkeys(by_state)}
     if lattice.lm is None and lattice.n_arcs:
         raise ValueError("it has no LM scores, and Kaldi's weights hold both costs")
     lm = [] if lattice.lm is None else lattice.lm.tolist()

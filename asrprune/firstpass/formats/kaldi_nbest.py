@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional, TextIO
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
 from asrprune.firstpass.reading.folders import member, numbered, output_folder
@@ -38,7 +39,7 @@ def read_kaldi_nbest(path: PathLike, words: Optional[PathLike] = None) -> Iterat
     folders = [Path(path)]
     if member(path, "words_text", "words") is None:
         folders = numbered(path, r"archives\.([0-9]+)", "words_text, words or archives.N")
-    seen: set[str] = set()
+    seen = SpooledSet()
     for folder in folders:
         table = find_symbols(words, member(folder, "words.txt") or member(path, "words.txt"))
         if table is not None and table.of_pieces:
@@ -63,7 +64,7 @@ def write_kaldi_nbest(
     """
     table = None if words is None else read_symbols(words)
     name = "words_text" if table is None else "words"
-    seen: set[str] = set()
+    seen = SpooledSet()
     known: Optional[tuple[str, ...]] = None
     with output_folder(path, _FILES) as folder, contextlib.ExitStack() as stack:
         texts = stack.enter_context(write_text(folder / name))

@@ -18,6 +18,7 @@ from asrprune.core.lattice.lattice import (
     from_arcs,
     topological_order,
 )
+from asrprune.core.spool import SpooledSet
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
@@ -213,7 +214,7 @@ def write_slf_files(path: PathLike, lattices: Iterable[Lattice]) -> None:
     Raises ValueError for an utterance id that cannot be a file name or comes twice, and for a
     folder that holds something else already.
     """
-    seen: set[str] = set()
+    seen = SpooledSet()
     with output_folder(path, r".*\.slf\.gz") as folder:
         for lattice in lattices:
             if "/" in lattice.utt or lattice.utt in seen:

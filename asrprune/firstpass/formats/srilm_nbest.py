@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_list
@@ -60,7 +61,7 @@ def write_srilm_nbest(path: PathLike, nbests: Iterable[NBest]) -> None:
     Raises ValueError for a hypothesis without both scores, a word that a reader would not take
     as itself, and an utterance id that comes twice, holds a slash or cannot be a file name.
     """
-    seen: set[str] = set()
+    seen = SpooledSet()
     with output_folder(path, r".*\.gz") as folder:
         for nbest in nbests:
             if nbest.utt in seen:

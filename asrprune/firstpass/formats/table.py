@@ -85,7 +85,8 @@ class Format:
     ``read_options`` and ``write_options`` name entries of OPTIONS, which ``read`` and ``write``
     take as keyword arguments; ``needs`` are the read options without which nothing can be read.
     ``empties``: an utterance may have no hypothesis or path, and ``read`` takes the policy ``bad``.
-    ``finite``: written files cannot hold a score of -inf.
+    ``finite``: written files cannot hold a score of -inf. ``file_each``: a folder that is written
+    holds one file for each utterance, which says nothing of the others.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Format:
     write_options: tuple[str, ...] = ()
     empties: bool = False
     finite: bool = False
+    file_each: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -130,6 +132,7 @@ FORMATS: dict[str, Format] = {
             ("slf", "slf.gz", "lat", "lat.gz"),
             ("acoustic", "lm", "times", "weights"),
             empties=True,
+            file_each=True,
         ),
         Format(
             "pocketsphinx-lat",
@@ -213,6 +216,7 @@ FORMATS: dict[str, Format] = {
             ("",),
             ("acoustic", "lm"),
             empties=True,
+            file_each=True,
         ),
         Format(
             "espnet2",
@@ -344,6 +348,7 @@ FORMATS: dict[str, Format] = {
             read_options=("words", "utts"),
             write_options=("words",),
             empties=True,
+            file_each=True,
         ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.firstpass.reading.numbers import log_score
@@ -17,7 +18,7 @@ def read_wenet(path: PathLike) -> Iterator[NBest]:
     an utterance without candidates has the empty hypothesis, without scores. Raises InputError
     with the line for other lines, and for an utterance that comes twice.
     """
-    seen: set[str] = set()
+    seen = SpooledSet()
     utt = ""
     hyps: list[Hypothesis] = []
     for number, line in read_lines(path):

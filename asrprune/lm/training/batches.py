@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,12 +31,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Batch:
     """``tokens`` [B, T] int64: ``<s>`` and the pieces. ``targets`` [B, T] int64: the pieces and
-    ``</s>``, IGNORED on padding. ``number`` counts the batches of the whole run from 0.
+    ``</s>``, IGNORED on padding. ``number`` counts the batches of the whole run from 0, ``part``
+    tells apart what processes share out of one.
     """
 
     tokens: Tensor
     targets: Tensor
     number: int = 0
+    part: int = 0
 
     @property
     def n_targets(self) -> int:
@@ -46,7 +48,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
         tokens = self.tokens.to(device, non_blocking=True)
-        return Batch(tokens, self.targets.to(device, non_blocking=True), self.number)
+        return replace(self, tokens=tokens, targets=self.targets.to(device, non_blocking=True))
 
 
 def make_batch(
@@ -57,7 +59,8 @@ def make_batch(
     prompt: Sequence[int] = (),
 ) -> Batch:
     """One batch of these sentences (ids without ``<s>`` and ``</s>``, which are ``begin`` and
-    ``end``), in order. ``prompt`` stands behind every ``<s>`` and is no target.
+    ``end``), in order. ``prompt`` stands behind every ``<s>`` and is no target. Of no sentences
+    there is one row without a target.
 
     >>> batch = make_batch([np.array([7, 8]), np.array([], dtype=int)])
     >>> batch.tokens.tolist(), batch.targets.tolist()
@@ -65,8 +68,8 @@ def make_batch(
     """
     first = len(prompt)  # column whose target is the first word's
     longest = 1 + first + max((len(sentence) for sentence in sentences), default=0)
-    tokens = np.full((len(sentences), longest), end, dtype=np.int64)
-    targets = np.full((len(sentences), longest), IGNORED, dtype=np.int64)
+    tokens = np.full((max(1, len(sentences)), longest), end, dtype=np.int64)
+    targets = np.full(tokens.shape, IGNORED, dtype=np.int64)
     tokens[:, : first + 1] = [begin, *prompt]
     for row, sentence in enumerate(sentences):
         n = len(sentence)
@@ -80,8 +83,8 @@ class BatchStream:
     """Batches without end, epoch after epoch, each epoch in a new order.
 
     Sentences that with ``<s>`` are longer than ``max_positions`` are skipped: ``n_skipped`` counts
-    them and the log says so once. With ``world`` processes, process ``rank`` gets batches rank,
-    rank + world, ... of the one sequence, which does not depend on ``world``.
+    them and the log says so once. There is one sequence, which does not depend on the number of
+    processes: ``world`` share it out, of which this is process ``rank``.
 
     Raises ValueError when no sentence is left or one alone exceeds ``tokens_per_batch``.
     """
@@ -130,20 +133,30 @@ class BatchStream:
         """Predicted tokens of one epoch, ``</s>`` counted."""
         return int((self._stream.lengths[self._kept] + 1).sum(dtype=np.int64))
 
-    def next_batch(self) -> Batch:
-        """This process's next batch; all processes must call it equally often."""
-        mine = 0, np.zeros(0, dtype=np.int64)
-        for turn in range(self._world):
+    def next_batches(self, count: int) -> list[Batch]:
+        """This process's share of the next ``count`` batches: as many in every process.
+
+        Whole batches where ``world`` divides their number, else some sentences of each, which may
+        be none. All processes must ask alike.
+        """
+        if count % self._world == 0:
+            return [self.next_batch() for _ in range(count // self._world)]
+        parts = []
+        for _ in range(count):
             number, indices = self._advance()
-            if turn == self._rank:
-                mine = number, indices
-        return make_batch(
-            [self._stream.sentence(int(i)) for i in mine[1]],
-            mine[0],
-            self._stream.begin,
-            self._stream.end,
-            self._stream.prompt,
-        )
+            part = self._made(number, indices[self._rank :: self._world])
+            parts.append(replace(part, part=self._rank))
+        return parts
+
+    def next_batch(self) -> Batch:
+        """Of the next ``world`` batches this process's; all must call it equally often."""
+        turn = [self._advance() for _ in range(self._world)]
+        return self._made(*turn[self._rank])
+
+    def _made(self, number: int, indices: NDArray[np.int64]) -> Batch:
+        source = self._stream
+        sentences = [source.sentence(int(i)) for i in indices]
+        return make_batch(sentences, number, source.begin, source.end, source.prompt)
 
     def state(self) -> dict[str, int]:
         """The position, the same in every process; plain JSON values."""

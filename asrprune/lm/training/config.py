@@ -57,10 +57,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A run. ``tokens_per_batch`` counts padding; a step takes ``accumulation`` batches from every
-    process. Without ``max_steps`` and ``max_tokens`` the budget is one pass over the data.
+    """A run. ``tokens_per_batch`` counts padding; a step takes ``accumulation`` batches, however
+    many processes share them out: whole ones where their number allows it, else the sentences of
+    each. Without ``max_steps`` and ``max_tokens`` the budget is one pass over the data.
     ``checkpoint_activations`` makes what stands inside blocks again for the gradient: less memory
-    for more time (1.2 times, measured).
+    for more time (1.2 times, measured). ``parallel`` says what each of several processes holds:
+    all weights and their optimiser state (``replicated``), or a part of them (``sharded``, for
+    LMs that do not fit one GPU); it does not change the result.
 
     The model is validated every ``valid_steps`` steps and at the end, the state is saved every
     ``save_steps`` steps, a line is logged every ``log_steps`` steps.
@@ -74,6 +77,7 @@ class TrainingConfig:
     max_tokens: Optional[int] = None
     precision: str = "auto"
     checkpoint_activations: bool = False
+    parallel: str = "replicated"
     seed: int = 1
     valid_steps: int = 250
     save_steps: int = 250
@@ -91,7 +95,11 @@ class TrainingConfig:
             raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2^32")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if self.parallel not in PARALLEL:
+            raise ValueError(f"parallel is {self.parallel!r}; known: {', '.join(PARALLEL)}")
 
+
+PARALLEL = ("replicated", "sharded")
 
 MEANINGS = {
     "model.d_model": "width of the residual stream",
@@ -116,11 +124,12 @@ MEANINGS = {
     "optimizer.final_lr": "rate at the end, as a share of the peak",
     "optimizer.clip": "norm that gradients are clipped to; 0: none",
     "tokens_per_batch": "tokens of a batch, padding counted",
-    "accumulation": "batches of a step, in every process",
+    "accumulation": "batches of a step, over all processes",
     "max_steps": "end after so many steps; null: no limit",
     "max_tokens": "end after so many predicted tokens; null: one pass, or max_steps",
     "precision": "auto (bf16 on a GPU that has it), fp32 or bf16",
     "checkpoint_activations": "compute blocks again for gradients: less memory, more time",
+    "parallel": "of several processes: replicated, or sharded (FSDP2) for LMs beyond one GPU",
     "seed": "of weights, batches and dropout",
     "valid_steps": "steps from one validation to the next",
     "save_steps": "steps from one saved state to the next",

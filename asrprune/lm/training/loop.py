@@ -11,13 +11,15 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.training.batches import BatchStream
+from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.optimizers import Optimizer, OptimizerConfig, make_optimizer
 from asrprune.lm.training.precision import choose_precision
+from asrprune.lm.training.sharding import gathered, is_sharded, split_like, whole
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ class Step:
 class TrainingLoop:
     """A model, its batches and its optimiser, advanced one step at a time.
 
-    ``accumulation`` batches make a step. Dropout noise is drawn from (``seed``, batch number): a
-    resumed run, or one with other numbers of processes and accumulated batches of the same
-    product, draws the same noise for the same batch.
+    ``accumulation`` batches make a step, over all processes of ``group``: the step is the same, up
+    to the order of sums, for any number of them. Dropout noise is drawn from (``seed``, batch
+    number), so that it is the same after a resume, and with other processes that take whole
+    batches; of a batch that several share each draws its own.
     """
 
     def __init__(
@@ -98,7 +101,13 @@ class TrainingLoop:
         self._loss = loss
         self._device = next(model.parameters()).device
         self._group = ProcessGroup(device=self._device) if group is None else group
+        self._sharded = is_sharded(model)
         self.precision = choose_precision(precision, self._device)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Of the weights, their gradients and the optimiser's state, over all processes."""
+        return self._optimizer.size_bytes
 
     @property
     def progress(self) -> float:
@@ -133,40 +142,59 @@ class TrainingLoop:
     def _add_up_gradients(self) -> tuple[float, int]:
         """Gradients of the summed loss over all batches and processes; the sum and its tokens."""
         loss_sum, n_targets = 0.0, 0
-        for _ in range(self._accumulation):
-            batch = self.batches.next_batch()
+        for batch in self.batches.next_batches(self._accumulation):
             n_targets += batch.n_targets
-            _seed_noise(self._seed, batch.number)
+            _seed_noise(self._seed, batch)
             with self._autocast():
                 loss = self._loss(self.model, batch.to(self._device))
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += float(loss.detach())
-        self._group.add_gradients(self.model.parameters())
+        if not self._sharded:
+            self._group.add_gradients(self.model.parameters())
         all_loss, all_targets = self._group.add(loss_sum, n_targets)
         return all_loss, int(all_targets)
 
     def _finish_gradients(self, n_targets: int) -> float:
         """Turn the sum's gradients into the mean's and clip them; the norm before clipping."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        shares = self._group.world if self._sharded else 1  # FSDP2 makes a mean over processes
         for gradient in gradients:
-            gradient.div_(n_targets)
+            gradient.div_(n_targets / shares)
         limit = self._config.clip if self._config.clip > 0 else math.inf
-        return float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        return float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        cached = not self._sharded  # a cache would keep a copy of every block
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, cache_enabled=cached)
 
     def state(self) -> dict[str, Any]:
-        """All that a resume needs: model, optimiser, position. Tensors are not copied."""
+        """All that a resume needs, with any number of processes: model, optimiser, position.
+
+        Tensors are not copied but for those of a model that is split over processes: the first
+        gets them whole, the others None, and all must ask.
+        """
         return {
             "steps": self.steps,
             "tokens": self.tokens,
             "batches": self.batches.state(),
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "model": gathered(dict(self.model.state_dict()), self._group),
+            "optimizer": gathered(self._optimizer.state_dict(), self._group),
         }
+
+    def keeper(self) -> Callable[[tuple[Any, ...], Tensor], Tensor]:
+        """``keep(path, tensor)``: what this process needs of a whole tensor of a state, for
+        ProcessGroup.from_first."""
+        named = dict(self.model.named_parameters())
+
+        def keep(path: tuple[Any, ...], tensor: Tensor) -> Tensor:
+            kind, key = path[0], path[1]
+            owner = named.get(key) if kind == "model" else self._optimizer.parameter(key, path[3])
+            kept = tensor if owner is None else split_like(tensor, owner)
+            return kept if is_sharded(kept) else kept.cpu()
+
+        return keep
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where the loop that gave ``state`` stood; made with the same arguments."""
@@ -207,6 +235,7 @@ def fine_tune(
     return loop
 
 
-def _seed_noise(seed: int, batch_number: int) -> None:
-    entropy = np.random.SeedSequence([seed, batch_number])
+def _seed_noise(seed: int, batch: Batch) -> None:
+    part = [batch.part] if batch.part else []
+    entropy = np.random.SeedSequence([seed, batch.number, *part])
     torch.manual_seed(int(entropy.generate_state(1, np.uint32)[0]))

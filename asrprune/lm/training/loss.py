@@ -54,12 +54,13 @@ def sum_in_chunks(part: Part, hidden: Tensor, rows: int) -> Tensor:
 def in_chunks(part: Part, hidden: Tensor, rows: int) -> Iterator[Tensor]:
     """``part(inner, start)`` of ``rows`` rows (at least one) of ``hidden`` [N, D] at a time.
 
-    ``inner`` is ``hidden[start : start + rows]``. What ``part`` needs between is not kept for the
-    gradient where there are several chunks, but made again.
+    ``inner`` is ``hidden[start : start + rows]``; of no rows there is one part, so that every
+    parameter has a gradient. What ``part`` needs between is not kept for the gradient where there
+    are several chunks, but made again.
     """
     rows = max(1, rows)
     remake = len(hidden) > rows and torch.is_grad_enabled()
-    for start in range(0, len(hidden), rows):
+    for start in range(0, max(1, len(hidden)), rows):
         inner = hidden[start : start + rows]
         if remake:
             yield checkpoint(part, inner, start, use_reentrant=False, preserve_rng_state=False)

@@ -9,7 +9,9 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, distributed, nn
 
+from asrprune.lm.training.distributed import in_buckets
 from asrprune.lm.training.precision import choose_precision
+from asrprune.lm.training.sharding import local, rows_for, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of a step ``X <- a X + (b S + c S^2) X``, ``S = X X^T``."""
@@ -26,7 +28,8 @@ class Muon(torch.optim.Optimizer):
     when pruning changes shapes. ``precision`` is that of the orthogonalisation: bf16 where the
     hardware multiplies it, fp32 elsewhere. torch.optim.Muon, which this equals in bf16, has bf16
     only, and a CPU that must emulate it takes 60 times as long for it. Matrices of one shape are
-    orthogonalised together, and processes of one run share them out.
+    orthogonalised together, a bounded number at a time, and processes of one run share them out;
+    those that are split over processes are whole for it.
 
     Source: Jordan et al., Muon (2024); the factor is from Liu et al., arXiv:2502.16982, 2.2.
     """
@@ -54,27 +57,24 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            shapes = self._by_shape(group["params"])
-            updates = [
-                torch.stack([self._momentum(one, group) for one in matrices]) for matrices in shapes
-            ]
-            for matrices, stack in zip(shapes, self._shared(updates)):
-                rows, columns = matrices[0].shape
-                size = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
-                for matrix, update in zip(matrices, stack):
-                    matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
-                    matrix.add_(update, alpha=-size)
+            for bucket in in_buckets(one for one in group["params"] if one.grad is not None):
+                self._update(_by_shape(bucket), group)
         return loss
 
-    @staticmethod
-    def _by_shape(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-        groups: dict[tuple[Any, ...], list[nn.Parameter]] = {}
-        for one in parameters:
-            if one.grad is not None:
-                groups.setdefault((*one.shape, one.device), []).append(one)
-        return list(groups.values())
+    def _update(self, shapes: list[list[Tensor]], group: dict[str, Any]) -> None:
+        updates = [
+            torch.stack([whole(self._momentum(one, group)) for one in matrices])
+            for matrices in shapes
+        ]
+        for matrices, stack in zip(shapes, self._shared(updates)):
+            rows, columns = matrices[0].shape
+            size = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+            for matrix, update in zip(matrices, stack):
+                own = local(matrix)
+                own.mul_(1.0 - group["lr"] * group["weight_decay"])
+                own.add_(rows_for(update, matrix), alpha=-size)
 
-    def _momentum(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
+    def _momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         gradient = parameter.grad
         assert gradient is not None
         state = self.state[parameter]
@@ -106,6 +106,13 @@ class Muon(torch.optim.Optimizer):
         return orthogonalised(
             updates.to(torch.bfloat16 if precision == "bf16" else torch.float32)
         ).to(updates.dtype)
+
+
+def _by_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[tuple[Any, ...], list[Tensor]] = {}
+    for one in parameters:
+        groups.setdefault((*one.shape, one.device), []).append(one)
+    return list(groups.values())
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.training.batches import IGNORED, Batch, sorted_batches
+from asrprune.lm.training.batches import IGNORED, Batch, make_batch, sorted_batches
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loss import LOGITS_AT_ONCE, in_chunks
 from asrprune.text.corpus import TokenStream
 
@@ -44,16 +47,27 @@ def stream_nll(
     stream: TokenStream,
     indices: NDArray[np.int64],
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    group: Optional[ProcessGroup] = None,
 ) -> NDArray[np.float64]:
     """-ln P of the sentences ``indices`` of the stream, in that order: [len(indices)] float64.
 
-    The model is put in evaluation mode for it and then back. Each sentence must fit the model.
+    The model is put in evaluation mode for it and then back. Each sentence must fit the model. The
+    processes of ``group`` share out the batches; all get all values, those of one process.
     """
-    device = next(model.parameters()).device
+    device = model.device
+    rank, world = (0, 1) if group is None else (group.rank, group.world)
     was_training = model.training
     model.eval()
-    values = np.zeros(stream.n_sentences)
-    for group, batch in sorted_batches(stream, indices, tokens_per_batch):
-        values[group] = sentence_nll(model, batch.to(device)).cpu().numpy()
+    values, count = np.zeros(stream.n_sentences), 0
+    for members, batch in sorted_batches(stream, indices, tokens_per_batch):
+        count = batch.number + 1
+        if batch.number % world == rank:
+            values[members] = sentence_nll(model, batch.to(device)).cpu().numpy()
+    if 0 < count % world <= rank:  # a model that is split needs every process for each pass
+        sentence_nll(model, make_batch([]).to(device))
     model.train(was_training)
-    return values[indices]
+    if group is None:
+        return values[indices]
+    found = torch.from_numpy(values[indices]).to(device)
+    group.add_up([found])
+    return found.cpu().numpy()

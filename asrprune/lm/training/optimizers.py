@@ -90,6 +90,23 @@ class Optimizer:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
+    def parameter(self, part: int, number: int) -> nn.Parameter:
+        """What the state ``number`` of a part is of."""
+        held = [one for group in self.parts[part].param_groups for one in group["params"]]
+        parameter: nn.Parameter = held[number]
+        return parameter
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all float32 weights that are trained, their gradients and their state: 16 a weight
+        for AdamW, 12 for Muon."""
+        return sum(
+            (12 if isinstance(part, Muon) else 16) * parameter.numel()
+            for part in self.parts
+            for group in part.param_groups
+            for parameter in group["params"]
+        )
+
     def state_dict(self) -> list[dict[str, Any]]:
         """The state of every part."""
         return [part.state_dict() for part in self.parts]

@@ -36,7 +36,8 @@ from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop
-from asrprune.lm.training.nll import stream_nll
+from asrprune.lm.training.nll import TOKENS_PER_BATCH, stream_nll
+from asrprune.lm.training.sharding import shard, whole_model
 from asrprune.lm.training.state import TrainingFolder
 from asrprune.provenance import provenance
 from asrprune.text.corpus import Corpus
@@ -55,7 +56,8 @@ class Validation:
         kept = usable_sentences(self._stream, max_positions)
         if len(kept) == 0:
             raise InputError(data.path, None, "no valid sentence that fits", "a longer model")
-        self._mine = kept[group.rank :: group.world]
+        self._kept = kept
+        self._n_tokens = int((self._stream.lengths[kept] + 1).sum(dtype=np.int64))
         whole = len(kept) == self._stream.n_sentences
         counts = data.data["sets"]["valid"]
         words = counts.get("words") if whole else None
@@ -66,9 +68,8 @@ class Validation:
 
         The perplexity per word (``</s>`` counted) is left out if sentences had to be skipped.
         """
-        nll = stream_nll(model, self._stream, self._mine)
-        n_tokens = int((self._stream.lengths[self._mine] + 1).sum(dtype=np.int64))
-        total, tokens = self._group.add(float(nll.sum()), n_tokens)
+        nll = stream_nll(model, self._stream, self._kept, TOKENS_PER_BATCH, self._group)
+        total, tokens = float(nll.sum()), self._n_tokens
         if not math.isfinite(total):
             raise ValueError(f"validation loss is {total} in step {step}; lower the learning rate")
         record = {"step": step, "valid_ppl_token": math.exp(total / tokens)}
@@ -113,7 +114,7 @@ def _train(
     tensorboard: bool,
 ) -> Path:
     folder = TrainingFolder(out, _identity(data, config, init))
-    if folder.is_finished():
+    if group.from_first(folder.is_finished):
         log.info("%s: finished already, nothing to do", out)
         if group.is_first:
             folder.finish()
@@ -122,7 +123,7 @@ def _train(
         sets = {name: counts["tokens"] for name, counts in data.data["sets"].items()}
         sizes = ", ".join(f"{name} {count:,} tokens" for name, count in sets.items())
         log.info("%s: %s; on %s", data.path, sizes, group.device)
-    model = _make_model(data, config, init).to(group.device)
+    model = _make_model(data, config, init, group)
     model.checkpoint_activations = config.checkpoint_activations
     loop = _make_loop(model, data, config, group)
     validation = None
@@ -166,14 +167,14 @@ class _Run:
 
     def resume(self) -> None:
         """Go on from the saved state, if there is one."""
-        state = self._folder.load()
+        keep = self._loop.keeper()
+        state = self._group.from_first(self._folder.load, lambda path, one: keep(path[1:], one))
         if state is not None:
             self._loop.load_state(state["loop"])
             self._window = list(state["window"])
             if self._validation is not None:
                 self._validation.best_step = state["best_step"]
                 self._validation.best_nats = state["best_nats"]
-        self._group.wait()
         if not self._group.is_first:
             return
         best_step = 0 if self._validation is None else self._validation.best_step
@@ -186,6 +187,20 @@ class _Run:
             self._loop.steps,
             self._folder.path,
         )
+        if self._group.world > 1:
+            log.info("%s", self._memory())
+
+    def _memory(self) -> str:
+        """What the weights and what trains them take, and what they would take otherwise."""
+        world, bytes_of_all = self._group.world, self._loop.optimizer_bytes
+        sizes = {"replicated": bytes_of_all, "sharded": bytes_of_all // world}
+        parallel = self._config.parallel
+        other = "replicated" if parallel == "sharded" else "sharded"
+        return (
+            f"{world} processes, {parallel}: weights, gradients and optimiser state take "
+            f"{sizes[parallel] / 1e6:,.0f} MB in each, beside activations "
+            f"({other}: {sizes[other] / 1e6:,.0f} MB)"
+        )
 
     def after(self, step: Step) -> None:
         """Log, validate and save after one step, each when it is due."""
@@ -197,25 +212,26 @@ class _Run:
         if self._validation is not None and (step.step % config.valid_steps == 0 or last):
             record = self._validation.measure(self._loop.model, step.step)
             self._record(record)
-            if record["best"] and self._group.is_first:
+            if record["best"]:
                 self._save_model(self._folder.best(step.step))
-        if (step.step % config.save_steps == 0 or last) and self._group.is_first:
+        if step.step % config.save_steps == 0 or last:
             self._save_state()
 
     def finish(self) -> Path:
         """Write ``OUT`` and clean up."""
+        best_step = self._loop.steps if self._validation is None else self._validation.best_step
+        if best_step == self._loop.steps:
+            self._save_model(self._folder.out)
+        else:
+            self._save_model(self._folder.last)
+            if self._group.is_first:
+                best = load_checkpoint(self._folder.best(best_step)).model
+                self._write_model(self._folder.out, best, best_step)
         if self._group.is_first:
-            model, best_step = self._loop.model, self._loop.steps
-            if self._validation is not None and self._validation.best_step != self._loop.steps:
-                self._save_model(self._folder.last)
-                best_step = self._validation.best_step
-                model = load_checkpoint(self._folder.best(best_step)).model
-            self._save_model(self._folder.out, model, best_step)
             self._folder.finish()
             if self._writer is not None:
                 self._writer.close()
             log.info("wrote %s (step %d of %d)", self._folder.out, best_step, self._loop.steps)
-        self._group.wait()
         return self._folder.out
 
     @contextmanager
@@ -258,22 +274,27 @@ class _Run:
                 self._writer.add_scalar(key, value, record["step"])
 
     def _save_state(self) -> None:
+        """Write what a resume needs; all processes must come here."""
         validation = self._validation
-        self._folder.save(
-            {
-                "loop": self._loop.state(),
-                "window": self._window,
-                "best_step": 0 if validation is None else validation.best_step,
-                "best_nats": math.inf if validation is None else validation.best_nats,
-            }
-        )
+        state = {
+            "loop": self._loop.state(),
+            "window": self._window,
+            "best_step": 0 if validation is None else validation.best_step,
+            "best_nats": math.inf if validation is None else validation.best_nats,
+        }
+        if self._group.is_first:
+            self._folder.save(state)
 
-    def _save_model(
-        self, path: Path, model: Optional[TransformerLM] = None, step: Optional[int] = None
-    ) -> None:
+    def _save_model(self, path: Path) -> None:
+        """Write the model as it is now; all processes must come here."""
+        model = whole_model(self._loop.model, self._group)
+        if model is not None and self._group.is_first:
+            self._write_model(path, model, self._loop.steps)
+
+    def _write_model(self, path: Path, model: TransformerLM, step: int) -> None:
         training = {
             "run": dict(self._folder.identity),
-            "step": self._loop.steps if step is None else step,
+            "step": step,
             "steps": self._loop.steps,
             "tokens": self._loop.tokens,
             "skipped_sentences": self._loop.batches.n_skipped,
@@ -284,7 +305,7 @@ class _Run:
             training["valid_ppl_token"] = math.exp(self._validation.best_nats)
         save_checkpoint(
             path,
-            self._loop.model if model is None else model,
+            model,
             self._data.tokenizer_path,
             provenance(self._command_line, seed=self._config.seed, training=training),
             form=self._data.form,
@@ -292,15 +313,30 @@ class _Run:
 
 
 def _identity(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> dict[str, Any]:
-    """What decides the resulting model."""
+    """What decides the resulting model: not how processes share the work."""
+    stated = to_json(config)
+    del stated["parallel"]
     initial = None if init is None or init.path is None else weights_digest(init.path)
-    return {"config": to_json(config), "data": data.digest, "init": initial}
+    return {"config": stated, "data": data.digest, "init": initial}
 
 
-def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]) -> TransformerLM:
+def _make_model(
+    data: Corpus, config: TrainingConfig, init: Optional[Checkpoint], group: ProcessGroup
+) -> TransformerLM:
+    model = _whole_model(data, config, init, group)
+    if config.parallel == "sharded" and group.world > 1:
+        shard(model, group)
+    else:
+        group.share(model.to(group.device))
+    return model
+
+
+def _whole_model(
+    data: Corpus, config: TrainingConfig, init: Optional[Checkpoint], group: ProcessGroup
+) -> TransformerLM:
     if init is None:
         shape = config.model.shape(data.vocab_size)
-        _check_memory(parameters_of(shape))
+        _check_memory(parameters_of(shape), config.parallel, group)
         torch.manual_seed(config.seed)
         return TransformerLM(shape)
     if config.model != ModelConfig():
@@ -312,9 +348,14 @@ def _make_model(data: Corpus, config: TrainingConfig, init: Optional[Checkpoint]
     return init.model
 
 
-def _check_memory(parameters: int) -> None:
+def _check_memory(parameters: int, parallel: str, group: ProcessGroup) -> None:
     """Raise ValueError for a model that this machine cannot hold with what trains it."""
     needed = 16 * parameters  # weights, gradients and two moments in float32
+    if group.device.type == "cpu":  # all processes of the machine share its memory
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
+        if parallel == "sharded":  # each makes it whole first
+            needed = needed // group.world + 4 * parameters
+        needed *= here
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -16,6 +16,7 @@ from asrprune.core.progress import Progress
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
@@ -23,6 +24,9 @@ from asrprune.prune.masks import Masks, apply_masks
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import FineTuning
 from asrprune.text.corpus import TokenStream
+
+CURVE_POINTS = 8
+"""Points of the learning curve that a pruning step leaves in the history."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,14 @@ def fine_tune_pruned(
     teacher: Optional[TransformerLM] = None,
     seed: int = 1,
     movement: Optional[dict[str, Movement]] = None,
+    group: Optional[ProcessGroup] = None,
+    losses: Optional[list[tuple[int, float]]] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
-    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix.
+    With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix,
+    ``losses`` with (tokens, loss) of each optimiser step.
+    The processes of ``group`` share out the sentences of each batch.
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
     """
@@ -79,6 +87,8 @@ def fine_tune_pruned(
         def after_step(step: Step) -> None:
             apply_masks(model, masks)  # optimisers with momentum move what has no gradient
             bar.add(step.tokens)
+            if losses is not None:
+                losses.append((step.tokens, step.loss))
 
         done = fine_tune(
             model,
@@ -88,14 +98,38 @@ def fine_tune_pruned(
             precision=fine_tuning.precision,
             seed=seed,
             loss=loss,
+            group=group,
             after_step=after_step,
         )
     model.zero_grad(set_to_none=True)
     if movement is not None:
-        for name, parameter in _matrix_parameters(model).items():
-            if name in sums:
-                movement[name] = Movement(sums[name] / done.tokens, parameter.detach().clone())
+        parameters = _matrix_parameters(model)
+        moved = [name for name in parameters if name in sums]
+        if group is not None:
+            group.add_up([sums[name] for name in moved])
+        for name in moved:
+            weight = parameters[name].detach().clone()
+            movement[name] = Movement(sums[name] / done.tokens, weight)
     return Spent(done.tokens, done.steps, time.monotonic() - started)
+
+
+def learning_curve(losses: Sequence[tuple[int, float]]) -> list[list[float]]:
+    """CURVE_POINTS points at most [tokens so far, mean loss per token since the point before], of
+    (tokens, loss) of steps.
+
+    >>> learning_curve([(10, 5.0), (30, 3.0)])
+    [[10, 5.0], [40, 3.0]]
+    """
+    points: list[list[float]] = []
+    ends = [len(losses) * part // CURVE_POINTS for part in range(CURVE_POINTS + 1)]
+    done = 0
+    for first, end in zip(ends, ends[1:]):
+        tokens = sum(count for count, _ in losses[first:end])
+        if tokens:
+            done += tokens
+            total = sum(count * loss for count, loss in losses[first:end])
+            points.append([done, round(total / tokens, 4)])
+    return points
 
 
 @contextlib.contextmanager
@@ -144,7 +178,12 @@ def _matrix_parameters(model: TransformerLM) -> dict[str, Tensor]:
     }
 
 
-def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens: int) -> float:
+def perplexity_per_token(
+    model: TransformerLM,
+    stream: TokenStream,
+    batch_tokens: int,
+    group: Optional[ProcessGroup] = None,
+) -> float:
     """``exp`` of the mean -ln P per token, ``</s>`` counted, over all sentences that fit.
 
     nan for a stream without such sentences. The sum is kept in float64.
@@ -153,5 +192,5 @@ def perplexity_per_token(model: TransformerLM, stream: TokenStream, batch_tokens
     count = int(stream.lengths[indices].sum()) + len(indices)
     if not count:
         return math.nan
-    total = stream_nll(model, stream, indices, batch_tokens).sum()
+    total = stream_nll(model, stream, indices, batch_tokens, group).sum()
     return float(np.exp(total / count))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.files import PathLike, locked
-from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.run.family import (
     Family,
     Member,
@@ -22,11 +26,12 @@ from asrprune.prune.run.family import (
 )
 from asrprune.prune.run.folder import FamilyFolder
 from asrprune.prune.run.plan import Plan
-from asrprune.prune.run.plot import plot_if_possible
 from asrprune.prune.run.schedules import PruningStep
 from asrprune.prune.run.scorer import PruningData
-from asrprune.prune.run.state import save_state
+from asrprune.prune.run.state import from_first, save_state
 from asrprune.prune.run.steps import PrunedLM, PruningRun, valid_perplexity
+
+Describe = Callable[[Path], None]
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +40,32 @@ class FamilyRun:
     """One call of ``prune_family``: a run with the folder that it writes to."""
 
     def __init__(
-        self, parent: Checkpoint, run: PruningRun, folder: FamilyFolder, made: Mapping[str, Any]
+        self,
+        parent: Checkpoint,
+        run: PruningRun,
+        folder: FamilyFolder,
+        made: Mapping[str, Any],
+        describe: Optional[Describe] = None,
     ) -> None:
         self.parent = parent
         self.run = run
         self.folder = folder
         self.provenance = made
+        self.describe = describe
 
     def go(self) -> Family:
         """Make all members, writing each as soon as it is there."""
-        family, saved = self.folder.begin(self.parent.model.device)
+        group = self.run.group
+        family, saved = None, None
+        if group.is_first:
+            family, saved = self.folder.begin(group.device)
+        family = group.from_first(lambda: family)
+        saved = from_first(group, saved)
         if family is None:
             family = Family(self.run.plan.to_dict(), self._parent_row(), (), self.provenance)
-            write_family(self.folder.work, family)
-        done = {one.asked for one in family.members if self.folder.is_whole(one)}
+            self._write(family)
+        members = family.members
+        done = group.from_first(lambda: {m.asked for m in members if self.folder.is_whole(m)})
         for number, steps in enumerate(self.run.runs()):
             state = saved[1] if saved is not None and saved[0] == number else None
             if state is not None and not _sizes(steps[: state.steps_done]) <= done:
@@ -64,31 +81,42 @@ class FamilyRun:
                 if made is not None:
                     member = self._save_member(made, bool(state.masks))
                     family = family.with_member(member)
-                    write_family(self.folder.work, family)
+                    self._write(family)
                     log.info("sparsity %g\n%s", member.asked, matrix_table(member))
-                save_state(self.folder.work, number, state, self.folder.identity)
-        plot_if_possible(self.folder.work, family)
-        self.folder.finish(family)
+                if group.is_first:
+                    save_state(self.folder.work, number, state, self.folder.identity)
+        if group.is_first:
+            if self.describe is not None:
+                self.describe(self.folder.work)
+            self.folder.finish(family)
         return family
+
+    def _write(self, family: Family) -> None:
+        if self.run.group.is_first:
+            write_family(self.folder.work, family)
 
     def _save_member(self, made: PrunedLM, masked: bool) -> Member:
         folder = self.folder.work / folder_name(made.asked)
-        plan, data = self.run.plan, self.run.data
+        plan, data, group = self.run.plan, self.run.data, self.run.group
         provenance = {**self.provenance, "plan": plan.to_dict()}
         tokenizer = self.parent.tokenizer_path
         form = self.parent.form
         stored = self.parent.stored
-        save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form, stored)
-        sizes = measure_member(folder, self.run.reference, masked)
+
+        def save() -> dict[str, Any]:
+            save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form, stored)
+            return measure_member(folder, self.run.reference, masked)
+
+        sizes = group.from_first(save)
         before, spent, model = made.perplexity_pruned, made.spent, made.model
         if stored != model.dtype:  # what was rounded is what is judged
-            model = load_checkpoint(folder, str(model.device)).model
+            model = copy.deepcopy(model).to(stored).to(model.dtype)
         return Member(
             asked=made.asked,
             folder=folder.name,
             faster=not masked,
             perplexity_pruned=before,
-            perplexity=valid_perplexity(model, data, plan) if spent.tokens else before,
+            perplexity=valid_perplexity(model, data, plan, group) if spent.tokens else before,
             tokens=spent.tokens,
             steps=spent.steps,
             wall_s=round(spent.wall_s, 3),
@@ -101,11 +129,12 @@ class FamilyRun:
         rows = matrix_rows(model, run.reference, bool(run.start_masks))
         return {
             "measured": measured(rows),
+            "shape": model.shape.to_dict(),
             "prunable_parameters": run.total,
             "parameters": count_parameters(model),
             "nonzero_parameters": count_nonzero(model),
             "bytes": self.parent.size_bytes(),
-            "perplexity": valid_perplexity(model, run.data, run.plan),
+            "perplexity": valid_perplexity(model, run.data, run.plan, run.group),
         }
 
 
@@ -117,30 +146,34 @@ def prune_family(
     provenance: Mapping[str, Any],
     identity: Mapping[str, Any],
     teacher: Optional[TransformerLM] = None,
+    group: Optional[ProcessGroup] = None,
+    describe: Optional[Describe] = None,
 ) -> Family:
     """All sizes of the plan, saved as ``out/sparsity-S`` with ``out/family.json``.
 
     Distillation is from ``teacher``, by default the parent: a run that starts at a pruned member
     learns more from the dense LM.
+    ``describe`` writes more into the folder of the whole family before it gets its name.
     ``identity`` says what besides the plan makes a run the same (hashes of LM and data). ``out``
     appears when all sizes are made; until then they stand in ``OUT.pruning``. What that holds of
     the same run is completed, step by step exactly as an uninterrupted run on the same machine
-    would have been; a finished ``out`` is left as it is.
+    would have been; a finished ``out`` is left as it is. The processes of ``group`` share the work,
+    and the first of them writes; they may be more or fewer when the run is completed.
 
     Raises AnotherRunError when ``out`` belongs to another run, InputError when it holds anything
     else, ValueError when a size is out of reach.
     """
-    run = PruningRun(parent.model, data, plan, parent.history, teacher)
+    run = PruningRun(parent.model, data, plan, parent.history, teacher, group)
     run.check_start()
     if run.plan.fine_tune_tokens == 0:
         log.warning("no fine-tuning: every size is worse than it need be (--fine-tune-tokens)")
-    with locked(out):
+    with locked(out) if run.group.is_first else contextlib.nullcontext():
         folder = FamilyFolder(out, {"plan": run.plan.to_dict(), **identity})
-        family = folder.finished()
+        family = run.group.from_first(folder.finished)
         if family is not None:
             log.info("%s: finished already, nothing to do", out)
         else:
-            family = FamilyRun(parent, run, folder, provenance).go()
+            family = FamilyRun(parent, run, folder, provenance, describe).go()
     log.info("%s", family_table(family))
     return family
 

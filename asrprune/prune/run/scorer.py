@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.groups import Group
 from asrprune.prune.run.fine_tuning import Movement
@@ -36,11 +37,13 @@ class DataScorer:
         data: PruningData,
         step: int,
         movement: Optional[Mapping[str, Movement]] = None,
+        processes: Optional[ProcessGroup] = None,
     ) -> None:
         self._plan = plan
         self._data = data
         self._step = step
         self._movement = {} if movement is None else movement
+        self._processes = processes
 
     def scores(self, model: TransformerLM, groups: Sequence[Group]) -> list[Tensor]:
         """Scores [tile rows, tile columns] of every group; the same call gives the same scores."""
@@ -61,7 +64,7 @@ class DataScorer:
     ) -> list[MatrixStatistics]:
         """Statistics over the plan's statistics tokens, of other sentences at every step."""
         limit = self._plan.statistics_tokens
-        return collect(model, groups, self.batches(model), needs, limit)
+        return collect(model, groups, self.batches(model), needs, limit, self._processes)
 
     def batches(self, model: TransformerLM) -> Iterator[Batch]:
         """Training sentences that fit the model, drawn for this step, on its device: one epoch."""

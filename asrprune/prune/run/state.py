@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,6 +14,7 @@ from asrprune.core.resume import check_same_run, read_state
 from asrprune.lm.model.shapes import ModelShape, Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.state_file import read_state_file, write_state
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.masks import Masks
 from asrprune.prune.run.fine_tuning import Movement, Spent
 
@@ -40,20 +41,39 @@ SavedState = tuple[int, RunState]
 
 def save_state(work: Path, run: int, state: RunState, identity: Mapping[str, Any]) -> None:
     """Write the state of run number ``run`` of the family of ``identity``, whole or not at all."""
-    texts = {"identity": identity, "shape": state.model.shape.to_dict(), "history": state.history}
-    write_state(
-        work / STATE,
-        {
-            **{name: json.dumps(value) for name, value in texts.items()},
-            "run": run,
-            "steps_done": state.steps_done,
-            "spent": vars(state.spent),
-            "batches": dict(state.batches),
-            "model": state.model.state_dict(),
-            "masks": {str(place): mask for place, mask in state.masks.items()},
-            "movement": {name: (one.mean, one.weight) for name, one in state.movement.items()},
-        },
-    )
+    write_state(work / STATE, {"identity": json.dumps(identity), "run": run, **_values(state)})
+
+
+def from_first(group: ProcessGroup, saved: Optional[SavedState]) -> Optional[SavedState]:
+    """What the first process has ``saved``, in all of them; the others' is not read."""
+    run = group.from_first(lambda: None if saved is None else saved[0])
+    if run is None or group.world == 1:
+        return saved
+    values = group.from_first(lambda: {} if saved is None else _values(saved[1]))
+    return saved if group.is_first else (run, _state(values, group.device))
+
+
+def take_over(group: ProcessGroup, state: RunState) -> None:
+    """Give ``state`` in every process the model and the masks of the first: all decide alike,
+    however their processors round."""
+    if group.world > 1:
+        values = group.from_first(lambda: _values(replace(state, movement={})))
+        if not group.is_first:
+            first = _state(values, group.device)
+            state.model, state.masks = first.model, first.masks
+
+
+def _values(state: RunState) -> dict[str, Any]:
+    texts = {"shape": state.model.shape.to_dict(), "history": state.history}
+    return {
+        **{name: json.dumps(value) for name, value in texts.items()},
+        "steps_done": state.steps_done,
+        "spent": vars(state.spent),
+        "batches": dict(state.batches),
+        "model": dict(state.model.state_dict()),
+        "masks": {str(place): mask for place, mask in state.masks.items()},
+        "movement": {name: (one.mean, one.weight) for name, one in state.movement.items()},
+    }
 
 
 def load_state(

@@ -16,15 +16,21 @@ from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream
+from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
-from asrprune.prune.run.fine_tuning import Spent, fine_tune_pruned, perplexity_per_token
+from asrprune.prune.run.fine_tuning import (
+    Spent,
+    fine_tune_pruned,
+    learning_curve,
+    perplexity_per_token,
+)
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
-from asrprune.prune.run.state import RunState
+from asrprune.prune.run.state import RunState, take_over
 from asrprune.prune.surgery.embedding import factor_embedding
 
 log = logging.getLogger(__name__)
@@ -48,7 +54,11 @@ class PrunedLM:
 
 
 class PruningRun:
-    """Parent, plan, data, and what to learn from. ``history``: the pruning steps of the parent."""
+    """Parent, plan, data, and what to learn from. ``history``: the pruning steps of the parent.
+
+    The processes of ``group`` all hold parent, data and teacher; they share out the statistics and
+    the fine-tuning, and the first one decides what goes.
+    """
 
     def __init__(
         self,
@@ -57,7 +67,9 @@ class PruningRun:
         plan: Plan,
         history: History = (),
         teacher: Optional[TransformerLM] = None,
+        group: Optional[ProcessGroup] = None,
     ) -> None:
+        self.group = ProcessGroup(device=parent.device) if group is None else group
         self.parent = parent
         self.history = history
         self.teacher = parent if teacher is None else teacher
@@ -93,8 +105,11 @@ class PruningRun:
         rank = self.plan.options.embedding_rank
         if rank:
             batches = DataScorer(self.plan, self.data, 0).batches(model)
-            model.embedding = factor_embedding(model, rank, batches, self.plan.statistics_tokens)
-        return RunState(model, masks, list(self.history))
+            tokens = self.plan.statistics_tokens
+            model.embedding = factor_embedding(model, rank, batches, tokens, self.group)
+        state = RunState(model, masks, list(self.history))
+        take_over(self.group, state)
+        return state
 
     def step(self, state: RunState, steps: Sequence[PruningStep]) -> Optional[PrunedLM]:
         """Make the next of ``steps`` in place; what it delivers if a size is asked for there."""
@@ -103,11 +118,13 @@ class PruningRun:
         started = time.monotonic()
         state.model.checkpoint_activations = self.plan.fine_tuning.checkpoint_activations
         keep = self.total - round(step.sparsity * self.total)
-        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement)
+        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement, self.group)
         self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
+        take_over(self.group, state)
         pruned_s = time.monotonic() - started
         before = self._valid_perplexity(state.model) if step.member is not None else None
-        spent = self._fine_tune(state, steps)
+        losses: list[tuple[int, float]] = []
+        spent = self._fine_tune(state, steps, losses)
         state.spent = state.spent + spent
         now = self._sparsity(state.model, state.masks)
         log.info(
@@ -119,14 +136,17 @@ class PruningRun:
             spent.tokens,
             pruned_s + spent.wall_s,
         )
-        state.history.append(self._record(step, now, spent, pruned_s))
+        record = self._record(step, now, spent, pruned_s)
+        state.history.append({**record, "losses": learning_curve(losses)})
         state.steps_done += 1
         if step.member is None:
             return None
         history = tuple(state.history)
         return PrunedLM(step.member, now, state.model, history, state.spent, before)
 
-    def _fine_tune(self, state: RunState, steps: Sequence[PruningStep]) -> Spent:
+    def _fine_tune(
+        self, state: RunState, steps: Sequence[PruningStep], losses: list[tuple[int, float]]
+    ) -> Spent:
         plan = self.plan
         until = budget_until(
             steps, state.steps_done + 1, plan.fine_tune_tokens or 0, plan.hold, plan.growth
@@ -136,9 +156,13 @@ class PruningRun:
             return Spent()
         positions = state.model.max_positions
         budget = self.plan.fine_tuning.batch_tokens
-        batches = BatchStream(self.data.train, budget, self.plan.seed, positions)
+        group = self.group
+        batches = BatchStream(
+            self.data.train, budget, plan.seed, positions, group.rank, group.world
+        )
         if state.batches:
             batches.load_state(state.batches)
+        state.model.checkpoint_activations = plan.fine_tuning.checkpoint_activations
         teacher = self.teacher if plan.fine_tuning.distill else None
         state.movement = {}
         accumulates = "movement" in CRITERIA[self.plan.criterion].needs
@@ -151,6 +175,8 @@ class PruningRun:
             teacher,
             self.plan.seed,
             state.movement if accumulates else None,
+            group,
+            losses,
         )
         state.batches = batches.state()
         return spent
@@ -179,7 +205,7 @@ class PruningRun:
         return 1.0 - kept / self.total if self.total else 0.0
 
     def _valid_perplexity(self, model: TransformerLM) -> Optional[float]:
-        return valid_perplexity(model, self.data, self.plan)
+        return valid_perplexity(model, self.data, self.plan, self.group)
 
 
 def prune_in_memory(
@@ -201,11 +227,13 @@ def prune_in_memory(
                 yield PrunedLM(**{**vars(made), "model": copy.deepcopy(made.model)})
 
 
-def valid_perplexity(model: TransformerLM, data: PruningData, plan: Plan) -> Optional[float]:
+def valid_perplexity(
+    model: TransformerLM, data: PruningData, plan: Plan, group: Optional[ProcessGroup] = None
+) -> Optional[float]:
     """Perplexity per token of the valid set; None without one."""
     if data.valid is None:
         return None
-    value = perplexity_per_token(model, data.valid, plan.fine_tuning.batch_tokens)
+    value = perplexity_per_token(model, data.valid, plan.fine_tuning.batch_tokens, group)
     return value if math.isfinite(value) else None
 
 

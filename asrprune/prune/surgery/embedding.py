@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -11,19 +12,25 @@ from asrprune.lm.model.factors import balance
 from asrprune.lm.model.layers import TokenEmbedding
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
-from asrprune.prune.statistics import MatrixStatistics
+from asrprune.lm.training.distributed import ProcessGroup
+from asrprune.prune.statistics import MatrixStatistics, own_batches
 from asrprune.prune.surgery.factorisation import activation_aware
 
 
 def factor_embedding(
-    model: TransformerLM, rank: int, batches: Iterable[Batch], max_tokens: int
+    model: TransformerLM,
+    rank: int,
+    batches: Iterable[Batch],
+    max_tokens: int,
+    processes: Optional[ProcessGroup] = None,
 ) -> TokenEmbedding:
     """The embedding [V, D] as ``[V, rank] x [rank, D]``, for input and output alike.
 
     Least squares over the logits that the data asks for: of all products of this rank it loses
     least of ``sum_v p(v) E (h . d_v)^2``, where d_v is the change of token v's vector, h the
     final hidden state and p(v) the share of v among the tokens, each counted once more than seen.
-    Both are measured on the first ``max_tokens`` tokens (whole batches) of ``batches``.
+    Both are measured on the first ``max_tokens`` tokens (whole batches) of ``batches``, which
+    ``processes`` share out.
 
     Raises ValueError when that saves nothing, ``batches`` holds no token, or the output layer is
     not tied to the embedding.
@@ -39,7 +46,9 @@ def factor_embedding(
     if not 1 <= rank * (vocab_size + width) < stored:
         most = (stored - 1) // (vocab_size + width)
         raise ValueError(f"embedding_rank is {rank}; expected 1 <= embedding_rank <= {most}")
-    gram, counts = _measured(model, batches, max_tokens)
+    processes = ProcessGroup(device=model.device) if processes is None else processes
+    own = own_batches(batches, max_tokens, processes)
+    gram, counts = _measured(model, own, processes)
     root = (counts + 1.0).div(counts.sum() + vocab_size).sqrt()[:, None]  # [V, 1]
     vectors, projection = activation_aware(whole.double() * root, MatrixStatistics(gram=gram))
     factors = balance((vectors / root)[:, :rank], projection[:rank])
@@ -52,7 +61,7 @@ def factor_embedding(
 
 
 def _measured(
-    model: TransformerLM, batches: Iterable[Batch], max_tokens: int
+    model: TransformerLM, batches: Iterable[Batch], processes: ProcessGroup
 ) -> tuple[Tensor, Tensor]:
     """Second moment of the final hidden state [D, D], and how often each token occurred [V]."""
     width, vocab_size = model.width, model.embedding.vocab_size
@@ -60,17 +69,15 @@ def _measured(
     counts = torch.zeros(vocab_size, dtype=torch.float64, device=model.device)
     training = model.training
     model.eval()
-    seen = 0
     for batch in batches:
         scored = batch.targets != IGNORED
         with torch.no_grad():
             hidden = model(batch.tokens)[0][scored].double()  # [N, D]
         gram += hidden.T @ hidden
         counts += torch.bincount(batch.targets[scored], minlength=vocab_size)
-        seen += len(hidden)
-        if seen >= max_tokens:
-            break
     model.train(training)
+    processes.add_up([gram, counts])
+    seen = counts.sum()
     if not seen:
         raise ValueError("no token to measure the embedding on; expected at least one")
     return gram / seen, counts

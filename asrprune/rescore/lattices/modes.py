@@ -21,6 +21,9 @@ from asrprune.rescore.lattices.path_modes import (
 )
 from asrprune.rescore.lattices.scored_lattice import ScoredLattice
 
+BLOCK_LATTICES = 16
+"""As many lattices share forward passes, or as the options call ``parallel`` if that is more."""
+
 
 @dataclass(frozen=True)
 class LatticeMode:
@@ -50,6 +53,11 @@ LATTICE_MODES: Mapping[str, LatticeMode] = {
 """name -> mode."""
 
 
+def together(options: Any) -> int:
+    """How many consecutive lattices share forward passes."""
+    return max(BLOCK_LATTICES, getattr(options, "parallel", 0))
+
+
 def rescore_lattices(
     lattices: Iterable[Lattice],
     mode: LatticeMode,
@@ -57,11 +65,10 @@ def rescore_lattices(
     weights: ScoreWeights,
     options: Any,
     path: str = "lattices",
-    block: int = 16,
     lost: Optional[Callable[[Lattice, NoPathError], None]] = None,
 ) -> Iterator[ScoredLattice]:
-    """The rescored lattices in order, streaming; ``block`` of them share forward passes, or as
-    many as the options call ``parallel`` if that is more.
+    """The rescored lattices in order, streaming; ``together(options)`` of them share forward
+    passes.
 
     ``path`` names the lattices in errors; ``lost`` is called with a lattice in which no path has a
     finite score, which is then left out (None: an error). Raises InputError naming the utterance
@@ -69,7 +76,7 @@ def rescore_lattices(
     """
     if len(lms) != len(weights.lm):
         raise ValueError(f"{len(lms)} LMs for {len(weights.lm)} LM weights")
-    block = max(block, getattr(options, "parallel", 0))
+    block = together(options)
     stream = iter(lattices)
     waiting: list[list[Lattice]] = []
     while here := waiting.pop(0) if waiting else list(islice(stream, block)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
+import heapq
 import logging
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -165,34 +165,80 @@ NEAR_TIE = 2e-5
 which is taken."""
 
 
-def ties_to(values_side, zeros_side):
-    """``round_rows``, but near ties of values and of zero points go up (1) or down (-1)."""
+TRIES = 64
+
+
+def other_sides(ties, met):
+    """``round_rows``, but near ties at the positions ``ties`` (in steps) go to the other side.
+
+    Every near tie that is met goes into ``met``: its position, and how far it is from the middle.
+    """
+
+    def rounded(steps):
+        middle = steps.floor() + 0.5
+        near = (steps - middle).abs() < NEAR_TIE
+        met.update(zip(steps[near].tolist(), (steps - middle)[near].abs().tolist()))
+        nearest = steps.round()
+        other = near & torch.isin(steps, torch.tensor(ties))
+        return torch.where(other, 2 * middle - nearest, nearest)
 
     def rounding(x):
         low, high = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
         scale = ((high - low) / LARGEST).clamp(min=1e-30)
-        zero = (-low * (1.0 / scale) + NEAR_TIE * zeros_side).round()
-        steps = (x * (1.0 / scale) + NEAR_TIE * values_side).round()
-        return (steps + zero).clamp(0, LARGEST).sub(zero) * scale
+        zero = rounded(-low * (1.0 / scale))
+        return (rounded(x * (1.0 / scale)) + zero).clamp(0, LARGEST).sub(zero) * scale
 
     return rounding
 
 
-@pytest.mark.parametrize("sides", [(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
-def test_only_near_ties_have_a_side(sides):
+def test_a_near_tie_goes_to_the_other_side_alone():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32))
-    torch.testing.assert_close(ties_to(*sides)(x), round_rows(x), rtol=0, atol=0)
-    tie = torch.tensor([[0.0, 127.0, 2.5, 3.5]])
-    expected = {0: [2.0, 4.0], 1: [3.0, 4.0], -1: [2.0, 3.0]}[sides[0]]
-    assert ties_to(*sides)(tie)[0, 2:].tolist() == expected
+    torch.testing.assert_close(other_sides([], {})(x), round_rows(x), rtol=0, atol=0)
+    x, met = torch.tensor([[0.0, 127.0, 2.5, 3.5, 4.49999, 5.4999]]), {}
+    assert other_sides([], met)(x)[0, 2:].tolist() == [2.0, 4.0, 4.0, 5.0]
+    assert sorted(met) == pytest.approx([2.5, 3.5, 4.49999])
+    for tie, expected in zip(sorted(met), ([3, 4, 4, 5], [2, 3, 4, 5], [2, 4, 5, 5])):
+        assert other_sides([tie], {})(x)[0, 2:].tolist() == expected
+
+
+def distance(reference, sentence, score):
+    """From the score to the reference's, with the sides of near ties that bring them together.
+
+    Each near tie has its own side. Sets of those that go to the other one are tried, the nearest
+    ties first; after each are those known that were met with it.
+    """
+    found, waiting = np.inf, [(0.0, [])]
+    for _ in range(TRIES):
+        if found < 1e-3 or not waiting:
+            break
+        away, ties = heapq.heappop(waiting)
+        met = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(int8_codes, "round_rows", other_sides(ties, met))
+            found = min(found, abs(reference.score_lists([[sentence]])[0][0] - score))
+        for tie in met.keys() - ties:
+            heapq.heappush(waiting, (away + met[tie], [*ties, tie]))
+    return found
+
+
+ONE_OF_TWO_TIES = ModelShape(
+    vocab_size=1040,
+    d_model=33,
+    head_dim=40,
+    max_positions=POSITIONS,
+    blocks=(BlockShape(3, 0), BlockShape(2, 16, {}), BlockShape(3, 1)),
+    embedding_rank=17,
+)
+"""With AVX-512 a value at 65.500008 steps falls to the other side, others near a tie do not."""
 
 
 @pytest.mark.slow
 @needs_kernel
 @settings(max_examples=60, deadline=None)
 @given(shape=SHAPES, lists=LISTS, queries=QUERIES, passes=st.integers(1, 3))
+@example(shape=ONE_OF_TWO_TIES, lists=[["9 6 3 9 15 8 11 16"]], queries=1, passes=1)
 def test_every_shape_scores_as_torch_with_the_same_quantised_values(shape, lists, queries, passes):
-    """Every score of every model, up to the side that a near tie falls to."""
+    """Every score of every model, up to the side that each near tie falls to."""
     for seed in range(3):
         model = drawn_model(shape, seed)
         lm = scorer(Int8Engine(KERNEL, model, passes))
@@ -200,20 +246,10 @@ def test_every_shape_scores_as_torch_with_the_same_quantised_values(shape, lists
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trie, "QUERIES", queries)
             found = lm.score_lists(lists)
-        for sentences, scores in zip(lists, found):
-            for sentence, score in zip(sentences, scores):
+        for sentences, scores, expected in zip(lists, found, reference.score_lists(lists)):
+            for sentence, score, near in zip(sentences, scores, expected):
                 assert lm.score_lists([[sentence]])[0][0] == score  # alone as in any batch
-        away = differences(found, reference.score_lists(lists))
-        if away.max(initial=0) >= 1e-3:
-            for sides in itertools.product((1, -1), repeat=2):
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(int8_codes, "round_rows", ties_to(*sides))
-                    away = np.minimum(away, differences(found, reference.score_lists(lists)))
-        assert away.max(initial=0) < 1e-3
-
-
-def differences(found, expected):
-    return np.abs(np.concatenate([*found, []]) - np.concatenate([*expected, []]))
+                assert abs(score - near) < 1e-3 or distance(reference, sentence, score) < 1e-3
 
 
 @needs_kernel

@@ -17,4 +17,5 @@ EXPECTED = json.loads((GOLDEN / "scores.json").read_text(encoding="utf-8"))
 @pytest.mark.parametrize("name", ["whole", "pruned"])
 def test_a_golden_checkpoint_scores_as_it_did(name: str) -> None:
     (found,) = open_lm(GOLDEN / name).score_lists([EXPECTED["sentences"]])
-    np.testing.assert_allclose(found, EXPECTED[name], rtol=0, atol=1e-6)
+    # another processor adds in another order: one or two steps of a float32 at the value
+    np.testing.assert_allclose(found, EXPECTED[name], rtol=np.finfo(np.float32).eps, atol=0)

@@ -92,6 +92,28 @@ def test_processes_share_one_sequence(world: int) -> None:
     assert parts[0].state() == parts[1].state() == alone.state()
 
 
+@pytest.mark.parametrize("world", [2, 3, 40])
+def test_processes_that_do_not_divide_the_batches_share_out_each(world: int) -> None:
+    alone = BatchStream(stream(), 64, 1, MAX_POSITIONS)
+    whole = [alone.next_batch() for _ in range(5)]
+    streams = [BatchStream(stream(), 64, 1, MAX_POSITIONS, rank, world) for rank in range(world)]
+    shares = [one.next_batches(5) for one in streams]
+    for turn, batch in enumerate(whole):
+        parts = [share[turn] for share in shares]
+        held = [n for part in parts if part.n_targets for n in numbers(part)]
+        assert sorted(held) == sorted(numbers(batch))
+        assert sum(part.n_targets for part in parts) == batch.n_targets
+        assert [part.part for part in parts] == list(range(world))
+        assert {part.number for part in parts} == {turn}
+    assert streams[0].state() == streams[-1].state() == alone.state()
+
+
+def test_a_batch_of_no_sentences_has_a_row_without_targets() -> None:
+    batch = make_batch([], prompt=[5])
+    assert batch.tokens.tolist() == [[1, 5]]
+    assert batch.n_targets == 0
+
+
 def test_long_sentences_are_skipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     source = TokenStream.from_sentences([[10], [3, 3, 3, 11], [3, 12]])
     with caplog.at_level("WARNING"):

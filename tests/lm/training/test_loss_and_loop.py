@@ -98,8 +98,8 @@ def test_accumulation_equals_one_large_batch() -> None:
         def __init__(self, made: list[Batch]) -> None:
             self.made = made
 
-        def next_batch(self) -> Batch:
-            return self.made.pop(0)
+        def next_batches(self, count: int) -> list[Batch]:
+            return [self.made.pop(0) for _ in range(count)]
 
     def run(made: list[Batch], accumulation: int) -> torch.Tensor:
         lm = model()

@@ -15,7 +15,6 @@ from asrprune.lm.model.matrices import DenseLinear, InterpolativeLinear, LowRank
 from asrprune.lm.model.shapes import Place
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.run import loop
 from asrprune.prune.run.family import (
     FAMILY,
     Family,
@@ -41,10 +40,9 @@ from tests.small_lm import drawn_model
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("method", PRUNERS)
 def test_every_criterion_method_and_schedule_makes_a_family(
-    method: str, schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, schedule: str, tmp_path: Path
 ) -> None:
     """Saved members load without flags, have the size that was asked, and are nested."""
-    monkeypatch.setattr(loop, "plot_if_possible", lambda folder, family: None)
     (tmp_path / "pieces").write_bytes(b"pieces")
     dense = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
     sizes = (0.2, 0.4)

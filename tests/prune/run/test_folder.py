@@ -24,8 +24,7 @@ TIMES = ("wall_s", "fine_tune_s", "prune_s", "crc32")
 
 
 @pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    monkeypatch.setattr(loop, "plot_if_possible", lambda folder, family: None)
+def parent(tmp_path: Path) -> Checkpoint:
     (tmp_path / "pieces").write_bytes(b"pieces")
     return load_checkpoint(save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {}))
 
