@@ -164,3 +164,13 @@ def test_the_model_is_what_tells_runs_apart(random_whisper: tuple[Path, Any]) ->
     settings = config.open().settings
     assert set(settings["model_sha256"]) == {"model.bin", "config.json", "tokenizer.json"}
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_language_and_type_of_computation_have_an_effect(random_whisper: tuple[Path, Any]) -> None:
+    folder, _ = random_whisper
+    plain = WhisperConfig(str(folder), device="cpu").open()
+    other = WhisperConfig(str(folder), device="cpu", compute_type="int8", language="tr").open()
+    assert plain.settings["device"] == other.settings["device"] == "cpu"
+    assert plain.settings["compute_type"] == "float32"
+    assert other.settings["compute_type"].startswith("int8")
+    assert (plain._words("I"), other._words("I")) == ("i", "\u0131")
