@@ -134,16 +134,13 @@ class Whisper:
         began = time.perf_counter()
         lists = [self._beam(window) for window in windows(samples)]
         decoded = time.perf_counter()
-        hyps = merged([w._replace(text=self._words(w.text)) for w in combined(lists, self.nbest)])
+        hyps = merged(
+            [w._replace(text=self._words(w.text)) for w in combined(lists, self.config.nbest)]
+        )
         hyps = hyps or [Hypothesis("", None, None)]
         nbest = NBest(utt, tuple(hyps), len(samples) / SAMPLING_RATE, ref)
         ended = time.perf_counter()
         return Decoded(nbest, None, hyps[0].text, decoded - began, ended - decoded)
-
-    @property
-    def nbest(self) -> int:
-        """Width of the beam."""
-        return self.config.nbest
 
     def _beam(self, samples: NDArray[np.int16]) -> list[Writing]:
         """What the beam holds at its end, best first."""
@@ -154,8 +151,8 @@ class Whisper:
         result = self._model.model.generate(
             self._model.encode(pad_or_trim(features, extract.nb_max_frames)),
             [self._prompt],
-            beam_size=self.nbest,
-            num_hypotheses=self.nbest,
+            beam_size=self.config.nbest,
+            num_hypotheses=self.config.nbest,
             length_penalty=1.0,
             return_scores=True,
             suppress_tokens=self._suppressed,
