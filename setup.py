@@ -68,7 +68,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["asrprune", "asrprune.*"]),
-    package_data={"asrprune": ["py.typed", "lm/engines/*/*.cpp", "report/*.css", "report/*.js"]},
+    package_data={
+        "asrprune": [
+            "py.typed",
+            "lm/engines/*/*.cpp",
+            "lm/engines/*/*.h",
+            "report/*.css",
+            "report/*.js",
+        ]
+    },
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.4; python_version >= '3.10'",

@@ -264,11 +264,11 @@ LM = (
         ("lm/training/test_optimizers.py",),
     ),
     Fault(
-        "the int8 kernel gets keys for values",
-        "lm/engines/int8/packed.py",
-        'names = ("query", "key", "value", "out", "up", "down")',
-        'names = ("query", "value", "key", "out", "up", "down")',
-        ("lm/engines/test_int8.py",),
+        "the fused kernel gets keys for values",
+        "lm/engines/fused/packed.py",
+        'names = ("query", "key", "value", "out", *ffn)',
+        'names = ("query", "value", "key", "out", *ffn)',
+        ("lm/engines/test_fused.py",),
     ),
     Fault(
         "weights of another hash are loaded",

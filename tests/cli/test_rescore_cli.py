@@ -11,7 +11,7 @@ from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
-from asrprune.lm.engines.int8.packed import load_kernel as int8_kernel
+from asrprune.lm.engines.fused.packed import load_kernel as int8_kernel
 from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM

@@ -101,7 +101,8 @@ def _remove_unfinished(folder: Path) -> None:
 def _key(source: Path, compiler: str) -> str:
     """A hash of everything that decides what the library holds."""
     version = _run([*compiler.split(), "--version"])
-    parts = (source.read_text(), " ".join(FLAGS), compiler, version, _processor())
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = (*texts, " ".join(FLAGS), compiler, version, _processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

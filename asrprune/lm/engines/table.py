@@ -96,10 +96,15 @@ def _torch_compile(
     return CompiledEngine(model, options)
 
 
-def _int8(model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]) -> Engine:
-    from asrprune.lm.engines.int8.engine import open_int8
+def _fused(form: str) -> Make:
+    def make(
+        model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    ) -> Engine:
+        from asrprune.lm.engines.fused.engine import open_fused
 
-    return open_int8(model, options)
+        return open_fused(form, model, options)
+
+    return make
 
 
 def _onnx(model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]) -> Engine:
@@ -131,13 +136,16 @@ def _torch_nodes(dtype: torch.dtype) -> Callable[..., NodeModel]:
     return nodes
 
 
-def _int8_nodes(model: TransformerLM, engine: Engine, options: EngineOptions) -> NodeModel:
-    from asrprune.lm.engines.int8.engine import Int8Engine
-    from asrprune.lm.engines.int8.nodes import CachedInt8
+def _fused_nodes(form: str) -> Callable[..., NodeModel]:
+    def nodes(model: TransformerLM, engine: Engine, options: EngineOptions) -> NodeModel:
+        from asrprune.lm.engines.fused.engine import FusedEngine
+        from asrprune.lm.engines.fused.nodes import CachedFused
 
-    if not isinstance(engine, Int8Engine):
-        raise ValueError("engine int8 stops early with its kernel only; expected torch here")
-    return CachedInt8(engine)
+        if not isinstance(engine, FusedEngine):
+            raise ValueError(f"engine {form} stops early with its kernel only; expected torch here")
+        return CachedFused(engine)
+
+    return nodes
 
 
 ENGINES: Mapping[str, EngineRow] = {
@@ -161,11 +169,16 @@ ENGINES: Mapping[str, EngineRow] = {
         "torch in float32, compiled at every start, which takes long; needs a C++ compiler",
         gpu=True,
     ),
+    "bf16": EngineRow(
+        _fused("bf16"),
+        "own kernel, all matrices in bfloat16, CPU only; changes scores less than int8 does",
+        nodes=_fused_nodes("bf16"),
+    ),
     "int8": EngineRow(
-        _int8,
-        "own int8 kernel (all matrices), CPU only, no calibration; changes scores a little",
+        _fused("int8"),
+        "own kernel, all matrices in int8, CPU only, no calibration; changes scores a little",
         architectures=("gpt2",),
-        nodes=_int8_nodes,
+        nodes=_fused_nodes("int8"),
     ),
     "onnx": EngineRow(_onnx, "ONNX Runtime in float32, CPU only"),
     "onnx-int8": EngineRow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asrprune.lm.engines import native
-from asrprune.lm.engines.int8.packed import KERNEL
+from asrprune.lm.engines.fused.packed import KERNEL
 from asrprune.lm.engines.native import build, load_library
 
 SOURCES = sorted(Path(native.__file__).parent.rglob("*.cpp"))
@@ -40,7 +41,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with caplog.at_level(logging.INFO):
         assert load_library(KERNEL, "something else computes") is None
-    assert caplog.text.count("no int8 kernel, so something else computes") == 1
+    assert caplog.text.count("no fused kernel, so something else computes") == 1
     assert "no such header" in caplog.text
     assert list((tmp_path / "cache/asrprune/compiled").iterdir()) == []
     with pytest.raises(subprocess.SubprocessError, match="no such header"):
@@ -55,9 +56,17 @@ def test_a_library_is_built_once_a_source(source, tmp_path):
     made = first.stat().st_mtime_ns
     assert build(source, tmp_path) == first
     assert first.stat().st_mtime_ns == made
-    other = tmp_path / source.name
-    other.write_text(source.read_text() + "\n// changed\n")
-    assert build(other, tmp_path) != first
+    parts = [source, *source.parent.glob("*.h")]
+    for part in parts:
+        shutil.copy(part, tmp_path)
+    copied = tmp_path / source.name
+    known = {first, build(copied, tmp_path)}
+    for part in parts[:2]:
+        copy = tmp_path / part.name
+        copy.write_text(copy.read_text() + "\n// changed\n")
+        made = build(copied, tmp_path)
+        assert made not in known
+        known.add(made)
 
 
 @pytest.mark.slow

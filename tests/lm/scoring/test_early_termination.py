@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune.lm.engines.engine import EngineOptions
-from asrprune.lm.engines.int8 import engine as int8
-from asrprune.lm.engines.int8.engine import Int8Engine
-from asrprune.lm.engines.int8.nodes import CachedInt8
-from asrprune.lm.engines.int8.packed import load_kernel
+from asrprune.lm.engines.fused import engine as fused
+from asrprune.lm.engines.fused.engine import FusedEngine
+from asrprune.lm.engines.fused.formats import FORMATS
+from asrprune.lm.engines.fused.nodes import CachedFused
+from asrprune.lm.engines.fused.packed import load_kernel
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.nodes import CachedModel
 from asrprune.lm.engines.table import EARLY
@@ -140,14 +141,15 @@ INT8_SHAPES = (
     budget=st.integers(1, 80),
     passes=st.integers(1, 3),
 )
-def test_the_int8_kernel_scores_in_waves_what_it_scores_at_once(
-    shape, lists, weight, band, complete, budget, passes
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_kernel_scores_in_waves_what_it_scores_at_once(
+    form, shape, lists, weight, band, complete, budget, passes
 ):
     texts, others = split(lists)
     model = make_model(shape)
-    engine = Int8Engine(load_kernel(), model, passes)
+    engine = FusedEngine(load_kernel(), form, model, passes)
     full = TransformerScorer(engine, DrawnTokenizer(encode_batch), POSITIONS)
-    kept = CachedInt8(engine)
+    kept = CachedFused(engine)
     options = EarlyOptions(band=band, complete=complete, token_budget=budget)
     scorer = EarlyScorer(kept, DrawnTokenizer(encode_batch), POSITIONS, full.score_lists, options)
     parts = scorer.score_lists(texts, others, weight)
@@ -163,14 +165,14 @@ def test_the_int8_kernel_scores_in_waves_what_it_scores_at_once(
 
 def test_int8_stops_early_with_its_kernel_only(monkeypatch, tmp_path):
     lm = save_small_lm(tmp_path)
-    monkeypatch.setattr(int8, "load_kernel", lambda: None)
+    monkeypatch.setattr(fused, "load_kernel", lambda: None)
     with pytest.raises(ValueError, match="with its kernel only"):
         open_early(lm, "int8", CPU)
 
 
 @pytest.mark.parametrize("engine", EARLY)
 def test_every_engine_that_stops_early_opens(engine, tmp_path):
-    if engine == "int8" and load_kernel() is None:
+    if engine in FORMATS and load_kernel() is None:
         pytest.skip("no C++ compiler here")
     options = EarlyOptions(complete=1, slack=0.25)
     scorer = open_early(save_small_lm(tmp_path), engine, CPU, options)

@@ -1,4 +1,4 @@
-"""The int8 kernel with keys and values that stay between passes: no node is computed twice."""
+"""The kernel with keys and values that stay between passes: no node is computed twice."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.engines.engine import Bools, Ints, NodeBatch
-from asrprune.lm.engines.int8.engine import Int8Engine
+from asrprune.lm.engines.fused.engine import FusedEngine
 from asrprune.lm.trie import Forest
 
 
-class CachedInt8:
+class CachedFused:
     """A NodeModel: its scores are those of ``engine`` to the last bit, whatever the batches.
 
     Tries are divided among as many threads as the engine has.
     """
 
-    def __init__(self, engine: Int8Engine) -> None:
-        self._library = engine.library
+    def __init__(self, engine: FusedEngine) -> None:
+        self._more = engine.kernel.function(engine.form, "more")
         self._model = engine.model
         self._passes = engine.passes
         self._widths = engine.model.kept_widths
@@ -78,7 +78,7 @@ class CachedInt8:
     def _run(self, nodes: Ints, sources: Ints, targets: Ints, out: NDArray[np.float64]) -> None:
         assert self._forest is not None, "start comes first"
         tokens, depths = self._forest.tokens[nodes], self._forest.depth[nodes]
-        failed = self._library.asrprune_int8_more(
+        failed = self._more(
             ctypes.byref(self._model.struct),
             nodes.ctypes.data,
             tokens.ctypes.data,
