@@ -113,8 +113,21 @@ def _onnx_int8(
 ) -> Engine:
     from asrprune.lm.engines.onnx_runtime.calibration import int8_graph
     from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
+    from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
 
-    return OnnxEngine(int8_graph(model, options, tokenizer), options.threads)
+    graph = int8_graph(model, options, tokenizer, signed_is_exact())
+    return OnnxEngine(graph, options.threads)
+
+
+def _openvino(numbers: str) -> Make:
+    def make(
+        model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    ) -> Engine:
+        from asrprune.lm.engines.openvino.engine import open_openvino
+
+        return open_openvino(model, numbers, options, tokenizer)
+
+    return make
 
 
 def _sparse(model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]) -> Engine:
@@ -171,6 +184,16 @@ ENGINES: Mapping[str, EngineRow] = {
     "onnx-int8": EngineRow(
         _onnx_int8,
         "ONNX Runtime in static int8 (all weight matrices), CPU only; changes scores a little",
+        calibrated=True,
+    ),
+    "openvino": EngineRow(_openvino("f32"), "OpenVINO in float32, CPU only"),
+    "openvino-bf16": EngineRow(
+        _openvino("bf16"), "OpenVINO in bfloat16, CPU only; changes scores a little"
+    ),
+    "openvino-int8": EngineRow(
+        _openvino("int8"),
+        "OpenVINO in static int8 (all weight matrices), the rest in bfloat16, CPU only; changes "
+        "scores a little",
         calibrated=True,
     ),
     "sparse": EngineRow(
