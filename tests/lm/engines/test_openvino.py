@@ -21,6 +21,7 @@ from asrprune.lm.engines.onnx_runtime.graph import build_graph
 from asrprune.lm.engines.onnx_runtime.saturation import LARGEST, product_graph
 from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.protocol import UnscorableError
 from asrprune.text.sentencepiece import BOS
 from tests.lm.engines.test_onnx import CPU, LISTS, POSITIONS, QUERIES, SHAPES, scorer
 from tests.small_lm import drawn_model
@@ -28,9 +29,9 @@ from tests.small_lm import drawn_model
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 
-from asrprune.lm.engines.openvino import engine as openvino_engine  # noqa: E402
-from asrprune.lm.engines.openvino.engine import OpenVinoEngine, describe  # noqa: E402
-from asrprune.lm.engines.openvino.runtime import CompiledGraph  # noqa: E402
+from asrprune.lm.engines.openvino import engine as openvino_engine
+from asrprune.lm.engines.openvino.engine import OpenVinoEngine, describe
+from asrprune.lm.engines.openvino.runtime import CompiledGraph
 
 TEXTS = [["3 4 5 6", "3 4 5", "7 8", ""], ["40 41 42 43 44 45"]]
 
@@ -155,4 +156,5 @@ def test_weights_that_are_no_numbers_give_no_numbers():
     with torch.no_grad():
         model.positions[0, 0] = float("nan")
     for name in ("torch", "openvino"):
-        assert np.isnan(scorer(open_engine(name, model, CPU)).score_lists([["3 4"]])).all()
+        with pytest.raises(UnscorableError, match="'3 4' has the score nan"):
+            scorer(open_engine(name, model, CPU)).score_lists([["3 4"]])
