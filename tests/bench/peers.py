@@ -7,8 +7,8 @@
 ``score_batch`` in float32 and int8. ONNX Runtime and OpenVINO: our graph, every hypothesis for
 itself (what a graph exported from anywhere computes). All get the same most tokens a batch. A model
 that a tool cannot express (low rank, blocks that differ) and a tool that is not installed are left
-out and named. Differences of ln P are against the padded batch in fp32 torch; "x" is its time over the
-tool's.
+out and named. Differences of ln P are against the padded batch in fp32 torch; "x" is its time over
+the tool's.
 """
 
 from __future__ import annotations
