@@ -64,9 +64,9 @@ def open_openvino(
     """The engine for a model. Raises MissingPackage without openvino and onnx, and in int8 without
     onnxruntime, which measures the ranges."""
     if numbers == "int8":
-        graph = int8_graph(model, options, tokenizer, signed_is_exact())
+        graph = int8_graph(model, options, tokenizer, signed_is_exact(), log_softmax=False)
         return OpenVinoEngine(graph, "int8", "bf16", options.threads)
-    graph = build_graph(model).SerializeToString()
+    graph = build_graph(model, log_softmax=False).SerializeToString()
     return OpenVinoEngine(graph, numbers, numbers, options.threads)
 
 

@@ -38,6 +38,7 @@ class CompiledGraph:
             "NUM_STREAMS": passes,
             "INFERENCE_NUM_THREADS": passes,
             "ENABLE_CPU_PINNING": False,
+            "SNIPPETS_MODE": "DISABLE",  # its fused attention is slower here, and coarser in bf16
         }
         self._compiled = core.compile_model(core.read_model(graph), "CPU", settings)
         self._idle: SimpleQueue[Any] = SimpleQueue()
