@@ -45,9 +45,9 @@ def int8_graph(
     """The model as a serialised int8 graph, calibrated as ``options`` say.
 
     ``tokenizer`` reads the calibration text, and without one it is drawn from the model.
-    ``signed``: whether the runtime multiplies signed weights exactly (saturation.py);
-    ``log_softmax``: as of ``build_graph``. Raises
-    ValueError for a text without a tokeniser, MissingPackage without onnx and onnxruntime.
+    ``signed``: whether the runtime multiplies signed weights exactly (saturation.py).
+    ``log_softmax``: as of ``build_graph``. Raises ValueError for a text without a tokeniser,
+    MissingPackage without onnx and onnxruntime.
     """
     begin, end = (1, 2) if tokenizer is None else (tokenizer.begin, tokenizer.end)
     with cpu_threads(options.threads):
