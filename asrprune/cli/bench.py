@@ -51,9 +51,7 @@ def _has_padded(args: argparse.Namespace) -> bool:
 
 def _compares(args: argparse.Namespace) -> bool:
     """Whether there is something to compare with: the reference engine is itself the measure."""
-    from asrprune.lm.engines.table import choose_engine
-
-    return bool(args.baseline) or choose_engine(args.engine, args.device)[0] != "torch"
+    return bool(args.baseline) or args.engine != "torch"
 
 
 MANY = Mode(("out",), lambda args: args.system is not None, "has no use without --system")
@@ -163,7 +161,7 @@ def _run_one(args: argparse.Namespace) -> None:
     if weights is not None:
         weights.check_lms([args.lm], args.weights)
     lists = _read_lists(args)
-    lm = _open(args.lm, args, options)
+    lm = _open(args.lm, args, options, lists)
     figures = describe_lm(args.lm, lm, args.threads)
     figures["known"] = check_known(lm, words_of_lists(lists), args.nbest, args.accept_unknown)
     systems: dict[str, LanguageModel] = {lm.name: lm}
@@ -173,8 +171,8 @@ def _run_one(args: argparse.Namespace) -> None:
     figures |= _measured(args, results)
     if args.baseline:
         figures["times_padded"] = times_padded(results[0], results[1], lm.name)
-    if CHECKED.holds(args):
-        padded = args.baseline is not None
+    padded = args.baseline is not None
+    if CHECKED.holds(args) and (padded or lm.runtime.engine != "torch"):
         reference = results[-1].scores if padded else _torch_scores(args.lm, args, options, lists)
         figures["agreement"] = _agreement(
             args.baseline or "torch",
@@ -206,7 +204,7 @@ def _run_many(args: argparse.Namespace) -> None:
     systems: dict[str, LanguageModel] = {}
     for name, path in args.system:
         try:
-            systems[name] = _open(path, args, options)
+            systems[name] = _open(path, args, options, lists)
         except ValueError as problem:
             raise ValueError(f"--system {name}={path}: {problem}") from None
     words = words_of_lists(lists)
@@ -230,7 +228,7 @@ def _run_many(args: argparse.Namespace) -> None:
             if args.baseline and name == first:
                 found = _agreement(args.baseline, lists, results[-1].scores, own)
                 figures["agreement"] = found
-            elif args.engine != "torch":
+            elif systems[name].runtime.engine != "torch":
                 reference = _torch_scores(path, args, options, lists)
                 figures["agreement"] = _agreement("torch", lists, reference, own)
         every[name] = figures
@@ -256,12 +254,16 @@ def _bench_options(args: argparse.Namespace) -> Any:
     return BenchOptions(args.repeats, args.warmup)
 
 
-def _open(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
+def _open(
+    path: str, args: argparse.Namespace, options: EngineOptions, lists: Sequence[NBest]
+) -> LanguageModel:
+    from asrprune.lm.fastest import Sample
     from asrprune.lm.open import open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
 
     scoring = ScoringOptions(token_budget=args.token_budget)
-    return open_lm(path, args.engine, options, scoring, text_options(args))
+    sample = Sample([[hyp.text for hyp in nbest.hyps] for nbest in lists], args.nbest)
+    return open_lm(path, args.engine, options, scoring, text_options(args), sample)
 
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:

@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from asrprune.core.config import shown
 from asrprune.core.record import Record, a_list_of, a_string, an_amount, an_object, read_record
 from asrprune.core.shards import ShardRecord, in_order
 from asrprune.core.spool import SortedLines
+from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_json, write_text
 from asrprune.rescore.scores_file import ScoresReader, write_scores
 from asrprune.rescore.weights_file import utterances_hash
@@ -21,8 +23,16 @@ COUNTS = "tokens", "unique_tokens", "over_long", "utterances", "changed", "unsco
 def merge_scores(
     records: Sequence[ShardRecord], paths: Sequence[str], out: PathLike, command: Sequence[str]
 ) -> None:
-    """Write the scores of the shards' ``paths`` to ``out``, as ``command`` would have."""
+    """Write the scores of the shards' ``paths`` to ``out``, as ``command`` would have.
+
+    Raises InputError for shards whose engines differ, as where each machine took its fastest.
+    """
     readers = [ScoresReader(path) for path in paths]
+    engine = readers[0].header.get("engine")
+    for one in readers[1:]:
+        if one.header.get("engine") != engine:
+            found = f"scores of engine {shown(one.header.get('engine'))}"
+            raise InputError(one.path, 1, found, f"{shown(engine)}, as in {paths[0]}")
     header = dict(readers[0].header)
     header.pop("shard", None)
     origins = [one.header.get("provenance") for one in readers]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Optional
@@ -10,7 +9,6 @@ from typing import Optional
 import torch
 
 from asrprune.core.tables import lookup
-from asrprune.lm.device import resolve_device
 from asrprune.lm.engines.engine import Engine, EngineOptions, NodeModel
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.nodes import CachedModel
@@ -23,12 +21,24 @@ Make = Callable[[TransformerLM, EngineOptions, Optional[Tokenizer]], Engine]
 BF16_SLACK = 0.25
 """Nats by which a sentence's score in bfloat16 may depend on its batch, amply."""
 
+ACCURACIES: Mapping[str, str] = {
+    "float32": "rounding of float32: within 1e-3 nats of torch",
+    "bf16": "products of bfloat16",
+    "int8": "products of 8-bit integers",
+}
+"""Accuracy class -> what the scores are, from the most exact on."""
+
+CHOICES: Mapping[str, str] = {"auto": "float32", "fastest-bf16": "bf16", "fastest": "int8"}
+"""What stands for the fastest engine here -> the last accuracy class that it may be of."""
+
 
 @dataclass(frozen=True)
 class EngineRow:
     """An engine and what it can do.
 
-    ``gpu``: it computes on a GPU too. ``calibrated``: it reads ``EngineOptions.calibration``.
+    ``accuracy``: one of ACCURACIES. ``packages`` that must be installed. ``slow_start``: it is
+    taken by its name only, since opening it takes as long as scoring much text. ``gpu``: it
+    computes on a GPU too. ``calibrated``: it reads ``EngineOptions.calibration``.
     ``architectures`` that it computes, None for all. ``kept``: torch keeps keys and values of
     prefixes in this number format (lattice mode beam); None: it keeps none. ``nodes(model, engine,
     options)`` makes what computes tries node by node (early termination), and ``slack`` is by how
@@ -37,6 +47,9 @@ class EngineRow:
 
     make: Make
     description: str
+    accuracy: str
+    packages: tuple[str, ...] = ()
+    slow_start: bool = False
     gpu: bool = False
     calibrated: bool = False
     architectures: Optional[tuple[str, ...]] = None
@@ -144,6 +157,7 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch": EngineRow(
         _torch(torch.float32),
         "torch in float32: the reference, on CPU and GPU",
+        "float32",
         gpu=True,
         kept=torch.float32,
         nodes=_torch_nodes(torch.float32),
@@ -151,6 +165,7 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch-bf16": EngineRow(
         _torch(torch.bfloat16),
         "torch with bfloat16 weights and activations, sums in float32 and float64",
+        "bf16",
         gpu=True,
         kept=torch.bfloat16,
         nodes=_torch_nodes(torch.bfloat16),
@@ -159,23 +174,32 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch-compile": EngineRow(
         _torch_compile,
         "torch in float32, compiled at every start, which takes long; needs a C++ compiler",
+        "float32",
+        slow_start=True,
         gpu=True,
     ),
     "int8": EngineRow(
         _int8,
         "own int8 kernel (all matrices), CPU only, no calibration; changes scores a little",
+        "int8",
         architectures=("gpt2",),
         nodes=_int8_nodes,
     ),
-    "onnx": EngineRow(_onnx, "ONNX Runtime in float32, CPU only"),
+    "onnx": EngineRow(
+        _onnx, "ONNX Runtime in float32, CPU only", "float32", ("onnx", "onnxruntime")
+    ),
     "onnx-int8": EngineRow(
         _onnx_int8,
         "ONNX Runtime in static int8 (all weight matrices), CPU only; changes scores a little",
+        "int8",
+        ("onnx", "onnxruntime"),
+        slow_start=True,
         calibrated=True,
     ),
     "sparse": EngineRow(
         _sparse,
         "torch in float32 with an own kernel for matrices with enough zeros, CPU only",
+        "float32",
     ),
 }
 """name -> engine."""
@@ -185,20 +209,3 @@ KEEPING = tuple(name for name, row in ENGINES.items() if row.kept is not None)
 
 EARLY = tuple(name for name, row in ENGINES.items() if row.nodes is not None)
 """Engines that can stop early."""
-
-
-def choose_engine(name: str, device: str = "auto") -> tuple[str, str]:
-    """The engine that ``name`` stands for, and why: only "auto" is not itself.
-
-    "auto" never changes scores beyond rounding in float32: torch on a GPU; on a CPU ONNX Runtime
-    where it is installed, since it was measured to be the faster of the two, else torch.
-    """
-    if name != "auto":
-        return name, "asked for"
-    found = resolve_device(device)
-    if found.type != "cpu":
-        return "torch", f"auto: the device is {found.type}"
-    missing = [p for p in ("onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
-    if missing:
-        return "torch", f"auto: {' and '.join(missing)} not installed"
-    return "onnx", "auto: the fastest on a CPU that keeps float32"
