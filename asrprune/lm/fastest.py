@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,8 +39,10 @@ from asrprune.lm.trie import Forest, build_forest
 from asrprune.text.tokenizer import Tokenizer
 
 REFERENCE = "torch"
-SAMPLE_S = 0.2
-"""Seconds that the reference is to take for the sample."""
+SAMPLE_NODES = 1024
+"""Trie nodes a thread of the sample: half a forward pass, which is as fast as a whole one."""
+SAMPLE_S = (0.15, 0.6)
+"""Seconds that the reference takes for the sample, at least and at most."""
 LISTS = 64
 """Lists, from the first on, that the sample is made of."""
 _PILOT = 20  # hypotheses that tell the reference's speed
@@ -106,7 +109,7 @@ def choose(
         "lists": _shape(lists, tokenizer),
         "processor": processor(),
         "device": str(resolve_device(options.device)),
-        "threads": options.threads or default_threads(),
+        "threads": _threads(options),
         "token_budget": scoring.token_budget,
         "compiler": cpp_compiler(),
         "versions": _versions(names),
@@ -143,7 +146,7 @@ def _measured(
     not_measured = dict(others)
     scorer = partial(_scorer, model, tokenizer, options, scoring)
     reference = scorer(REFERENCE)
-    lists = _cut(reference, lists)
+    lists = first_lists(reference, lists, SAMPLE_S, SAMPLE_NODES * _threads(options))
     forest = reference.forest(lists)
     runs: dict[str, Run] = {}
     differences: dict[str, float] = {}
@@ -155,7 +158,7 @@ def _measured(
             if note.startswith(_LIKE_TORCH):
                 not_measured[name] = note
                 continue
-            found = _scores(made, forest)
+            found = exact if name == REFERENCE else _scores(made, forest)
         except _FAILS as problem:
             not_measured[name] = " ".join(str(problem).split())[:200]
             continue
@@ -165,7 +168,9 @@ def _measured(
             continue
         differences[name] = float(apart.mean()) if len(apart) else 0.0
         runs[name] = partial(_scores, made, forest)
-    seconds = take_turns(runs)
+    # other processes disturb wall time, but with several threads only that says how long it takes
+    alone = _threads(options) == 1 and reference.engine.device == "cpu"
+    seconds = take_turns(runs, time.process_time if alone else time.perf_counter)
     speeds = {name: seconds[REFERENCE] / value for name, value in seconds.items()}
     count = sum(map(len, lists))
     sample = f"{count} hypotheses of {where}"
@@ -187,17 +192,21 @@ def _scores(scorer: ForestScorer, forest: Forest) -> Floats:
     return scorer.run(forest).sentence_scores()
 
 
-def _cut(reference: ForestScorer, lists: Lists) -> Lists:
-    """As many of ``lists``, at least one, as the reference scores in SAMPLE_S."""
+def first_lists(
+    reference: ForestScorer, lists: Lists, seconds: tuple[float, float], nodes: int
+) -> Lists:
+    """The first of ``lists``, at least one, with so many trie ``nodes``; more or fewer if the
+    reference takes less than the first, or more than the second number of ``seconds`` for them."""
     pilot = reference.forest([lists[0][:_PILOT]])
     _scores(reference, pilot)  # warm-up
-    seconds = min(take_turns({REFERENCE: partial(_scores, reference, pilot)}, 0.0).values())
-    nodes = SAMPLE_S * len(pilot) / seconds
+    (pilot_s,) = take_turns({REFERENCE: partial(_scores, reference, pilot)}).values()
+    least, most = (round(limit * len(pilot) / pilot_s) for limit in seconds)
+    left = min(max(nodes, least), most)
     kept: list[Sequence[Sequence[int]]] = []
     for hyps in lists:
         kept.append(hyps)
-        nodes -= len(reference.forest([hyps]))
-        if nodes <= 0:
+        left -= len(reference.forest([hyps]))
+        if left <= 0:
             break
     return kept
 
@@ -234,6 +243,10 @@ def _shape(lists: Lists, tokenizer: Tokenizer) -> dict[str, int]:
         "tokens": round(log2(tokens / hypotheses)),
         "shared": round(2 * log2(tokens / unique)),
     }
+
+
+def _threads(options: EngineOptions) -> int:
+    return options.threads or default_threads()
 
 
 def _nonzero(model: TransformerLM) -> float:

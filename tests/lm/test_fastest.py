@@ -46,8 +46,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The names of each measurement, in which the last one is the fastest."""
     calls: list[list[str]] = []
 
-    def turns(runs: Mapping[str, object], *rest: object) -> dict[str, float]:
-        if len(rest) == 0:
+    def turns(runs: Mapping[str, object], clock: object = None) -> dict[str, float]:
+        if len(runs) > 1:  # not the pilot
             calls.append(list(runs))
         return {name: 1.0 / (place + 1) for place, name in enumerate(runs)}
 

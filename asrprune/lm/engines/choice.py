@@ -37,7 +37,7 @@ EQUAL = 1.02
 """Times the time of the fastest up to which the more accurate engine is taken."""
 LEAST_TURNS, MOST_TURNS = 3, 9
 BUDGET_S = 1.0
-"""Counted turns beyond the first end after so many seconds."""
+"""Seconds after which no turn beyond LEAST_TURNS begins, and three times them, none at all."""
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,7 @@ class Choice:
 
 
 def take_turns(
-    runs: Mapping[str, Run],
-    budget_s: float = BUDGET_S,
-    clock: Callable[[], float] = time.perf_counter,
+    runs: Mapping[str, Run], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Seconds of every run, the median of its turns; one that is dropped has had fewer."""
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -88,7 +86,7 @@ def take_turns(
             spent += times[name][-1]
         best = min(min(times[name]) for name in left)
         left = [name for name in left if min(times[name]) <= HOPELESS * best]
-        if len(left) == 1 or spent > 3 * budget_s or (turn >= LEAST_TURNS and spent > budget_s):
+        if len(left) == 1 or spent > 3 * BUDGET_S or (turn >= LEAST_TURNS and spent > BUDGET_S):
             break
     return {name: median(some) for name, some in times.items()}
 
