@@ -6,9 +6,9 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
-from asrprune.cli.bench_tables import many_table, one_table
+from asrprune.cli.bench_tables import engines_table, many_table, one_table
 from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
@@ -25,12 +25,13 @@ from asrprune.cli.text_flags import (
     text_options,
     words_of_lists,
 )
-from asrprune.cli.values import named_path, output_file, output_folder, whole
+from asrprune.cli.values import engine_names, named_path, output_file, output_folder, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asrprune.core.hypothesis import NBest
+    from asrprune.core.weights import ScoreWeights
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.protocol import LanguageModel
     from asrprune.rescore.bench.agreement import Floats
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1
   asrprune bench --system dense=exp/lm small=exp/small/sparsity-0.50 ngram=exp/ngram.arpa \\
-      --baseline padded --nbest exp/dev/nbest.jsonl.gz --threads 1 --out runs"""
+      --baseline padded --nbest exp/dev/nbest.jsonl.gz --threads 1 --out runs
+  asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1 --engines all"""
 BASELINES = ("padded",)
 
 
@@ -51,7 +53,17 @@ def _has_padded(args: argparse.Namespace) -> bool:
 
 def _compares(args: argparse.Namespace) -> bool:
     """Whether there is something to compare with: the reference engine is itself the measure."""
-    return bool(args.baseline) or args.engine != "torch"
+    return bool(args.baseline) or args.engines is not None or args.engine != "torch"
+
+
+def _on_one_engine(args: argparse.Namespace) -> bool:
+    return args.engines is None or args.system is not None
+
+
+def _calibrates(args: argparse.Namespace) -> bool:
+    from asrprune.lm.engines.table import ENGINES
+
+    return args.engines is not None and any(ENGINES[name].calibrated for name in args.engines)
 
 
 MANY = Mode(("out",), lambda args: args.system is not None, "has no use without --system")
@@ -59,6 +71,9 @@ ONE = Mode(
     ("lm", "json"),
     lambda args: args.system is None,
     "has no use with --system, whose figures go to DIR/NAME/bench.json",
+)
+ENGINES = Mode(
+    ("engines",), ONE.active, "has no use with --system: it is of one LM", inside=CHECKPOINT
 )
 COMPARING = Mode(
     ("check",),
@@ -78,12 +93,21 @@ MODES = (
     ONE,
     MANY,
     Mode(TEXT),
-    *ENGINE_MODES,
+    ENGINES,
+    replace(CHECKPOINT, reads=("threads", "device", "token_budget")),
+    Mode(("engine",), _on_one_engine, "has no use with --engines", inside=CHECKPOINT),
+    *(mode for mode in ENGINE_MODES if mode is not CHECKPOINT),
+    Mode(("calibration",), _calibrates, inside=ENGINES),
     Mode(
         ("baseline",),
-        _has_padded,
-        "has no use where the first --system is an n-gram LM: it has no padded batches",
-        inside=CHECKPOINT,
+        _on_one_engine,
+        "has no use with --engines, which always measures it",
+        inside=Mode(
+            (),
+            _has_padded,
+            "has no use where the first --system is an n-gram LM: it has no padded batches",
+            inside=CHECKPOINT,
+        ),
     ),
     COMPARING,
     WEIGHTED,
@@ -127,6 +151,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the LM, or of the first --system",
     )
     parser.add_argument(
+        "--engines",
+        type=engine_names,
+        metavar="all|NAME,...",
+        help="a table of the --lm on these engines, which take turns with padded batches: speed, "
+        "agreement, opening time and memory of each",
+    )
+    parser.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -146,6 +177,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
     if MANY.holds(args):
         _run_many(args)
+    elif args.engines is not None:
+        _run_engines(args)
     else:
         _run_one(args)
 
@@ -154,12 +187,9 @@ def _run_one(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.rescore.bench.bench import bench
     from asrprune.rescore.bench.figures import describe_lm, times_padded
-    from asrprune.rescore.weights_file import read_any_weights
 
     options = engine_options(args)
-    weights = None if args.weights is None else read_any_weights(args.weights)
-    if weights is not None:
-        weights.check_lms([args.lm], args.weights)
+    weights = _read_weights(args)
     lists = _read_lists(args)
     lm = _open(args.lm, args, options, lists)
     figures = describe_lm(args.lm, lm, args.threads)
@@ -179,11 +209,52 @@ def _run_one(args: argparse.Namespace) -> None:
             lists,
             reference,
             results[0],
-            None if weights is None else weights.weights,
+            weights,
         )
     (sys.stderr if args.json == "-" else sys.stdout).write(one_table(figures))
     if args.json:
         write_json(args.json, figures)
+
+
+def _run_engines(args: argparse.Namespace) -> None:
+    from asrprune.files import write_json
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.open import open_lm
+    from asrprune.lm.scoring.forests import ScoringOptions
+    from asrprune.provenance import provenance
+    from asrprune.rescore.bench.engines import Subject, bench_engines
+    from asrprune.rescore.bench.machine import describe_machine
+
+    options = EngineOptions(args.threads, args.device, args.calibration)
+    weights = _read_weights(args)
+    lists = _read_lists(args)
+    text = text_options(args)
+    plain = open_lm(args.lm, text=text)
+    known = check_known(plain, words_of_lists(lists), args.nbest, args.accept_unknown)
+    figures = bench_engines(
+        Subject(args.lm, options, ScoringOptions(token_budget=args.token_budget), text),
+        args.engines,
+        lists,
+        _bench_options(args),
+        args.nbest,
+        weights,
+        CHECKED.holds(args),
+    )
+    figures |= {"known": known, "warmup": args.warmup, "machine": describe_machine()}
+    figures["provenance"] = provenance(args.command_line)
+    (sys.stderr if args.json == "-" else sys.stdout).write(engines_table(figures))
+    if args.json:
+        write_json(args.json, figures)
+
+
+def _read_weights(args: argparse.Namespace) -> Optional[ScoreWeights]:
+    from asrprune.rescore.weights_file import read_any_weights
+
+    if args.weights is None:
+        return None
+    weights = read_any_weights(args.weights)
+    weights.check_lms([args.lm], args.weights)
+    return weights.weights
 
 
 def _run_many(args: argparse.Namespace) -> None:
@@ -306,7 +377,7 @@ def _agreement(
     lists: Sequence[NBest],
     reference: Sequence[Floats],
     result: BenchResult,
-    weights: Any = None,
+    weights: Optional[ScoreWeights] = None,
 ) -> dict[str, Any]:
     from asrprune.rescore.bench.agreement import compare_scores
 

@@ -118,6 +118,20 @@ def engine(text: str) -> str:
     return text
 
 
+def engine_names(text: str) -> tuple[str, ...]:
+    """All engines, or those between the commas, each once."""
+    from asrprune.lm.engines.table import ENGINES
+
+    if text == "all":
+        return tuple(ENGINES)
+    names = tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in ENGINES:
+            known = ", ".join(("all", *ENGINES))
+            raise argparse.ArgumentTypeError(f"unknown engine {name!r}; known: {known}")
+    return names
+
+
 def shard(text: str) -> Shard:
     """One of N shards.
 
