@@ -118,8 +118,7 @@ def choose(
     if found is not None and found.engine in names:
         return _said(found)
     found = _measured(asked, names, others, model, tokenizer, options, scoring, lists, where)
-    remember(key, found)
-    return _said(found)
+    return _said(remember(key, found))
 
 
 def _said(choice: Choice) -> Choice:

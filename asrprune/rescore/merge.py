@@ -25,19 +25,30 @@ def merge_scores(
 ) -> None:
     """Write the scores of the shards' ``paths`` to ``out``, as ``command`` would have.
 
-    Raises InputError for shards whose engines differ, as where each machine took its fastest.
+    Where machines took different engines, those of the accuracy class float32 are named together;
+    raises InputError for others.
     """
     readers = [ScoresReader(path) for path in paths]
-    engine = readers[0].header.get("engine")
-    for one in readers[1:]:
-        if one.header.get("engine") != engine:
-            found = f"scores of engine {shown(one.header.get('engine'))}"
-            raise InputError(one.path, 1, found, f"{shown(engine)}, as in {paths[0]}")
     header = dict(readers[0].header)
+    engines = list(dict.fromkeys(one.header.get("engine") for one in readers))
+    if len(engines) > 1:
+        header["engine"] = _together(readers)
     header.pop("shard", None)
     origins = [one.header.get("provenance") for one in readers]
     header["provenance"] = merged_provenance(origins, paths, command)
     write_scores(out, header, in_order(records, [one.utterances() for one in readers]))
+
+
+def _together(readers: Sequence[ScoresReader]) -> str:
+    from asrprune.lm.engines.table import ENGINES  # torch, which takes a second
+
+    names = {one.path: str(one.header.get("engine")) for one in readers}
+    for path, name in names.items():
+        if name not in ENGINES or ENGINES[name].accuracy != "float32":
+            other = next(each for each in names if names[each] != name)
+            expected = f"engine {shown(names[other])}, as in {other}"
+            raise InputError(path, 1, f"scores of engine {shown(name)}", expected)
+    return " + ".join(sorted(set(names.values())))
 
 
 def merge_words(records: Sequence[ShardRecord], paths: Sequence[str], out: PathLike) -> str:

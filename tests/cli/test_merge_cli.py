@@ -253,17 +253,23 @@ def test_a_killed_run_keeps_the_engine_that_was_chosen(
     assert scores_of("scores.again.gz") == scores_of("scores.exact.gz")
 
 
-def test_shards_whose_machines_chose_other_engines_are_refused(
+@pytest.mark.parametrize("engines", [("torch", "sparse"), ("torch", "torch-bf16")])
+def test_shards_whose_machines_chose_other_engines(
+    engines: tuple[str, str],
     inputs: dict[str, Path],
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for number, engine in enumerate(("torch", "torch-bf16"), start=1):
+    for number, engine in enumerate(engines, start=1):
         choose_always(monkeypatch, engine)
         assert call("lmscore", inputs, number, f"--engine fastest --shard {number}/2") == 0
+    if "sparse" in engines:  # all differ by rounding only
+        assert merge("lmscore", [2, 1]) == 0
+        assert scores_of("scores.whole.gz")[0] == "sparse + torch"
+        return
     assert merge("lmscore", [2, 1]) == 1
-    message = 'scores.2.gz:1: scores of engine "torch-bf16"; expected "torch", as in '
+    message = 'scores.2.gz:1: scores of engine "torch-bf16"; expected engine "torch", as in '
     assert f"{message}scores.1.gz" in capsys.readouterr().err
     assert not Path("scores.whole.gz").exists()
 

@@ -216,10 +216,21 @@ def test_what_does_not_belong_there_is_ignored(
     assert chosen() == first
     assert len(measured) == 2
     assert f"{path} is ignored: " in caplog.text
-    if damage != "other":
-        caplog.clear()
-        assert chosen().remembered
-        assert not caplog.text
+    caplog.clear()
+    assert chosen().remembered
+    assert not caplog.text
+
+
+def test_of_two_at_once_the_first_decides(
+    measured: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fastest, "remembered", lambda key: None)  # as both begin
+        first = chosen()
+        patch.setattr(fastest, "pick", lambda seconds: "torch")
+        second = chosen()
+    assert len(measured) == 2
+    assert second == dataclasses.replace(first, remembered=True)
 
 
 def test_where_nothing_can_be_kept_it_is_measured_anew(

@@ -7,6 +7,7 @@ after some turns or a second. Of those that are as good as equal the most accura
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -127,18 +128,25 @@ def remembered(key: Mapping[str, Any]) -> Optional[Choice]:
     except (*DAMAGE, AttributeError) as problem:
         reason = str(problem)
     log.warning("%s is ignored: %s", path, " ".join(reason.split())[:200])
+    with contextlib.suppress(OSError):
+        path.unlink()
     return None
 
 
-def remember(key: Mapping[str, Any], choice: Choice) -> None:
-    """Keep ``choice``; where that cannot be, one line in the log says so."""
+def remember(key: Mapping[str, Any], choice: Choice) -> Choice:
+    """Keep ``choice``; where that cannot be, one line in the log says so. Returns it, or what
+    another process has chosen meanwhile: shards that begin at once go on with one engine."""
     path = _path(key)
     if path is None:
-        return
+        return choice
+    there = remembered(key)
+    if there is not None:
+        return there
     try:
         write_sealed(path, {"key": dict(key), "choice": {**asdict(choice), "remembered": True}})
     except OSError as problem:
         log.warning("the choice of engine is not remembered: %s", problem)
+    return choice
 
 
 def _path(key: Mapping[str, Any]) -> Optional[Path]:
