@@ -99,8 +99,7 @@ def run(args: argparse.Namespace) -> None:
         used["special"] = dict(args.special)
     if args.shard is not None:
         used["shard"] = str(args.shard)
-    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
-    _go_on_with_its_engine(args, settings)
+    _go_on_with_its_engine(args, used)
     start = time.perf_counter()
     lm = open_lm(
         args.lm,
@@ -121,12 +120,13 @@ def run(args: argparse.Namespace) -> None:
 
     words = words_of_lists(counted())
     known = check_known(lm, words, args.nbest, args.accept_unknown)
-    settings["text"] = known["form"]
+    used["text"] = known["form"]
     how: dict[str, Any] = {}
     if CHECKPOINT.holds(args):
-        settings["engine"] = lm.runtime.engine
+        used["engine"] = lm.runtime.engine
         if lm.runtime.choice is not None:
             how["engine_choice"] = lm.runtime.choice
+    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line, **how))
     lists = args.part.take(
         read_nbest(args.nbest, bad), size=lambda one: len(one.hyps), group=BLOCK_HYPOTHESES
@@ -147,20 +147,23 @@ def run(args: argparse.Namespace) -> None:
     log.info("%s: scored in %.2f s, LM RTF %s", args.out, timing.wall_s, rtf)
 
 
-def _go_on_with_its_engine(args: argparse.Namespace, settings: Mapping[str, Any]) -> None:
-    """Take the engine of an unfinished ``--out`` with these settings, where one is to be chosen:
-    another would not give the same scores."""
-    from asrprune.files import is_stream
+def _go_on_with_its_engine(args: argparse.Namespace, used: Mapping[str, Any]) -> None:
+    """Take the engine of an unfinished ``--out`` of the same LM, lists and settings, where one is
+    to be chosen: another would not give the same scores."""
+    from asrprune.files import is_stream, sha256
     from asrprune.lm.engines.table import CHOICES
     from asrprune.lm.fastest import candidates
+    from asrprune.lm.open import lm_digest
     from asrprune.rescore.lmscore import partial_path, unfinished_settings
 
     if not CHECKPOINT.holds(args) or args.engine not in CHOICES or is_stream(args.out):
         return
     there = unfinished_settings(args.out)
     engine = there.get("engine")
-    same = all(there.get(key) == value for key, value in settings.items())
-    if same and engine in candidates(args.engine, args.device)[0]:
+    if engine not in candidates(args.engine, args.device)[0]:
+        return
+    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
+    if all(there.get(key) == value for key, value in settings.items()):
         log.info("engine %s (%s: that of %s)", engine, args.engine, partial_path(args.out))
         args.engine = engine
 

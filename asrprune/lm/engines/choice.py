@@ -36,7 +36,7 @@ HOPELESS = 1.3
 """Times the time of the fastest at which a candidate is dropped."""
 EQUAL = 1.02
 """Times the time of the fastest up to which the more accurate engine is taken."""
-LEAST_TURNS, MOST_TURNS = 3, 9
+LEAST_TURNS, MOST_TURNS = 5, 9
 BUDGET_S = 1.0
 """Seconds after which no turn beyond LEAST_TURNS begins, and three times them, none at all."""
 
