@@ -86,7 +86,7 @@ def test_turns_drop_the_hopeless_and_take_the_median() -> None:
     assert pick(found) == "one"
 
 
-@pytest.mark.parametrize(("seconds", "turns"), [(0.2, 3), (2.0, 1), (0.001, MOST_TURNS)])
+@pytest.mark.parametrize(("seconds", "turns"), [(0.2, 5), (2.0, 1), (0.001, MOST_TURNS)])
 def test_turns_end_in_time(seconds: float, turns: int) -> None:
     clock = Clock({name: [seconds] * MOST_TURNS for name in "ab"})
     take_turns(clock.runs, clock=lambda: clock.now)
