@@ -74,8 +74,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration",
         metavar="PATH",
-        help="text or data folder on which onnx-int8 measures its ranges (default: text drawn "
-        "from the model)",
+        help="text or data folder on which onnx-int8 and openvino-int8 measure their ranges "
+        "(default: text drawn from the model)",
     )
     group.add_argument("--threads", type=threads, default=default.threads, help="CPU threads")
     group.add_argument(

@@ -4,11 +4,11 @@
     python tests/bench/peers.py --nbest pocketsphinx.100best.json.gz [--lm exp/lm] [--threads 1]
 
 ``transformers``: GPT2LMHeadModel, batches sorted by length, log-softmax, gather. CTranslate2:
-``score_batch`` in float32 and int8. ONNX Runtime: our graph, every hypothesis for itself (what a
-graph exported from anywhere computes). All get the same most tokens a batch. A model that a tool
-cannot express (low rank, blocks that differ) and a tool that is not installed are left out and
-named. Differences of ln P are against the padded batch in fp32 torch; "x" is its time over the
-tool's.
+``score_batch`` in float32 and int8. ONNX Runtime and OpenVINO: our graph, every hypothesis for
+itself (what a graph exported from anywhere computes). All get the same most tokens a batch. A model
+that a tool cannot express (low rank, blocks that differ) and a tool that is not installed are left
+out and named. Differences of ln P are against the padded batch in fp32 torch; "x" is its time over
+the tool's.
 """
 
 from __future__ import annotations
@@ -198,10 +198,14 @@ def main() -> None:
 
     runs = {"padded torch": ours("padded torch", subject.padded(args.threads), lists)}
     runs |= {name: theirs(name, peer) for name, peer in peers(subject, args.threads).items()}
-    for engine in ("onnx", "onnx-int8", "int8"):
+    with_openvino = ("openvino", "openvino-bf16", "openvino-int8")
+    if importlib.util.find_spec("openvino") is None:
+        print("openvino: not installed")
+        with_openvino = ()
+    for engine in ("onnx", "onnx-int8", "int8", *with_openvino):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} alone"] = ours(f"{engine} alone", lm, [[text] for text in texts])
-    for engine in ("torch", "onnx", "onnx-int8", "int8"):
+    for engine in ("torch", "onnx", "onnx-int8", "int8", *with_openvino):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} over tries"] = ours(f"{engine} over tries", lm, lists)
     times = take_turns(runs, args.repeats, args.threads)

@@ -126,8 +126,21 @@ def _onnx_int8(
 ) -> Engine:
     from asrprune.lm.engines.onnx_runtime.calibration import int8_graph
     from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
+    from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
 
-    return OnnxEngine(int8_graph(model, options, tokenizer), options.threads)
+    graph = int8_graph(model, options, tokenizer, signed_is_exact())
+    return OnnxEngine(graph, options.threads)
+
+
+def _openvino(numbers: str) -> Make:
+    def make(
+        model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    ) -> Engine:
+        from asrprune.lm.engines.openvino.engine import open_openvino
+
+        return open_openvino(model, numbers, options, tokenizer)
+
+    return make
 
 
 def _sparse(model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]) -> Engine:
@@ -193,6 +206,24 @@ ENGINES: Mapping[str, EngineRow] = {
         "ONNX Runtime in static int8 (all weight matrices), CPU only; changes scores a little",
         "int8",
         ("onnx", "onnxruntime"),
+        slow_start=True,
+        calibrated=True,
+    ),
+    "openvino": EngineRow(
+        _openvino("f32"), "OpenVINO in float32, CPU only", "float32", ("onnx", "openvino")
+    ),
+    "openvino-bf16": EngineRow(
+        _openvino("bf16"),
+        "OpenVINO in bfloat16, CPU only; changes scores a little",
+        "bf16",
+        ("onnx", "openvino"),
+    ),
+    "openvino-int8": EngineRow(
+        _openvino("int8"),
+        "OpenVINO in static int8 (all weight matrices), the rest in bfloat16, CPU only; changes "
+        "scores a little",
+        "int8",
+        ("onnx", "openvino"),
         slow_start=True,
         calibrated=True,
     ),
