@@ -108,7 +108,7 @@ def choose(
         "lm": {**asdict(model.shape), "nonzero": round(20 * _nonzero(model))},
         "lists": _shape(lists, tokenizer),
         "processor": processor(),
-        "device": str(resolve_device(options.device)),
+        "device": _device(options),
         "threads": _threads(options),
         "token_budget": scoring.token_budget,
         "compiler": cpp_compiler(),
@@ -254,5 +254,16 @@ def _nonzero(model: TransformerLM) -> float:
 
 def _versions(names: Sequence[str]) -> dict[str, Any]:
     packages = sorted({one for name in names for one in ENGINES[name].packages})
-    found = {one: importlib.metadata.version(one) for one in packages}
-    return {"asrprune": __version__, "torch": torch.__version__, **found}
+    return {"asrprune": __version__, "torch": torch.__version__, **dict(map(_version, packages))}
+
+
+def _version(package: str) -> tuple[str, str]:
+    try:
+        return package, importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # from a distribution of another name
+        return package, "unknown"
+
+
+def _device(options: EngineOptions) -> str:
+    found = resolve_device(options.device)
+    return f"{found} {torch.cuda.get_device_name(found)}" if found.type == "cuda" else str(found)

@@ -67,7 +67,9 @@ class Choice:
         """
         speeds = sorted(self.speeds.items(), key=lambda item: -item[1])
         others = [f"{name} {speed:.1f}" for name, speed in speeds if name != self.engine]
-        shown = f"{self.speeds[self.engine]:.1f} x torch" if others else "no other can be measured"
+        if not others:
+            return f"engine {self.engine} ({self.asked}: no other can be measured here)"
+        shown = f"{self.speeds[self.engine]:.1f} x torch"
         following = f", next {others[0]}" if others and others[0] != "torch 1.0" else ""
         how = "remembered from" if self.remembered else "measured on"
         return f"engine {self.engine} ({self.asked}: {shown}{following}, {how} {self.sample})"
