@@ -77,7 +77,7 @@ class Clock:
         return np.zeros(1)
 
 
-def test_turns_drop_the_hopeless_and_take_the_median() -> None:
+def test_turns_drop_the_hopeless_and_take_the_least() -> None:
     slow_once = [0.01, 0.05, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01]
     clock = Clock({"slow": [0.02], "one": slow_once, "other": [0.011] * MOST_TURNS})
     found = take_turns(clock.runs, clock=lambda: clock.now)

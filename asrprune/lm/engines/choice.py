@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Optional
 
 import numpy as np
@@ -47,7 +46,7 @@ log = logging.getLogger(__name__)
 class Choice:
     """The ``engine`` that ``asked`` stands for here, and why.
 
-    ``speeds``: engine -> times as fast as torch in float32, by median; ``differences``: its mean
+    ``speeds``: engine -> times as fast as torch in float32; ``differences``: its mean
     |difference| of ln P from torch in float32; ``not_measured``: engine -> reason. ``sample``: what
     it was measured on.
     """
@@ -78,20 +77,22 @@ class Choice:
 def take_turns(
     runs: Mapping[str, Run], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Seconds of every run, the median of its turns; one that is dropped has had fewer."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    """Seconds of every run, the least of its turns, since other processes only ever add; one that
+    is dropped has had fewer."""
+    seconds = dict.fromkeys(runs, float("inf"))
     left, spent = list(runs), 0.0
     for turn in range(1, MOST_TURNS + 1):
         for name in left:
             start = clock()
             runs[name]()
-            times[name].append(clock() - start)
-            spent += times[name][-1]
-        best = min(min(times[name]) for name in left)
-        left = [name for name in left if min(times[name]) <= HOPELESS * best]
+            taken = clock() - start
+            seconds[name] = min(seconds[name], taken)
+            spent += taken
+        best = min(seconds[name] for name in left)
+        left = [name for name in left if seconds[name] <= HOPELESS * best]
         if len(left) == 1 or spent > 3 * BUDGET_S or (turn >= LEAST_TURNS and spent > BUDGET_S):
             break
-    return {name: median(some) for name, some in times.items()}
+    return seconds
 
 
 def pick(seconds: Mapping[str, float]) -> str:
