@@ -31,8 +31,8 @@ Run = Callable[[], Floats]
 
 EXACT = 1e-3
 """Nats by which an engine of the accuracy class float32 may differ from torch in float32."""
-HOPELESS = 1.3
-"""Times the time of the fastest at which a candidate is dropped."""
+HOPELESS = (2.0, 1.3)
+"""Times the time of the fastest at which a candidate is dropped, after the first turn and later."""
 EQUAL = 1.02
 """Times the time of the fastest up to which the more accurate engine is taken."""
 LEAST_TURNS, MOST_TURNS = 5, 9
@@ -89,7 +89,7 @@ def take_turns(
             seconds[name] = min(seconds[name], taken)
             spent += taken
         best = min(seconds[name] for name in left)
-        left = [name for name in left if seconds[name] <= HOPELESS * best]
+        left = [name for name in left if seconds[name] <= HOPELESS[turn > 1] * best]
         if len(left) == 1 or spent > 3 * BUDGET_S or (turn >= LEAST_TURNS and spent > BUDGET_S):
             break
     return seconds
