@@ -35,6 +35,7 @@ EXTRAS = {
     "k2": ["k2"],
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "openvino": ["openvino>=2026.4", "onnx>=1.16", "onnxruntime>=1.18"],  # the last measures ranges
     "hugging-face": ["transformers>=4.48"],
     "gguf": ["gguf>=0.17", "xllamacpp>=2026.10"],  # llama.cpp checks what is exported
     "sherpa": ["sherpa-onnx>=2.0"],
@@ -50,6 +51,7 @@ EXTRAS = {
         "xllamacpp>=2026.10",
         "onnx>=1.16",
         "onnxruntime>=1.18",
+        "openvino>=2026.4",
         "sherpa-onnx>=2.0",
         "faster-whisper>=1.1",
         "kaldialign",

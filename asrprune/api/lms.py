@@ -17,7 +17,7 @@ from asrprune.files import PathLike
 from asrprune.lm import open as opening
 from asrprune.lm.device import resolve_device
 from asrprune.lm.engines.engine import EngineOptions
-from asrprune.lm.engines.table import ENGINES, choose_engine
+from asrprune.lm.engines.table import CHOICES, ENGINES
 from asrprune.lm.model import checkpoint as folders
 from asrprune.lm.model.checkpoint import Checkpoint
 from asrprune.lm.model.transformer import TransformerLM
@@ -48,8 +48,9 @@ def open_lm(
 
     ``lm``: path of a checkpoint folder or of an n-gram model (``.arpa``, ``.arpa.gz``, ``.bin``,
     ``.klm``), a checkpoint in memory, or a TransformerLM with its ``tokenizer``. ``engine`` is one
-    of ``asrprune list engines``, or ``auto``; it, ``threads``, ``calibration``, ``token_budget``
-    and ``over_long`` ("error", "minus-inf", "window") mean what ``asrprune lmscore --help`` says.
+    of ``asrprune list engines``, or ``auto``, ``fastest-bf16``, ``fastest``, which measure on drawn
+    tries what is the fastest here; it, ``threads``, ``calibration``, ``token_budget`` and
+    ``over_long`` ("error", "minus-inf", "window") mean what ``asrprune lmscore --help`` says.
     ``device``: "cpu", "cuda", ... or "auto", the GPU if there is one. By default a path takes
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
     memory is put into evaluation mode.
@@ -85,11 +86,10 @@ def open_lm(
     scoring = ScoringOptions(token_budget, "error" if over_long is None else over_long)
     if isinstance(lm, (str, os.PathLike)):
         options = EngineOptions(threads, device or "auto", calibration)
-        return opening.open_lm(lm, choose_engine(engine, options.device)[0], options, scoring, text)
+        return opening.open_lm(lm, engine, options, scoring, text)
     model, tokens, name = _parts(lm, tokenizer, text)
     options = EngineOptions(threads, device or str(model.device), calibration)
-    engine, _ = choose_engine(engine, options.device)
-    if not lookup(ENGINES, engine, "engine").gpu:
+    if engine not in CHOICES and not lookup(ENGINES, engine, "engine").gpu:
         options = replace(options, device=device or "cpu")
     target = resolve_device(options.device)
     if target != model.device:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
-from asrprune.cli.bench_tables import many_table, one_table
+from asrprune.cli.bench_tables import engines_table, many_table, one_table
 from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
@@ -25,12 +25,13 @@ from asrprune.cli.text_flags import (
     text_options,
     words_of_lists,
 )
-from asrprune.cli.values import named_path, output_file, output_folder, whole
+from asrprune.cli.values import engine_names, named_path, output_file, output_folder, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asrprune.core.hypothesis import NBest
+    from asrprune.core.weights import ScoreWeights
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.protocol import LanguageModel
     from asrprune.rescore.bench.agreement import Floats
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1
   asrprune bench --system dense=exp/lm small=exp/small/sparsity-0.50 ngram=exp/ngram.arpa \\
-      --baseline padded --nbest exp/dev/nbest.jsonl.gz --threads 1 --out runs"""
+      --baseline padded --nbest exp/dev/nbest.jsonl.gz --threads 1 --out runs
+  asrprune bench --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --threads 1 --engines all"""
 BASELINES = ("padded",)
 
 
@@ -51,9 +53,17 @@ def _has_padded(args: argparse.Namespace) -> bool:
 
 def _compares(args: argparse.Namespace) -> bool:
     """Whether there is something to compare with: the reference engine is itself the measure."""
-    from asrprune.lm.engines.table import choose_engine
+    return bool(args.baseline) or args.engines is not None or args.engine != "torch"
 
-    return bool(args.baseline) or choose_engine(args.engine, args.device)[0] != "torch"
+
+def _on_one_engine(args: argparse.Namespace) -> bool:
+    return args.engines is None or args.system is not None
+
+
+def _calibrates(args: argparse.Namespace) -> bool:
+    from asrprune.lm.engines.table import ENGINES
+
+    return args.engines is not None and any(ENGINES[name].calibrated for name in args.engines)
 
 
 MANY = Mode(("out",), lambda args: args.system is not None, "has no use without --system")
@@ -61,6 +71,9 @@ ONE = Mode(
     ("lm", "json"),
     lambda args: args.system is None,
     "has no use with --system, whose figures go to DIR/NAME/bench.json",
+)
+ENGINES = Mode(
+    ("engines",), ONE.active, "has no use with --system: it is of one LM", inside=CHECKPOINT
 )
 COMPARING = Mode(
     ("check",),
@@ -80,12 +93,21 @@ MODES = (
     ONE,
     MANY,
     Mode(TEXT),
-    *ENGINE_MODES,
+    ENGINES,
+    replace(CHECKPOINT, reads=("threads", "device", "token_budget")),
+    Mode(("engine",), _on_one_engine, "has no use with --engines", inside=CHECKPOINT),
+    *(mode for mode in ENGINE_MODES if mode is not CHECKPOINT),
+    Mode(("calibration",), _calibrates, inside=ENGINES),
     Mode(
         ("baseline",),
-        _has_padded,
-        "has no use where the first --system is an n-gram LM: it has no padded batches",
-        inside=CHECKPOINT,
+        _on_one_engine,
+        "has no use with --engines, which always measures it",
+        inside=Mode(
+            (),
+            _has_padded,
+            "has no use where the first --system is an n-gram LM: it has no padded batches",
+            inside=CHECKPOINT,
+        ),
     ),
     COMPARING,
     WEIGHTED,
@@ -129,6 +151,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the LM, or of the first --system",
     )
     parser.add_argument(
+        "--engines",
+        type=engine_names,
+        metavar="all|NAME,...",
+        help="a table of the --lm on these engines, which take turns with padded batches: speed, "
+        "agreement, opening time and memory of each",
+    )
+    parser.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -148,6 +177,8 @@ def run(args: argparse.Namespace) -> None:
     """Read, measure, print."""
     if MANY.holds(args):
         _run_many(args)
+    elif args.engines is not None:
+        _run_engines(args)
     else:
         _run_one(args)
 
@@ -156,14 +187,11 @@ def _run_one(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.rescore.bench.bench import bench
     from asrprune.rescore.bench.figures import describe_lm, times_padded
-    from asrprune.rescore.weights_file import read_any_weights
 
     options = engine_options(args)
-    weights = None if args.weights is None else read_any_weights(args.weights)
-    if weights is not None:
-        weights.check_lms([args.lm], args.weights)
+    weights = _read_weights(args)
     lists = _read_lists(args)
-    lm = _open(args.lm, args, options)
+    lm = _open(args.lm, args, options, lists)
     figures = describe_lm(args.lm, lm, args.threads)
     figures["known"] = check_known(lm, words_of_lists(lists), args.nbest, args.accept_unknown)
     systems: dict[str, LanguageModel] = {lm.name: lm}
@@ -173,19 +201,60 @@ def _run_one(args: argparse.Namespace) -> None:
     figures |= _measured(args, results)
     if args.baseline:
         figures["times_padded"] = times_padded(results[0], results[1], lm.name)
-    if CHECKED.holds(args):
-        padded = args.baseline is not None
+    padded = args.baseline is not None
+    if CHECKED.holds(args) and (padded or lm.runtime.engine != "torch"):
         reference = results[-1].scores if padded else _torch_scores(args.lm, args, options, lists)
         figures["agreement"] = _agreement(
             args.baseline or "torch",
             lists,
             reference,
             results[0],
-            None if weights is None else weights.weights,
+            weights,
         )
     (sys.stderr if args.json == "-" else sys.stdout).write(one_table(figures))
     if args.json:
         write_json(args.json, figures)
+
+
+def _run_engines(args: argparse.Namespace) -> None:
+    from asrprune.files import write_json
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.open import open_lm
+    from asrprune.lm.scoring.forests import ScoringOptions
+    from asrprune.provenance import provenance
+    from asrprune.rescore.bench.engines import Subject, bench_engines
+    from asrprune.rescore.bench.machine import describe_machine
+
+    options = EngineOptions(args.threads, args.device, args.calibration)
+    weights = _read_weights(args)
+    lists = _read_lists(args)
+    text = text_options(args)
+    plain = open_lm(args.lm, text=text)
+    known = check_known(plain, words_of_lists(lists), args.nbest, args.accept_unknown)
+    figures = bench_engines(
+        Subject(args.lm, options, ScoringOptions(token_budget=args.token_budget), text),
+        args.engines,
+        lists,
+        _bench_options(args),
+        args.nbest,
+        weights,
+        CHECKED.holds(args),
+    )
+    figures |= {"known": known, "warmup": args.warmup, "machine": describe_machine()}
+    figures["provenance"] = provenance(args.command_line)
+    (sys.stderr if args.json == "-" else sys.stdout).write(engines_table(figures))
+    if args.json:
+        write_json(args.json, figures)
+
+
+def _read_weights(args: argparse.Namespace) -> Optional[ScoreWeights]:
+    from asrprune.rescore.weights_file import read_any_weights
+
+    if args.weights is None:
+        return None
+    weights = read_any_weights(args.weights)
+    weights.check_lms([args.lm], args.weights)
+    return weights.weights
 
 
 def _run_many(args: argparse.Namespace) -> None:
@@ -206,7 +275,7 @@ def _run_many(args: argparse.Namespace) -> None:
     systems: dict[str, LanguageModel] = {}
     for name, path in args.system:
         try:
-            systems[name] = _open(path, args, options)
+            systems[name] = _open(path, args, options, lists)
         except ValueError as problem:
             raise ValueError(f"--system {name}={path}: {problem}") from None
     words = words_of_lists(lists)
@@ -230,7 +299,7 @@ def _run_many(args: argparse.Namespace) -> None:
             if args.baseline and name == first:
                 found = _agreement(args.baseline, lists, results[-1].scores, own)
                 figures["agreement"] = found
-            elif args.engine != "torch":
+            elif systems[name].runtime.engine != "torch":
                 reference = _torch_scores(path, args, options, lists)
                 figures["agreement"] = _agreement("torch", lists, reference, own)
         every[name] = figures
@@ -256,12 +325,16 @@ def _bench_options(args: argparse.Namespace) -> Any:
     return BenchOptions(args.repeats, args.warmup)
 
 
-def _open(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
+def _open(
+    path: str, args: argparse.Namespace, options: EngineOptions, lists: Sequence[NBest]
+) -> LanguageModel:
+    from asrprune.lm.fastest import Sample
     from asrprune.lm.open import open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
 
     scoring = ScoringOptions(token_budget=args.token_budget)
-    return open_lm(path, args.engine, options, scoring, text_options(args))
+    sample = Sample([[hyp.text for hyp in nbest.hyps] for nbest in lists], args.nbest)
+    return open_lm(path, args.engine, options, scoring, text_options(args), sample)
 
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
@@ -304,7 +377,7 @@ def _agreement(
     lists: Sequence[NBest],
     reference: Sequence[Floats],
     result: BenchResult,
-    weights: Any = None,
+    weights: Optional[ScoreWeights] = None,
 ) -> dict[str, Any]:
     from asrprune.rescore.bench.agreement import compare_scores
 

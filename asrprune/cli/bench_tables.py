@@ -68,6 +68,46 @@ def many_table(every: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def engines_table(figures: Mapping[str, Any]) -> str:
+    """One line an engine, and what could not be opened."""
+    rows = figures["engines"]
+    checked = [row for row in rows if "agreement" in row]
+    head = f"{'engine':<14} {'accuracy':<8} {'tokens/s':>9}  x padded [min, max]"
+    if checked:
+        head += f"  {'ln P off':>8} {'at most':>8} {'other best':>10}"
+    with_wer = bool(checked) and checked[0]["agreement"]["wer"] is not None
+    head += "  WER change [95 %]    " if with_wer else ""
+    lines = [f"{head} {'peak MB':>8} {'opened s':>8}"]
+    for row in rows:
+        times = row["times_padded"]
+        span = f"[{times['min']:.2f}, {times['max']:.2f}]"
+        line = f"{row['name']:<14} {row['accuracy']:<8} {_speed(row):>9}  "
+        line += f"{times['median']:>5.2f} {span:<15}"
+        if checked:
+            found = row["agreement"]
+            share = f"{found['changed_best']}/{found['lists']}"
+            line += f" {found['mean_difference']:>8.2g} {found['max_difference']:>8.2g}"
+            line += f" {share:>10}"
+        if with_wer:
+            low, high = row["agreement"]["wer"]["interval"]
+            change = row["agreement"]["wer"]["difference_percent"]
+            line += f"  {change:+.2f} [{low:+.2f}, {high:+.2f}]".ljust(23)
+        lines.append(f"{line} {row['peak_rss_bytes'] / 1e6:>8.0f} {row['opening_s']:>8.2f}")
+    for row in rows:
+        if row["note"]:
+            lines.append(f"{row['name']}: {row['note']}")
+    for name, reason in figures["unavailable"].items():
+        lines.append(f"{name}: not available: {reason}")
+    runs = len(figures["padded"]["runs_s"])
+    lines.append(
+        f"{figures['lm']}, {figures['device']}, {figures['threads']} threads; median of {runs} "
+        f"runs in turns after {figures['warmup']} for warm-up; padded: batches in fp32 torch, "
+        f"{_speed(figures['padded'])} tokens/s; ln P off: mean |difference| from them; memory and "
+        "opening: of a process of its own"
+    )
+    return "\n".join(lines) + "\n"
+
+
 def _rtf(row: Mapping[str, Any]) -> str:
     return "unknown" if row["rtf"] is None else f"{row['rtf']:.5f}"
 

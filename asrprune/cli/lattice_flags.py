@@ -298,7 +298,6 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     """The LMs, as the mode asks them."""
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.engines.pytorch.prefixes import PrefixOptions
-    from asrprune.lm.engines.table import choose_engine
     from asrprune.lm.open import open_lm, open_prefix_lm
     from asrprune.lm.scoring.forests import ScoringOptions
 
@@ -307,6 +306,5 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     if mode.prefixes:
         kept = PrefixOptions(over_long=args.over_long)
         return [open_prefix_lm(path, args.engine, engine, kept, text) for path in args.lm or ()]
-    name, _ = choose_engine(args.engine, args.device)
     options = ScoringOptions(over_long=args.over_long)
-    return [open_lm(path, name, engine, options, text).words() for path in args.lm or ()]
+    return [open_lm(path, args.engine, engine, options, text).words() for path in args.lm or ()]

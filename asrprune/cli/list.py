@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def describe(entry: Any) -> str:
-    """The entry's ``description``, or the first line of its own docstring; then what it reads.
+    """The entry's ``description``, or the first line of its own docstring, behind its accuracy
+    class if it has one; then what it reads.
 
     An entry may also be a pair of such a thing and the statistics that it reads.
     """
@@ -61,5 +62,7 @@ def describe(entry: Any) -> str:
     text = getattr(entry, "description", None)
     if not isinstance(text, str):
         text = inspect.getdoc(entry) or ""
+    if accuracy := getattr(entry, "accuracy", ""):
+        text = f"[{accuracy}] {text}"
     reads = f" (reads {', '.join(sorted(needs))})" if needs else ""
     return text.strip().split("\n")[0] + reads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.cli.engine_flags import (
@@ -29,6 +29,7 @@ from asrprune.cli.values import output_file
 
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
+    from asrprune.lm.fastest import Sample
 
 EXAMPLE = "example: asrprune lmscore --lm exp/lm --nbest exp/dev/nbest.jsonl.gz --out exp/dev/lm"
 
@@ -91,9 +92,14 @@ def run(args: argparse.Namespace) -> None:
     if args.on_bad != "error":
         used["on_bad"] = args.on_bad
     if CHECKPOINT.holds(args):
-        used |= {"engine": args.engine, "over_long": args.over_long}
+        used["over_long"] = args.over_long
         if args.calibration is not None:
             used["calibration"] = args.calibration
+    if args.special:
+        used["special"] = dict(args.special)
+    if args.shard is not None:
+        used["shard"] = str(args.shard)
+    _go_on_with_its_engine(args, used)
     start = time.perf_counter()
     lm = open_lm(
         args.lm,
@@ -101,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
         options,
         ScoringOptions(token_budget=args.token_budget, over_long=args.over_long),
         text_options(args),
+        _sample(args),
     )
     load_s = time.perf_counter() - start
     count = 0
@@ -114,12 +121,13 @@ def run(args: argparse.Namespace) -> None:
     words = words_of_lists(counted())
     known = check_known(lm, words, args.nbest, args.accept_unknown)
     used["text"] = known["form"]
-    if args.special:
-        used["special"] = dict(args.special)
-    if args.shard is not None:
-        used["shard"] = str(args.shard)
+    how: dict[str, Any] = {}
+    if CHECKPOINT.holds(args):
+        used["engine"] = lm.runtime.engine
+        if lm.runtime.choice is not None:
+            how["engine_choice"] = lm.runtime.choice
     settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
-    header = make_header(lm.name, **settings, provenance=provenance(args.command_line))
+    header = make_header(lm.name, **settings, provenance=provenance(args.command_line, **how))
     lists = args.part.take(
         read_nbest(args.nbest, bad), size=lambda one: len(one.hyps), group=BLOCK_HYPOTHESES
     )
@@ -137,6 +145,42 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.timing, figures)
     rtf = "unknown" if timing.rtf is None else f"{timing.rtf:.5f}"
     log.info("%s: scored in %.2f s, LM RTF %s", args.out, timing.wall_s, rtf)
+
+
+def _go_on_with_its_engine(args: argparse.Namespace, used: Mapping[str, Any]) -> None:
+    """Take the engine of an unfinished ``--out`` of the same LM, lists and settings, where one is
+    to be chosen: another would not give the same scores."""
+    from asrprune.files import is_stream, sha256
+    from asrprune.lm.engines.table import CHOICES
+    from asrprune.lm.fastest import candidates
+    from asrprune.lm.open import lm_digest
+    from asrprune.rescore.lmscore import partial_path, unfinished_settings
+
+    if not CHECKPOINT.holds(args) or args.engine not in CHOICES or is_stream(args.out):
+        return
+    there = unfinished_settings(args.out)
+    engine = there.get("engine")
+    if engine not in candidates(args.engine, args.device)[0]:
+        return
+    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
+    if all(there.get(key) == value for key, value in settings.items()):
+        log.info("engine %s (%s: that of %s)", engine, args.engine, partial_path(args.out))
+        args.engine = engine
+
+
+def _sample(args: argparse.Namespace) -> Optional[Sample]:
+    """The first lists, for the choice of an engine."""
+    from itertools import islice
+
+    from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.firstpass.on_bad import OnBad
+    from asrprune.lm.engines.table import CHOICES
+    from asrprune.lm.fastest import LISTS, Sample
+
+    if not CHECKPOINT.holds(args) or args.engine not in CHOICES:
+        return None
+    lists = islice(read_nbest(args.nbest, OnBad(args.on_bad)), LISTS)
+    return Sample([[hyp.text for hyp in nbest.hyps] for nbest in lists], args.nbest)
 
 
 @contextlib.contextmanager

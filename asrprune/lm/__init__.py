@@ -15,5 +15,6 @@ In the order in which they build on each other:
 - ``engines``: what computes the forward passes of scoring: torch, ONNX Runtime, own kernels
 - ``scoring``: scores of sentences and of words; early termination
 - ``perplexity``: of a text, per token and per word
+- ``fastest``: the engine that ``auto`` and ``fastest`` stand for, measured
 - ``open``: any LM by its path, whatever it is made of
 """

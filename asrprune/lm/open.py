@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from dataclasses import asdict
 from typing import Optional
 
 import torch
@@ -16,6 +17,7 @@ from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.engines.pytorch.prefixes import CachedPrefixes, PrefixOptions
 from asrprune.lm.engines.table import (
+    CHOICES,
     EARLY,
     ENGINES,
     KEEPING,
@@ -23,6 +25,7 @@ from asrprune.lm.engines.table import (
     check_engine,
     open_engine,
 )
+from asrprune.lm.fastest import Sample, choose
 from asrprune.lm.model.checkpoint import (
     CONFIG,
     is_checkpoint,
@@ -54,18 +57,21 @@ def open_lm(
     engine_options: Optional[EngineOptions] = None,
     scoring_options: Optional[ScoringOptions] = None,
     text: Optional[TextOptions] = None,
+    sample: Optional[Sample] = None,
 ) -> LanguageModel:
     """The language model at ``path``: a checkpoint folder, or an n-gram model's file.
 
-    ``engine`` is one of ENGINES; it and its options concern checkpoints only. ``text`` goes before
-    the text form that the LM states. Raises InputError
-    for a path that is neither, ValueError for an unknown engine or device.
+    ``engine`` is one of ENGINES, or of CHOICES, measured on ``sample`` as in ``fastest.choose``; it
+    and its options concern checkpoints only. ``text`` goes before the text form that the LM states.
+    Raises InputError for a path that is neither, ValueError for an unknown engine or device.
     """
     if is_checkpoint(path) or os.path.isdir(path):
-        check_engine(engine, engine_options or EngineOptions())
-        checkpoint = load_checkpoint(path, dtype=ENGINES[engine].kept or torch.float32, mapped=True)
+        kept = None
+        if engine not in CHOICES:
+            kept = check_engine(engine, engine_options or EngineOptions()).kept
+        checkpoint = load_checkpoint(path, dtype=kept or torch.float32, mapped=True)
         model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
-        return open_model(model, tokenizer, engine, engine_options, scoring_options, name)
+        return open_model(model, tokenizer, engine, engine_options, scoring_options, name, sample)
     if is_ngram(path):
         return NgramLM(path, text=text)
     found = (
@@ -82,13 +88,20 @@ def open_model(
     engine_options: Optional[EngineOptions] = None,
     scoring_options: Optional[ScoringOptions] = None,
     name: str = "transformer",
+    sample: Optional[Sample] = None,
 ) -> TransformerScorer:
-    """The language model of a module in memory.
+    """The language model of a module in memory; ``engine`` and ``sample`` as in ``open_lm``.
 
     Engines of torch compute with the module itself: they put it on their device and into evaluation
     mode. Raises ValueError for an unknown engine or device.
     """
-    policy = (scoring_options or ScoringOptions()).over_long
+    engine_options = engine_options or EngineOptions()
+    scoring_options = scoring_options or ScoringOptions()
+    choice = None
+    if engine in CHOICES:
+        choice = choose(engine, model, tokenizer, engine_options, scoring_options, sample)
+        engine = choice.engine
+    policy = scoring_options.over_long
     kept = PrefixOptions(over_long="error" if policy == "window" else policy)
     prefixes = functools.partial(
         _open_prefixes, model, tokenizer, engine, engine_options, kept, name
@@ -101,6 +114,7 @@ def open_model(
         name,
         engine,
         prefixes,
+        None if choice is None else asdict(choice),
     )
 
 

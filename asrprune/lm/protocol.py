@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional, Protocol, runtime_checkable
+from typing import Any, Optional, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,11 +79,13 @@ def check_words(lists: Sequence[Sequence[Words]]) -> None:
 class Runtime:
     """What computes an LM's scores: ``engine``, one of ENGINES (None: a model without one),
     ``device``, "cpu" or "cuda:0 (name of the GPU)", and ``note``, what the engine chose by itself
-    ("" where it had no choice)."""
+    ("" where it had no choice). ``choice``: how the engine was found where it was to be the fastest
+    here, the fields of ``lm.engines.choice.Choice``."""
 
     engine: Optional[str] = None
     device: str = "cpu"
     note: str = ""
+    choice: Optional[Mapping[str, Any]] = None
 
 
 @runtime_checkable

@@ -54,13 +54,31 @@ def score_nbest(
     is replaced too, with a warning. Raises InputError naming the utterance for a hypothesis that
     cannot be scored, or a list that changed under the partial file.
     """
-    done = _Partial(Path(f"{os.fspath(out)}.partial" if partial is None else partial), settings)
+    done = _Partial(partial_path(out) if partial is None else Path(partial), settings)
     with locked(out), locked(done.path):  # the second, so that a kill as it is made leaves no lock
         for block in _blocks(_not_done(nbest_path, lists, done, total), block_hypotheses):
             done.append(*_score_block(nbest_path, block, lm))
         write_scores(out, header, done.utterances())
         done.remove()
     return done.timing
+
+
+def partial_path(out: PathLike) -> Path:
+    """Where the finished blocks of ``out`` are kept."""
+    return Path(f"{os.fspath(out)}.partial")
+
+
+def unfinished_settings(out: PathLike) -> Mapping[str, Any]:
+    """The settings of an unfinished ``out``, none where there is none that can be read."""
+    path = partial_path(out)
+    if not path.is_file():
+        return {}
+    try:
+        with open(path, "rb") as stream:
+            found: Mapping[str, Any] = _settings_in(path, stream.readline())
+    except DAMAGE:  # score_nbest says so
+        return {}
+    return found
 
 
 def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> list[Floats]:

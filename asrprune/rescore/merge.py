@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from asrprune.core.config import shown
 from asrprune.core.record import Record, a_list_of, a_string, an_amount, an_object, read_record
 from asrprune.core.shards import ShardRecord, in_order
 from asrprune.core.spool import SortedLines
+from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_json, write_text
 from asrprune.rescore.scores_file import ScoresReader, write_scores
 from asrprune.rescore.weights_file import utterances_hash
@@ -21,13 +23,32 @@ COUNTS = "tokens", "unique_tokens", "over_long", "utterances", "changed", "unsco
 def merge_scores(
     records: Sequence[ShardRecord], paths: Sequence[str], out: PathLike, command: Sequence[str]
 ) -> None:
-    """Write the scores of the shards' ``paths`` to ``out``, as ``command`` would have."""
+    """Write the scores of the shards' ``paths`` to ``out``, as ``command`` would have.
+
+    Where machines took different engines, those of the accuracy class float32 are named together;
+    raises InputError for others.
+    """
     readers = [ScoresReader(path) for path in paths]
     header = dict(readers[0].header)
+    engines = list(dict.fromkeys(one.header.get("engine") for one in readers))
+    if len(engines) > 1:
+        header["engine"] = _together(readers)
     header.pop("shard", None)
     origins = [one.header.get("provenance") for one in readers]
     header["provenance"] = merged_provenance(origins, paths, command)
     write_scores(out, header, in_order(records, [one.utterances() for one in readers]))
+
+
+def _together(readers: Sequence[ScoresReader]) -> str:
+    from asrprune.lm.engines.table import ENGINES  # torch, which takes a second
+
+    names = {one.path: str(one.header.get("engine")) for one in readers}
+    for path, name in names.items():
+        if name not in ENGINES or ENGINES[name].accuracy != "float32":
+            other = next(each for each in names if names[each] != name)
+            expected = f"engine {shown(names[other])}, as in {other}"
+            raise InputError(path, 1, f"scores of engine {shown(name)}", expected)
+    return " + ".join(sorted(set(names.values())))
 
 
 def merge_words(records: Sequence[ShardRecord], paths: Sequence[str], out: PathLike) -> str:

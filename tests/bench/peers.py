@@ -4,11 +4,11 @@
     python tests/bench/peers.py --nbest pocketsphinx.100best.json.gz [--lm exp/lm] [--threads 1]
 
 ``transformers``: GPT2LMHeadModel, batches sorted by length, log-softmax, gather. CTranslate2:
-``score_batch`` in float32 and int8. ONNX Runtime: our graph, every hypothesis for itself (what a
-graph exported from anywhere computes). All get the same most tokens a batch. A model that a tool
-cannot express (low rank, blocks that differ) and a tool that is not installed are left out and
-named. Differences of ln P are against the padded batch in fp32 torch; "x" is its time over the
-tool's.
+``score_batch`` in float32 and int8. ONNX Runtime and OpenVINO: our graph, every hypothesis for
+itself (what a graph exported from anywhere computes). Other tools have each of BUDGETS most tokens
+a batch. A model that a tool cannot express (low rank, blocks that differ) and a tool that is not
+installed are left out and named. Differences of ln P are against the padded batch in fp32 torch;
+"x" is its time over the tool's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import torch
 from subjects import Subject, add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
 BOS, EOS = 1, 2
+BUDGETS = (256, 1024, 4096)
 Score = Callable[[list[list[int]]], np.ndarray]
 """Token ids of all hypotheses, without <s> and </s>, to ln P of each."""
 
@@ -39,8 +39,8 @@ def uniform(model: TransformerLM) -> bool:
     return plain and not first.linears and all(block == first for block in shape.blocks)
 
 
-def with_transformers(model: TransformerLM) -> Score:
-    """GPT2LMHeadModel with the weights copied over."""
+def with_transformers(model: TransformerLM, dtype: torch.dtype, budget: int) -> Score:
+    """GPT2LMHeadModel with the weights copied over; ``budget``: most tokens of a batch."""
     import transformers
 
     shape = model.shape
@@ -80,7 +80,7 @@ def with_transformers(model: TransformerLM) -> Score:
             state[f"{into}{name}.weight"] = norm.weight
             state[f"{into}{name}.bias"] = norm.bias
     theirs.transformer.load_state_dict(state, strict=False)
-    budget = TOKEN_BUDGET
+    theirs.to(dtype)
 
     @torch.inference_mode()
     def score(hyps: list[list[int]]) -> np.ndarray:
@@ -91,7 +91,7 @@ def with_transformers(model: TransformerLM) -> Score:
             chosen, order = order[:size], order[size:]
             rows = [torch.tensor([BOS, *hyps[index], EOS]) for index in chosen]
             batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [B, T + 1]
-            logits = theirs(batch[:, :-1], use_cache=False).logits
+            logits = theirs(batch[:, :-1], use_cache=False).logits.float()
             log_probs = logits.log_softmax(-1).gather(2, batch[:, 1:, None])[:, :, 0]
             length = torch.tensor([len(row) - 1 for row in rows])
             real = torch.arange(batch.shape[1] - 1) < length[:, None]
@@ -101,8 +101,9 @@ def with_transformers(model: TransformerLM) -> Score:
     return score
 
 
-def with_ctranslate2(model: TransformerLM, kind: str, threads: int) -> Score:
-    """``score_batch`` of a model made from the weights; ``kind``: float32, int8."""
+def with_ctranslate2(model: TransformerLM, kind: str, budget: int, threads: int) -> Score:
+    """``score_batch`` of a model made from the weights; ``kind``: float32, int8; ``budget``: most
+    tokens of a batch."""
     import ctranslate2
     from ctranslate2.specs import common_spec, transformer_spec
 
@@ -134,7 +135,6 @@ def with_ctranslate2(model: TransformerLM, kind: str, threads: int) -> Score:
         spec.validate()
         spec.save(folder)
         generator = ctranslate2.Generator(folder, compute_type=kind, intra_threads=threads)
-    budget = TOKEN_BUDGET
 
     def score(hyps: list[list[int]]) -> np.ndarray:
         rows = [list(map(str, [BOS, *ids, EOS])) for ids in hyps]
@@ -160,14 +160,20 @@ def peers(subject: Subject, threads: int) -> dict[str, Score]:
     for package in ("transformers", "ctranslate2"):
         if importlib.util.find_spec(package) is None:
             print(f"{package}: not installed (pip install {package})")
-        elif not uniform(subject.model):
+            continue
+        if not uniform(subject.model):
             print(f"{package}: cannot express this model")
-        elif package == "transformers":
-            found["transformers"] = with_transformers(subject.model)
-        else:
-            for kind in ("float32", "int8"):
-                made = with_ctranslate2(subject.model, kind, threads)
-                found[f"CTranslate2 {kind}"] = made
+            continue
+        for budget in BUDGETS:
+            if package == "transformers":
+                for dtype in (torch.float32, torch.bfloat16):
+                    kind = str(dtype).removeprefix("torch.")
+                    made = with_transformers(subject.model, dtype, budget)
+                    found[f"transformers {kind} {budget}"] = made
+            else:
+                for kind in ("float32", "int8"):
+                    made = with_ctranslate2(subject.model, kind, budget, threads)
+                    found[f"CTranslate2 {kind} {budget}"] = made
     return found
 
 
@@ -198,21 +204,25 @@ def main() -> None:
 
     runs = {"padded torch": ours("padded torch", subject.padded(args.threads), lists)}
     runs |= {name: theirs(name, peer) for name, peer in peers(subject, args.threads).items()}
-    for engine in ("onnx", "onnx-int8", "int8"):
+    with_openvino = ("openvino", "openvino-bf16", "openvino-int8")
+    if importlib.util.find_spec("openvino") is None:
+        print("openvino: not installed")
+        with_openvino = ()
+    for engine in ("onnx", "onnx-int8", "bf16", "int8", *with_openvino):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} alone"] = ours(f"{engine} alone", lm, [[text] for text in texts])
-    for engine in ("torch", "onnx", "onnx-int8", "int8"):
+    for engine in ("torch", "onnx", "onnx-int8", "bf16", "int8", *with_openvino):
         lm = subject.scorer(engine, args.threads)
         runs[f"{engine} over tries"] = ours(f"{engine} over tries", lm, lists)
     times = take_turns(runs, args.repeats, args.threads)
     clock = "CPU" if args.threads == 1 else "wall"
     print(f"{len(lists)} utterances, {len(texts)} hypotheses, {args.threads} threads")
-    print(f"{'':20} {clock + ' s':>8} {'x':>6} {'max diff':>9} {'mean':>9}")
+    print(f"{'':26} {clock + ' s':>8} {'x':>6} {'max diff':>9} {'mean':>9}")
     for name, seconds in times.items():
         away = np.abs(results[name] - results["padded torch"])
         ratio = speed_up(times["padded torch"], seconds)
         middle = statistics.median(seconds)
-        print(f"{name:20} {middle:8.2f} {ratio:6.2f} {away.max():9.2g} {away.mean():9.2g}")
+        print(f"{name:26} {middle:8.2f} {ratio:6.2f} {away.max():9.2g} {away.mean():9.2g}")
 
 
 if __name__ == "__main__":

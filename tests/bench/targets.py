@@ -38,7 +38,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nbest", required=True)
     parser.add_argument("--lm", nargs="+", required=True, help="checkpoint folders, dense first")
-    parser.add_argument("--engines", default="torch,onnx,onnx-int8,int8,sparse")
+    engines = "torch,onnx,onnx-int8,int8,openvino,openvino-bf16,openvino-int8,sparse"
+    parser.add_argument("--engines", default=engines)
     parser.add_argument("--limit", type=int, default=20, help="utterances that are timed")
     parser.add_argument("--wer-limit", type=int, help="utterances that are scored for WER")
     parser.add_argument("--no-wer", action="store_true", help="time only")

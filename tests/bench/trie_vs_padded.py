@@ -22,7 +22,8 @@ from asrprune.rescore.bench.agreement import compare_scores
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_subject_arguments(parser)
-    parser.add_argument("--engines", default="torch,onnx,onnx-int8,int8,sparse")
+    engines = "torch,onnx,onnx-int8,int8,openvino,openvino-bf16,openvino-int8,sparse"
+    parser.add_argument("--engines", default=engines)
     parser.add_argument("--threads", default="1,2")
     args = parser.parse_args()
     lists = read_lists(args.nbest, args.limit)

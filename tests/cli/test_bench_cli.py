@@ -12,12 +12,16 @@ import pytest
 from asrprune.cli.main import main
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.timing import Timing
+from asrprune.files import write_json
 from asrprune.firstpass.formats.jsonl import write_nbest
+from asrprune.lm import open as opening
+from asrprune.lm.engines.choice import Choice
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
+from asrprune.rescore.bench import engines
 from asrprune.rescore.bench.bench import BenchResult, speed_up
 from tests.quick import slow
 from tests.small_lm import SENTENCES, save_small_lm
@@ -176,3 +180,70 @@ def test_many_need_a_place_and_paths_that_are_there(
     assert "--lm --system is required" in capsys.readouterr().err
     assert _bench(place, ["a=lm", "b=none"]) == 1
     assert f"{place}/none: no such path" in capsys.readouterr().err
+
+
+def _table_of_engines(place: Path, lm: str, *more: str) -> int:
+    command = ["bench", "--lm", str(place / lm), "--nbest", str(place / "nbest.jsonl")]
+    command += ["--repeats", "1", "--warmup", "0", "--threads", "1", *more]
+    return main([*command, "--json", str(place / "engines.json")])
+
+
+def test_a_table_of_engines(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "in_processes", lambda work, items, *rest: map(work, items))
+    values = {"acoustic": 1.0, "first_lm": 0.5, "word_bonus": 0.0, "lm": [1.0]}
+    head = {"format": "asrprune-weights", "version": 1, "lms": ["llama"]}
+    write_json(place / "weights", {**head, "weights": values})
+    names = ["torch", "torch-bf16", "int8"]
+    more = ["--engines", ",".join(names), "--weights", str(place / "weights")]
+    assert _table_of_engines(place, "llama", *more) == 0
+    figures = json.loads((place / "engines.json").read_text())
+    exact, rounded = figures["engines"]
+    assert [one["name"] for one in (exact, rounded)] == names[:2]
+    assert (exact["accuracy"], rounded["accuracy"]) == ("float32", "bf16")
+    assert exact["agreement"]["max_difference"] < 1e-4 < rounded["agreement"]["max_difference"]
+    assert exact["agreement"]["wer"]["difference_percent"] == 0.0
+    padded = figures["padded"]["runs_s"][0]
+    for one in (exact, rounded):
+        assert one["times_padded"]["median"] == padded / one["runs_s"][0]
+        assert min(one["opening_s"], one["peak_rss_bytes"]) > 0
+    assert "computes gpt2, but the LM is llama" in figures["unavailable"]["int8"]
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[:4]] == ["engine", *names[:2], "int8:"]
+    assert printed[1].split()[:2] == ["torch", "float32"]
+    assert "+0.00 [+0.00, +0.00]" in printed[1]
+    assert printed[-1].startswith("llama, cpu, 1 threads; median of 1 runs")
+
+
+@pytest.mark.slow
+def test_an_engine_has_a_process_of_its_own(place: Path) -> None:
+    assert _table_of_engines(place, "lm", "--engines", "torch", "--no-check") == 0
+    (only,) = json.loads((place / "engines.json").read_text())["engines"]
+    assert only["name"] == "torch"
+    assert "agreement" not in only
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--engine", "torch"], "--engine has no use with --engines"),
+        (["--baseline", "padded"], "--baseline has no use with --engines, which always measures"),
+        (["--calibration", "text"], "--calibration has no use for engine torch"),
+    ],
+)
+def test_a_table_of_engines_refuses(
+    flags: list[str], found: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _table_of_engines(place, "lm", "--engines", "torch,int8", *flags) == 2
+    assert found in capsys.readouterr().err
+
+
+def test_fastest_states_its_choice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Choice("fastest", "torch-bf16", {"torch": 1.0, "torch-bf16": 2.0}, {}, {}, "lists")
+    monkeypatch.setattr(opening, "choose", lambda *given: choice)
+    assert _table_of_engines(place, "lm", "--engine", "fastest") == 0
+    figures = json.loads((place / "engines.json").read_text())
+    assert (figures["engine"], figures["choice"]["asked"]) == ("torch-bf16", "fastest")
+    assert figures["choice"]["speeds"] == {"torch": 1.0, "torch-bf16": 2.0}
+    assert figures["agreement"]["reference"] == "torch"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import random
 import re
 import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,10 @@ from asrprune.files import write_json
 from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
 from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
+from asrprune.lm import open as opening
+from asrprune.lm.engines.choice import Choice
 from asrprune.rescore import lmscore
+from asrprune.rescore.scores_file import read_scores
 from tests.firstpass.decoders.test_decode import Decoder
 from tests.small_lm import save_small_lm
 
@@ -180,16 +186,8 @@ class Killed(BaseException):
     pass
 
 
-def test_a_killed_shard_goes_on_and_gives_the_same(
-    inputs: dict[str, Path], place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in (1, 2):
-        assert shard("lmscore", inputs, number, 2) == 0
-    assert merge("lmscore", [1, 2]) == 0
-    wanted = whole_outputs(place)
-    kept = Path("scores.2.gz").read_bytes()
-    for path in place.glob("scores.[1w]*"):
-        path.unlink()
+@contextlib.contextmanager
+def killed_after_a_block(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     append, blocks = lmscore._Partial.append, []
 
     def append_once(*given: object) -> None:
@@ -201,7 +199,21 @@ def test_a_killed_shard_goes_on_and_gives_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(lmscore._Partial, "append", append_once)
         with pytest.raises(Killed):
-            shard("lmscore", inputs, 1, 2)
+            yield
+
+
+def test_a_killed_shard_goes_on_and_gives_the_same(
+    inputs: dict[str, Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        assert shard("lmscore", inputs, number, 2) == 0
+    assert merge("lmscore", [1, 2]) == 0
+    wanted = whole_outputs(place)
+    kept = Path("scores.2.gz").read_bytes()
+    for path in place.glob("scores.[1w]*"):
+        path.unlink()
+    with killed_after_a_block(monkeypatch):
+        shard("lmscore", inputs, 1, 2)
     assert not Path("scores.1.gz").exists()
     assert merge("lmscore", [1, 2]) == 1
     for number in (1, 2):
@@ -209,6 +221,57 @@ def test_a_killed_shard_goes_on_and_gives_the_same(
     assert Path("scores.2.gz").read_bytes() == kept  # it was complete
     assert merge("lmscore", [1, 2]) == 0
     assert whole_outputs(place) == wanted
+
+
+def choose_always(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """Let every measurement end with this engine."""
+    choice = Choice("fastest", engine, {engine: 2.0}, {}, {}, "nothing")
+    monkeypatch.setattr(opening, "choose", lambda *given: choice)
+
+
+def scores_of(path: str) -> tuple[str, dict[str, list[float]]]:
+    """The engine that is stated, and the scores."""
+    there = read_scores(path)
+    scores = {utt: one.scores.tolist() for utt, one in there.utterances.items()}
+    return str(there.header["engine"]), scores
+
+
+def test_a_killed_run_keeps_the_engine_that_was_chosen(
+    inputs: dict[str, Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("lmscore", inputs, "bf16", "--engine torch-bf16") == 0
+    choose_always(monkeypatch, "torch-bf16")
+    with killed_after_a_block(monkeypatch):
+        call("lmscore", inputs, "chosen", "--engine fastest")
+    choose_always(monkeypatch, "torch")
+    shutil.copy("scores.chosen.gz.partial", "scores.exact.gz.partial")
+    assert call("lmscore", inputs, "chosen", "--engine fastest") == 0
+    assert scores_of("scores.chosen.gz") == scores_of("scores.bf16.gz")
+    assert call("lmscore", inputs, "exact", "--engine auto") == 0  # which may not take bf16
+    assert scores_of("scores.exact.gz")[0] == "torch"
+    assert call("lmscore", inputs, "again", "--engine fastest") == 0
+    assert scores_of("scores.again.gz") == scores_of("scores.exact.gz")
+
+
+@pytest.mark.parametrize("engines", [("torch", "sparse"), ("torch", "torch-bf16")])
+def test_shards_whose_machines_chose_other_engines(
+    engines: tuple[str, str],
+    inputs: dict[str, Path],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number, engine in enumerate(engines, start=1):
+        choose_always(monkeypatch, engine)
+        assert call("lmscore", inputs, number, f"--engine fastest --shard {number}/2") == 0
+    if "sparse" in engines:  # all differ by rounding only
+        assert merge("lmscore", [2, 1]) == 0
+        assert scores_of("scores.whole.gz")[0] == "sparse + torch"
+        return
+    assert merge("lmscore", [2, 1]) == 1
+    message = 'scores.2.gz:1: scores of engine "torch-bf16"; expected engine "torch", as in '
+    assert f"{message}scores.1.gz" in capsys.readouterr().err
+    assert not Path("scores.whole.gz").exists()
 
 
 @pytest.fixture

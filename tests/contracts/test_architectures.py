@@ -228,7 +228,8 @@ def uneven(name: str) -> TransformerLM:
     return model
 
 
-TOLERANCES = {"torch-bf16": 0.6, "onnx-int8": 4.0, "int8": 1.0}
+TOLERANCES = {"torch-bf16": 0.6, "bf16": 0.1, "onnx-int8": 4.0, "int8": 1.0}
+TOLERANCES |= {"openvino-bf16": 0.6, "openvino-int8": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,9 @@ TOLERANCES = {"torch-bf16": 0.6, "onnx-int8": 4.0, "int8": 1.0}
 def test_engines_score_as_the_reference(name: str, engine: str) -> None:
     if engine.startswith("onnx") and importlib.util.find_spec("onnxruntime") is None:
         pytest.skip("onnxruntime is not installed")
+    if engine.startswith("openvino"):
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("openvino")
     for model in (drawn(name), uneven(name)):
         architectures = ENGINES[engine].architectures
         if architectures is not None and model.shape.architecture not in architectures:

@@ -26,6 +26,7 @@ OPTIONAL = ("k2", "kenlm", "kaldingram", "lhotse", "pocketsphinx", "soundfile")
 OPTIONAL += (
     "onnx",
     "onnxruntime",
+    "openvino",
     "tensorboard",
     "transformers",
     "kaldialign",

@@ -448,6 +448,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--json": ("bench-systems --json {out}", "bench --json {away}"),
         "--out": ("bench --out {out}", "bench-systems --out {text}"),
         "--baseline": ("bench-systems-ngram --baseline padded", "bench --baseline nothing"),
+        "--engines": ("bench-systems --engines all", "bench --engines none"),
         "--check": ("bench --check", "bench-padded --check=often"),
         "--weights": ("bench-alone --weights {w1}", f"bench-padded --weights {NONE}"),
         "--engine": ("bench-ngram --engine torch", "bench --engine nonsense"),

@@ -59,6 +59,7 @@ NO_FILE_NAMED = frozenset(
         "--edit-costs",
         "--end",
         "--engine",
+        "--engines",
         "--fact",
         "--fallback",
         "--filter",

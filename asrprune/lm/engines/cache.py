@@ -1,9 +1,10 @@
-"""Where compiled code is kept from one start to the next: a folder that nobody else can write.
+"""What is kept from one start to the next, compiled code and choices of engines: in folders that
+nobody else can write.
 
-What is loaded from there runs as this user, so the folder, all folders above it up to the home and
-the files must belong to the user or to root and be closed to others. A folder above may be open to
-all if it is sticky, as ``/tmp`` is: there nobody replaces what is not theirs. It may be open to the
-user's private group, the one of the user's name without other members, which distributions with
+Code that is loaded from there runs as this user, so the folder, all folders above it up to the home
+and the files must belong to the user or to root and be closed to others. A folder above may be open
+to all if it is sticky, as ``/tmp`` is: there nobody replaces what is not theirs. It may be open to
+the user's private group, the one of the user's name without other members, which distributions with
 umask 002 give to each user. Links are followed first, so it is the place itself that is looked at.
 """
 
@@ -21,11 +22,15 @@ from typing import Optional
 from asrprune.files import passing_folder
 
 log = logging.getLogger(__name__)
-_NOT_KEPT = "compiled code is not kept for the next start: %s"
+COMPILED, CHOSEN = "compiled", "engines"
+"""Folders of the cache."""
+
+_NOT_KEPT = "%s not kept for the next start: %s"
+_KEPT = {COMPILED: "compiled code is", CHOSEN: "choices of engines are"}
 
 
-def cache_folder() -> Path:
-    """Where compiled code would be kept: $XDG_CACHE_HOME/asrprune/compiled, else that in ~/.cache.
+def cache_folder(name: str = COMPILED) -> Path:
+    """Where that would be kept: $XDG_CACHE_HOME/asrprune/compiled, else that in ~/.cache.
 
     Raises RuntimeError where no home is known.
     """
@@ -33,13 +38,13 @@ def cache_folder() -> Path:
     return Path(base) / "asrprune" / "compiled"
 
 
-def private_cache() -> Optional[Path]:
+def private_cache(name: str = COMPILED) -> Optional[Path]:
     """That folder, made if it is not there, its links followed; None, with one line in the log,
     where it cannot be made or others can write."""
     try:
-        return _checked(cache_folder())
+        return _checked(cache_folder(name), name)
     except RuntimeError as problem:
-        log.warning(_NOT_KEPT, problem)
+        log.warning(_NOT_KEPT, _KEPT[name], problem)
         return None
 
 
@@ -54,7 +59,7 @@ def private_temporary() -> Iterator[Path]:
 
 
 @functools.cache
-def _checked(folder: Path) -> Optional[Path]:
+def _checked(folder: Path, name: str) -> Optional[Path]:
     try:
         folder = Path(os.path.realpath(folder))
         _make_private(folder)
@@ -63,7 +68,7 @@ def _checked(folder: Path) -> Optional[Path]:
         reason = str(problem)
     if not reason:
         return folder
-    log.warning(_NOT_KEPT, reason)
+    log.warning(_NOT_KEPT, _KEPT[name], reason)
     return None
 
 

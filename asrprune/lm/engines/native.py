@@ -70,7 +70,7 @@ def build(source: Path, folder: Path) -> Path:
     time do each other no harm. Raises OSError without a compiler or a folder that takes files,
     SubprocessError, with the compiler's last line, when it fails.
     """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    compiler = cpp_compiler()
     if compiler is None:
         raise FileNotFoundError(f"no C++ compiler ({', '.join(COMPILERS)}, or set CXX)")
     library = folder / f"{source.parent.name}_{source.stem}-{_key(source, compiler)}.so"
@@ -102,11 +102,16 @@ def _key(source: Path, compiler: str) -> str:
     """A hash of everything that decides what the library holds."""
     version = _run([*compiler.split(), "--version"])
     texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
-    parts = (*texts, " ".join(FLAGS), compiler, version, _processor())
+    parts = (*texts, " ".join(FLAGS), compiler, version, processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
+def cpp_compiler() -> Optional[str]:
+    """$CXX, or the first of COMPILERS on the PATH; None without one."""
+    return os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+
+
+def processor() -> str:
     """The processor's name and instruction sets: a cache folder may be shared by machines."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():

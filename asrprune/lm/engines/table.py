@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Optional
@@ -10,7 +9,6 @@ from typing import Optional
 import torch
 
 from asrprune.core.tables import lookup
-from asrprune.lm.device import resolve_device
 from asrprune.lm.engines.engine import Engine, EngineOptions, NodeModel
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.nodes import CachedModel
@@ -23,12 +21,24 @@ Make = Callable[[TransformerLM, EngineOptions, Optional[Tokenizer]], Engine]
 BF16_SLACK = 0.25
 """Nats by which a sentence's score in bfloat16 may depend on its batch, amply."""
 
+ACCURACIES: Mapping[str, str] = {
+    "float32": "rounding of float32: within 1e-3 nats of torch",
+    "bf16": "products of bfloat16",
+    "int8": "products of 8-bit integers",
+}
+"""Accuracy class -> what the scores are, from the most exact on."""
+
+CHOICES: Mapping[str, str] = {"auto": "float32", "fastest-bf16": "bf16", "fastest": "int8"}
+"""What stands for the fastest engine here -> the last accuracy class that it may be of."""
+
 
 @dataclass(frozen=True)
 class EngineRow:
     """An engine and what it can do.
 
-    ``gpu``: it computes on a GPU too. ``calibrated``: it reads ``EngineOptions.calibration``.
+    ``accuracy``: one of ACCURACIES. ``packages`` that must be installed. ``slow_start``: it is
+    taken by its name only, since opening it takes as long as scoring much text. ``gpu``: it
+    computes on a GPU too. ``calibrated``: it reads ``EngineOptions.calibration``.
     ``architectures`` that it computes, None for all. ``kept``: torch keeps keys and values of
     prefixes in this number format (lattice mode beam); None: it keeps none. ``nodes(model, engine,
     options)`` makes what computes tries node by node (early termination), and ``slack`` is by how
@@ -37,6 +47,9 @@ class EngineRow:
 
     make: Make
     description: str
+    accuracy: str
+    packages: tuple[str, ...] = ()
+    slow_start: bool = False
     gpu: bool = False
     calibrated: bool = False
     architectures: Optional[tuple[str, ...]] = None
@@ -118,8 +131,21 @@ def _onnx_int8(
 ) -> Engine:
     from asrprune.lm.engines.onnx_runtime.calibration import int8_graph
     from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
+    from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
 
-    return OnnxEngine(int8_graph(model, options, tokenizer), options.threads)
+    graph = int8_graph(model, options, tokenizer, signed_is_exact())
+    return OnnxEngine(graph, options.threads)
+
+
+def _openvino(numbers: str) -> Make:
+    def make(
+        model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    ) -> Engine:
+        from asrprune.lm.engines.openvino.engine import open_openvino
+
+        return open_openvino(model, numbers, options, tokenizer)
+
+    return make
 
 
 def _sparse(model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]) -> Engine:
@@ -152,6 +178,7 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch": EngineRow(
         _torch(torch.float32),
         "torch in float32: the reference, on CPU and GPU",
+        "float32",
         gpu=True,
         kept=torch.float32,
         nodes=_torch_nodes(torch.float32),
@@ -159,6 +186,7 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch-bf16": EngineRow(
         _torch(torch.bfloat16),
         "torch with bfloat16 weights and activations, sums in float32 and float64",
+        "bf16",
         gpu=True,
         kept=torch.bfloat16,
         nodes=_torch_nodes(torch.bfloat16),
@@ -167,28 +195,56 @@ ENGINES: Mapping[str, EngineRow] = {
     "torch-compile": EngineRow(
         _torch_compile,
         "torch in float32, compiled at every start, which takes long; needs a C++ compiler",
+        "float32",
+        slow_start=True,
         gpu=True,
     ),
     "bf16": EngineRow(
         _fused("bf16"),
         "own kernel, all matrices in bfloat16, CPU only; changes scores less than int8 does",
+        "bf16",
         nodes=_fused_nodes("bf16"),
     ),
     "int8": EngineRow(
         _fused("int8"),
         "own kernel, all matrices in int8, CPU only, no calibration; changes scores a little",
+        "int8",
         architectures=("gpt2",),
         nodes=_fused_nodes("int8"),
     ),
-    "onnx": EngineRow(_onnx, "ONNX Runtime in float32, CPU only"),
+    "onnx": EngineRow(
+        _onnx, "ONNX Runtime in float32, CPU only", "float32", ("onnx", "onnxruntime")
+    ),
     "onnx-int8": EngineRow(
         _onnx_int8,
         "ONNX Runtime in static int8 (all weight matrices), CPU only; changes scores a little",
+        "int8",
+        ("onnx", "onnxruntime"),
+        slow_start=True,
+        calibrated=True,
+    ),
+    "openvino": EngineRow(
+        _openvino("f32"), "OpenVINO in float32, CPU only", "float32", ("onnx", "openvino")
+    ),
+    "openvino-bf16": EngineRow(
+        _openvino("bf16"),
+        "OpenVINO in bfloat16, CPU only; changes scores a little",
+        "bf16",
+        ("onnx", "openvino"),
+    ),
+    "openvino-int8": EngineRow(
+        _openvino("int8"),
+        "OpenVINO in static int8 (all weight matrices), the rest in bfloat16, CPU only; changes "
+        "scores a little",
+        "int8",
+        ("onnx", "openvino"),
+        slow_start=True,
         calibrated=True,
     ),
     "sparse": EngineRow(
         _sparse,
         "torch in float32 with an own kernel for matrices with enough zeros, CPU only",
+        "float32",
     ),
 }
 """name -> engine."""
@@ -198,20 +254,3 @@ KEEPING = tuple(name for name, row in ENGINES.items() if row.kept is not None)
 
 EARLY = tuple(name for name, row in ENGINES.items() if row.nodes is not None)
 """Engines that can stop early."""
-
-
-def choose_engine(name: str, device: str = "auto") -> tuple[str, str]:
-    """The engine that ``name`` stands for, and why: only "auto" is not itself.
-
-    "auto" never changes scores beyond rounding in float32: torch on a GPU; on a CPU ONNX Runtime
-    where it is installed, since it was measured to be the faster of the two, else torch.
-    """
-    if name != "auto":
-        return name, "asked for"
-    found = resolve_device(device)
-    if found.type != "cpu":
-        return "torch", f"auto: the device is {found.type}"
-    missing = [p for p in ("onnx", "onnxruntime") if importlib.util.find_spec(p) is None]
-    if missing:
-        return "torch", f"auto: {' and '.join(missing)} not installed"
-    return "onnx", "auto: the fastest on a CPU that keeps float32"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class TransformerScorer:
     """A LanguageModel that scores the hypotheses of an utterance through their prefix trie.
 
     ``engine_name`` is what ``engine`` is called in ENGINES. ``prefixes`` makes the PrefixLM of the
-    same model; None where there is none.
+    same model; None where there is none. ``choice`` as in Runtime.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class TransformerScorer:
         name: str = "transformer",
         engine_name: str = "torch",
         prefixes: Callable[[], PrefixLM] | None = None,
+        choice: Mapping[str, Any] | None = None,
     ) -> None:
         self._forests = ForestScorer(engine, tokenizer, max_positions, options)
         self._name = name
         self._engine_name = engine_name
         self._prefixes = prefixes
+        self._choice = choice
 
     @property
     def name(self) -> str:
@@ -57,7 +60,7 @@ class TransformerScorer:
     def runtime(self) -> Runtime:
         """The engine, and where it computes."""
         engine = self._forests.engine
-        return Runtime(self._engine_name, engine.device, engine.note)
+        return Runtime(self._engine_name, engine.device, engine.note, self._choice)
 
     @property
     def spelling(self) -> Spelling:

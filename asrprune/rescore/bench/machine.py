@@ -31,13 +31,16 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_run(lm: LanguageModel, threads: Optional[int]) -> dict[str, Any]:
-    """Engine, its own choices (``note``), device and CPU threads that ``lm`` was run with; n-gram
-    models have no engine, and one thread."""
+    """Engine, its own choices (``note``), device and CPU threads that ``lm`` was run with, and how
+    the engine was chosen where it was; n-gram models have no engine, and one thread."""
     import torch
 
     runtime = lm.runtime
     used = torch.get_num_threads() if threads is None else threads
-    return {**asdict(runtime), "threads": 1 if runtime.engine is None else used}
+    found = {**asdict(runtime), "threads": 1 if runtime.engine is None else used}
+    if runtime.choice is None:
+        del found["choice"]
+    return found
 
 
 def peak_rss_bytes() -> int:

@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.lm import trie
-from asrprune.lm.engines import table as engines
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime import calibration as onnx_calibration
 from asrprune.lm.engines.onnx_runtime import graph as onnx_graph
@@ -22,7 +21,7 @@ from asrprune.lm.engines.onnx_runtime.calibration import best_range, drawn_sente
 from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
 from asrprune.lm.engines.onnx_runtime.graph import Range, build_graph, quantised_names
 from asrprune.lm.engines.pytorch.engine import TorchEngine
-from asrprune.lm.engines.table import choose_engine, open_engine
+from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.gpt2 import ANATOMY
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.scoring.sentences import TransformerScorer
@@ -293,10 +292,3 @@ def test_a_missing_package_is_named(package, monkeypatch):
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(MissingPackage, match=rf"{package} is needed here.*asrprune\[export\]"):
         open_engine("onnx", model, CPU)
-
-
-def test_auto_says_what_it_chose(monkeypatch):
-    assert choose_engine("torch-bf16") == ("torch-bf16", "asked for")
-    assert choose_engine("auto", "cpu")[0] == "onnx"
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    assert choose_engine("auto", "cpu") == ("torch", "auto: onnx and onnxruntime not installed")

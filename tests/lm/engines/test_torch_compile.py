@@ -12,7 +12,7 @@ import torch
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.compiled import with_two_rows
 from asrprune.lm.engines.pytorch.engine import TorchEngine
-from asrprune.lm.engines.table import choose_engine, open_engine
+from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.sentences import TransformerScorer
@@ -101,7 +101,3 @@ def test_what_cannot_be_compiled_is_refused_in_one_line(model, monkeypatch, star
     monkeypatch.delattr(torch, "compile")
     with pytest.raises(ValueError, match="needs torch 2; found torch"):
         open_engine("torch-compile", model, CPU)
-
-
-def test_auto_never_chooses_it():
-    assert choose_engine("auto", "cpu")[0] != "torch-compile"

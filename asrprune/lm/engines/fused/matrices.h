@@ -175,13 +175,19 @@ struct Tiles {
     }                                   \
   } while (false)
 
+// What comes next into the second-level cache, so many lines a step.
+struct Ahead {
+  const uint8_t *next, *end;
+  int64_t lines;
+};
+
 // To 32 (kTall) or 16 rows at `to` with one panel of columns or (kBroad) two: the sums of the rows'
 // products with the panels, which are `panel_bytes` apart. They are added to what stands there
 // (add), to the panels' `bias` (or null) in every row, or to nothing. Strides are in bytes.
 template <class Format, bool kTall, bool kBroad>
 INLINE void multiply_tiles(const uint8_t* rows, int64_t stride, const uint8_t* panel,
                            int64_t panel_bytes, bool add, const float* bias, uint8_t* to,
-                           int64_t to_stride) {
+                           int64_t to_stride, Ahead& ahead) {
   const uint8_t* below = rows + 16 * stride;
   const uint8_t* beside = panel + panel_bytes;
   uint8_t* to_below = to + 16 * to_stride;
@@ -192,6 +198,8 @@ INLINE void multiply_tiles(const uint8_t* rows, int64_t stride, const uint8_t* p
   if constexpr (kTall) BEGIN(2, to_below, bias);
   if constexpr (kTall && kBroad) BEGIN(3, to_below + kLine, bias_beside);
   for (int64_t k = 0; k < stride; k += kLine) {
+    for (int64_t i = 0; i < ahead.lines && ahead.next < ahead.end; ++i, ahead.next += kLine)
+      __builtin_prefetch(ahead.next, 0, 2);
     _tile_loadd(6, panel + 16 * k, kLine);
     _tile_loadd(4, rows + k, stride);
     DOT(0, 4, 6);
@@ -217,8 +225,8 @@ INLINE void multiply_tiles(const uint8_t* rows, int64_t stride, const uint8_t* p
 // Rows `row`.. of x, one block of 16 or 32, with one panel or two: see multiply_tiles.
 template <class Format, bool kTall, bool kBroad>
 INLINE void tile_product(const typename Format::Rows& x, int64_t row, int64_t rows,
-                         const Matrix& matrix, int64_t panel, bool add, float* to,
-                         int64_t stride) {
+                         const Matrix& matrix, int64_t panel, bool add, float* to, int64_t stride,
+                         Ahead& ahead) {
   const int64_t bytes = x.width * static_cast<int64_t>(sizeof(typename Format::Value));
   const uint8_t* from = x.values.template data<uint8_t>() + row * bytes;
   const uint8_t* weights =
@@ -226,11 +234,11 @@ INLINE void tile_product(const typename Format::Rows& x, int64_t row, int64_t ro
   if constexpr (Format::kFloatSums) {
     multiply_tiles<Format, kTall, kBroad>(from, bytes, weights, kPanel * bytes, add,
                                           matrix.bias ? matrix.bias + panel * kPanel : nullptr,
-                                          reinterpret_cast<uint8_t*>(to), stride * 4);
+                                          reinterpret_cast<uint8_t*>(to), stride * 4, ahead);
   } else {
     alignas(64) int32_t sums[32 * 32];
     multiply_tiles<Format, kTall, kBroad>(from, bytes, weights, kPanel * bytes, false, nullptr,
-                                          reinterpret_cast<uint8_t*>(sums), 32 * 4);
+                                          reinterpret_cast<uint8_t*>(sums), 32 * 4, ahead);
     for (int64_t j = 0; j < (kBroad ? 2 : 1); ++j)
       Format::finish(sums + kPanel * j, 32, x, row, rows < 32 ? rows : 32, matrix, panel + j, add,
                      to + kPanel * j, stride);
@@ -242,8 +250,8 @@ template <class Format>
 void product_by_tiles(const typename Format::Rows& x, int64_t rows, const Matrix& matrix,
                       int64_t first, int64_t last, bool add, float* to, int64_t stride) {
   const int64_t size = kPanel * x.width * static_cast<int64_t>(sizeof(typename Format::Value));
-  const int64_t turns = (rows + 31) / 32;
-  const int64_t lines = (2 * size / kLine + turns - 1) / turns;  // of the next two panels
+  const int64_t steps = (rows + 31) / 32 * (size / (16 * kLine));
+  const int64_t lines = (2 * size / kLine + steps - 1) / steps;  // of the next two panels
   const int64_t panels = padded(last, kPanel) / kPanel;
   const uint8_t* weights = static_cast<const uint8_t*>(matrix.weights);
   if (Format::kFloatSums && add && matrix.bias) {
@@ -253,20 +261,19 @@ void product_by_tiles(const typename Format::Rows& x, int64_t rows, const Matrix
   for (int64_t panel = first / kPanel; panel < panels; panel += 2) {
     float* column = to + panel * kPanel - first;
     const bool broad = panel + 1 < panels;
-    const uint8_t* next = weights + (panel + 2) * size;
-    const uint8_t* end = weights + (panel + 4 < panels ? panel + 4 : panels) * size;
+    const int64_t after = panel + 4 < panels ? panel + 4 : panels;
+    Ahead ahead{weights + (panel + 2) * size, weights + after * size, lines};
     for (int64_t r = 0; r < rows; r += 32) {
-      for (int64_t i = 0; i < lines && next < end; ++i, next += kLine) __builtin_prefetch(next);
       const bool tall = rows - r > 16;
       float* at = column + r * stride;
       if (tall && broad) {
-        tile_product<Format, true, true>(x, r, rows - r, matrix, panel, add, at, stride);
+        tile_product<Format, true, true>(x, r, rows - r, matrix, panel, add, at, stride, ahead);
       } else if (tall) {
-        tile_product<Format, true, false>(x, r, rows - r, matrix, panel, add, at, stride);
+        tile_product<Format, true, false>(x, r, rows - r, matrix, panel, add, at, stride, ahead);
       } else if (broad) {
-        tile_product<Format, false, true>(x, r, rows - r, matrix, panel, add, at, stride);
+        tile_product<Format, false, true>(x, r, rows - r, matrix, panel, add, at, stride, ahead);
       } else {
-        tile_product<Format, false, false>(x, r, rows - r, matrix, panel, add, at, stride);
+        tile_product<Format, false, false>(x, r, rows - r, matrix, panel, add, at, stride, ahead);
       }
     }
   }

@@ -20,7 +20,6 @@ from asrprune.files import PathLike, read_lines
 from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.graph import TAP, Range, build_graph
-from asrprune.lm.engines.onnx_runtime.saturation import signed_is_exact
 from asrprune.lm.engines.onnx_runtime.session import open_session
 from asrprune.lm.engines.onnx_runtime.writer import Floats
 from asrprune.lm.model.transformer import TransformerLM
@@ -37,12 +36,18 @@ _SHRINK = np.linspace(1.0, 0.1, 19)
 
 
 def int8_graph(
-    model: TransformerLM, options: EngineOptions, tokenizer: Optional[Tokenizer]
+    model: TransformerLM,
+    options: EngineOptions,
+    tokenizer: Optional[Tokenizer],
+    signed: bool,
+    log_softmax: bool = True,
 ) -> bytes:
-    """The model as a serialised int8 graph for this machine, calibrated as ``options`` say.
+    """The model as a serialised int8 graph, calibrated as ``options`` say.
 
-    ``tokenizer`` reads the calibration text, and without one it is drawn from the model. Raises
-    ValueError for a text without a tokeniser, MissingPackage without onnx and onnxruntime.
+    ``tokenizer`` reads the calibration text, and without one it is drawn from the model.
+    ``signed``: whether the runtime multiplies signed weights exactly (saturation.py).
+    ``log_softmax``: as of ``build_graph``. Raises ValueError for a text without a tokeniser,
+    MissingPackage without onnx and onnxruntime.
     """
     begin, end = (1, 2) if tokenizer is None else (tokenizer.begin, tokenizer.end)
     with cpu_threads(options.threads):
@@ -55,7 +60,9 @@ def int8_graph(
             read = read_sentences(options.calibration, tokenizer, limit)
             sentences = [[*tokenizer.prompt, *ids] for ids in read]
         ranges = measure_ranges(model, sentences, begin, options.threads)
-    return bytes(build_graph(model, ranges, signed=signed_is_exact()).SerializeToString())
+    return bytes(
+        build_graph(model, ranges, signed=signed, log_softmax=log_softmax).SerializeToString()
+    )
 
 
 def measure_ranges(

@@ -77,28 +77,35 @@ def build_graph(
     tap: bool = False,
     vocab_chunk: int = VOCAB_CHUNK,
     signed: bool = True,
+    log_softmax: bool = True,
 ) -> onnx.ModelProto:
     """The model as ONNX: fp32 without ``ranges``, static int8 with the range of every input.
 
     ``tap`` adds the inputs of the weight matrices to the outputs, each once, named TAP + its key
     in ``ranges``: the name of the first matrix that it is multiplied with. Values that are not
-    ``signed`` are the same ones plus 128, and slower on every x86. Raises MissingPackage without
-    the package onnx, KeyError for a missing range.
+    ``signed`` are the same ones plus 128, and slower on every x86. ``log_softmax``: whether the
+    runtime computes that at once; without it the graph has no [N, V] after the logits but the
+    exponentials. Raises MissingPackage without the package onnx, KeyError for a missing range.
     """
     with torch.no_grad():
-        return _Writer(ranges, vocab_chunk, signed).write(model, tap)
+        return _Writer(ranges, vocab_chunk, signed, log_softmax).write(model, tap)
 
 
 class _Writer(GraphWriter):
     """Writes the graph of a TrieBatch."""
 
     def __init__(
-        self, ranges: Optional[Mapping[str, Range]], vocab_chunk: int, signed: bool
+        self,
+        ranges: Optional[Mapping[str, Range]],
+        vocab_chunk: int,
+        signed: bool,
+        log_softmax: bool,
     ) -> None:
         super().__init__()
         self._ranges = ranges
         self._chunk = vocab_chunk
         self._signed = signed
+        self._log_softmax = log_softmax
         self._quantised: dict[str, tuple[str, str, str]] = {}
         self._inputs: dict[str, str] = {}  # a tensor that matrices are multiplied with -> its key
         self._mask = ""
@@ -226,7 +233,7 @@ class _Writer(GraphWriter):
             hidden = self._matmul("output.projection", hidden, matrix)
         table = to_numpy(model.embedding.output_weight).T  # [D, V]
         size = table.shape[1]
-        if size <= self._chunk:
+        if size <= self._chunk and self._log_softmax:
             logits = self._matmul("output", hidden, table)  # [N, V]
             log_probs = self.op("LogSoftmax", logits, axis=-1)
             return self.op("GatherND", log_probs, self._pairs("targets"), name=OUTPUT)
@@ -240,6 +247,15 @@ class _Writer(GraphWriter):
         normaliser = self.op("ReduceLogSumExp", every, self.ints(1), keepdims=0)  # [N]
         normaliser = self.op("Gather", normaliser, "sources", axis=0)
         return self.op("Sub", self.op("Sum", *wanted), normaliser, name=OUTPUT)
+
+    def normaliser(self, logits: str) -> str:
+        """ln sum exp of each row, [N, 1]."""
+        if self._log_softmax:
+            return super().normaliser(logits)
+        most = self.op("ReduceMax", logits, self.ints(1), keepdims=1)
+        powers = self.op("Exp", self.op("Sub", logits, most))
+        total = self.op("ReduceSum", powers, self.ints(1), keepdims=1)
+        return self.op("Add", most, self.op("Log", total))
 
     def _pairs(self, columns: str) -> str:
         source = self.op("Unsqueeze", "sources", self.ints(1))

@@ -1,0 +1,1 @@
+"""OpenVINO: the graphs of ``onnx_runtime`` in float32, bfloat16 or static int8 on the CPU."""

@@ -1,0 +1,269 @@
+"""The engine that ``auto``, ``fastest-bf16`` and ``fastest`` stand for: measured on this LM, these
+lists and this processor, once for each such shape."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import log2
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from asrprune import __version__
+from asrprune.core.tables import lookup
+from asrprune.errors import MissingPackage
+from asrprune.lm.device import default_threads, resolve_device
+from asrprune.lm.engines.choice import (
+    Choice,
+    Floats,
+    Run,
+    exact_enough,
+    pick,
+    remember,
+    remembered,
+    take_turns,
+)
+from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.native import cpp_compiler, processor
+from asrprune.lm.engines.table import ACCURACIES, CHOICES, ENGINES, open_engine
+from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
+from asrprune.lm.trie import Forest, build_forest
+from asrprune.text.tokenizer import Tokenizer
+
+REFERENCE = "torch"
+SAMPLE_NODES = 1024
+"""Trie nodes a thread of the sample: half a forward pass, which is as fast as a whole one."""
+SAMPLE_S = (0.15, 0.6)
+"""Seconds that the reference takes for the sample, at least and at most."""
+LISTS = 64
+"""Lists, from the first on, that the sample is made of."""
+_PILOT = 20  # hypotheses that tell the reference's speed
+_LIKE_TORCH = ("no kernel", "0 of ")  # how the notes of engines begin that are torch here
+_FAILS = (MissingPackage, ImportError, OSError, RuntimeError, ValueError, MemoryError)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sentences as they will be scored: ``lists[utt][hyp]``. ``where``: how logs call them."""
+
+    lists: Sequence[Sequence[str]]
+    where: str
+
+
+def candidates(asked: str, device: str) -> tuple[list[str], dict[str, str]]:
+    """The engines that ``asked``, one of CHOICES, may stand for, the most accurate first; and of
+    the others of these accuracy classes, why not."""
+    classes = list(ACCURACIES)
+    allowed = classes[: classes.index(lookup(CHOICES, asked, "choice of engine")) + 1]
+    gpu = resolve_device(device).type != "cpu"
+    found, others = [], {}
+    for name, row in sorted(ENGINES.items(), key=lambda item: classes.index(item[1].accuracy)):
+        if row.accuracy not in allowed:
+            continue
+        missing = [one for one in row.packages if importlib.util.find_spec(one) is None]
+        if gpu and not row.gpu:
+            others[name] = "CPU only"
+        elif row.slow_start:
+            others[name] = "starts slowly: ask for it by name"
+        elif missing:
+            others[name] = f"{' and '.join(missing)} not installed"
+        else:
+            found.append(name)
+    return found, others
+
+
+def choose(
+    asked: str,
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    options: EngineOptions,
+    scoring: ScoringOptions,
+    sample: Optional[Sample] = None,
+) -> Choice:
+    """The fastest engine for the model in float32 among ``candidates``, on ``sample``, or on drawn
+    tries of 50-best lists where there is none. It is said in the log and remembered.
+
+    Raises ValueError for a calibration text, which no candidate reads.
+    """
+    if options.calibration is not None:
+        raise ValueError(f"calibration text is given, but engine {asked} calibrates nothing")
+    names, others = candidates(asked, options.device)
+    if names == [REFERENCE]:
+        return _said(Choice(asked, REFERENCE, {REFERENCE: 1.0}, {}, others, "nothing"))
+    lists = _drawn(model) if sample is None else _encoded(sample, model, tokenizer)
+    where = "drawn tries of 50-best lists" if sample is None else sample.where
+    key = {
+        "asked": asked,
+        "candidates": names,
+        "lm": {**asdict(model.shape), "nonzero": round(20 * _nonzero(model))},
+        "lists": _shape(lists, tokenizer),
+        "processor": processor(),
+        "device": _device(options),
+        "threads": _threads(options),
+        "token_budget": scoring.token_budget,
+        "compiler": cpp_compiler(),
+        "versions": _versions(names),
+    }
+    found = remembered(key)
+    if found is not None and found.engine in names:
+        return _said(found)
+    found = _measured(asked, names, others, model, tokenizer, options, scoring, lists, where)
+    return _said(remember(key, found))
+
+
+def _said(choice: Choice) -> Choice:
+    log.info("%s", choice)
+    for name, reason in choice.not_measured.items():
+        log.info("engine %s is not measured: %s", name, reason)
+    return choice
+
+
+Lists = Sequence[Sequence[Sequence[int]]]
+
+
+def _measured(
+    asked: str,
+    names: Sequence[str],
+    others: Mapping[str, str],
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    options: EngineOptions,
+    scoring: ScoringOptions,
+    lists: Lists,
+    where: str,
+) -> Choice:
+    not_measured = dict(others)
+    scorer = partial(_scorer, model, tokenizer, options, scoring)
+    reference = scorer(REFERENCE)
+    lists = first_lists(reference, lists, SAMPLE_S, SAMPLE_NODES * _threads(options))
+    forest = reference.forest(lists)
+    runs: dict[str, Run] = {}
+    differences: dict[str, float] = {}
+    exact = _scores(reference, forest)
+    for name in names:
+        try:
+            made = reference if name == REFERENCE else scorer(name)
+            note = made.engine.note
+            if note.startswith(_LIKE_TORCH):
+                not_measured[name] = note
+                continue
+            found = exact if name == REFERENCE else _scores(made, forest)
+        except _FAILS as problem:
+            not_measured[name] = " ".join(str(problem).split())[:200]
+            continue
+        apart = np.abs(found - exact)
+        if not exact_enough(name, ENGINES[name].accuracy, float(apart.max(initial=0.0))):
+            not_measured[name] = f"up to {apart.max():.2g} nats from torch in float32"
+            continue
+        differences[name] = float(apart.mean()) if len(apart) else 0.0
+        runs[name] = partial(_scores, made, forest)
+    # other processes disturb wall time, but with several threads only that says how long it takes
+    alone = _threads(options) == 1 and reference.engine.device == "cpu"
+    seconds = take_turns(runs, time.process_time if alone else time.perf_counter)
+    speeds = {name: seconds[REFERENCE] / value for name, value in seconds.items()}
+    count = sum(map(len, lists))
+    sample = f"{count} hypotheses of {where}"
+    return Choice(asked, pick(seconds), speeds, differences, not_measured, sample)
+
+
+def _scorer(
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    options: EngineOptions,
+    scoring: ScoringOptions,
+    name: str,
+) -> ForestScorer:
+    made = open_engine(name, model, options, tokenizer)
+    return ForestScorer(made, tokenizer, model.max_positions, scoring)
+
+
+def _scores(scorer: ForestScorer, forest: Forest) -> Floats:
+    return scorer.run(forest).sentence_scores()
+
+
+def first_lists(
+    reference: ForestScorer, lists: Lists, seconds: tuple[float, float], nodes: int
+) -> Lists:
+    """The first of ``lists``, at least one, with so many trie ``nodes``; more or fewer if the
+    reference takes less than the first, or more than the second number of ``seconds`` for them."""
+    pilot = reference.forest([lists[0][:_PILOT]])
+    _scores(reference, pilot)  # warm-up
+    (pilot_s,) = take_turns({REFERENCE: partial(_scores, reference, pilot)}).values()
+    least, most = (round(limit * len(pilot) / pilot_s) for limit in seconds)
+    left = min(max(nodes, least), most)
+    kept: list[Sequence[Sequence[int]]] = []
+    for hyps in lists:
+        kept.append(hyps)
+        left -= len(reference.forest([hyps]))
+        if left <= 0:
+            break
+    return kept
+
+
+def _encoded(sample: Sample, model: TransformerLM, tokenizer: Tokenizer) -> Lists:
+    """Token ids; of hypotheses that are too long, their begin. Drawn ones where there are none."""
+    limit = model.max_positions - 1 - len(tokenizer.prompt)
+    lists = [hyps for hyps in sample.lists[:LISTS] if hyps]
+    ids = iter(tokenizer.encode_batch([text for hyps in lists for text in hyps]) if lists else ())
+    return [[next(ids)[:limit] for _ in hyps] for hyps in lists] or _drawn(model)
+
+
+def _drawn(model: TransformerLM) -> Lists:
+    """50-best lists of 20 tokens a hypothesis, each with a few that differ from the best one's."""
+    draw = np.random.default_rng(0)
+    length = min(20, model.max_positions - 1)
+    lists = []
+    for _ in range(LISTS):
+        best = draw.integers(model.shape.vocab_size, size=length)
+        hyps = np.repeat(best[None], 50, axis=0)  # [H, T]
+        for hyp in hyps[1:]:
+            hyp[draw.integers(length, size=2)] = draw.integers(model.shape.vocab_size, size=2)
+        lists.append(hyps.tolist())
+    return lists
+
+
+def _shape(lists: Lists, tokenizer: Tokenizer) -> dict[str, int]:
+    """Hypotheses a list, their tokens, and tokens a unique token, each in steps of a factor."""
+    hypotheses = sum(map(len, lists))
+    tokens = sum(len(ids) + 1 for hyps in lists for ids in hyps)
+    unique = len(build_forest(lists, tokenizer.begin, tokenizer.prompt))
+    return {
+        "hypotheses": round(log2(hypotheses / len(lists))),
+        "tokens": round(log2(tokens / hypotheses)),
+        "shared": round(2 * log2(tokens / unique)),
+    }
+
+
+def _threads(options: EngineOptions) -> int:
+    return options.threads or default_threads()
+
+
+def _nonzero(model: TransformerLM) -> float:
+    return count_nonzero(model) / max(1, count_parameters(model))
+
+
+def _versions(names: Sequence[str]) -> dict[str, Any]:
+    packages = sorted({one for name in names for one in ENGINES[name].packages})
+    return {"asrprune": __version__, "torch": torch.__version__, **dict(map(_version, packages))}
+
+
+def _version(package: str) -> tuple[str, str]:
+    try:
+        return package, importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # from a distribution of another name
+        return package, "unknown"
+
+
+def _device(options: EngineOptions) -> str:
+    found = resolve_device(options.device)
+    return f"{found} {torch.cuda.get_device_name(found)}" if found.type == "cuda" else str(found)
