@@ -19,6 +19,9 @@ EXAMPLE = """example:
     --sparsity 0.3,0.5,0.7 --fine-tune-tokens 2000000 --out exp/low-rank
   torchrun --nproc-per-node 2 -m asrprune prune --lm exp/lm --data data --out exp/structured"""
 
+WIDE = 128
+"""Width from which LMs are told whether low rank pays: below it all is overhead."""
+
 log = logging.getLogger(__name__)
 
 
@@ -218,6 +221,10 @@ def _prune(args: argparse.Namespace, group: ProcessGroup) -> None:
     )
     if group.is_first:
         sys.stdout.write(family_table(family) + "\n")
+        if "low-rank" in plan.method and parent.model.width >= WIDE:
+            from asrprune.lm.low_rank_speed import low_rank_speeds, summary
+
+            sys.stdout.write(summary(low_rank_speeds(threads=args.threads)) + "\n")
 
 
 def _other_keys(default: Plan) -> str:

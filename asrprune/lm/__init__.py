@@ -16,5 +16,6 @@ In the order in which they build on each other:
 - ``scoring``: scores of sentences and of words; early termination
 - ``perplexity``: of a text, per token and per word
 - ``fastest``: the engine that ``auto`` and ``fastest`` stand for, measured
+- ``low_rank_speed``: what low rank brings in speed on this processor
 - ``open``: any LM by its path, whatever it is made of
 """

@@ -100,7 +100,7 @@ def choose(
     names, others = candidates(asked, options.device)
     if names == [REFERENCE]:
         return _said(Choice(asked, REFERENCE, {REFERENCE: 1.0}, {}, others, "nothing"))
-    lists = _drawn(model) if sample is None else _encoded(sample, model, tokenizer)
+    lists = drawn_lists(model) if sample is None else _encoded(sample, model, tokenizer)
     where = "drawn tries of 50-best lists" if sample is None else sample.where
     key = {
         "asked": asked,
@@ -215,10 +215,10 @@ def _encoded(sample: Sample, model: TransformerLM, tokenizer: Tokenizer) -> List
     limit = model.max_positions - 1 - len(tokenizer.prompt)
     lists = [hyps for hyps in sample.lists[:LISTS] if hyps]
     ids = iter(tokenizer.encode_batch([text for hyps in lists for text in hyps]) if lists else ())
-    return [[next(ids)[:limit] for _ in hyps] for hyps in lists] or _drawn(model)
+    return [[next(ids)[:limit] for _ in hyps] for hyps in lists] or drawn_lists(model)
 
 
-def _drawn(model: TransformerLM) -> Lists:
+def drawn_lists(model: TransformerLM) -> Lists:
     """50-best lists of 20 tokens a hypothesis, each with a few that differ from the best one's."""
     draw = np.random.default_rng(0)
     length = min(20, model.max_positions - 1)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import torch
 from asrprune.cli.main import main
 from asrprune.core.config import flat
 from asrprune.files import sha256
+from asrprune.lm.low_rank_speed import LowRankSpeed
 from asrprune.lm.model.checkpoint import WEIGHTS, load_checkpoint, read_config, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
@@ -135,6 +136,26 @@ def test_a_family_in_one_run(place: Path, method: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
+def test_a_wide_lm_is_told_whether_low_rank_pays(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speeds(threads: Optional[int]) -> list[LowRankSpeed]:
+        return [LowRankSpeed(256, "int8", 1.01, 1.84)]
+
+    monkeypatch.setattr("asrprune.lm.low_rank_speed.low_rank_speeds", speeds)
+    plain = ("--sparsity", "0.5", "--steps", "1", "--fine-tune-tokens", "0")
+    assert prune(place, "--method", "low-rank", *plain, out="narrow") == 0
+    assert "low rank" not in capsys.readouterr().out
+    monkeypatch.setattr("asrprune.cli.prune.WIDE", 1)
+    assert prune(place, "--method", "structured", *plain, out="heads") == 0
+    assert "low rank" not in capsys.readouterr().out
+    assert prune(place, "--method", "low-rank", *plain, out="thin") == 0
+    assert capsys.readouterr().out.endswith(
+        "low rank is 1.01 times as fast here at width 256 (int8; 1.84 times less work): "
+        "it is for size, not for speed\n"
+    )
+
+
 def test_the_page_shows_every_size_matrix_and_step(place: Path) -> None:
     flags = ["--sparsity", "0.3,0.6", "--schedule", "linear", "--steps", "4"]
     assert prune(place, *flags, "--method", "structured", "--fine-tune-tokens", "1500") == 0
