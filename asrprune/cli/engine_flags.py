@@ -69,7 +69,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*CHOICES, *ENGINES],
         default="torch",
         help="what computes; auto takes the fastest here that keeps float32, fastest-bf16 and "
-        "fastest also of those in bf16 or int8: measured once in about a second, and said",
+        "fastest also of those in bf16 or int8: measured once, in seconds, and said",
     )
     group.add_argument(
         "--calibration",

@@ -30,12 +30,12 @@ _KEPT = {COMPILED: "compiled code is", CHOSEN: "choices of engines are"}
 
 
 def cache_folder(name: str = COMPILED) -> Path:
-    """Where that would be kept: $XDG_CACHE_HOME/asrprune/compiled, else that in ~/.cache.
+    """Where that would be kept: in $XDG_CACHE_HOME/asrprune, else in that of ~/.cache.
 
     Raises RuntimeError where no home is known.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "asrprune" / "compiled"
+    return Path(base) / "asrprune" / name
 
 
 def private_cache(name: str = COMPILED) -> Optional[Path]:

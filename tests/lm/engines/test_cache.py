@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from asrprune.lm.engines import cache
-from asrprune.lm.engines.cache import cache_folder, open_to_others, private_cache
+from asrprune.lm.engines.cache import CHOSEN, cache_folder, open_to_others, private_cache
 
 NOBODY = 65534
 
@@ -141,3 +141,10 @@ def test_no_home_and_no_room_are_one_line(
         cache_folder()
     assert private_cache() is None
     assert len(caplog.records) == 2
+
+
+def test_choices_are_not_kept_with_what_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled, chosen = private_cache(), private_cache(CHOSEN)
+    assert compiled == tmp_path / "asrprune/compiled"
+    assert chosen == tmp_path / "asrprune/engines"
