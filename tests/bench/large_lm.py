@@ -19,10 +19,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
+from peers import in_batches
 from subjects import open_subject, read_lists
 
 from asrprune.rescore.bench.machine import peak_rss_bytes
@@ -43,33 +43,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def with_transformers(
-    folder: str, dtype: torch.dtype, begin: int, end: int
-) -> Callable[[list[list[int]], int], np.ndarray]:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=True)
-    model.eval()
-
-    @torch.inference_mode()
-    def score(hyps: list[list[int]], budget: int) -> np.ndarray:
-        order = sorted(range(len(hyps)), key=lambda index: -len(hyps[index]))
-        scores = np.zeros(len(hyps))
-        while order:
-            size = max(1, budget // (len(hyps[order[0]]) + 1))
-            chosen, order = order[:size], order[size:]
-            rows = [torch.tensor([begin, *hyps[index], end]) for index in chosen]
-            batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [B, T + 1]
-            logits = model(batch[:, :-1], use_cache=False).logits.float()
-            log_probs = logits.log_softmax(-1).gather(2, batch[:, 1:, None])[:, :, 0]
-            length = torch.tensor([len(row) - 1 for row in rows])
-            real = torch.arange(batch.shape[1] - 1) < length[:, None]
-            scores[chosen] = (log_probs.double() * real).sum(dim=1).numpy()
-        return scores
-
-    return score
-
-
 def measure(args: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(args.threads)
     subject = open_subject(args.lm)
@@ -78,23 +51,26 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     hyps = subject.tokenizer.encode_batch(texts)
     kind, _, name = args.system.partition(":")
     if kind == "transformers":
+        from transformers import AutoModelForCausalLM
+
         tokenizer = subject.tokenizer
         prompt = list(tokenizer.prompt)
         del subject
         dtype = torch.bfloat16 if name == "bf16" else torch.float32
-        score = with_transformers(args.transformers, dtype, tokenizer.begin, tokenizer.end)
-        runs = [lambda b=b: score([[*prompt, *ids] for ids in hyps], b) for b in BUDGETS]
+        model = AutoModelForCausalLM.from_pretrained(args.transformers, dtype=dtype)
+        scores = [in_batches(model.eval(), tokenizer.begin, tokenizer.end, b) for b in BUDGETS]
+        runs = [lambda one=one: one([[*prompt, *ids] for ids in hyps]) for one in scores]
     else:
         lm = subject.scorer(name, args.threads)
         del subject
         runs = [lambda: np.concatenate(lm.score_lists(lists))]
     opened = peak_rss_bytes()
     clock = time.process_time if args.threads == 1 else time.perf_counter
-    best, scores = float("inf"), np.zeros(0)
+    best, found = float("inf"), np.zeros(0)
     for run in runs:
         for turn in range(args.repeats + 1):
             start = clock()
-            scores = run()
+            found = run()
             if turn:
                 best = min(best, clock() - start)
     return {
@@ -102,7 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         "tokens": sum(len(ids) + 1 for ids in hyps),
         "peak": peak_rss_bytes(),
         "opened": opened,
-        "scores": scores.tolist(),
+        "scores": found.tolist(),
     }
 
 

@@ -39,6 +39,28 @@ def uniform(model: TransformerLM) -> bool:
     return plain and not first.linears and all(block == first for block in shape.blocks)
 
 
+def in_batches(model: torch.nn.Module, begin: int, end: int, budget: int) -> Score:
+    """Scores by a causal LM of transformers, in padded batches of at most ``budget`` tokens."""
+
+    @torch.inference_mode()
+    def score(hyps: list[list[int]]) -> np.ndarray:
+        order = sorted(range(len(hyps)), key=lambda index: -len(hyps[index]))
+        scores = np.zeros(len(hyps))
+        while order:
+            size = max(1, budget // (len(hyps[order[0]]) + 1))
+            chosen, order = order[:size], order[size:]
+            rows = [torch.tensor([begin, *hyps[index], end]) for index in chosen]
+            batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [B, T + 1]
+            logits = model(batch[:, :-1], use_cache=False).logits.float()
+            log_probs = logits.log_softmax(-1).gather(2, batch[:, 1:, None])[:, :, 0]
+            length = torch.tensor([len(row) - 1 for row in rows])
+            real = torch.arange(batch.shape[1] - 1) < length[:, None]
+            scores[chosen] = (log_probs.double() * real).sum(dim=1).numpy()
+        return scores
+
+    return score
+
+
 def with_transformers(model: TransformerLM, dtype: torch.dtype, budget: int) -> Score:
     """GPT2LMHeadModel with the weights copied over; ``budget``: most tokens of a batch."""
     import transformers
@@ -81,24 +103,7 @@ def with_transformers(model: TransformerLM, dtype: torch.dtype, budget: int) -> 
             state[f"{into}{name}.bias"] = norm.bias
     theirs.transformer.load_state_dict(state, strict=False)
     theirs.to(dtype)
-
-    @torch.inference_mode()
-    def score(hyps: list[list[int]]) -> np.ndarray:
-        order = sorted(range(len(hyps)), key=lambda index: -len(hyps[index]))
-        scores = np.zeros(len(hyps))
-        while order:
-            size = max(1, budget // (len(hyps[order[0]]) + 1))
-            chosen, order = order[:size], order[size:]
-            rows = [torch.tensor([BOS, *hyps[index], EOS]) for index in chosen]
-            batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [B, T + 1]
-            logits = theirs(batch[:, :-1], use_cache=False).logits.float()
-            log_probs = logits.log_softmax(-1).gather(2, batch[:, 1:, None])[:, :, 0]
-            length = torch.tensor([len(row) - 1 for row in rows])
-            real = torch.arange(batch.shape[1] - 1) < length[:, None]
-            scores[chosen] = (log_probs.double() * real).sum(dim=1).numpy()
-        return scores
-
-    return score
+    return in_batches(theirs, BOS, EOS, budget)
 
 
 def with_ctranslate2(model: TransformerLM, kind: str, budget: int, threads: int) -> Score:

@@ -5,18 +5,42 @@
 
 The padded batch (hypotheses sorted by length, none sharing anything) is what other tools run. "x"
 is its time over an engine's, taken in turns; the differences of ln P are against it, and "best"
-counts lists with another best hypothesis by LM score. Opening the model is not in the times.
+counts lists with another best hypothesis by LM score. Opening the model is not in the times. The
+limit is what nothing but the products of every distinct token would give, at the speed that torch
+multiplies 2,048 rows with here, for each number format.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 
 import numpy as np
+import torch
 from subjects import add_subject_arguments, open_subject, read_lists, speed_up, take_turns
 
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.rescore.bench.agreement import compare_scores
+
+
+def products(model: TransformerLM) -> int:
+    """Multiplications of a token with weights."""
+    blocks = sum(linear.weights for _, linear in model.linears())
+    return blocks + model.embedding.output_weight.numel()
+
+
+def product_speed(width: int, dtype: torch.dtype, threads: int) -> float:
+    """FLOP/s of torch in the products of a feed-forward layer, the best of some."""
+    torch.set_num_threads(threads)
+    x, weight = torch.randn(2048, width).to(dtype), torch.randn(width, 4 * width).to(dtype)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    best = float("inf")
+    for _ in range(20):
+        start = clock()
+        x @ weight
+        best = min(best, clock() - start)
+    return 2 * 2048 * 4 * width**2 / best
 
 
 def main() -> None:
@@ -52,6 +76,12 @@ def main() -> None:
             )
         stats = systems[args.engines.split(",")[0]].stats
         print(f"{stats.tokens / stats.unique_tokens:.2f} tokens per distinct (prefix, token)")
+        work = 2 * products(subject.model) * stats.unique_tokens / (args.repeats + 1)
+        for dtype in (torch.float32, torch.bfloat16):
+            speed = product_speed(subject.model.width, dtype, threads)
+            limit = statistics.median(times["padded"]) / (work / speed)
+            name = str(dtype).removeprefix("torch.")
+            print(f"limit in {name}: {limit:.1f}, at {speed / 1e9:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":

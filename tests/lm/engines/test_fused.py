@@ -363,6 +363,14 @@ def test_a_kernel_that_is_not_exact_is_not_used(monkeypatch, caplog):
     assert "does not multiply exactly here, so torch computes" in caplog.text
 
 
+@needs_kernel
+@pytest.mark.parametrize("form", FORMATS)
+def test_small_numbers_are_0_in_a_pass_only(form):
+    model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
+    scorer(FusedEngine(KERNEL, form, model, 1)).score_lists([["3 4"]])
+    assert (np.float32([2e-38]) * np.float32([0.25])).tolist() != [0.0]
+
+
 def test_a_gpu_is_refused():
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(ValueError, match="device is 'cuda'"):

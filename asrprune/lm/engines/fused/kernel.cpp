@@ -399,6 +399,7 @@ class Pass {
     most = now;
   }
 
+  [[maybe_unused]] const Flushed flushed_{};
   const Tiles tiles_{};
   const Model& model_;
   const int64_t places_;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #if defined(__GNUC__) && !defined(__clang__)  // GCC 12 warns of its own header
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -34,6 +34,20 @@ constexpr int64_t kLanes = 8;
 typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(32), aligned(4), may_alias));
 #endif
+
+// On this thread, numbers too small for float32's whole precision are 0 as long as this lives: the
+// weights of far tokens are often that small, and each would cost a hundred cycles.
+struct Flushed {
+#if defined(__SSE2__)
+  Flushed() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~Flushed() { _mm_setcsr(before_); }
+  Flushed(const Flushed&) = delete;
+  Flushed& operator=(const Flushed&) = delete;
+
+ private:
+  const unsigned before_;
+#endif
+};
 
 constexpr int64_t padded(int64_t size, int64_t step) { return (size + step - 1) / step * step; }
 
