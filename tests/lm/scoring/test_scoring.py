@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 
 import numpy as np
@@ -26,7 +27,17 @@ from tests.small_lm import DrawnTokenizer
 
 POSITIONS = 16
 CPU = EngineOptions(threads=1, device="cpu")
-QUICK_ENGINES = [name for name in ENGINES if name != "torch-compile"]  # has a test file of its own
+QUICK_ENGINES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            any(importlib.util.find_spec(one) is None for one in row.packages),
+            reason=f"{' and '.join(row.packages)} not installed",
+        ),
+    )
+    for name, row in ENGINES.items()
+    if name != "torch-compile"  # has a test file of its own
+]
 
 
 def encode_batch(texts):
