@@ -51,6 +51,7 @@ EXTRAS = {
         "xllamacpp>=2026.10",
         "onnx>=1.16",
         "onnxruntime>=1.18",
+        "openvino>=2026.4",
         "sherpa-onnx>=2.0",
         "faster-whisper>=1.1",
         "kaldialign",

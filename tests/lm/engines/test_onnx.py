@@ -37,6 +37,16 @@ def scorer(engine):
     return TransformerScorer(engine, DrawnTokenizer(), POSITIONS)
 
 
+def check_against_torch(engine, model, lists, queries):
+    """Its scores are those of torch in float32, in rows of so many queries."""
+    expected = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie, "QUERIES", queries)
+        found = scorer(engine).score_lists(lists)
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
 LINEARS = st.dictionaries(
     st.sampled_from(ANATOMY.matrices),
     st.integers(0, 5).map(lambda rank: LinearShape("low_rank", rank)),
@@ -63,13 +73,8 @@ QUERIES = st.sampled_from([1, 3, 64])  # small ones make rows that look into oth
 @given(shape=SHAPES, lists=LISTS, chunk=st.sampled_from([7, 18, 19, 8192]), queries=QUERIES)
 def test_fp32_equals_torch(shape, lists, chunk, queries):
     model = drawn_model(shape)
-    lm = scorer(OnnxEngine(build_graph(model, vocab_chunk=chunk).SerializeToString(), 1))
-    expected = scorer(TorchEngine(model, torch.float32, CPU)).score_lists(lists)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trie, "QUERIES", queries)
-        found = lm.score_lists(lists)
-    for one, other in zip(found, expected):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+    graph = build_graph(model, vocab_chunk=chunk).SerializeToString()
+    check_against_torch(OnnxEngine(graph, 1), model, lists, queries)
 
 
 @pytest.mark.slow

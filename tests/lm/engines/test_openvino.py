@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrprune.errors import MissingPackage
-from asrprune.lm import trie
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.calibration import measure_ranges
 from asrprune.lm.engines.onnx_runtime.engine import OnnxEngine
@@ -23,7 +23,15 @@ from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.protocol import UnscorableError
 from asrprune.text.sentencepiece import BOS
-from tests.lm.engines.test_onnx import CPU, LISTS, POSITIONS, QUERIES, SHAPES, scorer
+from tests.lm.engines.test_onnx import (
+    CPU,
+    LISTS,
+    POSITIONS,
+    QUERIES,
+    SHAPES,
+    check_against_torch,
+    scorer,
+)
 from tests.small_lm import drawn_model
 
 pytest.importorskip("openvino")
@@ -42,13 +50,7 @@ TEXTS = [["3 4 5 6", "3 4 5", "7 8", ""], ["40 41 42 43 44 45"]]
 def test_f32_equals_torch(shape, lists, chunk, queries):
     model = drawn_model(shape)
     graph = build_graph(model, vocab_chunk=chunk, log_softmax=False).SerializeToString()
-    lm = scorer(OpenVinoEngine(graph, "f32", "f32", 1))
-    expected = scorer(open_engine("torch", model, CPU)).score_lists(lists)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trie, "QUERIES", queries)
-        found = lm.score_lists(lists)
-    for one, other in zip(found, expected):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+    check_against_torch(OpenVinoEngine(graph, "f32", "f32", 1), model, lists, queries)
 
 
 @pytest.mark.slow
@@ -150,6 +152,24 @@ def test_use_is_not_reported(tmp_path):
     )
     assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]
     assert not list(tmp_path.iterdir())
+
+
+def test_signals_arrive_when_engines_are_gone():
+    """In a process of its own, which a signal would end."""
+    code = (
+        "import os, signal\n"
+        "from asrprune.lm.engines.table import open_engine\n"
+        "from asrprune.lm.model.shapes import ModelShape\n"
+        "from tests.small_lm import drawn_model\n"
+        "model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=4))\n"
+        "first, second = (open_engine('openvino', model) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 7
 
 
 def test_weights_that_are_no_numbers_give_no_numbers():

@@ -38,7 +38,7 @@ constexpr int64_t apart(int64_t size) { return padded(size, 2 * kPanel) + kPanel
 // What multiplies: INSTRUCTIONS in packed.py.
 constexpr int64_t kPlain = 0, kAvx2 = 1, kAvx512 = 2, kVnni = 3, kAvx512Bf16 = 4, kAmx = 5;
 
-constexpr int64_t kLine = 64;   // bytes of a line of the cache, and of a row of a tile of AMX
+constexpr int64_t kLine = 64;  // bytes of a line of the cache, and of a row of a tile of AMX
 
 // Memory that grows, from the start of a line of the cache; what stood there before is lost.
 class Buffer {
@@ -48,6 +48,7 @@ class Buffer {
     const size_t lines = (count * sizeof(Value) + sizeof(Line) - 1) / sizeof(Line);
     if (lines > size_) {
       lines_.reset();
+      size_ = 0;  // if there is no memory, the next pass must see that
       lines_.reset(new Line[lines]);
       size_ = lines;
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from queue import SimpleQueue
 from typing import Any
@@ -26,6 +27,17 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.lru_cache(maxsize=1)
+def _core(openvino: Any) -> Any:
+    """OpenVINO's state, one for the process and never freed.
+
+    Each Core gives this thread a larger stack for signals, and puts back the one before as it goes.
+    Where two go first in, first out, the stack of the first, which is freed, stays in use: the
+    next signal that Python handles, such as Ctrl-C, then ends the process by SIGSEGV.
+    """
+    return openvino.Core()
+
+
 class CompiledGraph:
     """An ONNX graph with one output; calls from up to ``passes`` threads run at once, each in one
     thread. ``precision``: "f32" or "bf16", of what the graph does not say to do in integers.
@@ -35,8 +47,7 @@ class CompiledGraph:
     """
 
     def __init__(self, graph: bytes, precision: str, passes: int = 1) -> None:
-        openvino = import_openvino()
-        core = openvino.Core()
+        core = _core(import_openvino())
         settings = {
             "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bf16 where there is any
             "NUM_STREAMS": passes,
