@@ -339,9 +339,8 @@ def _open(
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
     from asrprune.lm.open import open_padded
-    from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
-    return open_padded(path, options, args.token_budget or TOKEN_BUDGET, text_options(args))
+    return open_padded(path, options, args.token_budget, text_options(args))
 
 
 def _torch_scores(

@@ -58,9 +58,8 @@ def warn_of_over_long(args: argparse.Namespace, count: int) -> None:
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of everything that runs one LM."""
-    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.engines.engine import GPU_TOKEN_BUDGET, TOKEN_BUDGET, EngineOptions
     from asrprune.lm.engines.table import CHOICES, ENGINES
-    from asrprune.lm.scoring.forests import TOKEN_BUDGET
 
     default = EngineOptions()
     group = parser.add_argument_group("how a checkpoint is run (no use for an n-gram)")
@@ -85,7 +84,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-budget",
         type=whole(1),
         help="most tokens in the forward passes of one moment: bounds memory, does not change "
-        f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two)",
+        f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two; on a GPU "
+        f"{GPU_TOKEN_BUDGET}, or as many as its free memory holds)",
     )
 
 

@@ -30,7 +30,7 @@ from asrprune.lm.engines.choice import (
     remembered,
     take_turns,
 )
-from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.engine import GPU_TOKEN_BUDGET, EngineOptions
 from asrprune.lm.engines.native import cpp_compiler, processor
 from asrprune.lm.engines.table import ACCURACIES, CHOICES, ENGINES, open_engine
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
@@ -195,12 +195,16 @@ def first_lists(
     reference: ForestScorer, lists: Lists, seconds: tuple[float, float], nodes: int
 ) -> Lists:
     """The first of ``lists``, at least one, with so many trie ``nodes``; more or fewer if the
-    reference takes less than the first, or more than the second number of ``seconds`` for them."""
-    pilot = reference.forest([lists[0][:_PILOT]])
-    _scores(reference, pilot)  # warm-up
-    (pilot_s,) = take_turns({REFERENCE: partial(_scores, reference, pilot)}).values()
-    least, most = (round(limit * len(pilot) / pilot_s) for limit in seconds)
-    left = min(max(nodes, least), most)
+    reference takes less than the first, or more than the second number of ``seconds`` for them. On
+    a GPU, where a few nodes take as long as many, half of a whole pass."""
+    if reference.engine.device == "cpu":
+        pilot = reference.forest([lists[0][:_PILOT]])
+        _scores(reference, pilot)  # warm-up
+        (pilot_s,) = take_turns({REFERENCE: partial(_scores, reference, pilot)}).values()
+        least, most = (round(limit * len(pilot) / pilot_s) for limit in seconds)
+        left = min(max(nodes, least), most)
+    else:
+        left = GPU_TOKEN_BUDGET // 2
     kept: list[Sequence[Sequence[int]]] = []
     for hyps in lists:
         kept.append(hyps)

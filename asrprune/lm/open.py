@@ -179,7 +179,7 @@ def open_early(
 def open_padded(
     path: PathLike,
     options: EngineOptions,
-    token_budget: int,
+    token_budget: Optional[int],
     text: Optional[TextOptions] = None,
 ) -> PaddedScorer:
     """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""

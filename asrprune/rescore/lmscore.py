@@ -30,6 +30,8 @@ from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_lin
 BLOCK_HYPOTHESES = 1000
 """A block, the unit of resuming and of sharding, ends with the utterance that reaches so many
 hypotheses. A larger one computes no fewer places, of lists with 5 or with 100 hypotheses."""
+GPU_BLOCK_HYPOTHESES = 16_000
+"""The block of resuming on a GPU, whose passes are as much larger."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def score_nbest(
     out: PathLike,
     header: Mapping[str, Any],
     settings: Mapping[str, Any],
-    block_hypotheses: int = BLOCK_HYPOTHESES,
+    block_hypotheses: Optional[int] = None,
     total: Optional[int] = None,
     partial: Optional[PathLike] = None,
 ) -> Timing:
@@ -55,6 +57,9 @@ def score_nbest(
     cannot be scored, or a list that changed under the partial file.
     """
     done = _Partial(partial_path(out) if partial is None else Path(partial), settings)
+    if block_hypotheses is None:
+        gpu = lm.runtime.device.startswith("cuda")
+        block_hypotheses = GPU_BLOCK_HYPOTHESES if gpu else BLOCK_HYPOTHESES
     with locked(out), locked(done.path):  # the second, so that a kill as it is made leaves no lock
         for block in _blocks(_not_done(nbest_path, lists, done, total), block_hypotheses):
             done.append(*_score_block(nbest_path, block, lm))

@@ -293,4 +293,5 @@ def _mapped(path: Path, dtype: str, count: int) -> NDArray[Any]:
         raise InputError(path, None, found, f"{expected} bytes ({count} numbers)")
     if count == 0:  # an empty file cannot be mapped
         return np.zeros(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", shape=(count,))
+    mapped = np.memmap(path, dtype=dtype, mode="r", shape=(count,))
+    return np.asarray(mapped)  # a memmap is slow to index

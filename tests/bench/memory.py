@@ -40,10 +40,10 @@ from subjects import NumberTokenizer
 from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.weights import ScoreWeights
 from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
-from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.engine import TOKEN_BUDGET, EngineOptions
 from asrprune.lm.engines.table import open_engine
 from asrprune.lm.model.checkpoint import load_checkpoint
-from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.bench.machine import peak_rss_bytes
 from asrprune.rescore.scores_file import UtteranceScores, make_header, write_scores

@@ -16,6 +16,19 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+TOKEN_BUDGET = 2048
+"""On a CPU more makes no pass faster; with several threads half of it for each is as good."""
+
+GPU_TOKEN_BUDGET = 1 << 16
+"""On a GPU a pass has the starts of its kernels, some milliseconds, whatever it computes: passes
+of 2,048 nodes are 9 times as slow, of twice as many 1.1 times as fast."""
+
+
+def cpu_token_budget(passes: int) -> int:
+    """``Engine.token_budget`` of a CPU that does so many passes at once."""
+    return max(TOKEN_BUDGET, passes * TOKEN_BUDGET // 2)
+
+
 class Engine(Protocol):
     """Computes the wanted log-probabilities of a batch."""
 
@@ -30,6 +43,10 @@ class Engine(Protocol):
     @property
     def passes(self) -> int:
         """How many calls of ``log_probs`` at once, from threads of their own, use it best."""
+
+    def token_budget(self, deepest: int) -> int:
+        """Trie nodes in the passes of one moment that it computes fastest, of tries with paths of
+        at most ``deepest`` nodes, before they are padded to whole rows."""
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         """ln p(target | path to the source node) for every pair of ``batch``, [P]."""

@@ -69,14 +69,16 @@ class Attention(nn.Module):
         elif past is not None:
             key = torch.cat([past[0], key], dim=2)  # [B, G, S, K]
             value = torch.cat([past[1], value], dim=2)
-        context = functional.scaled_dot_product_attention(
-            query,
-            self._shared(key),
-            self._shared(value),
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None,
-        )  # [B, H, T, K]
+        context = query  # [B, H, T, K]
+        if self.heads:  # without a head, kernels of a GPU divide by zero
+            context = functional.scaled_dot_product_attention(
+                query,
+                self._shared(key),
+                self._shared(value),
+                attn_mask=mask,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=mask is None,
+            )
         merged = context.transpose(1, 2).flatten(2)  # [B, T, H*K]
         out: Tensor = self.o(merged)
         return out, (key, value)

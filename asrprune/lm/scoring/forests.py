@@ -14,9 +14,6 @@ from asrprune.text.tokenizer import Tokenizer
 OVER_LONG = ("error", "minus-inf", "window")
 """What happens to a hypothesis with more tokens than the model has positions for."""
 
-TOKEN_BUDGET = 2048
-"""More makes no pass faster; with several threads half of it for each of them is as good."""
-
 SHORTEST = 4
 """Nodes of the smallest of several passes, in paths: below it they would mostly repeat paths."""
 
@@ -24,7 +21,7 @@ SHORTEST = 4
 @dataclass(frozen=True)
 class ScoringOptions:
     """``token_budget``: most trie nodes in the forward passes of one moment, before they are padded
-    to whole rows; bounds memory. None: TOKEN_BUDGET, and more with more than two threads.
+    to whole rows; bounds memory. None: what the engine computes fastest.
     ``over_long``: one of OVER_LONG. "minus-inf" gives such hypotheses -inf, so that a shorter one
     wins; "window" scores them with a sliding context (``windows``). Both count them.
     """
@@ -66,10 +63,10 @@ class ForestScorer:
 
         Raises ValueError when the token budget is below the longest hypothesis.
         """
+        deepest = int(forest.depth.max()) + 1
         budget = self.options.token_budget
         if budget is None:
-            budget = max(TOKEN_BUDGET, self.engine.passes * TOKEN_BUDGET // 2)
-        deepest = int(forest.depth.max()) + 1
+            budget = self.engine.token_budget(deepest)
         if budget < deepest:
             raise ValueError(f"token budget is {budget}; the longest hypothesis needs {deepest}")
         plan = BatchPlan(forest, self.tokenizer.end)

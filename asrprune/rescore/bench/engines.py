@@ -17,7 +17,7 @@ from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import ENGINES
 from asrprune.lm.open import open_lm, open_padded, short_name
 from asrprune.lm.protocol import LanguageModel
-from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.rescore.bench.agreement import compare_scores
 from asrprune.rescore.bench.bench import BenchOptions, bench
 from asrprune.rescore.bench.figures import describe_lm, system_row, times_padded
@@ -70,8 +70,7 @@ def bench_engines(
         except (InputError, MissingPackage, ValueError, OSError) as problem:
             unavailable[name] = " ".join(str(problem).split())
     systems = {name: subject.open(name) for name in found}
-    budget = subject.scoring.token_budget or TOKEN_BUDGET
-    padded = open_padded(subject.path, subject.options, budget, subject.text)
+    padded = open_padded(subject.path, subject.options, subject.scoring.token_budget, subject.text)
     described = describe_lm(subject.path, padded, subject.options.threads)
     described["lm"] = short_name(subject.path)
     results = bench(lists, {**systems, PADDED: padded}, options, path)

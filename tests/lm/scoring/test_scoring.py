@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from asrprune.lm import trie
 from asrprune.lm.device import cpu_threads, resolve_device
-from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.engine import TOKEN_BUDGET, EngineOptions, cpu_token_budget
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.engines.table import ENGINES, open_engine
-from asrprune.lm.model.logprob import log_sum_exp, pair_log_probs
+from asrprune.lm.model.logprob import log_sum_exp, log_sum_exp_of_rows, pair_log_probs
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import ScoringStats, UnscorableError
-from asrprune.lm.scoring.forests import TOKEN_BUDGET, ScoringOptions
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.scoring.sentences import TransformerScorer
 from tests.small_lm import DrawnTokenizer
 
@@ -98,6 +98,9 @@ class SeveralAtOnce:
         self._engine = TorchEngine(model, torch.float32, CPU)
         self._lock = threading.Lock()
         self._now = self.most = self.calls = 0
+
+    def token_budget(self, deepest):
+        return cpu_token_budget(self.passes)
 
     def log_probs(self, batch):
         nodes = int(batch.nodes.max()) + 1
@@ -270,6 +273,9 @@ def test_a_score_that_is_no_number_stops(model):
         device = "cpu"
         passes = 1
 
+        def token_budget(self, deepest):
+            return cpu_token_budget(1)
+
         def log_probs(self, batch):
             return np.full(len(batch.targets), np.nan)
 
@@ -310,6 +316,16 @@ def test_log_probs_do_not_depend_on_the_chunk(chunk):
     none = torch.zeros(0, dtype=torch.int64)
     assert pair_log_probs(features, weight, none, none, chunk).shape == (0,)
     assert log_sum_exp(features[:0], weight, chunk).shape == (0,)
+
+
+@pytest.mark.parametrize("logits", [1, 30, 1000])
+def test_rows_at_a_time_sum_up_the_same(logits):
+    torch.manual_seed(1)
+    features, weight = torch.randn(7, 5) * 10, torch.randn(13, 5) * 10
+    expected = (features.double() @ weight.double().T).logsumexp(-1).float()
+    found = log_sum_exp_of_rows(features, weight, logits)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert log_sum_exp_of_rows(features[:0], weight, logits).shape == (0,)
 
 
 def test_devices_and_threads_are_checked():

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from asrprune.lm.device import default_threads
-from asrprune.lm.engines.engine import Engine, EngineOptions
+from asrprune.lm.engines.engine import Engine, EngineOptions, cpu_token_budget
 from asrprune.lm.engines.fused.formats import FORMATS, rounded_model
 from asrprune.lm.engines.fused.packed import Kernel, PackedModel, load_kernel
 from asrprune.lm.engines.pytorch.engine import TorchEngine
@@ -34,6 +34,9 @@ class FusedEngine:
         self.model = PackedModel(kernel, form, model)
         self.passes = passes
         self.note = kernel.note(form)
+
+    def token_budget(self, deepest: int) -> int:
+        return cpu_token_budget(self.passes)
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         tokens, positions, last = batch.tokens, batch.positions, batch.last

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.lm.device import default_threads
+from asrprune.lm.engines.engine import cpu_token_budget
 from asrprune.lm.engines.onnx_runtime.graph import OUTPUT, build_graph
 from asrprune.lm.engines.onnx_runtime.session import open_session
 from asrprune.lm.model.transformer import TransformerLM
@@ -31,6 +32,9 @@ class OnnxEngine:
     @property
     def device(self) -> str:
         return "cpu"
+
+    def token_budget(self, deepest: int) -> int:
+        return cpu_token_budget(self.passes)
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         (values,) = self._session.run([OUTPUT], asdict(batch))

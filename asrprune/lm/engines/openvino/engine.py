@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from asrprune.lm.device import default_threads
-from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.engine import EngineOptions, cpu_token_budget
 from asrprune.lm.engines.onnx_runtime.calibration import int8_graph
 from asrprune.lm.engines.onnx_runtime.graph import build_graph
 from asrprune.lm.engines.onnx_runtime.saturation import Multiply, multiplies_exactly, product_graph
@@ -46,6 +46,9 @@ class OpenVinoEngine:
         self._graph = CompiledGraph(graph, rest, self.passes)
         self.log_probs(_some_batch())  # kernels are chosen at the first call
         self.note = describe(numbers, self._graph.products())
+
+    def token_budget(self, deepest: int) -> int:
+        return cpu_token_budget(self.passes)
 
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         result: NDArray[np.float64] = self._graph.run(asdict(batch)).astype(np.float64)

@@ -52,6 +52,9 @@ class CompiledEngine:
     def device(self) -> str:
         return self._engine.device
 
+    def token_budget(self, deepest: int) -> int:
+        return self._engine.token_budget(deepest)
+
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         return self._engine.log_probs(with_two_rows(batch))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asrprune.lm.device import cpu_threads, resolve_device
 from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.pytorch.memory import token_budget as best_budget
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import (
@@ -28,9 +29,10 @@ from asrprune.text.tokenizer import Tokenizer
 class PaddedScorer:
     """A LanguageModel in fp32 torch that shares nothing between hypotheses.
 
-    Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch. It is
-    the baseline of ``asrprune bench`` and the oracle of the trie's tests. ``over_long``: "error",
-    or "window", a sliding context as ``TransformerScorer`` has it.
+    Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch (None:
+    what is fastest, as for tries). It is the baseline of ``asrprune bench`` and the oracle of the
+    trie's tests. ``over_long``: "error", or "window", a sliding context as ``TransformerScorer``
+    has it.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class PaddedScorer:
         model: TransformerLM,
         tokenizer: Tokenizer,
         options: EngineOptions | None = None,
-        token_budget: int = 2048,
+        token_budget: int | None = None,
         over_long: str = "error",
     ) -> None:
         options = options or EngineOptions()
@@ -88,7 +90,8 @@ class PaddedScorer:
         while order:
             longest = cut[order[0]][1].stop - cut[order[0]][1].start + 1
             longest += len(self._tokenizer.prompt)
-            size = max(1, self._budget // longest)
+            budget = self._budget or best_budget(self._model, self._device, longest)
+            size = max(1, budget // longest)
             chosen, order = order[:size], order[size:]
             pieces = [(flat[number], one) for number, one in map(cut.__getitem__, chosen)]
             with cpu_threads(self._threads), torch.inference_mode():
@@ -113,17 +116,18 @@ class PaddedScorer:
         self, batch: Sequence[tuple[list[int], Window]], longest: int
     ) -> NDArray[np.float64]:
         """The sum of what each window adds to its sentence, [B]."""
-        tokens = torch.zeros(len(batch), longest, dtype=torch.int64)
-        targets = torch.full((len(batch), longest), -1)
+        ids_of = np.zeros((len(batch), longest), np.int64)
+        wanted = np.full(ids_of.shape, -1)
         before = [self._tokenizer.begin, *self._tokenizer.prompt]
         for row, (whole, one) in enumerate(batch):
             ids = whole[one.start : one.stop]
             stop = len(before) + len(ids)
-            tokens[row, :stop] = torch.tensor([*before, *ids])
-            targets[row, len(before) - 1 : stop] = torch.tensor([*ids, self._tokenizer.end])
-            targets[row, : len(before) - 1 + one.scored - one.start] = -1  # context
-            targets[row, stop - 1 + one.last :] = -1
-        tokens, targets = tokens.to(self._device), targets.to(self._device)
+            ids_of[row, :stop] = [*before, *ids]
+            wanted[row, len(before) - 1 : stop] = [*ids, self._tokenizer.end]
+            wanted[row, : len(before) - 1 + one.scored - one.start] = -1  # context
+            wanted[row, stop - 1 + one.last :] = -1
+        tokens = torch.from_numpy(ids_of).to(self._device)
+        targets = torch.from_numpy(wanted).to(self._device)
         valid = targets >= 0  # [B, T]
         hidden, _ = self._model(tokens)
         features = self._model.embedding.features(hidden[valid])  # [N, D]
