@@ -190,7 +190,8 @@ class Tokenizer:
 
     def _sentence(self, words: Sequence[str]) -> list[int]:
         if self._later is self._first:
-            return [*(token for word in words for token in self._first[word]), *self.tail]
+            known = map(self._first.__getitem__, words)
+            return [*itertools.chain.from_iterable(known), *self.tail]
         ids: list[int] = []
         for word in words:
             ids += self._later[word] if ids else self._first[word]
