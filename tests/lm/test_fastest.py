@@ -16,14 +16,14 @@ from asrprune.cli import values
 from asrprune.lm import fastest
 from asrprune.lm.engines import choice
 from asrprune.lm.engines.choice import EXACT, MOST_TURNS, Choice, pick, take_turns
-from asrprune.lm.engines.engine import EngineOptions
+from asrprune.lm.engines.engine import GPU_TOKEN_BUDGET, EngineOptions
 from asrprune.lm.engines.pytorch.engine import TorchEngine
 from asrprune.lm.engines.table import ACCURACIES, CHOICES, ENGINES, EngineRow
 from asrprune.lm.fastest import Sample, candidates, choose
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import open_model
-from asrprune.lm.scoring.forests import ScoringOptions
+from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from tests.small_lm import DrawnTokenizer, drawn_model
 
 CPU = EngineOptions(threads=1, device="cpu")
@@ -252,6 +252,20 @@ def test_without_lists_tries_are_drawn(measured: list[list[str]]) -> None:
     assert choose("auto", model, DrawnTokenizer(), CPU, ScoringOptions(), empty).speeds
     long = Sample([[" ".join("3" * 50)]], "long")
     assert choose("auto", model, DrawnTokenizer(), CPU, ScoringOptions(), long).speeds
+
+
+@pytest.mark.parametrize(("device", "lists"), [("cpu", 6), ("cuda:0 (a GPU)", 64)])
+def test_a_gpu_is_measured_on_half_a_pass(
+    device: str, lists: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastest, "take_turns", lambda runs: dict.fromkeys(runs, 1.0))
+    monkeypatch.setattr(fastest, "_scores", lambda scorer, forest: np.zeros(1))
+    engine = TorchEngine(drawn_model(DENSE), torch.float32, CPU)
+    monkeypatch.setattr(TorchEngine, "device", device)
+    reference = ForestScorer(engine, DrawnTokenizer(), DENSE.max_positions)
+    same = [list(range(3, 3 + GPU_TOKEN_BUDGET // 128 - 1))]  # with <s> a node a token
+    found = fastest.first_lists(reference, [same] * 100, (0.0, 9.0), 6 * GPU_TOKEN_BUDGET // 128)
+    assert len(found) == lists
 
 
 def test_a_calibration_text_is_refused() -> None:

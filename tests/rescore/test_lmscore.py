@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.lm.protocol import ScoringStats
-from asrprune.rescore.lmscore import score_nbest
+from asrprune.lm.protocol import Runtime, ScoringStats
+from asrprune.rescore.lmscore import BLOCK_HYPOTHESES, score_nbest
 from asrprune.rescore.scores_file import make_header, read_scores
 from tests.damage import flips
 
@@ -23,10 +23,13 @@ class Counting:
     name = "counting"
     stats = ScoringStats()
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.runtime = Runtime("torch", device)
         self.asked: list[str] = []
+        self.calls = 0
 
     def score_lists(self, lists):
+        self.calls += 1
         self.asked += [text for texts in lists for text in texts]
         return [np.array([-float(len(text)) for text in texts]) for texts in lists]
 
@@ -60,6 +63,15 @@ def test_only_whole_blocks_are_taken_over(tmp_path: Path, cut: int) -> None:
     assert out.read_bytes() == whole.read_bytes()
     assert list(read_scores(out).utterances) == [nbest.utt for nbest in LISTS]
     assert not partial.exists()
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", 4), ("cuda:0 (a GPU)", 1)])
+def test_a_gpu_gets_larger_blocks(tmp_path: Path, device: str, calls: int) -> None:
+    same = tuple([Hypothesis("a")] * (BLOCK_HYPOTHESES // 2))
+    lists = [NBest(f"u{n}", same) for n in range(7)]
+    lm = Counting(device)
+    score_nbest("lists", lists, lm, tmp_path / "out", make_header("lm"), {})
+    assert lm.calls == calls
 
 
 def test_every_flipped_bit_of_a_partial_file_is_found(tmp_path: Path) -> None:
