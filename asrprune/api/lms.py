@@ -20,6 +20,7 @@ from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import CHOICES, ENGINES
 from asrprune.lm.model import checkpoint as folders
 from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.model.elastic import Size
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring.forests import ScoringOptions
@@ -43,6 +44,7 @@ def open_lm(
     token_budget: Optional[int] = None,
     over_long: Optional[str] = None,
     normalise: Optional[str] = None,
+    size: Optional[Size] = None,
 ) -> LanguageModel:
     """A language model that scores sentences: ln P(words, </s> | <s>), higher is better.
 
@@ -57,6 +59,9 @@ def open_lm(
 
     ``normalise``, one of ``asrprune list normalisers``, goes before the text form that the LM
     states.
+
+    ``size``: what an elastic LM (``asrprune prune --schedule elastic``) is cut to: the fraction of
+    the prunable weights removed (0.5), or the most megabytes of its weights ("12MB").
 
     ``score_lists`` of the result takes lists of strings, one list an utterance. Raises InputError
     for a path that holds no LM, TypeError for an object that is none, ValueError for an unknown
@@ -76,6 +81,7 @@ def open_lm(
         "calibration": calibration,
         "token_budget": token_budget,
         "over_long": over_long,
+        "size": size,
     }
     text = TextOptions(normalise)
     if isinstance(lm, (str, os.PathLike)) and opening.is_ngram(lm):
@@ -86,7 +92,9 @@ def open_lm(
     scoring = ScoringOptions(token_budget, "error" if over_long is None else over_long)
     if isinstance(lm, (str, os.PathLike)):
         options = EngineOptions(threads, device or "auto", calibration)
-        return opening.open_lm(lm, engine, options, scoring, text)
+        return opening.open_lm(lm, engine, options, scoring, text, size=size)
+    if size is not None:
+        lm = as_checkpoint(lm).cut(size)  # type: ignore[arg-type]
     model, tokens, name = _parts(lm, tokenizer, text)
     options = EngineOptions(threads, device or str(model.device), calibration)
     if engine not in CHOICES and not lookup(ENGINES, engine, "engine").gpu:
@@ -97,8 +105,9 @@ def open_lm(
     return opening.open_model(model, tokens, engine, options, scoring, name)
 
 
-def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
-    """The LM in a checkpoint folder, to be scored, pruned or changed in memory.
+def load_checkpoint(path: PathLike, device: str = "cpu", size: Optional[Size] = None) -> Checkpoint:
+    """The LM in a checkpoint folder, to be scored, pruned or changed in memory; ``size``, as for
+    ``open_lm``, makes an ordinary LM of an elastic one.
 
     ``model`` of the result is a torch module in evaluation mode on ``device`` ("cpu", "cuda", ...
     or "auto"). Raises InputError for a folder that is not a checkpoint of asrprune or whose files
@@ -111,7 +120,7 @@ def load_checkpoint(path: PathLike, device: str = "cpu") -> Checkpoint:
     >>> checkpoint.model.shape.d_model, len(checkpoint.model.blocks)
     (32, 2)
     """
-    return folders.load_checkpoint(path, str(resolve_device(device)))
+    return folders.load_checkpoint(path, str(resolve_device(device)), size=size)
 
 
 def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
@@ -140,6 +149,7 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
         made.history,
         made.form,
         numbers,
+        made.elastic,
     )
 
 

@@ -14,6 +14,7 @@ from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import Checkpoint
 from asrprune.provenance import provenance
 from asrprune.prune.run.plan import Plan, plan_from_dict
+from asrprune.prune.run.schedules import STEPLESS
 from asrprune.prune.run.scorer import PruningData
 from asrprune.prune.run.steps import prune_in_memory
 from asrprune.text.corpus import TokenStream, open_corpus
@@ -38,7 +39,8 @@ def prune_lm(
     those of ``asrprune list``; a sparsity is the fraction of the parameters of the blocks' matrices
     that is removed, 0 to 1. ``plan`` holds further keys of the plan, such as ``steps=4``,
     ``fine_tune_tokens=2_000_000`` (default: a tenth of the data's tokens; 0 for none), ``seed=1``
-    or ``options={"scope": "layer"}`` (``asrprune prune --help`` lists them).
+    or ``options={"scope": "layer"}`` (``asrprune prune --help`` lists them). Schedule elastic gives
+    one LM, of the largest size, whose ``cut(0.5)`` is another; ``open_lm`` takes its ``size`` too.
 
     Each result goes into ``score_nbest``, ``open_lm``, ``save_checkpoint`` or another ``prune_lm``;
     the last entry of its ``history`` says what was "asked" and "measured". Raises ValueError for
@@ -54,8 +56,8 @@ def prune_lm(
     parent = as_checkpoint(lm)
     if isinstance(sparsities, (int, float, str)):
         raise TypeError(f"sparsities is {shown(sparsities)}; expected numbers such as (0.3, 0.5)")
-    if schedule == "one-shot" and "steps" in plan:
-        raise ValueError("steps has no use for schedule one-shot; expected none")
+    if schedule in STEPLESS and "steps" in plan:
+        raise ValueError(f"steps has no use for schedule {schedule}; expected none")
     stated = {
         "criterion": criterion,
         "method": method,
@@ -72,7 +74,15 @@ def prune_lm(
         parent=None if parent.path is None else os.fspath(parent.path),
     )
     return [
-        replace(parent, model=one.model.eval(), provenance=origin, history=one.history, path=None)
+        replace(
+            parent,
+            model=one.model.eval(),
+            provenance=origin,
+            history=one.history,
+            path=None,
+            elastic=one.elastic,
+            left_out=0,
+        )
         for one in made
     ]
 

@@ -13,6 +13,7 @@ from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
     add_engine_arguments,
+    add_size_argument,
     engine_options,
     lm_paths,
 )
@@ -95,6 +96,7 @@ MODES = (
     Mode(TEXT),
     ENGINES,
     replace(CHECKPOINT, reads=("threads", "device", "token_budget")),
+    Mode(("size",), ONE.active, "has no use with --system: it is of one LM", inside=CHECKPOINT),
     Mode(("engine",), _on_one_engine, "has no use with --engines", inside=CHECKPOINT),
     *(mode for mode in ENGINE_MODES if mode is not CHECKPOINT),
     Mode(("calibration",), _calibrates, inside=ENGINES),
@@ -168,6 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="tuned for this LM: the comparison is of totals under them, and of WER",
     )
+    add_size_argument(parser)
     add_on_bad_argument(parser)
     add_text_arguments(parser)
     add_engine_arguments(parser)
@@ -192,7 +195,7 @@ def _run_one(args: argparse.Namespace) -> None:
     weights = _read_weights(args)
     lists = _read_lists(args)
     lm = _open(args.lm, args, options, lists)
-    figures = describe_lm(args.lm, lm, args.threads)
+    figures = describe_lm(args.lm, lm, args.threads, args.size)
     figures["known"] = check_known(lm, words_of_lists(lists), args.nbest, args.accept_unknown)
     systems: dict[str, LanguageModel] = {lm.name: lm}
     if args.baseline:
@@ -229,10 +232,10 @@ def _run_engines(args: argparse.Namespace) -> None:
     weights = _read_weights(args)
     lists = _read_lists(args)
     text = text_options(args)
-    plain = open_lm(args.lm, text=text)
+    plain = open_lm(args.lm, text=text, size=args.size)
     known = check_known(plain, words_of_lists(lists), args.nbest, args.accept_unknown)
     figures = bench_engines(
-        Subject(args.lm, options, ScoringOptions(token_budget=args.token_budget), text),
+        Subject(args.lm, options, ScoringOptions(token_budget=args.token_budget), text, args.size),
         args.engines,
         lists,
         _bench_options(args),
@@ -334,13 +337,13 @@ def _open(
 
     scoring = ScoringOptions(token_budget=args.token_budget)
     sample = Sample([[hyp.text for hyp in nbest.hyps] for nbest in lists], args.nbest)
-    return open_lm(path, args.engine, options, scoring, text_options(args), sample)
+    return open_lm(path, args.engine, options, scoring, text_options(args), sample, args.size)
 
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
     from asrprune.lm.open import open_padded
 
-    return open_padded(path, options, args.token_budget, text_options(args))
+    return open_padded(path, options, args.token_budget, text_options(args), args.size)
 
 
 def _torch_scores(
@@ -352,7 +355,7 @@ def _torch_scores(
 
     plain = replace(options, calibration=None)
     scoring = ScoringOptions(token_budget=args.token_budget)
-    lm = open_lm(path, "torch", plain, scoring, text_options(args))
+    lm = open_lm(path, "torch", plain, scoring, text_options(args), size=args.size)
     return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
 
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from asrprune.cli.modes import Mode
-from asrprune.cli.values import device, threads, whole
+from asrprune.cli.values import device, lm_size, threads, whole
 
 if TYPE_CHECKING:
     from asrprune.lm.engines.engine import EngineOptions
@@ -35,7 +35,7 @@ def _calibrates(args: argparse.Namespace) -> bool:
 
 
 CHECKPOINT = Mode(
-    ("engine", "threads", "device", "token_budget"),
+    ("engine", "threads", "device", "token_budget", "size"),
     active=_is_checkpoint,
     otherwise="has no use for an n-gram LM",
 )
@@ -86,6 +86,18 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="most tokens in the forward passes of one moment: bounds memory, does not change "
         f"scores (default: {TOKEN_BUDGET}, and {TOKEN_BUDGET // 2} a thread beyond two; on a GPU "
         f"{GPU_TOKEN_BUDGET}, or as many as its free memory holds)",
+    )
+
+
+def add_size_argument(parser: argparse._ActionsContainer) -> None:
+    """The flag of verbs that take an elastic LM at one of its sizes."""
+    parser.add_argument(
+        "--size",
+        type=lm_size,
+        metavar="S|MB",
+        help="of an elastic LM (`prune --schedule elastic`): the sparsity to cut it to, the "
+        "fraction of prunable weights removed as in `prune --sparsity` (0.5), or the most "
+        "megabytes of its weights file (12MB); without it, the largest",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 from typing import Any
 
+from asrprune.cli.engine_flags import add_size_argument
 from asrprune.cli.modes import Mode
 from asrprune.cli.overwriting import add_force, keep_existing
 from asrprune.cli.values import output, output_file, output_folder
@@ -22,7 +23,7 @@ def _exporter(args: argparse.Namespace) -> Any:
 
 
 MODES = (
-    Mode(("to", "lm", "out", "form", "dtype", "verify")),
+    Mode(("to", "lm", "size", "out", "form", "dtype", "verify")),
     Mode(("force",), lambda args: _exporter(args).is_folder, "has no use for {to}: it is a file"),
     Mode(("tokens",), lambda args: _exporter(args).needs_tokens, "has no use for {to}"),
 )
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms = "; ".join(f"{name}: {', '.join(one.forms)}" for name, one in EXPORTERS.items())
     parser.add_argument("--to", required=True, choices=list(EXPORTERS), help="partner")
     parser.add_argument("--lm", required=True, metavar="DIR", help="checkpoint folder")
+    add_size_argument(parser)
     parser.add_argument(
         "--out", required=True, type=output, metavar="PATH", help="file or folder to write"
     )
@@ -73,13 +75,13 @@ def run(args: argparse.Namespace) -> None:
     if exporter.needs_tokens and args.tokens is None:
         raise ValueError(f"--tokens is missing: {args.to} needs the transducer's tokens.txt")
     _check_place(args.out, exporter.is_folder, args.force)
-    checkpoint = load_checkpoint(args.lm)
+    checkpoint = load_checkpoint(args.lm, size=args.size)
     request = Request(
         lm=args.lm,
         model=checkpoint.model,
         tokenizer=checkpoint.tokenizer(),
         tokenizer_path=checkpoint.tokenizer_path,
-        lm_digest=lm_digest(args.lm),
+        lm_digest=lm_digest(args.lm, args.size),
         form=form,
         numbers=numbers,
         verify=args.verify,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from asrprune.cli.engine_flags import check_keeping_engine
+from asrprune.cli.engine_flags import add_size_argument, check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import text_options, watched
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
     from asrprune.core.lattice.lattice import Lattice, NoPathError
     from asrprune.firstpass.on_bad import OnBad
+    from asrprune.lm.model.elastic import Size
     from asrprune.rescore.weights_file import WeightsFile
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ MODES = (
         inside=LATTICE,
     ),
     Mode(
-        ("engine", "threads", "device", "over_long"),
+        ("engine", "threads", "device", "over_long", "size"),
         _reads_checkpoint,
         "has no use without a checkpoint in --lm",
         inside=LATTICE,
@@ -112,6 +113,7 @@ def add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="checkpoints or n-grams, one an LM weight",
     )
+    add_size_argument(group)
     group.add_argument("--mode", choices=list(LATTICE_MODES), default="beam", help="how")
     group.add_argument(
         "--first-pass",
@@ -305,6 +307,19 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     text = text_options(args)
     if mode.prefixes:
         kept = PrefixOptions(over_long=args.over_long)
-        return [open_prefix_lm(path, args.engine, engine, kept, text) for path in args.lm or ()]
+        return [
+            open_prefix_lm(path, args.engine, engine, kept, text, _size(path, args))
+            for path in args.lm or ()
+        ]
     options = ScoringOptions(over_long=args.over_long)
-    return [open_lm(path, args.engine, engine, options, text).words() for path in args.lm or ()]
+    return [
+        open_lm(path, args.engine, engine, options, text, size=_size(path, args)).words()
+        for path in args.lm or ()
+    ]
+
+
+def _size(path: str, args: argparse.Namespace) -> Optional[Size]:
+    """What --size says of an LM: it is of the checkpoints among them."""
+    from asrprune.lm.open import is_ngram
+
+    return None if is_ngram(path) else args.size

@@ -12,6 +12,7 @@ from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
     add_engine_arguments,
+    add_size_argument,
     engine_options,
     warn_of_over_long,
 )
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a hypothesis longer than the LM's positions: refuse, score it -inf (a shorter one "
         "wins), or score it in windows of a sliding context",
     )
+    add_size_argument(parser)
     add_on_bad_argument(parser)
     add_shard_argument(parser)
     add_text_arguments(parser)
@@ -108,6 +110,7 @@ def run(args: argparse.Namespace) -> None:
         ScoringOptions(token_budget=args.token_budget, over_long=args.over_long),
         text_options(args),
         _sample(args),
+        args.size,
     )
     load_s = time.perf_counter() - start
     count = 0
@@ -126,7 +129,8 @@ def run(args: argparse.Namespace) -> None:
         used["engine"] = lm.runtime.engine
         if lm.runtime.choice is not None:
             how["engine_choice"] = lm.runtime.choice
-    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
+    lm_hash = lm_digest(args.lm, args.size)
+    settings = {"lm_hash": lm_hash, "nbest_sha256": sha256(args.nbest), **used}
     header = make_header(lm.name, **settings, provenance=provenance(args.command_line, **how))
     lists = args.part.take(
         read_nbest(args.nbest, bad), size=lambda one: len(one.hyps), group=BLOCK_HYPOTHESES
@@ -162,7 +166,8 @@ def _go_on_with_its_engine(args: argparse.Namespace, used: Mapping[str, Any]) ->
     engine = there.get("engine")
     if engine not in candidates(args.engine, args.device)[0]:
         return
-    settings = {"lm_hash": lm_digest(args.lm), "nbest_sha256": sha256(args.nbest), **used}
+    lm_hash = lm_digest(args.lm, args.size)
+    settings = {"lm_hash": lm_hash, "nbest_sha256": sha256(args.nbest), **used}
     if all(there.get(key) == value for key, value in settings.items()):
         log.info("engine %s (%s: that of %s)", engine, args.engine, partial_path(args.out))
         args.engine = engine

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Union
 
+from asrprune.cli.engine_flags import add_size_argument
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments, text_options
 from asrprune.cli.values import device, output_file
@@ -22,7 +23,7 @@ def _is_checkpoint(args: argparse.Namespace) -> bool:
     return not is_ngram(args.lm)
 
 
-CHECKPOINT = Mode(("device",), _is_checkpoint, "has no use for an n-gram LM")
+CHECKPOINT = Mode(("device", "size"), _is_checkpoint, "has no use for an n-gram LM")
 MODES = (Mode(("lm", "text", "json", *TEXT)), CHECKPOINT)
 
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=device, default="cpu", help="of a checkpoint: cpu, cuda, cuda:N or auto"
     )
+    add_size_argument(parser)
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="also write the numbers (- is stdout)"
     )
@@ -62,7 +64,8 @@ def run(args: argparse.Namespace) -> None:
     words: Counter[str] = Counter()
     options = text_options(args)
     if CHECKPOINT.holds(args):
-        checkpoint = load_checkpoint(args.lm, str(resolve_device(args.device)), mapped=True)
+        place = str(resolve_device(args.device))
+        checkpoint = load_checkpoint(args.lm, place, mapped=True, size=args.size)
         lm = checkpoint.tokenizer(options)
         lines = _lines(args.text, lm.line, words)
         result = transformer_perplexity(checkpoint.model, lm, lines, args.text)

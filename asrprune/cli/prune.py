@@ -48,6 +48,7 @@ FINE_TUNED = Mode(
     lambda args: _plan(args).fine_tune_tokens != 0,
     "has no use with --fine-tune-tokens 0",
 )
+STEPS = Mode((), lambda args: _plan(args).schedule != "elastic", "has no use for schedule elastic")
 MODES = (
     Mode(("lm", "data", "out", "plan", "set", "seed", "threads", "device")),
     Mode(("method", "schedule", "sparsity", "fine_tune_tokens", "statistics_tokens")),
@@ -56,6 +57,7 @@ MODES = (
         ("steps",),
         lambda args: _plan(args).schedule != "one-shot",
         "has no use for schedule one-shot",
+        inside=STEPS,
     ),
     FINE_TUNED,
     Mode(
@@ -102,8 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         choices=list(SCHEDULES),
         default=unset,
-        help=f"how much by when; one-shot makes each size on its own, the others all sizes in "
-        f"one run (default: {default.schedule})",
+        help="how much by when; one-shot makes each size on its own, linear and cubic all sizes in "
+        "one run, elastic one LM that is cut to any size between the least and the greatest when "
+        f"it is used, by --size (default: {default.schedule})",
     )
     parser.add_argument(
         "--sparsity",

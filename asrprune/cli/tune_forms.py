@@ -91,6 +91,7 @@ def tune_forms(lm: str, chosen_lm: str, out: str, settings: Settings) -> None:
         checkpoint.history,
         best.choice.form,
         checkpoint.stored,
+        checkpoint.elastic,
     )
     with passing_folder() as folder:
         path = f"{folder}/scores"

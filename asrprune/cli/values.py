@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional, TypeVar
+from typing import TYPE_CHECKING, Optional, TypeVar, Union
 
 from asrprune.files import is_stream
 
@@ -89,6 +89,17 @@ def fractions(text: str) -> list[float]:
     if len(set(values)) < len(values):
         raise argparse.ArgumentTypeError(f"{text!r}; expected distinct numbers")
     return values
+
+
+def lm_size(text: str) -> Union[float, str]:
+    """A sparsity, or megabytes."""
+    from asrprune.lm.model.elastic import parse_size
+
+    try:
+        sparsity, _ = parse_size(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem).removeprefix("size ")) from None
+    return text if sparsity is None else sparsity
 
 
 def device(text: str) -> str:

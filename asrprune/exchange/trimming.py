@@ -57,6 +57,7 @@ def trim_vocabulary(
         checkpoint.history,
         checkpoint.form,
         checkpoint.stored,
+        checkpoint.elastic,
     )
     return Trimming(len(made.kept), pieces.vocab_size, len(distinct))
 

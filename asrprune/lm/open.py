@@ -28,10 +28,12 @@ from asrprune.lm.engines.table import (
 from asrprune.lm.fastest import Sample, choose
 from asrprune.lm.model.checkpoint import (
     CONFIG,
+    cut_steps,
     is_checkpoint,
     load_checkpoint,
     weights_digest,
 )
+from asrprune.lm.model.elastic import Size
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.ngram import NgramLM
 from asrprune.lm.protocol import LanguageModel, PrefixLM
@@ -58,19 +60,22 @@ def open_lm(
     scoring_options: Optional[ScoringOptions] = None,
     text: Optional[TextOptions] = None,
     sample: Optional[Sample] = None,
+    size: Optional[Size] = None,
 ) -> LanguageModel:
     """The language model at ``path``: a checkpoint folder, or an n-gram model's file.
 
     ``engine`` is one of ENGINES, or of CHOICES, measured on ``sample`` as in ``fastest.choose``; it
     and its options concern checkpoints only. ``text`` goes before the text form that the LM states.
-    Raises InputError for a path that is neither, ValueError for an unknown engine or device.
+    ``size``: that of an elastic checkpoint to cut it to. Raises InputError for a path that is
+    neither, ValueError for an unknown engine or device; as ``load_checkpoint`` does for a size.
     """
     if is_checkpoint(path) or os.path.isdir(path):
         kept = None
         if engine not in CHOICES:
             kept = check_engine(engine, engine_options or EngineOptions()).kept
-        checkpoint = load_checkpoint(path, dtype=kept or torch.float32, mapped=True)
-        model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
+        checkpoint = load_checkpoint(path, dtype=kept or torch.float32, mapped=True, size=size)
+        model, tokenizer = checkpoint.model, checkpoint.tokenizer(text)
+        name = short_name(path, size)
         return open_model(model, tokenizer, engine, engine_options, scoring_options, name, sample)
     if is_ngram(path):
         return NgramLM(path, text=text)
@@ -124,9 +129,10 @@ def open_prefix_lm(
     engine_options: Optional[EngineOptions] = None,
     options: Optional[PrefixOptions] = None,
     text: Optional[TextOptions] = None,
+    size: Optional[Size] = None,
 ) -> PrefixLM:
-    """The language model at ``path`` for a search that asks word by word; ``text`` as for
-    ``open_lm``.
+    """The language model at ``path`` for a search that asks word by word; ``text`` and ``size`` as
+    for ``open_lm``.
 
     ``engine`` is one of KEEPING, those that keep keys and values. Raises InputError as
     ``open_lm`` does, ValueError for another engine.
@@ -134,8 +140,8 @@ def open_prefix_lm(
     if not (is_checkpoint(path) or os.path.isdir(path)):
         return open_lm(path, text=text).prefixes()
     _among(KEEPING, engine, _PREFIX_ENGINE)
-    checkpoint = load_checkpoint(path, mapped=True)
-    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path)
+    checkpoint = load_checkpoint(path, mapped=True, size=size)
+    model, tokenizer, name = checkpoint.model, checkpoint.tokenizer(text), short_name(path, size)
     return _open_prefixes(model, tokenizer, engine, engine_options, options, name)
 
 
@@ -181,9 +187,11 @@ def open_padded(
     options: EngineOptions,
     token_budget: Optional[int],
     text: Optional[TextOptions] = None,
+    size: Optional[Size] = None,
 ) -> PaddedScorer:
-    """The baseline for the checkpoint in folder ``path``. Raises InputError for anything else."""
-    checkpoint = load_checkpoint(path, mapped=True)
+    """The baseline for the checkpoint in folder ``path``; ``size`` as for ``open_lm``. Raises
+    InputError for anything else."""
+    checkpoint = load_checkpoint(path, mapped=True, size=size)
     return PaddedScorer(checkpoint.model, checkpoint.tokenizer(text), options, token_budget)
 
 
@@ -191,22 +199,26 @@ def _among(names: tuple[str, ...], engine: str, what: str) -> EngineRow:
     return lookup({name: ENGINES[name] for name in names}, engine, what)
 
 
-def short_name(path: PathLike) -> str:
+def short_name(path: PathLike, size: Optional[Size] = None) -> str:
     """What an LM is called: the name of its folder or file, of a member of a pruned family with the
-    family's.
+    family's, and the size that an elastic one is cut to.
 
-    >>> short_name("exp/dense"), short_name("exp/small/sparsity-0.50")
-    ('dense', 'small/sparsity-0.50')
+    >>> short_name("exp/dense"), short_name("exp/small/sparsity-0.50"), short_name("exp/el", 0.5)
+    ('dense', 'small/sparsity-0.50', 'el@0.5')
     """
     folder, name = os.path.split(os.path.normpath(os.fspath(path)))
     family = os.path.basename(folder)
-    return f"{family}/{name}" if family and name.startswith("sparsity-") else name
+    name = f"{family}/{name}" if family and name.startswith("sparsity-") else name
+    return name if size is None else f"{name}@{size}"
 
 
-def lm_digest(path: PathLike) -> str:
-    """A hash of everything that decides the model's scores: weights, shape and tokeniser."""
+def lm_digest(path: PathLike, size: Optional[Size] = None) -> str:
+    """A hash of everything that decides the model's scores: weights, shape and tokeniser; of an
+    elastic LM also the ``size`` that it is cut to. Raises as ``load_checkpoint`` does for it."""
     if not is_checkpoint(path):
         return sha256(path)[:16]
     config, tokenizer = sha256(os.path.join(path, CONFIG)), sha256(tokenizer_in(path))
     parts = [config, weights_digest(path), tokenizer]
+    cut = 0 if size is None else cut_steps(path, size)
+    parts += [f"cut by {cut}"] * (cut > 0)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -25,11 +25,11 @@ def write_family_page(folder: PathLike) -> None:
     """Write the page of the family in ``folder`` beside its family.json. The same family gives the
     same page."""
     family = read_family(folder)
-    lms = {
-        f"{family.method} {member.asked:g}": read_lm(Path(folder) / member.folder)
-        for member in family.members
-    }
-    rows = _rows(family, list(lms))
+    names = [f"{family.method} {member.asked:g}" for member in family.members]
+    places = [member.folder for member in family.members]  # all the same of an elastic LM
+    firsts = dict(reversed(list(zip(places, names))))
+    lms = {firsts[place]: read_lm(Path(folder) / place) for place in dict.fromkeys(places)}
+    rows = _rows(family, names)
     parts = [Section("systems", "Sizes", _table(rows, family))]
     figure = pareto_figure(rows, "token-ppl-size", PARENT)
     if figure is not None:

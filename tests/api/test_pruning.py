@@ -96,6 +96,7 @@ def test_a_folder_and_its_sentences_are_the_same_data(tmp_path: Path) -> None:
         ({"criterion": "tailor"}, ValueError, "unknown criterion 'tailor'; did you mean 'taylor'"),
         ({"method": "depht"}, ValueError, "unknown method 'depht'; did you mean 'depth'"),
         ({"schedule": "cube"}, ValueError, "unknown schedule 'cube'"),
+        ({"schedule": "elastic"}, ValueError, "method is structured; expected low-rank with"),
         ({"sparsities": (1.5,)}, ValueError, "sparsity is 1.5; expected 0 <= sparsity <= 1"),
         ({"sparsities": ()}, ValueError, "sparsities"),
         ({"sparsities": 0.5}, TypeError, r"sparsities is 0.5 \(float\); expected numbers such as"),
@@ -110,3 +111,29 @@ def test_a_folder_and_its_sentences_are_the_same_data(tmp_path: Path) -> None:
 def test_wrong_calls(arguments: dict[str, Any], error: type[Exception], found: str) -> None:
     with pytest.raises(error, match=found):
         asrprune.prune_lm(tiny_lm(), **{"data": SENTENCES, **arguments})
+
+
+def test_an_elastic_lm_in_memory(tmp_path: Path) -> None:
+    (elastic,) = asrprune.prune_lm(
+        tiny_lm(),
+        SENTENCES,
+        method="low-rank",
+        schedule="elastic",
+        sparsities=(0.4, 0.8),
+        fine_tune_tokens=0,
+        options={"multiple_of": 2, "min_rank": 2},
+    )
+    small = elastic.cut(0.6)
+    assert small.elastic is None
+    assert small.history[-1]["measured"] == pytest.approx(0.6, abs=0.01)
+    lists = [["the cat sat", "sat cat the"]]
+    found = [asrprune.open_lm(elastic, size=size).score_lists(lists) for size in (0.6, "0.6", 0.8)]
+    assert found[0][0].tolist() == asrprune.open_lm(small).score_lists(lists)[0].tolist()
+    assert found[0][0].tolist() == found[1][0].tolist() != found[2][0].tolist()
+    saved = asrprune.save_checkpoint(tmp_path / "lm", elastic)
+    assert asrprune.load_checkpoint(saved).elastic == elastic.elastic
+    assert same(states(asrprune.load_checkpoint(saved, size=0.6)), states(small))
+    (again,) = asrprune.prune_lm(
+        elastic, SENTENCES, method="structured", schedule="one-shot", sparsities=(0.6,)
+    )
+    assert again.elastic is None, "it was pruned to one size"

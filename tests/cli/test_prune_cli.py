@@ -534,6 +534,11 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
             "--teacher has no use with --fine-tune-tokens 0",
         ),
         (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
+        (["--schedule", "elastic"], "method is structured; expected low-rank with schedule"),
+        (
+            ["--schedule=elastic", "--method=low-rank", "--sparsity=0.3,0.5", "--steps=3"],
+            "--steps has no use for schedule elastic",
+        ),
         (["--steps", "3", "--set", "steps=3"], "steps has a flag, which is given too"),
         (["--set", "options=3", "--set", "options.scope=row"], "unknown key 'options'"),
         (["--sparsity", "1.5"], "expected numbers from 0 to 1"),

@@ -162,6 +162,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--special": (None, "perplexity --special [noise]=loud"),
         "--accept-unknown": (None, "perplexity --accept-unknown=often"),
         "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
+        "--size": ("perplexity-ngram --size 0.5", "perplexity --size 12GB"),
         "--json": (None, "perplexity --json {away}"),
     },
     "trim": {
@@ -272,6 +273,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": ("lmscore-ngram --threads 1", "lmscore --threads -3"),
         "--device": ("lmscore-ngram --device cpu", "lmscore --device mars"),
         "--token-budget": ("lmscore-ngram --token-budget 99", "lmscore --token-budget 0"),
+        "--size": ("lmscore-ngram --size 0.5", "lmscore --size 1.5"),
         "--shard": (None, "lmscore --shard 3/2"),
     },
     "tune": {
@@ -344,6 +346,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--lattice": (None, f"rescore-beam --lattice {NONE}"),
         "--format": ("rescore --format slf", "rescore-beam --format paper"),
         "--lm": ("rescore --lm {lm}", "rescore-beam --lm ''"),
+        "--size": ("rescore-lattice-ngram --size 0.5", "rescore-beam --size half"),
         "--mode": ("rescore --mode beam", "rescore-beam --mode nonsense"),
         "--first-pass": ("rescore-exact --first-pass {w0}", f"rescore-beam --first-pass {NONE}"),
         "--write-lattice": (
@@ -459,10 +462,12 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": ("bench-ngram --threads 1", "bench --threads 1.5"),
         "--device": ("bench-ngram --device auto", "bench --device cuda:77"),
         "--token-budget": ("bench-ngram --token-budget 9", "bench --token-budget x"),
+        "--size": ("bench-systems --size 0.5", "bench --size -1"),
     },
     "export": {
         "--to": (None, "export --to paper"),
         "--lm": (None, f"export --lm {NONE}"),
+        "--size": (None, "export --size 12GB"),
         "--out": (None, "export --out {away}"),
         "--force": ("export --force", "export-folder --force=often"),
         "--form": (None, "export --form paper"),

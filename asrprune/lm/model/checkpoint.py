@@ -10,10 +10,11 @@ and is read without; it states that of the tokeniser only.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -36,6 +37,7 @@ from asrprune.core.record import (
 from asrprune.errors import InputError
 from asrprune.files import PathLike, sha256, write_folder
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
+from asrprune.lm.model.elastic import Elastic, Size
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.model.weights_file import StoredTensors, write_tensors
@@ -59,6 +61,8 @@ class Checkpoint:
     ``provenance`` tells how the model came to be (command, commit, seed, versions, parent);
     ``history`` lists its pruning steps, oldest first. ``form`` is the text form that the LM wants;
     None where the folder does not say. ``stored`` is the number format of the weights on disk.
+    ``elastic``: the smaller LMs that it holds; None: none. ``left_out``: bytes of the weights file
+    that are of components which a cut left out.
     """
 
     model: TransformerLM
@@ -69,6 +73,8 @@ class Checkpoint:
     path: Optional[Path] = None
     form: Optional[TextForm] = None
     stored: torch.dtype = torch.float32
+    elastic: Optional[Elastic] = None
+    left_out: int = 0
 
     def tokenizer(self, options: Optional[TextOptions] = None) -> Tokenizer:
         """The tokeniser that the model was trained with, in the text form that the LM wants, or
@@ -77,7 +83,30 @@ class Checkpoint:
 
     def size_bytes(self) -> int:
         """Bytes of the saved weights file; 0 for a model that is not on disk."""
-        return 0 if self.path is None else (self.path / WEIGHTS).stat().st_size
+        return 0 if self.path is None else (self.path / WEIGHTS).stat().st_size - self.left_out
+
+    def cut(self, size: Size) -> Checkpoint:
+        """An elastic LM cut to ``size``, an ordinary one with weights of its own; see ``Elastic``.
+
+        Raises InputError for a checkpoint on disk that is not elastic, ValueError for one in
+        memory, and for a size outside its range.
+        """
+        elastic = self.elastic
+        if elastic is None:
+            raise _not_elastic(self.path)
+        number = self.stored.itemsize
+        whole = self.size_bytes() or count_parameters(self.model) * number
+        steps = elastic.steps_to(size, whole, number)
+        model = copy.deepcopy(self.model)
+        elastic.cut(model, steps)
+        now = {"asked": elastic.sparsity(steps), "measured": elastic.sparsity(steps)}
+        return replace(
+            self,
+            model=model.eval(),
+            history=(*self.history[:-1], *({**step, **now} for step in self.history[-1:])),
+            elastic=None,
+            left_out=number * int(elastic.saved[steps]),
+        )
 
 
 def save_checkpoint(
@@ -88,12 +117,16 @@ def save_checkpoint(
     history: tuple[Mapping[str, Any], ...] = (),
     form: Optional[TextForm] = None,
     dtype: Optional[torch.dtype] = None,
+    elastic: Optional[Elastic] = None,
 ) -> Path:
     """Write the folder ``out``, whole or not at all, and return its path.
 
     ``tokenizer`` is the tokeniser's file, or what that of an imported LM is to hold. ``dtype``: the
-    number format of the stored weights, None: that of the model.
+    number format of the stored weights, None: that of the model. ``elastic``: the smaller LMs that
+    the model holds. Raises ValueError when it does not fit the model.
     """
+    if elastic is not None:
+        elastic.check(model)
     with write_folder(out) as folder:
         if isinstance(tokenizer, bytes):
             pieces = folder / TOKENIZER_NAMES[1]
@@ -122,6 +155,7 @@ def save_checkpoint(
                 "text": None if form is None else form.to_dict(),
                 "provenance": dict(provenance),
                 "history": [dict(step) for step in history],
+                **({} if elastic is None else {"elastic": asdict(elastic)}),
             },
         )
     return Path(out)
@@ -132,14 +166,16 @@ def load_checkpoint(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     mapped: bool = False,
+    size: Optional[Size] = None,
 ) -> Checkpoint:
     """The model in folder ``path``, in evaluation mode on ``device``, in the number format
     ``dtype``. ``mapped``: on the CPU, weights that are stored in it are the file's own memory where
-    StoredTensors can do so, for those who only read them.
+    StoredTensors can do so, for those who only read them. ``size``: that of an elastic checkpoint
+    to cut it to.
 
     Raises InputError for a folder that is not a checkpoint, weights that do not fit the stated
     shape, a tokeniser that is not the one that the model was trained with, and files that are no
-    longer what was written.
+    longer what was written. As ``Checkpoint.cut`` does for a ``size``.
     """
     folder = Path(path)
     config = check_checkpoint(folder)
@@ -154,8 +190,15 @@ def load_checkpoint(
     check_fit(folder / WEIGHTS, shape)
     with torch.device("meta"):
         model = TransformerLM(shape)
+    elastic = _elastic(config)
+    if elastic is not None:
+        try:
+            elastic.check(model)
+        except ValueError as problem:
+            found, expected = f"bad elastic ({problem})", "that of these matrices"
+            raise InputError(folder / CONFIG, None, found, expected) from None
     _load_weights(model, folder / WEIGHTS, dtype, mapped)
-    return Checkpoint(
+    whole = Checkpoint(
         model=model.to(device).eval(),
         tokenizer_path=tokenizer_in(folder),
         tokenizer_sha256=config.get("tokenizer_sha256", a_string),
@@ -163,8 +206,39 @@ def load_checkpoint(
         history=history,
         path=folder,
         form=form,
-        stored=STORED[config.find("dtype", one_of(*STORED)) or "float32"],
+        stored=_stored(config),
+        elastic=elastic,
     )
+    return whole if size is None else whole.cut(size)
+
+
+def cut_steps(path: PathLike, size: Size) -> int:
+    """How many steps of ``Elastic`` the cut of the checkpoint in folder ``path`` to ``size`` takes.
+
+    Raises as ``Checkpoint.cut`` does.
+    """
+    config = read_config(path)
+    elastic = _elastic(config)
+    if elastic is None:
+        raise _not_elastic(path)
+    whole = (Path(path) / WEIGHTS).stat().st_size
+    return elastic.steps_to(size, whole, _stored(config).itemsize)
+
+
+def _elastic(config: Record) -> Optional[Elastic]:
+    return config.find("elastic", a(Elastic))
+
+
+def _stored(config: Record) -> torch.dtype:
+    return STORED[config.find("dtype", one_of(*STORED)) or "float32"]
+
+
+def _not_elastic(path: Optional[PathLike]) -> Exception:
+    found = "an LM of one size"
+    expected = "an elastic one (asrprune prune --schedule elastic) to be cut to another"
+    if path is None:
+        return ValueError(f"{found}; expected {expected}")
+    return InputError(path, None, found, expected)
 
 
 def _history(config: Record) -> tuple[Mapping[str, Any], ...]:

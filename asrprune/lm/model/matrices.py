@@ -190,13 +190,15 @@ class FactoredLinear(Matrix):
 class LowRankLinear(FactoredLinear):
     """``y = (x B^T) A^T + b`` with A [out, rank] and B [rank, in]: the product A B stands for W.
 
-    Component i is the outer product of column i of A and row i of B.
+    Component i is the outer product of column i of A and row i of B. ``used``: how many of them
+    ``forward`` takes, the first ones; None: all.
     """
 
     def __init__(self, a: Tensor, b: Tensor, bias: Optional[Tensor]) -> None:
         super().__init__(b.shape[1], a.shape[0], bias)
         self.A = _parameter(a)
         self.B = _parameter(b)
+        self.used: Optional[int] = None
 
     @classmethod
     def from_factors(cls, a: Tensor, b: Tensor, bias: Optional[Tensor]) -> LowRankLinear:
@@ -204,8 +206,11 @@ class LowRankLinear(FactoredLinear):
         return cls(*balance(a.detach(), b.detach()), bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = functional.linear(x, self.B)  # [..., rank]
-        return functional.linear(inner, self.A, self.bias)  # [..., out]
+        a, b = self.factors()
+        if self.used is not None:
+            a, b = a[:, : self.used], b[: self.used]
+        inner = functional.linear(x, b)  # [..., rank]
+        return functional.linear(inner, a, self.bias)  # [..., out]
 
     @property
     def shape(self) -> LinearShape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
 from asrprune.prune.methods.depth import depth
+from asrprune.prune.methods.elastic import elastic_low_rank
 from asrprune.prune.methods.low_rank import low_rank
 from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
@@ -21,7 +22,9 @@ METHODS: dict[str, Method] = {
     "structured": Method(structured, "FFN neurons and attention heads", masks=False),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
     "width": Method(width, "d_model: PCA of the residual stream, as SliceGPT", masks=False),
-    "low-rank": Method(low_rank, "rank-one components of every matrix", masks=False),
+    "low-rank": Method(
+        low_rank, "rank-one components of every matrix", masks=False, elastic=elastic_low_rank
+    ),
     "low-rank+structured": Method(
         low_rank_attention_structured_ffn,
         "rank-one components of attention and FFN neurons",

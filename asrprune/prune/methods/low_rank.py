@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
@@ -47,6 +48,28 @@ def low_rank(
 
 def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the rank of every matrix can go down, one choice each."""
+    make: Make = LowRankLinear.from_factors
+    if options.form == "interpolative":
+        make = InterpolativeLinear.from_factors
+    return [
+        Choice(one.chain, partial(_keep_best, model, one.group, one.scores, one.counts, make))
+        for one in components(model, scorer, options)
+    ]
+
+
+@dataclass(frozen=True)
+class Components:
+    """A matrix with all its components: ``scores`` [n] of these, and the ranks ``counts`` that the
+    levels of ``chain`` leave; level 0 is the matrix as it is stored."""
+
+    group: Group
+    scores: Tensor
+    chain: Chain
+    counts: list[int]
+
+
+def components(model: TransformerLM, scorer: Scorer, options: Options) -> list[Components]:
+    """Every matrix to prune, factored and scored in a copy of the model."""
     factored = _factored(opened(model), scorer, options)
     stored = dict(model.linears())
     groups = [
@@ -54,15 +77,11 @@ def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list
         for place, linear in factored.linears()
         if place.name in options.matrices and isinstance(linear, LowRankLinear) and linear.rank
     ]
-    choices = []
+    found = []
     for group, score in zip(groups, scorer.scores(factored, groups)):
         units = score.double().sum(0)
-        chain, counts = _chain(group, stored[group.place], units, options)
-        make: Make = LowRankLinear.from_factors
-        if options.form == "interpolative":
-            make = InterpolativeLinear.from_factors
-        choices.append(Choice(chain, partial(_keep_best, model, group, units, counts, make)))
-    return choices
+        found.append(Components(group, units, *_chain(group, stored[group.place], units, options)))
+    return found
 
 
 def _keep_best(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Protocol
+from typing import Callable, Optional, Protocol
 
 from torch import Tensor
 
 from asrprune.lm.model.architecture import ALL_MATRICES
+from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
@@ -100,16 +101,23 @@ Apply = Callable[[TransformerLM, int, Scorer, Options, Masks], None]
 removed. Raises ValueError when the units do not allow so few."""
 
 
+MakeElastic = Callable[[TransformerLM, Sequence[float], int, Scorer, Options], Elastic]
+"""``make(model, sizes, total, scorer, options)`` brings ``model`` to the largest of ``sizes``
+(sparsities, counted of ``total`` weights) and says in which order the rest leaves."""
+
+
 @dataclass(frozen=True)
 class Method:
     """How to prune, and what is removed. ``masks``: weights become zeros in matrices of the old
     shape, which makes the file smaller but no ordinary kernel faster. ``fresh``: a baseline whose
-    weights start at random, so it takes the one-shot schedule only."""
+    weights start at random, so it takes the one-shot schedule only. ``elastic``: what makes an
+    elastic LM, for the schedule of that name; None: it has no nested sizes."""
 
     apply: Apply
     description: str
     masks: bool
     fresh: bool = False
+    elastic: Optional[MakeElastic] = None
 
 
 def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[Place, int]:

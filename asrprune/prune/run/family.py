@@ -25,6 +25,8 @@ from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 
 FAMILY, VERSION = "family.json", 1
+ELASTIC = "elastic"
+"""The folder of an elastic LM, in which all members are."""
 NOT_FINE_TUNED = "not fine-tuned"
 
 
@@ -45,7 +47,8 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Member:
-    """One saved model. ``asked`` and ``measured``: fraction of prunable parameters removed.
+    """One saved model, or a size of an elastic one. ``asked`` and ``measured``: fraction of
+    prunable parameters removed.
 
     ``measured``, ``parameters``, ``nonzero_parameters`` and ``bytes`` come from the saved file.
     ``faster`` is whether matrices became smaller; otherwise there are only zeros in them.
@@ -172,10 +175,11 @@ def measured(rows: Sequence[MatrixRow]) -> float:
 
 
 def measure_member(
-    folder: PathLike, reference: Mapping[Place, int], masked: bool
+    folder: PathLike, reference: Mapping[Place, int], masked: bool, size: Optional[float] = None
 ) -> dict[str, Any]:
-    """Sizes of a saved model, from its file: the measured fields of Member."""
-    saved = load_checkpoint(folder, mapped=True)
+    """Sizes of a saved model, from its file: the measured fields of Member. ``size``: that of an
+    elastic LM, which is cut to it."""
+    saved = load_checkpoint(folder, mapped=True, size=size)
     rows = matrix_rows(saved.model, reference, masked)
     return {
         "measured": measured(rows),

@@ -23,6 +23,7 @@ from asrprune.lm.training.nll import stream_nll
 from asrprune.prune.masks import Masks, apply_masks
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import FineTuning
+from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.text.corpus import TokenStream
 
 CURVE_POINTS = 8
@@ -62,11 +63,13 @@ def fine_tune_pruned(
     movement: Optional[dict[str, Movement]] = None,
     group: Optional[ProcessGroup] = None,
     losses: Optional[list[tuple[int, float]]] = None,
+    sandwich: Optional[Sandwich] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
     With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix,
-    ``losses`` with (tokens, loss) of each optimiser step.
+    ``losses`` with (tokens, loss) of each optimiser step. With a ``sandwich`` PARTS batches make an
+    optimiser step, each for one size of an elastic LM.
     The processes of ``group`` share out the sentences of each batch.
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
@@ -79,6 +82,8 @@ def fine_tune_pruned(
     loss: LossFunction = next_token_loss
     if teacher is not None:
         loss = distilling(teacher, fine_tuning.temperature, fine_tuning.distill_weight)
+    if sandwich is not None:
+        loss = sandwich.losing(loss)
     sums: dict[str, Tensor] = {}
     watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
     bar = Progress("fine-tuning", tokens, "tokens")
@@ -95,6 +100,7 @@ def fine_tune_pruned(
             batches,
             replace(fine_tuning.optimizer, warmup_steps=warmup),
             Budget(max_tokens=tokens),
+            accumulation=1 if sandwich is None else PARTS,
             precision=fine_tuning.precision,
             seed=seed,
             loss=loss,
@@ -102,6 +108,8 @@ def fine_tune_pruned(
             after_step=after_step,
         )
     model.zero_grad(set_to_none=True)
+    if sandwich is not None:
+        sandwich.elastic.use(model, None)
     if movement is not None:
         parameters = _matrix_parameters(model)
         moved = [name for name in parameters if name in sums]

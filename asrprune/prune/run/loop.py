@@ -14,6 +14,7 @@ from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.run.family import (
+    ELASTIC,
     Family,
     Member,
     family_table,
@@ -79,10 +80,10 @@ class FamilyRun:
             while state.steps_done < len(steps):
                 made = self.run.step(state, steps)
                 if made is not None:
-                    member = self._save_member(made, bool(state.masks))
-                    family = family.with_member(member)
+                    for member in self._save(made, bool(state.masks)):
+                        family = family.with_member(member)
+                        log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                     self._write(family)
-                    log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                 if group.is_first:
                     save_state(self.folder.work, number, state, self.folder.identity)
         if group.is_first:
@@ -95,34 +96,42 @@ class FamilyRun:
         if self.run.group.is_first:
             write_family(self.folder.work, family)
 
-    def _save_member(self, made: PrunedLM, masked: bool) -> Member:
-        folder = self.folder.work / folder_name(made.asked)
-        plan, data, group = self.run.plan, self.run.data, self.run.group
-        provenance = {**self.provenance, "plan": plan.to_dict()}
-        tokenizer = self.parent.tokenizer_path
-        form = self.parent.form
-        stored = self.parent.stored
+    def _save(self, made: PrunedLM, masked: bool) -> list[Member]:
+        """Write its checkpoint; the members that this is, of an elastic LM all sizes."""
+        name = folder_name(made.asked) if made.elastic is None else ELASTIC
+        folder = self.folder.work / name
+        group, parent = self.run.group, self.parent
+        before, spent = made.perplexities_pruned, made.spent
+        model, elastic = made.model, made.elastic
+        provenance = {**self.provenance, "plan": self.run.plan.to_dict()}
+        tokenizer, form, stored = parent.tokenizer_path, parent.form, parent.stored
 
-        def save() -> dict[str, Any]:
-            save_checkpoint(folder, made.model, tokenizer, provenance, made.history, form, stored)
-            return measure_member(folder, self.run.reference, masked)
+        def save() -> list[dict[str, Any]]:
+            save_checkpoint(
+                folder, model, tokenizer, provenance, made.history, form, stored, elastic
+            )
+            cuts = [None] if elastic is None else elastic.sizes
+            return [measure_member(folder, self.run.reference, masked, size) for size in cuts]
 
-        sizes = group.from_first(save)
-        before, spent, model = made.perplexity_pruned, made.spent, made.model
+        rows = group.from_first(save)
         if stored != model.dtype:  # what was rounded is what is judged
             model = copy.deepcopy(model).to(stored).to(model.dtype)
-        return Member(
-            asked=made.asked,
-            folder=folder.name,
-            faster=not masked,
-            perplexity_pruned=before,
-            perplexity=valid_perplexity(model, data, plan, group) if spent.tokens else before,
-            tokens=spent.tokens,
-            steps=spent.steps,
-            wall_s=round(spent.wall_s, 3),
-            fine_tuned=spent.tokens > 0,
-            **sizes,
-        )
+        after = self.run.perplexities(model, made.asked, elastic) if spent.tokens else before
+        return [
+            Member(
+                asked=size,
+                folder=name,
+                faster=not masked,
+                perplexity_pruned=before[size],
+                perplexity=after[size],
+                tokens=spent.tokens,
+                steps=spent.steps,
+                wall_s=round(spent.wall_s, 3),
+                fine_tuned=spent.tokens > 0,
+                **row,
+            )
+            for size, row in zip(before, rows)
+        ]
 
     def _parent_row(self) -> dict[str, Any]:
         run, model = self.run, self.parent.model
@@ -149,7 +158,8 @@ def prune_family(
     group: Optional[ProcessGroup] = None,
     describe: Optional[Describe] = None,
 ) -> Family:
-    """All sizes of the plan, saved as ``out/sparsity-S`` with ``out/family.json``.
+    """All sizes of the plan, saved as ``out/sparsity-S``, or those of an elastic LM together as
+    ``out/elastic``, with ``out/family.json``.
 
     Distillation is from ``teacher``, by default the parent: a run that starts at a pruned member
     learns more from the dense LM.
@@ -167,6 +177,8 @@ def prune_family(
     run.check_start()
     if run.plan.fine_tune_tokens == 0:
         log.warning("no fine-tuning: every size is worse than it need be (--fine-tune-tokens)")
+    elif run.plan.schedule == "elastic":
+        log.info("all sizes are trained together in one step: killed within it, it begins again")
     with locked(out) if run.group.is_first else contextlib.nullcontext():
         folder = FamilyFolder(out, {"plan": run.plan.to_dict(), **identity})
         family = run.group.from_first(folder.finished)

@@ -66,9 +66,10 @@ class Plan:
     embedding are not. ``steps``: pruning steps of a schedule from the parent to the last size.
 
     ``fine_tune_tokens`` is the budget of one run down to the smallest size: one-shot spends it on
-    each size (each a run of its own); the other schedules reach all sizes in one run and spend it
-    once, the share ``hold`` of it at the saved sizes and the rest evenly over all steps. Of the
-    former each size gets ``growth`` times what the next larger one got: small models need more.
+    each size (each a run of its own), elastic once on all sizes together; the other schedules reach
+    all sizes in one run and spend it once, the share ``hold`` of it at the saved sizes and the rest
+    evenly over all steps. Of the former each size gets ``growth`` times what the next larger one
+    got: small models need more.
     0 is no fine-tuning, null FINE_TUNE_SHARE of the training data.
     ``statistics_tokens`` are read for the criterion at every step, and do not count.
     """
@@ -95,6 +96,8 @@ class Plan:
                 f"schedule is {self.schedule}; expected one-shot, as method {self.method} begins "
                 "with random weights at every pruning step"
             )
+        if self.schedule == "elastic":
+            self._check_elastic()
         lookup(COMPENSATIONS, self.options.compensation, "compensation")
         if self.options.compensation != "none" and not METHODS[self.method].masks:
             raise ValueError(
@@ -119,6 +122,16 @@ class Plan:
             raise ValueError(f"hold is {self.hold}; expected 0..1")
         if not 0.0 < self.growth <= 100.0:
             raise ValueError(f"growth is {self.growth}; expected > 0 and at most 100")
+
+    def _check_elastic(self) -> None:
+        if METHODS[self.method].elastic is None:
+            able = " or ".join(name for name, one in METHODS.items() if one.elastic is not None)
+            raise ValueError(f"method is {self.method}; expected {able} with schedule elastic")
+        if len(self.sparsities) < 2:
+            found = f"sparsities {list(self.sparsities)}"
+            raise ValueError(f"{found}; expected two or more, the ends of an elastic LM's range")
+        if self.options.form != "factors":
+            raise ValueError(f"options.form is {self.options.form}; expected factors, as elastic")
 
     def with_budget(self, train_tokens: int) -> Plan:
         """The plan with a number of fine-tuning tokens, for training data whose passes predict

@@ -36,13 +36,24 @@ def cubic(step: int, n_steps: int, start: float, final: float) -> float:
     return final if step == n_steps else final + (start - final) * (1.0 - step / n_steps) ** 3
 
 
+def elastic(step: int, n_steps: int, start: float, final: float) -> float:
+    """All at the first step, to one LM that is trained at all sizes and cut to any when it is used.
+
+    What is trained at which size is in run/sandwich.py.
+    """
+    return one_shot(step, n_steps, start, final)
+
+
 SCHEDULES: dict[str, Schedule] = {
     "one-shot": one_shot,
     "linear": linear,
     "cubic": cubic,
+    "elastic": elastic,
 }
-"""Name -> schedule. With several sizes, one-shot prunes each from the parent; the others reach
-all sizes in one run."""
+"""Name -> schedule. With several sizes, one-shot prunes each from the parent; linear and cubic
+reach all sizes in one run; elastic makes one LM that can be cut to any."""
+STEPLESS = ("one-shot", "elastic")
+"""Those that remove everything at once."""
 
 
 def _check(step: int, n_steps: int, start: float, final: float) -> None:
@@ -71,7 +82,7 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
     The schedule's curve to the largest size, in ``n_steps`` steps, where each other requested
     size takes the place of the curve's nearest free point: so the number of steps is
     ``max(n_steps, len(sizes))`` at most and every requested size is met exactly. Points within
-    ``TOO_CLOSE`` of a requested size are left out. One-shot goes straight from size to size.
+    ``TOO_CLOSE`` of a requested size are left out. Those of STEPLESS go straight from size to size.
 
     Raises ValueError when ``sizes`` is empty, repeats a size or goes below ``start``.
 
@@ -83,7 +94,7 @@ def one_run(schedule: str, n_steps: int, start: float, sizes: Sequence[float]) -
         raise ValueError(f"sizes {list(sizes)}; expected distinct values, all >= {start}")
     if n_steps < 1:
         raise ValueError(f"n_steps is {n_steps}; expected >= 1")
-    if schedule == "one-shot":
+    if schedule in STEPLESS:
         return [PruningStep(size, size) for size in wanted]
     curve = lookup(SCHEDULES, schedule, "schedule")
     points = [curve(step, n_steps, start, wanted[-1]) for step in range(1, n_steps)]

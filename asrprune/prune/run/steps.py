@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import torch
 
+from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
@@ -20,6 +21,7 @@ from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS
+from asrprune.prune.methods.choices import refuse_masks
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
 from asrprune.prune.run.fine_tuning import (
     Spent,
@@ -28,6 +30,7 @@ from asrprune.prune.run.fine_tuning import (
     perplexity_per_token,
 )
 from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.state import RunState, take_over
@@ -42,7 +45,8 @@ History = tuple[Mapping[str, Any], ...]
 class PrunedLM:
     """A model of a size that was asked for. ``measured``: fraction of prunable parameters removed.
 
-    ``perplexity_pruned`` is that before fine-tuning, per token of the valid set; None without one.
+    ``perplexities_pruned``: size -> that before fine-tuning, per token of the valid set; None
+    without one. It has one size, or all that an ``elastic`` LM holds.
     """
 
     asked: float
@@ -50,7 +54,13 @@ class PrunedLM:
     model: TransformerLM
     history: History
     spent: Spent
-    perplexity_pruned: Optional[float]
+    perplexities_pruned: Mapping[float, Optional[float]]
+    elastic: Optional[Elastic] = None
+
+    @property
+    def perplexity_pruned(self) -> Optional[float]:
+        """That of ``asked``."""
+        return self.perplexities_pruned[self.asked]
 
 
 class PruningRun:
@@ -83,8 +93,11 @@ class PruningRun:
         self.start = self._sparsity(parent, self.start_masks)
 
     def runs(self) -> list[list[PruningStep]]:
-        """The runs that make the family: one for each size with one-shot, else one for all."""
+        """The runs that make the family: one for each size with one-shot, else one for all; that of
+        an elastic LM ends with its largest size, which holds the others."""
         sizes = sorted(self.plan.sparsities)
+        if self.plan.schedule == "elastic":
+            return [[PruningStep(sizes[0], sizes[0])]]
         if self.plan.schedule == "one-shot":
             return [[PruningStep(size, size)] for size in sizes]
         return [one_run(self.plan.schedule, self.plan.steps, self.start, sizes)]
@@ -117,14 +130,13 @@ class PruningRun:
         torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
         started = time.monotonic()
         state.model.checkpoint_activations = self.plan.fine_tuning.checkpoint_activations
-        keep = self.total - round(step.sparsity * self.total)
         scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement, self.group)
-        self.method.apply(state.model, keep, scorer, self.plan.options, state.masks)
+        elastic = self._prune(state, step, scorer)
         take_over(self.group, state)
         pruned_s = time.monotonic() - started
-        before = self._valid_perplexity(state.model) if step.member is not None else None
+        before = self.perplexities(state.model, step.member, elastic)
         losses: list[tuple[int, float]] = []
-        spent = self._fine_tune(state, steps, losses)
+        spent = self._fine_tune(state, steps, losses, elastic)
         state.spent = state.spent + spent
         now = self._sparsity(state.model, state.masks)
         log.info(
@@ -142,10 +154,41 @@ class PruningRun:
         if step.member is None:
             return None
         history = tuple(state.history)
-        return PrunedLM(step.member, now, state.model, history, state.spent, before)
+        return PrunedLM(step.member, now, state.model, history, state.spent, before, elastic)
+
+    def perplexities(
+        self, model: TransformerLM, member: Optional[float], elastic: Optional[Elastic]
+    ) -> dict[float, Optional[float]]:
+        """Perplexity per token of the valid set of the size ``member``, if it is one that was asked
+        for, or of every size of an elastic LM."""
+        if elastic is None:
+            return {} if member is None else {member: self._valid_perplexity(model)}
+        found = {}
+        for size in elastic.sizes:
+            elastic.use(model, elastic.steps_at(size))
+            found[size] = self._valid_perplexity(model)
+        elastic.use(model, None)
+        return found
+
+    def _prune(self, state: RunState, step: PruningStep, scorer: DataScorer) -> Optional[Elastic]:
+        """Prune in place; of an elastic LM, in which order the rest leaves."""
+        plan = self.plan
+        if plan.schedule != "elastic":
+            keep = self.total - round(step.sparsity * self.total)
+            self.method.apply(state.model, keep, scorer, plan.options, state.masks)
+            return None
+        assert self.method.elastic is not None  # Plan checks it
+        refuse_masks(state.masks)
+        sizes = plan.sparsities
+        made = self.method.elastic(state.model, sizes, self.total, scorer, plan.options)
+        return self.group.from_first(lambda: made)
 
     def _fine_tune(
-        self, state: RunState, steps: Sequence[PruningStep], losses: list[tuple[int, float]]
+        self,
+        state: RunState,
+        steps: Sequence[PruningStep],
+        losses: list[tuple[int, float]],
+        elastic: Optional[Elastic] = None,
     ) -> Spent:
         plan = self.plan
         until = budget_until(
@@ -156,6 +199,8 @@ class PruningRun:
             return Spent()
         positions = state.model.max_positions
         budget = self.plan.fine_tuning.batch_tokens
+        if elastic is not None:
+            budget = max(budget // PARTS, min(budget, positions))
         group = self.group
         batches = BatchStream(
             self.data.train, budget, plan.seed, positions, group.rank, group.world
@@ -177,6 +222,7 @@ class PruningRun:
             state.movement if accumulates else None,
             group,
             losses,
+            None if elastic is None else Sandwich(elastic, plan.seed),
         )
         state.batches = batches.state()
         return spent

@@ -15,6 +15,7 @@ from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import ENGINES
+from asrprune.lm.model.elastic import Size
 from asrprune.lm.open import open_lm, open_padded, short_name
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring.forests import ScoringOptions
@@ -29,19 +30,20 @@ PADDED = "padded"
 
 @dataclass(frozen=True)
 class Subject:
-    """An LM and how it is run; ``path`` of a checkpoint folder."""
+    """An LM and how it is run; ``path`` of a checkpoint folder, ``size`` as for ``open_lm``."""
 
     path: str
     options: EngineOptions
     scoring: ScoringOptions
     text: TextOptions
+    size: Optional[Size] = None
 
     def open(self, engine: str) -> LanguageModel:
         """The LM on an engine. Raises as ``open_lm`` does."""
         options = self.options
         if not ENGINES[engine].calibrated:
             options = replace(options, calibration=None)
-        return open_lm(self.path, engine, options, self.scoring, self.text)
+        return open_lm(self.path, engine, options, self.scoring, self.text, size=self.size)
 
 
 def bench_engines(
@@ -70,9 +72,10 @@ def bench_engines(
         except (InputError, MissingPackage, ValueError, OSError) as problem:
             unavailable[name] = " ".join(str(problem).split())
     systems = {name: subject.open(name) for name in found}
-    padded = open_padded(subject.path, subject.options, subject.scoring.token_budget, subject.text)
-    described = describe_lm(subject.path, padded, subject.options.threads)
-    described["lm"] = short_name(subject.path)
+    budget = subject.scoring.token_budget
+    padded = open_padded(subject.path, subject.options, budget, subject.text, subject.size)
+    described = describe_lm(subject.path, padded, subject.options.threads, subject.size)
+    described["lm"] = short_name(subject.path, subject.size)
     results = bench(lists, {**systems, PADDED: padded}, options, path)
     entries = []
     for name, own in zip(systems, results):

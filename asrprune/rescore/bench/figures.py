@@ -9,14 +9,18 @@ from typing import Any, Optional
 
 from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
+from asrprune.lm.model.elastic import Size
 from asrprune.lm.model.transformer import count_nonzero, count_parameters
 from asrprune.lm.protocol import LanguageModel
 from asrprune.rescore.bench.bench import BenchResult, speed_up
 from asrprune.rescore.bench.machine import describe_run
 
 
-def describe_lm(path: PathLike, lm: LanguageModel, threads: Optional[int]) -> dict[str, Any]:
-    """Name, engine, device, threads and size of ``lm``, opened from ``path``; of a checkpoint also
+def describe_lm(
+    path: PathLike, lm: LanguageModel, threads: Optional[int], size: Optional[Size] = None
+) -> dict[str, Any]:
+    """Name, engine, device, threads and size of ``lm``, opened from ``path`` (an elastic one cut to
+    ``size``); of a checkpoint also
     its parameters, its pruning steps, and the number format that it was trained in (None for a
     checkpoint that does not say).
 
@@ -25,7 +29,7 @@ def describe_lm(path: PathLike, lm: LanguageModel, threads: Optional[int]) -> di
     figures: dict[str, Any] = {"lm": lm.name, **describe_run(lm, threads)}
     if not is_checkpoint(path):
         return {**figures, "size_bytes": os.path.getsize(path)}
-    checkpoint = load_checkpoint(path, mapped=True)
+    checkpoint = load_checkpoint(path, mapped=True, size=size)
     training = checkpoint.provenance.get("training")
     return {
         **figures,

@@ -72,6 +72,7 @@ PLANS = {
     "masks": replace(PLAN, criterion="movement", method="unstructured"),
     "units": replace(PLAN, method="structured"),
     "ranks": replace(PLAN, method="low-rank", options=replace(OPTIONS, embedding_rank=4)),
+    "elastic": replace(PLAN, method="low-rank", schedule="elastic"),
     "noise": replace(PLAN, criterion="random", method="2:4", sparsities=(0.5,)),
 }
 

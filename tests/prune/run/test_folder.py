@@ -48,7 +48,7 @@ def _timeless(value: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "every"), [("cubic", 14), *slow([("cubic", 1), ("one-shot", 1)])]
+    ("schedule", "every"), [("cubic", 14), *slow([("cubic", 1), ("one-shot", 1), ("elastic", 7)])]
 )
 def test_a_run_that_is_killed_anywhere_ends_as_if_nothing_had_happened(
     parent: Checkpoint, tmp_path: Path, schedule: str, every: int

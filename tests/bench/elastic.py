@@ -1,0 +1,93 @@
+"""One elastic LM against a low-rank run of its own for every size.
+
+    python tests/bench/elastic.py --lm exp/lm --data data --fine-tune-tokens 20000000 --out runs
+
+Prints, as measured: the perplexity per token of the elastic LM at every size over that of an LM
+pruned incrementally to this size alone with ``--fine-tune-tokens`` (the aim: at most 2 % more from
+``--allowance`` times these tokens for all sizes together), and what both cost: tokens, each one
+pass of the LM, and CPU seconds as in family_cost.py; perplexities are measured afterwards. Runs
+that are done are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from asrprune.lm.device import resolve_device
+from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.prune.run.family import ELASTIC
+from asrprune.prune.run.fine_tuning import perplexity_per_token
+from asrprune.prune.run.plan import FineTuning, Plan
+from asrprune.text.corpus import open_corpus
+from tests.bench.family_cost import timed
+
+SIZES = "0.2,0.26,0.33,0.39,0.45,0.52,0.58,0.65,0.71,0.77,0.84,0.9"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--lm", required=True, help="dense checkpoint folder")
+    parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
+    parser.add_argument("--out", required=True, help="folder for all runs")
+    parser.add_argument("--criterion", default="kfac")
+    parser.add_argument("--sparsity", default=SIZES)
+    parser.add_argument("--steps", type=int, default=Plan().steps, help="of a run of its own")
+    parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of a run of its own")
+    parser.add_argument("--allowance", type=float, default=1.5, help="times these: of the elastic")
+    parser.add_argument("--batch-tokens", type=int, default=FineTuning().batch_tokens)
+    parser.add_argument("--precision", default=FineTuning().precision)
+    parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def perplexity(args: argparse.Namespace, folder: Path, size: Optional[float] = None) -> float:
+    """Per token of the valid set."""
+    model = load_checkpoint(folder, str(resolve_device(args.device)), size=size).model
+    return perplexity_per_token(model, open_corpus(args.data).stream("valid"), args.batch_tokens)
+
+
+def main() -> None:
+    args = parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    alone = Plan(
+        criterion=args.criterion,
+        method="low-rank",
+        schedule="cubic",
+        steps=args.steps,
+        fine_tune_tokens=args.fine_tune_tokens,
+        statistics_tokens=args.statistics_tokens,
+        seed=args.seed,
+        fine_tuning=FineTuning(batch_tokens=args.batch_tokens, precision=args.precision),
+    )
+    sizes = tuple(float(part) for part in args.sparsity.split(","))
+    tokens = round(args.allowance * args.fine_tune_tokens)
+    together = replace(alone, schedule="elastic", sparsities=sizes, fine_tune_tokens=tokens)
+    out = Path(args.out)
+    family, elastic_s = timed(args, together, out / "together")
+    place = out / "together" / ELASTIC
+    print(f"{'sparsity':>8} {'elastic':>9} {'separate':>9} {'ratio':>7}")
+    separate_s, spent, files = 0.0, 0, []
+    for size in sizes:
+        folder = out / f"alone-{size:g}"
+        own, own_s = timed(args, replace(alone, sparsities=(size,)), folder)
+        separate_s, spent = separate_s + own_s, spent + own.members[0].tokens
+        files.append(own.members[0].bytes)
+        ours = perplexity(args, place, size)
+        theirs = perplexity(args, folder / own.members[0].folder)
+        print(f"{size:>8.3f} {ours:>9.3f} {theirs:>9.3f} {ours / theirs:>7.4f}", flush=True)
+    print(f"dense: {perplexity(args, Path(args.lm)):.3f}")
+    print(
+        f"elastic over all separate runs: {elastic_s / separate_s:.2f} in CPU time "
+        f"({elastic_s:.1f} s, {separate_s:.1f} s), {family.members[0].tokens / spent:.2f} in tokens"
+    )
+    print(f"its file over the largest separate one: {family.members[0].bytes / max(files):.3f}")
+
+
+if __name__ == "__main__":
+    main()

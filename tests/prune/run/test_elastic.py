@@ -1,0 +1,288 @@
+"""One elastic LM: nested, opened at any size, and better at each than the factors it began with."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from asrprune.api.example import SENTENCES, tiny_lm
+from asrprune.errors import InputError
+from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asrprune.lm.model.elastic import Elastic
+from asrprune.lm.model.matrices import LowRankLinear
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.open import lm_digest, open_lm
+from asrprune.prune.methods import Options
+from asrprune.prune.run.family import ELASTIC, Family
+from asrprune.prune.run.loop import prune_family
+from asrprune.prune.run.plan import FineTuning, Plan
+from asrprune.prune.run.sandwich import PARTS, Sandwich
+from asrprune.prune.run.scorer import PruningData
+from asrprune.prune.run.steps import prune_in_memory, valid_perplexity
+from asrprune.report.family_page import write_family_page
+from asrprune.text.corpus import TokenStream
+from tests.prune.small_models import DATA, SHAPES
+from tests.prune.small_models import logits as small_logits
+from tests.small_lm import drawn_model
+
+SIZES = (0.3, 0.6, 0.92)
+TOKENS = 6000
+TUNING = FineTuning(batch_tokens=256, precision="fp32")
+PLAN = Plan(
+    "kfac",
+    "low-rank",
+    "elastic",
+    SIZES,
+    fine_tune_tokens=TOKENS,
+    statistics_tokens=200,
+    options=Options(multiple_of=2, min_rank=0),
+    fine_tuning=TUNING,
+)
+
+
+def text() -> PruningData:
+    stream = TokenStream.from_sentences(tiny_lm().tokenizer().encode_batch(SENTENCES))
+    return PruningData(stream, stream)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Family]:
+    folder = tmp_path_factory.mktemp("family")
+    parent = load_checkpoint(save_checkpoint(folder / "lm", **of(tiny_lm())))
+    out = folder / "out"
+    return out, prune_family(parent, text(), PLAN, out, {}, {}, describe=write_family_page)
+
+
+def of(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "model": checkpoint.model,
+        "tokenizer": checkpoint.tokenizer_path,
+        "provenance": {},
+        "elastic": checkpoint.elastic,
+    }
+
+
+@pytest.fixture
+def folder(made: tuple[Path, Family]) -> Path:
+    return made[0] / ELASTIC
+
+
+def logits(model: TransformerLM) -> Tensor:
+    with torch.no_grad():
+        return model.logits(model(torch.arange(2, 22).view(2, 10))[0])
+
+
+def elastic_of(checkpoint: Checkpoint) -> Elastic:
+    assert checkpoint.elastic is not None
+    return checkpoint.elastic
+
+
+def factors(model: TransformerLM) -> dict[str, tuple[Tensor, Tensor]]:
+    return {
+        str(place): (linear.A, linear.B)
+        for place, linear in model.linears()
+        if isinstance(linear, LowRankLinear)
+    }
+
+
+def test_the_family_is_one_folder_with_a_row_a_size(made: tuple[Path, Family]) -> None:
+    out, family = made
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [ELASTIC, "family.json", "index.html", "plan.json"]
+    assert [one.asked for one in family.members] == list(SIZES)
+    assert {one.folder for one in family.members} == {ELASTIC}
+    whole = load_checkpoint(out / ELASTIC)
+    assert whole.size_bytes() == family.members[0].bytes
+    for one in family.members:
+        assert one.measured == pytest.approx(one.asked, abs=0.01)
+        cut = load_checkpoint(out / ELASTIC, size=one.asked)
+        assert one.parameters == sum(weight.numel() for weight in cut.model.parameters())
+        assert cut.history[-1]["measured"] == pytest.approx(one.measured)
+        assert TOKENS <= one.tokens < TOKENS + 128
+    assert (out / ELASTIC / "config.json").stat().st_size < 10_000
+
+
+def test_every_size_is_nested_in_the_larger_ones(folder: Path) -> None:
+    whole = load_checkpoint(folder)
+    before = factors(whole.model)
+    assert before.keys() == set(elastic_of(whole).costs)
+    for size in np.linspace(0.3, 0.92, 11):
+        now = factors(whole.cut(float(size)).model)
+        for name, (a, b) in now.items():
+            rank = len(b)
+            assert rank <= len(before[name][1])
+            assert torch.equal(a, before[name][0][:, :rank]), name
+            assert torch.equal(b, before[name][1][:rank]), name
+        before = now
+
+
+def test_a_cut_lm_computes_what_the_elastic_one_does_at_that_size(folder: Path) -> None:
+    whole = load_checkpoint(folder)
+    elastic, uncut = elastic_of(whole), logits(whole.model)
+    for steps in (0, 1, elastic.steps // 2, elastic.steps):
+        cut = whole.cut(elastic.sparsity(steps)) if 0 < steps < elastic.steps else None
+        elastic.use(whole.model, steps)
+        used = logits(whole.model)
+        by_hand = copy.deepcopy(whole.model)
+        elastic.use(by_hand, None)
+        elastic.cut(by_hand, steps)
+        torch.testing.assert_close(logits(by_hand), used)
+        if cut is not None:
+            assert torch.equal(logits(cut.model), logits(by_hand))
+    elastic.use(whole.model, None)
+    assert torch.equal(logits(whole.model), uncut)
+
+
+def test_any_size_opens_as_an_lm_of_its_own(folder: Path, tmp_path: Path) -> None:
+    whole = load_checkpoint(folder)
+    lists, sizes = [["the cat sat", "sat cat the"]], {}
+    for size in (0.3, "0.42", 0.5, 0.77, 0.8):
+        lm = open_lm(folder, size=size)
+        assert lm.name == f"{ELASTIC}@{size}"
+        good, bad = lm.score_lists(lists)[0]
+        assert good > bad
+        cut = load_checkpoint(folder, size=size)
+        place = tmp_path / str(size)
+        save_checkpoint(place, **of(cut))
+        plain = load_checkpoint(place)
+        assert plain.elastic is None
+        assert plain.size_bytes() == pytest.approx(cut.size_bytes(), abs=192)
+        assert open_lm(place).score_lists(lists)[0][0] == good
+        sizes[size] = cut.size_bytes()
+    assert sorted(sizes.values(), reverse=True) == list(sizes.values())
+    whole_bytes = whole.size_bytes()
+    budget = (sizes[0.3] + sizes[0.8]) / 2e6
+    fits = load_checkpoint(folder, size=f"{budget:.6f}MB").size_bytes()
+    largest = max(elastic_of(whole).costs.values()) * 4
+    assert budget * 1e6 - largest <= fits <= budget * 1e6
+    assert load_checkpoint(folder, size=f"{whole_bytes / 1e6:.6f}mb").size_bytes() == whole_bytes
+    digests = [lm_digest(folder), *(lm_digest(folder, size) for size in (0.42, 0.5, 0.8))]
+    assert len(set(digests)) == 4
+    assert lm_digest(folder, "0.5") == lm_digest(folder, 0.5)
+
+
+@pytest.mark.parametrize("size", [0.29, 0.93, "0.0001MB", "99MB", 0.0, 1])
+def test_a_size_outside_the_range_names_it(folder: Path, size: Any) -> None:
+    expected = (
+        r"outside the range .* expected a sparsity from 0.3 to 0.92, or 0.0\d\dMB to 0.0\d\dMB"
+    )
+    for call in (load_checkpoint, open_lm):
+        with pytest.raises(ValueError, match=expected):
+            call(folder, size=size)
+    with pytest.raises(ValueError, match=expected):
+        lm_digest(folder, size)
+
+
+@pytest.mark.parametrize("size", ["half", "-1", "nan", "1.5", "12GB", "MB"])
+def test_what_is_no_size_is_refused(folder: Path, size: str) -> None:
+    with pytest.raises(ValueError, match="expected a sparsity from 0 to 1, or megabytes"):
+        load_checkpoint(folder, size=size)
+
+
+def test_an_lm_of_one_size_is_not_cut(tmp_path: Path) -> None:
+    dense = save_checkpoint(tmp_path / "lm", **of(tiny_lm()))
+    for call in (load_checkpoint, lm_digest):
+        with pytest.raises(InputError, match="an LM of one size; expected an elastic one"):
+            call(dense, size=0.5)
+    with pytest.raises(ValueError, match="an LM of one size"):
+        tiny_lm().cut(0.5)
+
+
+def test_training_beats_truncation_at_every_size(made: tuple[Path, Family]) -> None:
+    """Of the same factors, cut at the same ranks."""
+    _, family = made
+    pairs = [(one.perplexity or 0.0, one.perplexity_pruned or 0.0) for one in family.members]
+    ratios = [after / before for after, before in pairs]
+    assert max(ratios) < 0.98
+    assert ratios[-1] < 0.8
+
+
+def test_each_size_is_near_one_that_is_trained_alone(made: tuple[Path, Family]) -> None:
+    """With as many tokens for all sizes together as the other spends on one."""
+    _, family = made
+    alone = replace(PLAN, schedule="one-shot")
+    for ours, theirs in zip(family.members, prune_in_memory(tiny_lm().model, text(), alone)):
+        own = valid_perplexity(theirs.model, text(), PLAN)
+        assert own is not None
+        assert ours.perplexity is not None
+        assert ours.perplexity / own < 1.1, ours.asked
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_architecture_by_seed(name: str) -> None:
+    parent = drawn_model(SHAPES[name])
+    options = Options(multiple_of=1, min_rank=0)
+    plan = replace(PLAN, fine_tune_tokens=200, statistics_tokens=60, options=options)
+    (one,), (again,) = (list(prune_in_memory(parent, DATA, plan)) for _ in range(2))
+    (other,) = prune_in_memory(parent, DATA, replace(plan, seed=2))
+    assert one.elastic == again.elastic
+    assert torch.equal(small_logits(one.model), small_logits(again.model))
+    assert not torch.equal(small_logits(one.model), small_logits(other.model))
+
+
+def test_the_sandwich_is_half_ends_and_half_between(folder: Path) -> None:
+    elastic = elastic_of(load_checkpoint(folder))
+    sandwich = Sandwich(elastic, seed=1)
+    drawn = np.array([sandwich.steps(number) for number in range(400)]).reshape(-1, PARTS)
+    assert (drawn[:, 0] == 0).all()
+    assert (drawn[:, 1] == elastic.steps).all()
+    saved = elastic.saved[drawn] / elastic.saved[-1]
+    largest = max(elastic.costs.values()) / elastic.saved[-1]
+    assert saved[:, 2].max() <= 0.5 + largest
+    assert saved[:, 3].min() >= 0.5 - largest
+    assert len(set(drawn[:, 2:].flatten().tolist())) > elastic.steps / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"method": "structured"}, "method is structured; expected low-rank with schedule elastic"),
+        ({"sparsities": (0.5,)}, "expected two or more"),
+        ({"options": Options(form="interpolative")}, "expected factors"),
+    ],
+)
+def test_what_has_no_nested_sizes_is_refused(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        replace(PLAN, **change)
+
+
+def test_sizes_that_products_do_not_reach_are_refused() -> None:
+    for sizes, expected in (((0.0, 0.5), "expected that or more"), ((0.3, 1.0), "cannot go down")):
+        plan = replace(PLAN, sparsities=sizes, options=Options(multiple_of=2, min_rank=2))
+        with pytest.raises(ValueError, match=expected):
+            list(prune_in_memory(tiny_lm().model, text(), plan))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("order", "0 99"),
+        ("order", "0 x"),
+        ("order", " ".join(["0"] * 999)),
+        ("costs", {"9.attn.q": 128}),
+        ("costs", {"0.attn.q": 10**30}),
+        ("multiple", 0),
+        ("kept", -1),
+        ("sizes", []),
+    ],
+)
+def test_a_damaged_order_is_an_error_of_the_file(
+    folder: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    shutil.copytree(folder, tmp_path / "lm")
+    path = tmp_path / "lm" / "config.json"
+    config = json.loads(path.read_text())
+    del config["crc32"]
+    config["elastic"][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_checkpoint(tmp_path / "lm")
