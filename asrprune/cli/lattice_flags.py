@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
     from asrprune.core.lattice.lattice import Lattice, NoPathError
     from asrprune.firstpass.on_bad import OnBad
-    from asrprune.lm.model.elastic import Size
     from asrprune.rescore.weights_file import WeightsFile
 
 log = logging.getLogger(__name__)
@@ -308,18 +307,11 @@ def _open(args: argparse.Namespace, mode: LatticeMode) -> list[Any]:
     if mode.prefixes:
         kept = PrefixOptions(over_long=args.over_long)
         return [
-            open_prefix_lm(path, args.engine, engine, kept, text, _size(path, args))
+            open_prefix_lm(path, args.engine, engine, kept, text, args.size)
             for path in args.lm or ()
         ]
     options = ScoringOptions(over_long=args.over_long)
     return [
-        open_lm(path, args.engine, engine, options, text, size=_size(path, args)).words()
+        open_lm(path, args.engine, engine, options, text, size=args.size).words()
         for path in args.lm or ()
     ]
-
-
-def _size(path: str, args: argparse.Namespace) -> Optional[Size]:
-    """What --size says of an LM: it is of the checkpoints among them."""
-    from asrprune.lm.open import is_ngram
-
-    return None if is_ngram(path) else args.size

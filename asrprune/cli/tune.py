@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from asrprune.cli.engine_flags import check_keeping_engine
+from asrprune.cli.engine_flags import add_size_argument, check_keeping_engine
 from asrprune.cli.format_flags import (
     FormatFlags,
     add_on_bad_argument,
@@ -58,6 +58,12 @@ def _reading_options(args: argparse.Namespace) -> tuple[str, ...]:
     return FORMATS[args.format].read_options
 
 
+def _has_checkpoint(args: argparse.Namespace) -> bool:
+    from asrprune.lm.open import is_ngram
+
+    return not all(map(is_ngram, args.lm))
+
+
 FLAGS = FormatFlags("lattice")
 LATTICE = Mode(
     ("format", "list_size", "rounds", "tolerance", "engine", "threads", "device", *_BEAM_FLAGS),
@@ -99,6 +105,11 @@ MODES = (
         ("lm",),
         lambda args: (_on_lattices(args) or FORMS.holds(args)) and not args.system,
         "has a use only with --lattice or --choose-form, and without --system",
+    ),
+    Mode(
+        ("size",),
+        lambda args: _on_lattices(args) and not args.system and _has_checkpoint(args),
+        "has a use only with --lattice, a checkpoint in --lm, and without --system",
     ),
     Mode(("nj",), lambda args: bool(args.system), "has a use only with --system"),
     LATTICE,
@@ -238,6 +249,7 @@ def _add_lattice_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="checkpoints or n-grams, one an LM weight",
     )
+    add_size_argument(group)
     group.add_argument(
         "--list-size",
         type=whole(1),
@@ -338,6 +350,7 @@ def run(args: argparse.Namespace) -> None:
         engine=args.engine,
         threads=args.threads,
         device=args.device,
+        size=args.size,
         text=text_options(args),
         accept_unknown=args.accept_unknown,
         command_line=args.command_line,

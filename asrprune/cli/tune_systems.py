@@ -34,6 +34,7 @@ from asrprune.rescore.weights_file import (
 from asrprune.text.form import TextOptions
 
 if TYPE_CHECKING:
+    from asrprune.lm.model.elastic import Size
     from asrprune.lm.protocol import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Settings:
     on_bad: str = "error"
     text: TextOptions = field(default_factory=TextOptions)
     accept_unknown: bool = False
+    size: Optional[Size] = None
 
     @property
     def dev(self) -> str:
@@ -283,9 +285,8 @@ def _open(path: str, settings: Settings) -> LanguageModel:
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.open import open_lm
 
-    return open_lm(
-        path, settings.engine, EngineOptions(settings.threads, settings.device), text=settings.text
-    )
+    engine = EngineOptions(settings.threads, settings.device)
+    return open_lm(path, settings.engine, engine, text=settings.text, size=settings.size)
 
 
 def _facts(found: Tuned, dev: Dev, utts: Iterable[str]) -> dict[str, Any]:

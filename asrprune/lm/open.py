@@ -65,8 +65,8 @@ def open_lm(
     """The language model at ``path``: a checkpoint folder, or an n-gram model's file.
 
     ``engine`` is one of ENGINES, or of CHOICES, measured on ``sample`` as in ``fastest.choose``; it
-    and its options concern checkpoints only. ``text`` goes before the text form that the LM states.
-    ``size``: that of an elastic checkpoint to cut it to. Raises InputError for a path that is
+    and its options concern checkpoints only, as does ``size``, that of an elastic one to cut it to.
+    ``text`` goes before the text form that the LM states. Raises InputError for a path that is
     neither, ValueError for an unknown engine or device; as ``load_checkpoint`` does for a size.
     """
     if is_checkpoint(path) or os.path.isdir(path):

@@ -117,6 +117,12 @@ def test_lattices_are_rescored_by_the_cut_lm(place: dict[str, Path], tmp_path: P
     assert (tmp_path / "cut.nbest").read_text() != (tmp_path / "whole.nbest").read_text()
 
 
+def test_weights_are_tuned_with_the_cut_lm(place: dict[str, Path], tmp_path: Path) -> None:
+    line = "tune --lattice {slf} --format slf --lm {elastic} --ref {ref} --resamples 2 --threads 1"
+    assert call(place, line + " --size 0.6 --out {out}", tmp_path / "weights") == 0
+    assert json.loads((tmp_path / "weights").read_text())["lms"] == ["elastic@0.6"]
+
+
 def test_an_export_is_of_the_cut_lm(place: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     for name, size in (("cut", " --size 0.6"), ("whole", "")):

@@ -298,6 +298,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--lattice": (None, f"tune-lattice --lattice {NONE}"),
         "--format": ("tune --format slf", "tune-lattice --format paper"),
         "--lm": ("tune --lm {lm}", f"tune-lattice --lm {NONE}"),
+        "--size": ("tune --size 0.5", "tune-lattice --size 12GB"),
         "--list-size": ("tune --list-size 50", "tune-lattice --list-size 0"),
         "--rounds": ("tune --rounds 5", "tune-lattice --rounds 0"),
         "--tolerance": ("tune --tolerance 0.02", "tune-lattice --tolerance nan"),
