@@ -23,26 +23,15 @@ from asrprune.prune.run.family import ELASTIC
 from asrprune.prune.run.fine_tuning import perplexity_per_token
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.text.corpus import open_corpus
-from tests.bench.family_cost import timed
+from tests.bench.family_cost import runs_parser, timed
 
 SIZES = "0.2,0.26,0.33,0.39,0.45,0.52,0.58,0.65,0.71,0.77,0.84,0.9"
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--lm", required=True, help="dense checkpoint folder")
-    parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
-    parser.add_argument("--out", required=True, help="folder for all runs")
-    parser.add_argument("--criterion", default="kfac")
-    parser.add_argument("--sparsity", default=SIZES)
-    parser.add_argument("--steps", type=int, default=Plan().steps, help="of a run of its own")
-    parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of a run of its own")
+    parser = runs_parser(__doc__, SIZES, "of a run of its own")
     parser.add_argument("--allowance", type=float, default=1.5, help="times these: of the elastic")
-    parser.add_argument("--batch-tokens", type=int, default=FineTuning().batch_tokens)
     parser.add_argument("--precision", default=FineTuning().precision)
-    parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
-    parser.add_argument("--seed", type=int, default=Plan().seed)
-    parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 

@@ -18,6 +18,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 from asrprune.files import read_json, write_json
 from asrprune.lm.device import resolve_device
@@ -32,29 +33,36 @@ from asrprune.prune.run.scorer import PruningData
 from asrprune.text.corpus import open_corpus
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def runs_parser(doc: Optional[str], sizes: str, budget: str) -> argparse.ArgumentParser:
+    """The flags of a comparison of low-rank runs to ``sizes``; ``budget`` says whose the tokens
+    are."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--lm", required=True, help="dense checkpoint folder")
     parser.add_argument("--data", required=True, help="folder written by `asrprune tokenize`")
     parser.add_argument("--out", required=True, help="folder for all runs")
     parser.add_argument("--criterion", default="kfac")
-    parser.add_argument("--sparsity", default="0.3,0.4,0.5,0.6,0.7,0.8")
+    parser.add_argument("--sparsity", default=sizes)
     parser.add_argument("--steps", type=int, default=Plan().steps)
-    parser.add_argument("--fine-tune-tokens", type=int, required=True, help="of the family")
+    parser.add_argument("--fine-tune-tokens", type=int, required=True, help=budget)
+    parser.add_argument(
+        "--batch-tokens", type=int, default=FineTuning().batch_tokens, help="tokens of a step"
+    )
+    parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
+    parser.add_argument("--device", default="auto")
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    parser = runs_parser(__doc__, "0.3,0.4,0.5,0.6,0.7,0.8", "of the family")
     parser.add_argument("--hold", type=float, default=Plan().hold, help="share spent at members")
     parser.add_argument("--growth", type=float, default=2.0, help="of the share from size to size")
     parser.add_argument(
         "--allowance", type=float, default=1.0, help="tokens of the family over those of a run"
     )
     parser.add_argument(
-        "--batch-tokens", type=int, default=FineTuning().batch_tokens, help="tokens of a step"
-    )
-    parser.add_argument(
         "--rate", type=float, default=1.0, help="learning rates over those of a plan by default"
     )
-    parser.add_argument("--statistics-tokens", type=int, default=Plan().statistics_tokens)
-    parser.add_argument("--seed", type=int, default=Plan().seed)
-    parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 
