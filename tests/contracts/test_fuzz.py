@@ -121,6 +121,7 @@ NO_FILE_NAMED = frozenset(
         "--set-name",
         "--settings",
         "--shard",
+        "--size",
         "--sparsity",
         "--special",
         "--starts",
