@@ -20,9 +20,8 @@ def describe_lm(
     path: PathLike, lm: LanguageModel, threads: Optional[int], size: Optional[Size] = None
 ) -> dict[str, Any]:
     """Name, engine, device, threads and size of ``lm``, opened from ``path`` (an elastic one cut to
-    ``size``); of a checkpoint also
-    its parameters, its pruning steps, and the number format that it was trained in (None for a
-    checkpoint that does not say).
+    ``size``); of a checkpoint also its parameters, its pruning steps, and the number format that it
+    was trained in (None for a checkpoint that does not say).
 
     Raises InputError for a checkpoint that is damaged.
     """
