@@ -42,13 +42,15 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
             logits = student.logits(inner).float()  # [n, V]
             with torch.no_grad():
                 softened = teacher.logits(guide[start:stop]).float() / temperature
+            log_p = functional.log_softmax(logits, -1)
+            if temperature == 1.0:
+                log_q = log_p
+            else:
+                log_q = functional.log_softmax(logits / temperature, -1)
             divergence = functional.kl_div(
-                functional.log_softmax(logits / temperature, -1),
-                functional.log_softmax(softened, -1),
-                reduction="sum",
-                log_target=True,
+                log_q, functional.log_softmax(softened, -1), reduction="sum", log_target=True
             )
-            data_loss = functional.cross_entropy(logits, wanted[start:stop], reduction="sum")
+            data_loss = functional.nll_loss(log_p, wanted[start:stop], reduction="sum")
             return (1.0 - weight) * data_loss + weight * temperature**2 * divergence
 
         return sum_in_chunks(part, hidden, LOGITS_AT_ONCE // student.embedding.vocab_size)

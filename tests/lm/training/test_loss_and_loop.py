@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +208,28 @@ def test_bf16_stays_near_fp32() -> None:
         assert loop.model.positions.dtype == torch.float32
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.02)
     assert losses["bf16"] != losses["fp32"]
+
+
+def test_bf16_on_a_cpu_attends_in_float32_where_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes, attend = [], functional.scaled_dot_product_attention
+
+    def noting(query: torch.Tensor, *others: Any, **options: Any) -> torch.Tensor:
+        dtypes.append(query.dtype)
+        return attend(query, *others, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noting)
+    lm, batch = model(), batches().next_batches(1)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        next_token_loss(lm, batch).backward()
+        with torch.no_grad():
+            lm(batch.tokens)
+    assert dtypes == [torch.float32] * 2 + [torch.bfloat16] * 2
+    biases = [block.attn.v.bias for block in lm.blocks]
+    found = [bias.grad.clone() for bias in biases]
+    lm.zero_grad()
+    next_token_loss(lm, batch).backward()
+    for mixed, bias in zip(found, biases):
+        assert torch.allclose(mixed, bias.grad, atol=0.02 * float(mixed.abs().max()))
 
 
 @pytest.mark.parametrize(
