@@ -1,0 +1,94 @@
+"""The runs that a study consists of: a plan for each point of a grid, in the order to run them.
+
+A grid file is JSON: ``{"grids": [{"method": [...], "criterion": [...], "schedule": [...],
+"sparsity": [...], "budget": [...], "seed": [...]}, ...], "statistics_tokens": 10000,
+"set": ["fine_tuning.batch_tokens=2048"], "timed": "kfac"}``. Each grid is the product of its lists
+but for ``sparsity``: a run of an incremental schedule makes all of its sizes. A study goes from the
+first grid to the last, so that what matters most is there first. ``budget`` is the fine-tuning of
+a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrprune.core.record import (
+    Record,
+    a_count,
+    a_label,
+    a_list_of,
+    a_ratio,
+    a_string,
+    an_amount,
+    one_of,
+    read_record,
+)
+from asrprune.errors import InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of ``prune`` and the sizes that it makes. ``budget``: see above."""
+
+    method: str
+    criterion: str
+    schedule: str
+    sparsities: tuple[float, ...]
+    budget: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file: axes, budget and seed, and the size where each has a run of its own."""
+        parts = [self.method, self.criterion, self.schedule, f"b{self.budget:g}", f"s{self.seed}"]
+        if self.schedule == "one-shot":
+            parts.append(f"{self.sparsities[0]:g}")
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a grid file holds: the runs in order, what all calls of ``prune`` are told by ``--set``,
+    and the criterion whose members' speed is measured for all (the shapes hardly differ)."""
+
+    runs: tuple[Run, ...]
+    statistics_tokens: int
+    settings: tuple[str, ...]
+    timed: str
+
+
+def read_study(path: Path) -> Study:
+    """The study of a grid file. Raises InputError for a bad one, for a run of a schedule that
+    prunes in steps without fine-tuning, and for one that comes twice with other sizes."""
+    record = read_record(path)
+    runs: dict[str, Run] = {}
+    for grid in record.parts("grids"):
+        for run in _product(grid):
+            if run.schedule != "one-shot" and run.budget == 0.0:
+                found = f"schedule {run.schedule} with budget 0"
+                raise InputError(path, None, found, "one-shot, or some fine-tuning")
+            if runs.setdefault(run.name, run) != run:
+                found = f"{run.name} twice, with other sizes"
+                raise InputError(path, None, found, "all sizes of a run in one grid")
+    if not runs:
+        raise InputError(path, None, "no run", "a grid with a value on each axis")
+    settings = record.find("set", a_list_of(a_string)) or ()
+    timed = record.get("timed", a_label)
+    return Study(tuple(runs.values()), record.get("statistics_tokens", a_count), settings, timed)
+
+
+def _product(grid: Record) -> Iterator[Run]:
+    """The runs of one grid, methods slowest, so that all of one method are near in time."""
+    method = grid.get("method", a_list_of(a_label))
+    criterion = grid.get("criterion", a_list_of(a_label))
+    schedule = grid.get("schedule", a_list_of(one_of("one-shot", "linear", "cubic", "elastic")))
+    sparsity = grid.get("sparsity", a_list_of(a_ratio))
+    budget = grid.get("budget", a_list_of(an_amount))
+    seed = grid.get("seed", a_list_of(a_count))
+    for point in itertools.product(method, criterion, schedule, budget, seed):
+        alone = [(one,) for one in sparsity] if point[2] == "one-shot" else [sparsity]
+        for sizes in alone:
+            yield Run(*point[:3], sizes, *point[3:])

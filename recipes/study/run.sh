@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# recipes/study: which criterion, method and schedule, at which size, for one LM of yours or ours.
+#
+# CPU only by default. Prunes one dense LM by every run of a grid, measures each size on held-out
+# text, on n-best lists and in speed, and says which of the study's claims the numbers bear out.
+# Needs: Python 3.10 to 3.13 with venv, 4 GB of disk.
+set -euo pipefail
+
+# how far, on how many cores, where
+stage=0
+stop_stage=6
+nj=$(nproc)
+exp=exp/study
+
+# what is yours: text to train and prune on, held-out text, and lists with references in them
+text=
+heldout=
+lists=
+
+# the dense LM: trained here by this configuration, or a checkpoint with its own tokeniser
+lm_name=prose
+lm=
+train_conf=recipes/study/conf/train-prose.json
+vocab_size=4000
+
+# what is run
+grid=recipes/study/conf/grid.json
+valid_sentences=500
+heldout_sentences=2000
+engine=bf16
+results=
+
+help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE ...\"] [--lm-name NAME]
+                             [--lm DIR] [--grid FILE] [--stage N] [--stop-stage N] [--nj N]
+                             [--exp DIR]
+
+  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM measured   5 grid   6 results
+
+  --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
+  --heldout FILE   other sentences: the first $valid_sentences for validation, the next
+                   $heldout_sentences for the perplexities of the study
+  --lists LIST     NAME=FILE of n-best lists (jsonl, as asrprune convert --references writes them)
+  --lm-name NAME   what the results call the LM (default: $lm_name)
+  --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
+  --grid FILE      the runs (default: $grid; local/study/grid.py says its form)
+  --results FILE   results file that gets this LM's entry (default: EXP/results.json)
+Any knob at the top of this file is an option too, e.g. --engine int8.
+Stage 5 keeps what each run measured and drops its weights: stopped at any time it goes on at the
+next run, and --grid with more runs adds to what is there."
+
+. "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
+parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size grid
+  valid_sentences heldout_sentences engine results" "$@"
+for knob in text heldout; do
+  if [ ! -f "${!knob}" ]; then
+    die "--$knob ${!knob:-is not given}; expected a file (--help tells the options)"
+  fi
+done
+ensure_venv .venv mini,dev
+lock_folder "$exp"
+results=${results:-$exp/results.json}
+export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
+export OMP_WAIT_POLICY=PASSIVE
+
+stage_environment() {
+  asrprune --version
+  python --version
+}
+
+stage_tokens() { # validation and held-out sentences; the tokeniser is that of --lm, or trained
+  local tokeniser=(--vocab-size "$vocab_size")
+  if [ -n "$lm" ]; then tokeniser=(--tokenizer "$lm/tokenizer.model"); fi
+  python local/study/split_heldout.py --text "$heldout" --out "$exp" \
+    --valid-sentences "$valid_sentences" --heldout-sentences "$heldout_sentences"
+  asrprune tokenize --text "$text" --valid "$exp/valid.txt" "${tokeniser[@]}" --force \
+    --out "$exp/data"
+}
+
+stage_lm() {
+  fresh "$exp/dense" "$exp/dense.training"
+  if [ -n "$lm" ]; then
+    rm -rf "$exp/dense"
+    cp -r "$lm" "$exp/dense"
+  else
+    asrprune train --data "$exp/data" --config "$train_conf" --out "$exp/dense"
+  fi
+}
+
+stage_lists() {
+  local item
+  rm -rf "$exp/lists"
+  mkdir -p "$exp/lists"
+  for item in $lists; do
+    asrprune convert --from jsonl --to jsonl "${item#*=}" --out "$exp/lists/${item%%=*}.jsonl.gz"
+  done
+}
+
+stage_dense() { # score weights of the lists, tuned on halves for the dense LM; its own figures
+  OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" --engine "$engine"
+}
+
+list_runs() {
+  python local/study/run_study.py list --grid "$grid"
+}
+
+run_one() {
+  local logs=$exp/log
+  mkdir -p "$logs"
+  if ! python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine" \
+    >"$logs/$1.log" 2>&1; then
+    tail -n 3 "$logs/$1.log" >&2
+    return 1
+  fi
+  log "$1"
+}
+
+stage_grid() {
+  each run_one list_runs
+}
+
+stage_results() {
+  python local/study/run_study.py collect --name "$lm_name" --exp "$exp" --out "$results"
+  : local/study/grid.py # read by the others
+}
+
+{ # read whole before it runs: this file may be edited meanwhile
+  run_stage 0 environment stage_environment
+  run_stage 1 tokens stage_tokens
+  run_stage 2 LM stage_lm
+  run_stage 3 lists stage_lists
+  run_stage 4 "dense LM" stage_dense
+  run_stage 5 grid stage_grid
+  run_stage 6 results stage_results
+  log "done: $results"
+  exit
+}

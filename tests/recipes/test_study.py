@@ -1,0 +1,214 @@
+"""recipes/study: its grid, its runs, and all of it on a tiny LM."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCAL = ROOT / "local/study"
+sys.path.insert(0, str(LOCAL))
+
+import grid  # noqa: E402
+import run_study  # noqa: E402
+import split_heldout  # noqa: E402
+
+import asrprune  # noqa: E402
+from asrprune.core.hypothesis import Hypothesis, NBest  # noqa: E402
+from asrprune.errors import InputError  # noqa: E402
+
+AXES: dict[str, Any] = {
+    "method": ["low-rank", "structured"],
+    "criterion": ["kfac"],
+    "schedule": ["one-shot", "cubic"],
+    "sparsity": [0.5, 0.7],
+    "budget": [0.25],
+    "seed": [1],
+}
+
+
+RUNS = ("one-shot-b0.25-s1-0.5", "cubic-b0.25-s1")
+"""Of the tiny study."""
+
+
+def write_grid(path: Path, *grids: dict[str, Any]) -> Path:
+    settings = ["options.multiple_of=1", "options.min_rank=1", "fine_tuning.batch_tokens=64"]
+    settings += ["hold=0.9"]
+    whole = {"statistics_tokens": 100, "set": settings, "timed": "kfac", "grids": list(grids)}
+    path.write_text(json.dumps(whole))
+    return path
+
+
+def test_runs_in_the_order_of_the_grids(tmp_path: Path) -> None:
+    more = {**AXES, "criterion": ["magnitude"], "schedule": ["one-shot"], "budget": [0]}
+    study = grid.read_study(write_grid(tmp_path / "grid.json", AXES, more, AXES))
+    assert [run.name for run in study.runs] == [
+        "low-rank-kfac-one-shot-b0.25-s1-0.5",
+        "low-rank-kfac-one-shot-b0.25-s1-0.7",
+        "low-rank-kfac-cubic-b0.25-s1",
+        "structured-kfac-one-shot-b0.25-s1-0.5",
+        "structured-kfac-one-shot-b0.25-s1-0.7",
+        "structured-kfac-cubic-b0.25-s1",
+        "low-rank-magnitude-one-shot-b0-s1-0.5",
+        "low-rank-magnitude-one-shot-b0-s1-0.7",
+        "structured-magnitude-one-shot-b0-s1-0.5",
+        "structured-magnitude-one-shot-b0-s1-0.7",
+    ]
+    assert study.runs[2].sparsities == (0.5, 0.7)
+    assert (study.statistics_tokens, study.timed, len(study.settings)) == (100, "kfac", 4)
+
+
+@pytest.mark.parametrize(
+    ("grids", "line"),
+    [
+        ([], "no run; expected a grid with a value on each axis"),
+        ([{**AXES, "budget": [0]}], "schedule cubic with budget 0; expected one-shot, or some"),
+        ([AXES, {**AXES, "sparsity": [0.5]}], "kfac-cubic-b0.25-s1 twice, with other sizes"),
+        ([{**AXES, "schedule": ["slow"]}], "schedule"),
+        ([{**AXES, "sparsity": [-1]}], "sparsity"),
+    ],
+)
+def test_grids_that_are_none(grids: list[dict[str, Any]], line: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=line):
+        grid.read_study(write_grid(tmp_path / "grid.json", *grids))
+
+
+def test_the_grids_of_the_recipe() -> None:
+    whole, quick = (
+        grid.read_study(ROOT / f"recipes/study/conf/{name}.json") for name in ("grid", "grid-quick")
+    )
+    assert len(whole.runs) > 200
+    for axis, least in (("method", 5), ("criterion", 6), ("schedule", 3), ("budget", 3)):
+        assert len({getattr(run, axis) for run in whole.runs}) >= least
+    assert len(quick.runs) < 20
+
+
+def test_blocks_hold_each_sentence_once(tmp_path: Path) -> None:
+    text = tmp_path / "heldout.txt"
+    lines = [f"sentence {n}" for n in range(203)]
+    text.write_text("\n\n".join(lines) + "\n")
+    blocks = run_study.heldout_blocks(text)
+    assert [line for block in blocks for line in block] == lines
+    assert {len(block) for block in blocks} == {5, 6}
+    text.write_text("one\n" * 39)
+    with pytest.raises(InputError, match="39 sentences; expected 40 at least"):
+        run_study.heldout_blocks(text)
+
+
+def test_what_lists_hold_without_an_lm() -> None:
+    lists = [
+        NBest("a", (Hypothesis("x b c"), Hypothesis("a b c"), Hypothesis("a")), 1.0, "a b c"),
+        NBest("b", (Hypothesis("d"), Hypothesis("e f")), 1.0, "d e"),
+    ]
+    entry = run_study.list_entry("lists", lists)
+    assert (entry["first_pass_errors"], entry["oracle_errors"]) == ([1, 1], [0, 1])
+    assert (entry["utts"], entry["words"]) == (2, 5)
+    assert run_study.errors_of(lists, {"a": "a", "b": ""}) == [2, 2]
+
+
+def test_heldout_sentences_are_not_those_of_validation(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("".join(f"sentence {n}\n\n" for n in range(9)))
+    split_heldout.split(text, tmp_path / "out", 3, 5)
+    valid, heldout = ((tmp_path / f"out/{one}.txt").read_text() for one in ("valid", "heldout"))
+    assert valid == "sentence 0\nsentence 1\nsentence 2\n"
+    assert heldout.splitlines() == [f"sentence {n}" for n in range(3, 8)]
+    with pytest.raises(InputError, match=r"9 sentences; expected 5 \+ 5 at least"):
+        split_heldout.split(text, tmp_path / "out", 5, 5)
+
+
+def recipe(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "ASRPRUNE_VENV": sys.prefix,
+        "PYTHONPATH": str(Path(asrprune.__file__).parents[1]),
+    }
+    return subprocess.run(
+        ["bash", str(ROOT / "recipes/study/run.sh"), "--exp", str(folder / "exp"), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
+    done = recipe(tmp_path, "--heldout", __file__)
+    assert done.returncode == 1
+    assert "--text is not given; expected a file" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    words = ("the", "cat", "sat", "on", "a", "mat", "and", "hat", "it", "dog")
+    sentences = [" ".join(draw.choice(words) for _ in range(6)) for _ in range(400)]
+    for name, part in (("text", sentences[:300]), ("heldout", sentences[300:])):
+        (tmp_path / name).write_text("".join(f"{one}\n" for one in part))
+    lists = [
+        NBest(f"u{n}", (Hypothesis("the cat sad", -1.0), Hypothesis(one, -1.5)), 1.0, one)
+        for n, one in enumerate(sentences[:8])
+    ]
+    asrprune.write_nbest(tmp_path / "lists.jsonl.gz", lists)
+    (tmp_path / "train.json").write_text(
+        json.dumps(
+            {
+                "model": {"d_model": 32, "n_layers": 1, "n_heads": 2, "max_positions": 64},
+                "tokens_per_batch": 256,
+                "max_tokens": 2000,
+            }
+        )
+    )
+    options = ["--text", str(tmp_path / "text"), "--heldout", str(tmp_path / "heldout")]
+    options += ["--lists", f"small={tmp_path / 'lists.jsonl.gz'}", "--engine", "torch", "--nj", "2"]
+    options += ["--train-conf", str(tmp_path / "train.json"), "--vocab-size", "24"]
+    options += ["--valid-sentences", "10", "--heldout-sentences", "80", "--lm-name", "tiny"]
+    few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
+    options += ["--grid", str(write_grid(tmp_path / "grid.json", few))]
+    done = recipe(tmp_path, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
+    assert (lm["name"], lm["shape"]["d_model"], len(lm["text"]["words"])) == ("tiny", 32, 40)
+    assert sum(lm["text"]["words"]) == 80 * 7
+    dense, *pruned = lm["cells"]
+    assert (dense["kind"], dense["times_padded"] > 0) == ("dense", True)
+    assert [(one["schedule"], one["sparsity"]) for one in pruned] == [
+        ("cubic", 0.5),
+        ("one-shot", 0.5),
+    ]
+    assert pruned[0]["bytes"] < dense["bytes"]
+    budget = 0.25 * lm["training_tokens"]
+    for one in pruned:
+        assert 0 < one["tokens"] < 1.5 * budget
+        assert np.shape(one["nll"]) == (40,)
+        assert np.shape(one["errors"]["small"]) == (8,)
+        assert one["times_padded"] > 0
+    nll = sum(asrprune.open_lm(tmp_path / "exp/dense").score_lists([sentences[310:390]])[0])
+    assert sum(dense["nll"]) == pytest.approx(-nll, rel=1e-4)
+    assert not list((tmp_path / "exp/families").iterdir())
+
+    # only a run whose settings have changed is made again, to the same figures
+    cells = tmp_path / "exp/cells"
+    changed, same = (cells / f"structured-kfac-{one}.json" for one in RUNS)
+    before = {path: json.loads(path.read_text()) for path in (changed, same)}
+    other = before[changed]["made_with"] | {"statistics_tokens": 1}
+    changed.write_text(json.dumps(before[changed] | {"made_with": other}))
+    for path in (changed, same):
+        call = ["run", path.stem, "--grid", str(tmp_path / "grid.json"), "--exp", str(cells.parent)]
+        assert run_study.main(call) == 0
+    assert json.loads(same.read_text()) == before[same]
+    again = json.loads(changed.read_text())
+    assert again["made_with"] == before[changed]["made_with"]
+    assert [one["nll"] for one in again["cells"]] == [
+        one["nll"] for one in before[changed]["cells"]
+    ]
+    assert run_study.main(["run", "none", *call[2:]]) == 1
