@@ -3,8 +3,9 @@
 A grid file is JSON: ``{"grids": [{"method": [...], "criterion": [...], "schedule": [...],
 "sparsity": [...], "budget": [...], "seed": [...]}, ...], "statistics_tokens": 10000,
 "set": ["fine_tuning.batch_tokens=2048"], "timed": "kfac"}``. Each grid is the product of its lists
-but for ``sparsity``: a run of an incremental schedule makes all of its sizes. A study goes from the
-first grid to the last, so that what matters most is there first. ``budget`` is the fine-tuning of
+but for ``sparsity``: each size is a run of its own, which all have the same fine-tuning, or, with
+``"together": true``, an incremental run makes them all, as a family. A study goes from the first
+grid to the last, so that what matters most is there first. ``budget`` is the fine-tuning of
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
 """
 
@@ -22,6 +23,7 @@ from asrprune.core.record import (
     a_list_of,
     a_ratio,
     a_string,
+    a_truth,
     an_amount,
     one_of,
     read_record,
@@ -44,9 +46,15 @@ class Run:
     def name(self) -> str:
         """Of its file: axes, budget and seed, and the size where each has a run of its own."""
         parts = [self.method, self.criterion, self.schedule, f"b{self.budget:g}", f"s{self.seed}"]
-        if self.schedule == "one-shot":
+        if len(self.sparsities) == 1:
             parts.append(f"{self.sparsities[0]:g}")
         return "-".join(parts)
+
+    @property
+    def kind(self) -> str:
+        """The schedule, and whether its run made a family of sizes."""
+        family = len(self.sparsities) > 1 and self.schedule != "elastic"
+        return f"{self.schedule} family" if family else self.schedule
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ def _product(grid: Record) -> Iterator[Run]:
     sparsity = grid.get("sparsity", a_list_of(a_ratio))
     budget = grid.get("budget", a_list_of(an_amount))
     seed = grid.get("seed", a_list_of(a_count))
+    together = grid.find("together", a_truth) or False
     for point in itertools.product(method, criterion, schedule, budget, seed):
-        alone = [(one,) for one in sparsity] if point[2] == "one-shot" else [sparsity]
-        for sizes in alone:
+        as_one = point[2] == "elastic" or (together and point[2] != "one-shot")
+        for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
             yield Run(*point[:3], sizes, *point[3:])

@@ -193,12 +193,15 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     folders = [out / one.get("folder", a_label) for one in family.parts("members")]
     cells = []
     for member, folder in zip(family.parts("members"), folders):
+        name = run.name
+        if len(run.sparsities) > 1:
+            name += f"-{member.get('asked', a_number):g}"
         cell: dict[str, Any] = {
-            "name": f"{run.name}-{member.get('asked', a_number):g}",
+            "name": name,
             "kind": "scratch" if run.method == "scratch" else "pruned",
             "method": run.method,
             "criterion": run.criterion,
-            "schedule": run.schedule,
+            "schedule": run.kind,
             "sparsity": member.get("asked", a_number),
             "budget": run.budget,
             "tokens": member.get("tokens", a_count),

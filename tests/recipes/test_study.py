@@ -32,10 +32,11 @@ AXES: dict[str, Any] = {
     "sparsity": [0.5, 0.7],
     "budget": [0.25],
     "seed": [1],
+    "together": True,
 }
 
 
-RUNS = ("one-shot-b0.25-s1-0.5", "cubic-b0.25-s1")
+RUNS = ("one-shot-b0.25-s1-0.5", "cubic-b0.25-s1-0.5")
 """Of the tiny study."""
 
 
@@ -62,7 +63,13 @@ def test_runs_in_the_order_of_the_grids(tmp_path: Path) -> None:
         "structured-magnitude-one-shot-b0-s1-0.5",
         "structured-magnitude-one-shot-b0-s1-0.7",
     ]
-    assert study.runs[2].sparsities == (0.5, 0.7)
+    assert (study.runs[2].sparsities, study.runs[2].kind) == ((0.5, 0.7), "cubic family")
+    apart = grid.read_study(write_grid(tmp_path / "grid.json", {**AXES, "together": False}))
+    assert [run.name for run in apart.runs[2:4]] == [
+        "low-rank-kfac-cubic-b0.25-s1-0.5",
+        "low-rank-kfac-cubic-b0.25-s1-0.7",
+    ]
+    assert {run.kind for run in apart.runs} == {"one-shot", "cubic"}
     assert (study.statistics_tokens, study.timed, len(study.settings)) == (100, "kfac", 4)
 
 
@@ -71,7 +78,7 @@ def test_runs_in_the_order_of_the_grids(tmp_path: Path) -> None:
     [
         ([], "no run; expected a grid with a value on each axis"),
         ([{**AXES, "budget": [0]}], "schedule cubic with budget 0; expected one-shot, or some"),
-        ([AXES, {**AXES, "sparsity": [0.5]}], "kfac-cubic-b0.25-s1 twice, with other sizes"),
+        ([AXES, {**AXES, "sparsity": [0.5, 0.6]}], "kfac-cubic-b0.25-s1 twice, with other sizes"),
         ([{**AXES, "schedule": ["slow"]}], "schedule"),
         ([{**AXES, "sparsity": [-1]}], "sparsity"),
     ],
