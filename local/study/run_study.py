@@ -2,6 +2,7 @@
 
     python local/study/run_study.py list --grid recipes/study/conf/grid.json
     python local/study/run_study.py dense --exp exp/study
+    python local/study/run_study.py ngram exp/study/ngram.arpa --exp exp/study
     python local/study/run_study.py run NAME --grid recipes/study/conf/grid.json --exp exp/study
     python local/study/run_study.py collect --name prose --exp exp/study --out results.json
 
@@ -52,6 +53,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import read_lines, write_json
 from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from asrprune.lm.open import is_ngram
 from asrprune.lm.protocol import LanguageModel
 from asrprune.provenance import provenance
 from asrprune.prune.run.family import FAMILY
@@ -109,7 +111,7 @@ class Measurement:
 
     def scores(self, path: Path) -> dict[str, dict[str, Any]]:
         """Name -> LM scores of the lists, by an engine that is fast rather than exact."""
-        lm = open_lm(path, self._engine, threads=1)
+        lm = open_lm(path) if is_ngram(path) else open_lm(path, self._engine, threads=1)
         return {name: score_nbest(lm, lists) for name, lists in self.lists.items()}
 
     def tune(self, path: Path) -> None:
@@ -166,6 +168,21 @@ def measure_dense(exp: Path, engine: str) -> None:
     if measured.lists:
         cell["times_padded"] = measured.speed([exp / DENSE])[0]
     write_json(exp / "cells" / f"{DENSE}.json", {"cells": [cell]})
+
+
+def measure_ngram(exp: Path, path: Path, engine: str) -> None:
+    """Write the cell of an n-gram LM, which stands beside the others, under the dense LM's score
+    weights."""
+    measured = Measurement(exp, engine)
+    cell = {
+        "name": path.name,
+        "kind": "ngram",
+        "sparsity": 0.0,
+        "bytes": path.stat().st_size,
+        "nll": measured.nll(open_lm(path)),
+        "errors": measured.errors(path),
+    }
+    write_json(exp / "cells" / "ngram.json", {"cells": [cell]})
 
 
 def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
@@ -246,7 +263,10 @@ def trained_tokens(exp: Path) -> int:
 def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     """The entry of the LM in a results file."""
     measured = Measurement(exp, "torch")
-    files = sorted((exp / "cells").glob("*.json"), key=lambda path: (path.stem != DENSE, path.stem))
+    first = {DENSE: 0, "ngram": 1}
+    files = sorted(
+        (exp / "cells").glob("*.json"), key=lambda path: (first.get(path.stem, 2), path.stem)
+    )
     cells = [cell for path in files for cell in read_record(path).get("cells", a_list)]
     shape = load_checkpoint(exp / DENSE).model.shape
     blocks = [sum(len(line.split()) + 1 for line in block) for block in measured.blocks]
@@ -272,7 +292,7 @@ def list_entry(name: str, lists: Sequence[NBest]) -> dict[str, Any]:
     return {
         "name": name,
         "utts": len(lists),
-        "words": sum(len(str(one.ref).split()) for one in lists),
+        "words": [len(str(one.ref).split()) for one in lists],
         "first_pass_errors": errors_of(lists, first),
         "oracle_errors": oracle,
     }
@@ -298,15 +318,16 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name in ("list", "dense", "run", "collect"):
+    for name in ("list", "dense", "ngram", "run", "collect"):
         verb = verbs.add_parser(name)
         if name in ("list", "run"):
             verb.add_argument("--grid", type=Path, required=True, help="grid file")
         if name != "list":
             verb.add_argument("--exp", type=Path, required=True, help="folder of the study")
-        if name in ("dense", "run"):
+        if name in ("dense", "ngram", "run"):
             verb.add_argument("--engine", default="torch", help="that scores the lists")
     verbs.choices["run"].add_argument("run", metavar="NAME", help="of a line of list")
+    verbs.choices["ngram"].add_argument("lm", type=Path, help="ARPA or KenLM file")
     verbs.choices["collect"].add_argument("--name", required=True, help="of the LM")
     verbs.choices["collect"].add_argument("--out", type=Path, required=True, help="results file")
     verbs.choices["collect"].add_argument(
@@ -327,6 +348,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(run.name, ",".join(f"{one:g}" for one in run.sparsities))
         elif args.verb == "dense":
             measure_dense(args.exp, args.engine)
+        elif args.verb == "ngram":
+            measure_ngram(args.exp, args.lm, args.engine)
         elif args.verb == "run":
             named = {run.name: run for run in study.runs}
             if args.run not in named:

@@ -22,6 +22,8 @@ lm_name=prose
 lm=
 train_conf=recipes/study/conf/train-prose.json
 vocab_size=4000
+# an n-gram LM of the same text, to compare with; 0: none
+ngram_order=3
 
 # what is run
 grid=recipes/study/conf/grid.json
@@ -34,7 +36,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
                              [--lm DIR] [--grid FILE] [--stage N] [--stop-stage N] [--nj N]
                              [--exp DIR]
 
-  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM measured   5 grid   6 results
+  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM, n-gram measured
+  5 grid          6 results
 
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
   --heldout FILE   other sentences: the first $valid_sentences for validation, the next
@@ -49,7 +52,7 @@ Stage 5 keeps what each run measured and drops its weights: stopped at any time 
 next run, and --grid with more runs adds to what is there."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
-parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size grid
+parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size ngram_order grid
   valid_sentences heldout_sentences engine results" "$@"
 for knob in text heldout; do
   if [ ! -f "${!knob}" ]; then
@@ -95,8 +98,19 @@ stage_lists() {
   done
 }
 
-stage_dense() { # score weights of the lists, tuned on halves for the dense LM; its own figures
+stage_baselines() { # score weights of the lists, tuned on halves for the dense LM; its own figures
   OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" --engine "$engine"
+  if [ "$ngram_order" -gt 0 ]; then
+    case $text in
+      *.xz) xz -dc "$text" ;;
+      *.gz) gzip -dc "$text" ;;
+      *) cat "$text" ;;
+    esac >"$exp/ngram.txt"
+    python local/mini/train_ngram.py --text "$exp/ngram.txt" --order "$ngram_order" \
+      --out "$exp/kn$ngram_order.arpa"
+    rm "$exp/ngram.txt"
+    python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" --exp "$exp"
+  fi
 }
 
 list_runs() {
@@ -128,7 +142,7 @@ stage_results() {
   run_stage 1 tokens stage_tokens
   run_stage 2 LM stage_lm
   run_stage 3 lists stage_lists
-  run_stage 4 "dense LM" stage_dense
+  run_stage 4 baselines stage_baselines
   run_stage 5 grid stage_grid
   run_stage 6 results stage_results
   log "done: $results"

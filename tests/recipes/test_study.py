@@ -117,7 +117,7 @@ def test_what_lists_hold_without_an_lm() -> None:
     ]
     entry = run_study.list_entry("lists", lists)
     assert (entry["first_pass_errors"], entry["oracle_errors"]) == ([1, 1], [0, 1])
-    assert (entry["utts"], entry["words"]) == (2, 5)
+    assert (entry["utts"], entry["words"]) == (2, [3, 2])
     assert run_study.errors_of(lists, {"a": "a", "b": ""}) == [2, 2]
 
 
@@ -156,6 +156,7 @@ def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
+    pytest.importorskip("kaldingram")
     draw = random.Random(5)
     words = ("the", "cat", "sat", "on", "a", "mat", "and", "hat", "it", "dog")
     sentences = [" ".join(draw.choice(words) for _ in range(6)) for _ in range(400)]
@@ -179,6 +180,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--lists", f"small={tmp_path / 'lists.jsonl.gz'}", "--engine", "torch", "--nj", "2"]
     options += ["--train-conf", str(tmp_path / "train.json"), "--vocab-size", "24"]
     options += ["--valid-sentences", "10", "--heldout-sentences", "80", "--lm-name", "tiny"]
+    options += ["--ngram-order", "2"]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
     options += ["--grid", str(write_grid(tmp_path / "grid.json", few))]
     done = recipe(tmp_path, *options)
@@ -186,7 +188,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
     assert (lm["name"], lm["shape"]["d_model"], len(lm["text"]["words"])) == ("tiny", 32, 40)
     assert sum(lm["text"]["words"]) == 80 * 7
-    dense, *pruned = lm["cells"]
+    dense, ngram, *pruned = lm["cells"]
+    assert (ngram["kind"], ngram["name"], len(ngram["errors"]["small"])) == ("ngram", "kn2.arpa", 8)
     assert (dense["kind"], dense["times_padded"] > 0) == ("dense", True)
     assert [(one["schedule"], one["sparsity"]) for one in pruned] == [
         ("cubic", 0.5),
