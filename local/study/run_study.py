@@ -53,6 +53,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import read_lines, write_json
 from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from asrprune.lm.model.transformer import count_parameters
 from asrprune.lm.open import is_ngram
 from asrprune.lm.protocol import LanguageModel
 from asrprune.provenance import provenance
@@ -268,7 +269,8 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
         (exp / "cells").glob("*.json"), key=lambda path: (first.get(path.stem, 2), path.stem)
     )
     cells = [cell for path in files for cell in read_record(path).get("cells", a_list)]
-    shape = load_checkpoint(exp / DENSE).model.shape
+    model = load_checkpoint(exp / DENSE).model
+    shape = model.shape
     blocks = [sum(len(line.split()) + 1 for line in block) for block in measured.blocks]
     return {
         "name": name,
@@ -277,6 +279,8 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
             "d_model": shape.d_model,
             "n_layers": len(shape.blocks),
             "vocab_size": shape.vocab_size,
+            "parameters": count_parameters(model),
+            "prunable": sum(matrix.weights for _, matrix in model.linears()),
         },
         "training_tokens": trained_tokens(exp),
         "lists": [list_entry(*item) for item in measured.lists.items()],
