@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Optional
 
 from asrprune.core.record import (
@@ -85,15 +87,39 @@ class Lm:
     @property
     def dense(self) -> Cell:
         """The dense LM's own cell."""
-        return next(cell for cell in self.cells if cell.kind == DENSE)
+        return self.of_kind(DENSE)[0]
 
-    def plans(self, kind: str) -> dict[Plan, list[Cell]]:
+    @cached_property
+    def pruned(self) -> dict[Plan, list[Cell]]:
         """Plan -> its cells, one a seed; in the order of the plans."""
-        found: dict[Plan, list[Cell]] = {}
-        for cell in self.cells:
-            if cell.kind == kind:
-                found.setdefault(cell.plan, []).append(cell)
-        return {plan: found[plan] for plan in sorted(found)}
+        return _by_plan(self.of_kind(PRUNED))
+
+    @cached_property
+    def scratch(self) -> dict[Plan, list[Cell]]:
+        """The same for the LMs that were trained small."""
+        return _by_plan(self.of_kind(SCRATCH))
+
+    def of_kind(self, kind: str) -> list[Cell]:
+        """The cells of a kind."""
+        return [cell for cell in self.cells if cell.kind == kind]
+
+
+def _by_plan(cells: Iterable[Cell]) -> dict[Plan, list[Cell]]:
+    found: dict[Plan, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.plan, cell.seed)):
+        found.setdefault(cell.plan, []).append(cell)
+    return found
+
+
+def size_bytes(cells: Sequence[Cell]) -> float:
+    """Bytes of the weights file, averaged over the seeds."""
+    return fmean(cell.size_bytes for cell in cells)
+
+
+def speed(cells: Sequence[Cell]) -> Optional[float]:
+    """Times as fast as the dense LM's padded batch, averaged over the seeds that tell."""
+    known = [cell.times_padded for cell in cells if cell.times_padded is not None]
+    return fmean(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -123,12 +149,12 @@ def _lm(record: Record) -> Lm:
         found = f"{text.where}words with {len(words)} blocks"
         raise InputError(record.path, None, found, "2 blocks at least, words in each")
     cells = tuple(_cell(one, len(words), lists) for one in record.parts("cells"))
-    seen: set[tuple[str, Plan, int]] = set()
+    seen: set[object] = set()
     for cell in cells:
-        key = cell.kind, cell.plan, cell.seed
-        if key in seen and cell.kind != NGRAM:
+        own = cell.name if cell.kind == NGRAM else (cell.kind, cell.plan, cell.seed)
+        if seen & {cell.name, own}:
             raise InputError(record.path, None, f"{record.where}cells: {cell.name} twice", "once")
-        seen.add(key)
+        seen |= {cell.name, own}
     if [cell.kind for cell in cells].count(DENSE) != 1:
         raise InputError(record.path, None, f"{record.where}cells without a dense LM", "one")
     return Lm(
