@@ -158,7 +158,7 @@ def more_at_small_sizes(measured: Measured) -> Iterator[Comparison]:
     largest, all else equal."""
     families: dict[Plan, list[Comparison]] = {}
     for one in incremental_over_one_shot(measured):
-        families.setdefault(replace(one.plan, sparsity=0.0), []).append(one)
+        families.setdefault(one.plan.family, []).append(one)
     for gains in families.values():
         first, last = gains[0], gains[-1]  # plans are in the order of their sparsity
         if len(gains) > 1:
@@ -177,7 +177,7 @@ def low_rank_over_others(measured: Measured) -> Iterator[Comparison]:
         for at, of in SIZES.items():
             dense, curves = of([lm.dense]), {}
             for method in methods:
-                curve = _curve(measured.pruned, lm.pruned, replace(plan, method=method), of)
+                curve = _curve(measured.pruned, lm.pruned, replace(plan.family, method=method), of)
                 curves[method] = curve + ([(dense, measured.dense)] if dense and curve else [])
             yield from _against_best(measured, plan, value, curves, of(lm.pruned[plan]), at=at)
 
@@ -197,7 +197,7 @@ def pruned_over_scratch(measured: Measured) -> Iterator[Comparison]:
 
 def scratch_curves(measured: Measured) -> dict[str, list[tuple[float, Quantity]]]:
     """Way of training -> (bytes, value) of the LMs trained small."""
-    families = {replace(plan, sparsity=0.0) for plan in measured.scratch}
+    families = {plan.family for plan in measured.scratch}
     return {
         str(family): _curve(measured.scratch, measured.lm.scratch, family, size_bytes)
         for family in sorted(families)
@@ -210,7 +210,7 @@ def _curve(
     """(size or speed, value) of the plans that differ from ``family`` in their sparsity only."""
     found = []
     for plan, value in plans.items():
-        size = of(cells[plan]) if replace(plan, sparsity=family.sparsity) == family else None
+        size = of(cells[plan]) if plan.family == family else None
         if size is not None:
             found.append((size, value))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -37,8 +37,14 @@ class Plan:
     budget: float
     sparsity: float
 
+    @property
+    def family(self) -> Plan:
+        """The plan without its size."""
+        return replace(self, sparsity=0.0)
+
     def __str__(self) -> str:
-        parts = [self.method, self.criterion, self.schedule, f"{self.sparsity:.2f}"]
+        size = f"{self.sparsity:.2f}" if self.sparsity else ""
+        parts = [self.method, self.criterion, self.schedule, size]
         return "-".join(part for part in parts if part) + f", budget {self.budget:g}"
 
 

@@ -264,7 +264,7 @@ def _by_budget(one: Measured, text: Callable[[Measured, Quantity], str]) -> Iter
         plans = [plan for plan in one.pruned if plan.budget == budget]
         sizes = sorted({plan.sparsity for plan in plans})
         lines = [[f"budget {budget:g}", "criterion", "schedule", "seeds", *_headings(sizes)]]
-        for family in sorted({replace(plan, sparsity=0.0) for plan in plans}):
+        for family in sorted({plan.family for plan in plans}):
             row = [replace(family, sparsity=size) for size in sizes]
             seeds = {len(one.lm.pruned[plan]) for plan in row if plan in one.pruned}
             texts = [text(one, one.pruned[plan]) if plan in one.pruned else "" for plan in row]
