@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 from typing import Optional
 
 import numpy as np
@@ -146,11 +146,18 @@ def data_over_magnitude(measured: Measured) -> Iterator[Comparison]:
 
 
 def incremental_over_one_shot(measured: Measured) -> Iterator[Comparison]:
-    """Each incremental plan against the one-shot plan, all else equal."""
+    """Each incremental plan against the one-shot plan, all else equal but for the tokens that the
+    member has seen."""
     for plan, value in measured.pruned.items():
         other = replace(plan, schedule=ONE_SHOT)
         if plan.schedule in INCREMENTAL and other in measured.pruned:
-            yield Comparison(measured, plan, ONE_SHOT, value - measured.pruned[other])
+            own, others = (_tokens(measured.lm.pruned[one]) for one in (plan, other))
+            at = f"{own / others:.2f} of its tokens" if others else ""
+            yield Comparison(measured, plan, ONE_SHOT, value - measured.pruned[other], at=at)
+
+
+def _tokens(cells: Sequence[Cell]) -> float:
+    return fmean(cell.tokens for cell in cells)
 
 
 def more_at_small_sizes(measured: Measured) -> Iterator[Comparison]:

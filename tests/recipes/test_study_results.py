@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
+import itertools
 import json
 import math
 import re
@@ -138,6 +140,11 @@ def test_student_goes_on_far_out() -> None:
     assert 0 < student_tail(30, 39) < 1e-25
 
 
+def test_the_examples_are_true() -> None:
+    failed, tried = doctest.testmod(sys.modules["intervals"])
+    assert (failed, tried > 2) == (0, True)
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
@@ -205,12 +212,16 @@ def test_differences_of_seeds_count(judge: Judge) -> None:
 
 
 def test_incremental_against_one_shot_and_with_the_size(judge: Judge) -> None:
+    tokens = dict.fromkeys(itertools.product(("cubic", "one-shot"), (0.5, 0.9)), 1000)
+    tokens["cubic", 0.5] = 300
     cells = [
-        cell("structured", "kfac", schedule, sparsity, loss)
+        cell("structured", "kfac", schedule, sparsity, loss, tokens=tokens[schedule, sparsity])
         for sparsity, cubic, one_shot in ((0.5, 0.1, 0.15), (0.9, 0.6, 0.9))
         for schedule, loss in (("cubic", cubic), ("one-shot", one_shot))
     ]
-    gains = [one.estimate.value for one in judge("b", cells)]
+    judged = judge("b", cells)
+    assert [one.comparison.at for one in judged] == ["0.30 of its tokens", "1.00 of its tokens"]
+    gains = [one.estimate.value for one in judged]
     assert gains == pytest.approx([100 * math.expm1(-x) for x in (0.05, 0.3)], abs=0.6)
     (growth,) = judge("b, sizes", cells)
     assert growth.side == -1
