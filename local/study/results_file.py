@@ -48,7 +48,7 @@ class Plan:
         return "-".join(part for part in parts if part) + f", budget {self.budget:g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is one of its own, and a key
 class Cell:
     """One LM that was measured. ``nll``: -ln P of each block of text, in nats; ``errors``: list ->
     word errors of each utterance."""
@@ -67,10 +67,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class ListSet:
-    """A set of n-best lists: ``words`` of the references, word errors of each utterance."""
+    """A set of n-best lists: words of the reference and word errors of each utterance."""
 
     name: str
-    words: int
+    words: tuple[int, ...]
     first_pass_errors: tuple[int, ...]
     oracle_errors: tuple[int, ...]
 
@@ -158,9 +158,9 @@ def _lm(record: Record) -> Lm:
     seen: set[object] = set()
     for cell in cells:
         own = cell.name if cell.kind == NGRAM else (cell.kind, cell.plan, cell.seed)
-        if seen & {cell.name, own}:
+        if own in seen:
             raise InputError(record.path, None, f"{record.where}cells: {cell.name} twice", "once")
-        seen |= {cell.name, own}
+        seen.add(own)
     if [cell.kind for cell in cells].count(DENSE) != 1:
         raise InputError(record.path, None, f"{record.where}cells without a dense LM", "one")
     return Lm(
@@ -178,10 +178,12 @@ def _lm(record: Record) -> Lm:
 
 def _list_set(record: Record) -> ListSet:
     utts = record.get("utts", a_count)
-    columns = [_column(record, key, utts) for key in ("first_pass_errors", "oracle_errors")]
-    if not record.get("words", a_count) or utts < 2:
-        raise InputError(record.path, None, f"{record.where}words or utts are few", "2 utterances")
-    return ListSet(record.get("name", a_label), record.get("words", a_count), *columns)
+    keys = "words", "first_pass_errors", "oracle_errors"
+    words, first, oracle = (_column(record, key, utts) for key in keys)
+    if utts < 2 or 0 in words:
+        found = f"{record.where}words of {utts} utterances"
+        raise InputError(record.path, None, found, "2 utterances at least, words in each")
+    return ListSet(record.get("name", a_label), words, first, oracle)
 
 
 def _column(record: Record, key: str, length: int) -> tuple[int, ...]:

@@ -244,15 +244,16 @@ def _lm_section(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
         yield from _by_budget(one, lambda one, value: _ratio(value, one.dense, one))
     yield from _others(lm, own)
     if lm.pruned:
-        yield "Cost of a run (an incremental run makes all of its sizes), medians:"
+        yield "Cost of a run (that of a family or an elastic LM makes all of its sizes), medians:"
         yield markdown_lines(_cost(lm.pruned))
 
 
 def _list_words(one: Measured) -> str:
     of = next(found for found in one.lm.lists if found.name == one.measure)
-    first, oracle = (100 * sum(e) / of.words for e in (of.first_pass_errors, of.oracle_errors))
+    words = sum(of.words)
+    first, oracle = (100 * sum(e) / words for e in (of.first_pass_errors, of.oracle_errors))
     return paragraph(
-        f"WER on {one.measure} ({len(of.oracle_errors)} utterances, {of.words:,} words): dense "
+        f"WER on {one.measure} ({len(of.oracle_errors)} utterances, {words:,} words): dense "
         f"{one.dense.value:.2f} %, first pass {first:.2f}, oracle {oracle:.2f}; the difference to "
         f"the dense LM in points:"
     )
@@ -289,7 +290,7 @@ def _others(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
         lines = [["not pruned", "kind", "MB", "tokens", "ppl/word", *(x.name for x in lm.lists)]]
         for cell in sorted(cells, key=lambda cell: (cell.kind, -cell.size_bytes, cell.name)):
             perplexity = math.exp(sum(cell.nll) / sum(lm.block_words))
-            wers = [_wer(cell, one.name, one.words) for one in lm.lists]
+            wers = [_wer(cell, one.name, sum(one.words)) for one in lm.lists]
             size, tokens = megabytes(cell.size_bytes), f"{cell.tokens:,}"
             lines.append([cell.name, cell.kind, size, tokens, f"{perplexity:.1f}", *wers])
         yield "LMs of other making, WER in %:"

@@ -76,7 +76,7 @@ def study(cells: list[Cell], **more: Any) -> dict[str, Any]:
     """A results.json of one LM."""
     dense = {**measured("dense", 0.0), "kind": "dense", "sparsity": 0.0, "bytes": 1_000_000}
     errors = dense["errors"]["speech"]
-    of_list = {"name": "speech", "utts": UTTS, "words": 600, "first_pass_errors": errors}
+    of_list = {"name": "speech", "utts": UTTS, "words": [10] * UTTS, "first_pass_errors": errors}
     lm = {
         "name": "prose",
         "facts": {"training": "all of it"},
@@ -211,7 +211,7 @@ def test_differences_of_seeds_count(judge: Judge) -> None:
     assert both.side == 0, "seeds differ by more than the criteria"
 
 
-def test_incremental_against_one_shot_and_with_the_size(judge: Judge) -> None:
+def test_incremental_against_one_shot(judge: Judge) -> None:
     tokens = dict.fromkeys(itertools.product(("cubic", "one-shot"), (0.5, 0.9)), 1000)
     tokens["cubic", 0.5] = 300
     cells = [
@@ -223,6 +223,18 @@ def test_incremental_against_one_shot_and_with_the_size(judge: Judge) -> None:
     assert [one.comparison.at for one in judged] == ["0.30 of its tokens", "1.00 of its tokens"]
     gains = [one.estimate.value for one in judged]
     assert gains == pytest.approx([100 * math.expm1(-x) for x in (0.05, 0.3)], abs=0.6)
+    for one in cells:
+        one["schedule"] = one["schedule"].replace("cubic", "cubic family")
+    assert [one.estimate.value for one in judge("b, family", cells)] == gains
+    assert judge("b", cells) == []
+
+
+def test_the_gain_may_grow_with_the_sparsity(judge: Judge) -> None:
+    cells = [
+        cell("structured", "kfac", schedule, sparsity, loss)
+        for sparsity, cubic, one_shot in ((0.5, 0.1, 0.15), (0.9, 0.6, 0.9))
+        for schedule, loss in (("cubic", cubic), ("one-shot", one_shot))
+    ]
     (growth,) = judge("b, sizes", cells)
     assert growth.side == -1
     assert growth.estimate.value == pytest.approx(100 * math.expm1(-0.25), abs=0.6)
@@ -363,6 +375,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         ),
         (lambda lm: lm["cells"][1]["errors"]["speech"].pop(), "speech has 59 numbers"),
         (lambda lm: lm["cells"][1].update(errors={"songs": []}), "errors.songs; expected one of"),
+        (lambda lm: lm["lists"][0]["words"].append(1), "lists[0].words has 61 numbers"),
         (lambda lm: lm["cells"].append(lm["cells"][1]), "twice; expected once"),
         (lambda lm: lm["cells"].pop(0), "cells without a dense LM"),
         (lambda lm: lm["shape"].pop("parameters"), "shape.parameters is missing"),
