@@ -342,6 +342,8 @@ def would_change(judged: Sequence[Judged]) -> str:
         return "nothing for the claim as a whole; what holds where is in its table"
     sign = -1 if said == "confirmed" else 1
     nearest = max(judged, key=lambda one: -sign * one.estimate.value)
-    plan = nearest.comparison.plan
-    value = f"{nearest.estimate.value:+.2f}"
-    return f"one significant comparison to the contrary; nearest to it is {plan} ({value})"
+    own, value = nearest.comparison, f"{nearest.estimate.value:+.2f}"
+    where = own.measured.lm.name
+    if own.measured.measure != PERPLEXITY:
+        where += f", {own.measured.measure}"
+    return f"one significant comparison to the contrary; nearest is {own.plan} ({where}: {value})"

@@ -231,7 +231,7 @@ def _lm_section(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
         "parameters": f"{lm.parameters:,}, d_model {lm.d_model}",
         "MB": megabytes(lm.dense.size_bytes),
         "tokens of its training": f"{lm.training_tokens:,}",
-        "text": f"{lm.text}, {words:,} words in {blocks} blocks",
+        "measured on": f"{lm.text} text, {words:,} words in {blocks} blocks",
         **lm.facts,
     }
     yield f"## LM {lm.name}"
@@ -252,10 +252,15 @@ def _list_words(one: Measured) -> str:
     of = next(found for found in one.lm.lists if found.name == one.measure)
     words = sum(of.words)
     first, oracle = (100 * sum(e) / words for e in (of.first_pass_errors, of.oracle_errors))
+    dense = one.lm.dense.errors[one.measure]
+    errors = [cell.errors.get(one.measure) for cells in one.lm.pruned.values() for cell in cells]
+    known = [column for column in errors if column is not None]
+    others = sum(column != dense for column in known)
     return paragraph(
         f"WER on {one.measure} ({len(of.oracle_errors)} utterances, {words:,} words): dense "
-        f"{one.dense.value:.2f} %, first pass {first:.2f}, oracle {oracle:.2f}; the difference to "
-        f"the dense LM in points:"
+        f"{one.dense.value:.2f} %, first pass {first:.2f}, oracle {oracle:.2f}; {others} of "
+        f"{len(known)} pruned LMs have other errors than the dense one in some utterance. The "
+        f"difference to the dense LM in points:"
     )
 
 
@@ -291,7 +296,7 @@ def _others(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
         for cell in sorted(cells, key=lambda cell: (cell.kind, -cell.size_bytes, cell.name)):
             perplexity = math.exp(sum(cell.nll) / sum(lm.block_words))
             wers = [_wer(cell, one.name, sum(one.words)) for one in lm.lists]
-            size, tokens = megabytes(cell.size_bytes), f"{cell.tokens:,}"
+            size, tokens = megabytes(cell.size_bytes), f"{cell.tokens:,}" if cell.tokens else ""
             lines.append([cell.name, cell.kind, size, tokens, f"{perplexity:.1f}", *wers])
         yield "LMs of other making, WER in %:"
         yield markdown_lines(lines)

@@ -311,6 +311,7 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     assert "No plan was run with several seeds" in page
     assert re.search(r"\| prose \| +structured \| +0 of 60 \| +3 of 120 \| +0 of 120 \|", page)
     assert re.search(r"\| scratch-.* \| scratch \| 0.50 \| +7,777 \|", page)
+    assert "1 of 5 pruned LMs have other errors" in " ".join(page.split())
     assert re.search(r"\| 4-gram +\| +ngram \| 2.00 \| ", page)
 
 
@@ -325,6 +326,17 @@ def test_a_row_of_the_table_is_a_plan_against_the_dense_lm(place: Path) -> None:
     assert (row["bytes_share"], row["speed_ratio"]) == (0.5, 1.5)
     without = next(one for one in rows if one["schedule"] == "one-shot")
     assert (without["wer_difference"], without["speed_ratio"]) == (None, None)
+
+
+def test_the_page_says_what_seeds_there_are(tmp_path: Path) -> None:
+    cells = [
+        cell("width", "kfac", "cubic", s, 0.2, seed=n) for s, n in ((0.5, 1), (0.5, 2), (0.7, 1))
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(study(cells)))
+    assert call(tmp_path) == 0
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "1 of 2 plans were run with several seeds" in " ".join(page.split())
+    assert re.search(r"\| width +\| +kfac \| +cubic \| 1 to 2 \|", page)
 
 
 def test_what_is_written_by_hand_stays(place: Path) -> None:
