@@ -18,7 +18,6 @@ import argparse
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,8 +34,9 @@ from asrprune.core.record import (
     read_record,
 )
 from asrprune.errors import InputError
-from asrprune.files import read_lines, write_text
-from asrprune.report.front import LINE, Front, make_front, markdown_item
+from asrprune.files import read_lines
+from asrprune.report.documents import compact, hand, hand_written, joined, paragraph, write_or_check
+from asrprune.report.front import Front, make_front, markdown_item
 from asrprune.report.gather import describe_machine
 from asrprune.report.page import legend
 from asrprune.report.rows import SystemRow
@@ -59,7 +59,6 @@ DIGITS = 6
 """Significant digits of numbers in results.json."""
 MARKS = "<!-- results: recipes/mini/RESULTS.md -->", "<!-- end of results -->"
 """Between these README.md has the results."""
-HAND, HAND_END = "<!-- by hand: {} -->", "<!-- end by hand -->"
 MADE = (
     "<!-- Made of results.json by local/mini/write_results.py: change only what is between marks "
     '"by hand". -->'
@@ -170,19 +169,6 @@ def _columns(row: SystemRow, whole: bool) -> dict[str, Any]:
     }
 
 
-def compact(value: Any, indent: str = "") -> str:
-    """``value`` as JSON, what holds no other lists or objects on one line."""
-    inner = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(inner, list) or not any(isinstance(one, (dict, list)) for one in inner):
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    deeper = indent + " "
-    parts = [compact(one, deeper) for one in inner]
-    if isinstance(value, dict):
-        parts = [f"{json.dumps(key)}: {part}" for key, part in zip(value, parts)]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{deeper}" + f",\n{deeper}".join(parts) + f"\n{indent}{closing}"
-
-
 def read_times(path: Path) -> list[tuple[int, str, float]]:
     """The stages' times: a heading ``stage name seconds``, then one stage a line, with tabs."""
     times = []
@@ -203,26 +189,18 @@ def read_times(path: Path) -> list[tuple[int, str, float]]:
 def results_page(results: Results, by_hand: Mapping[str, str]) -> str:
     """RESULTS.md."""
     front = results.first_screen()
-    parts = ["# Results of recipes/mini", MADE, _hand("setting", by_hand)]
+    parts = ["# Results of recipes/mini", MADE, hand("setting", by_hand)]
     facts = [markdown_item(f"{label}: {text}") for label, text in results.facts.items()]
     parts.append("\n".join(facts))
-    parts += [front.markdown(), _paragraph(legend(front.rows, results.baseline, FRONT_COLUMNS))]
-    parts += ["## What it says about the study's claims", _hand("claims", by_hand)]
+    parts += [front.markdown(), paragraph(legend(front.rows, results.baseline, FRONT_COLUMNS))]
+    parts += ["## What it says about the study's claims", hand("claims", by_hand)]
     parts += ["## All systems", markdown_table(results.rows)]
-    parts.append(_paragraph(legend(results.rows, results.baseline)))
+    parts.append(paragraph(legend(results.rows, results.baseline)))
     if len(results.runs) > 1:
         parts += ["## Seeds", *_seeds(results)]
     if results.times:
         parts += ["## Time of the stages", _times(results)]
-    return "\n\n".join(part.strip("\n") for part in parts if part.strip("\n")) + "\n"
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, LINE, break_long_words=False, break_on_hyphens=False)
-
-
-def _hand(name: str, by_hand: Mapping[str, str]) -> str:
-    return f"{HAND.format(name)}\n{by_hand.get(name, '')}{HAND_END}"
+    return joined(parts)
 
 
 def _seeds(results: Results) -> list[str]:
@@ -255,21 +233,6 @@ def _times(results: Results) -> str:
     return markdown_lines([["stage", "what", "s"], *lines, total])
 
 
-def hand_written(path: Path) -> dict[str, str]:
-    """Name -> text of the parts of RESULTS.md between the marks; empty ones without a file.
-    Raises InputError for a file without the marks."""
-    if not path.exists():
-        return dict.fromkeys(BY_HAND, "")
-    text, found = path.read_text(encoding="utf-8"), {}
-    for name in BY_HAND:
-        start = HAND.format(name)
-        part = re.search(rf"{re.escape(start)}\n(.*?){re.escape(HAND_END)}", text, re.DOTALL)
-        if part is None:
-            raise InputError(path, None, f"no {start} ... {HAND_END}", "these marks")
-        found[name] = part.group(1)
-    return found
-
-
 def readme_with(path: Path, results: Results) -> str:
     """README.md with the results between its marks. Raises InputError without the marks."""
     text = path.read_text(encoding="utf-8")
@@ -278,20 +241,6 @@ def readme_with(path: Path, results: Results) -> str:
     if not start or not end:
         raise InputError(path, None, f"no {MARKS[0]} ... {MARKS[1]}", "these marks")
     return f"{before}{start}\n{results.first_screen().markdown()}{end}{after}"
-
-
-def check(path: Path, made: str) -> None:
-    """Raises InputError naming the first line of the document that says something else."""
-    there = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    wanted = made.splitlines()
-    for number in range(max(len(there), len(wanted))):
-        one, other = (lines[number] if number < len(lines) else None for lines in (there, wanted))
-        if one != other:
-            raise InputError(path, number + 1, _line(one), f"{_line(other)}, by results.json")
-
-
-def _line(text: Optional[str]) -> str:
-    return "the end" if text is None else repr(text)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -305,14 +254,9 @@ def run(args: argparse.Namespace) -> None:
         results = results_of(Record(args.results, json.loads(text)))
     else:
         written, results = {}, results_of(read_record(args.results))
-    written[args.page] = results_page(results, hand_written(args.page))
+    written[args.page] = results_page(results, hand_written(args.page, BY_HAND))
     written[args.readme] = readme_with(args.readme, results)
-    for path, text in written.items():
-        if args.check:
-            check(path, text)
-        else:
-            with write_text(path) as stream:
-                stream.write(text)
+    write_or_check(written, args.check)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -1,0 +1,51 @@
+"""The table that asrprune recommend reads, from the results of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from claims import measure
+from intervals import Estimate
+from results_file import Results, size_bytes, speed
+
+
+def study_table(results: Results) -> dict[str, object]:
+    """What asrprune recommend reads: a row for each plan, its seeds averaged; WER on the LM's
+    first list."""
+    rows = []
+    for lm in results.lms:
+        perplexity, *lists = measure(lm)
+        for plan, cells in lm.pruned.items():
+            ratio = (perplexity.pruned[plan] - perplexity.dense).estimate()
+            wer = None
+            if lists and plan in lists[0].pruned:
+                wer = _three((lists[0].pruned[plan] - lists[0].dense).estimate(), _rounded)
+            fast, dense = speed(cells), lm.dense.times_padded
+            rows.append(
+                {
+                    "lm": lm.name,
+                    "parameters": lm.parameters,
+                    "d_model": lm.d_model,
+                    "training_tokens": lm.training_tokens,
+                    "method": plan.method,
+                    "criterion": plan.criterion,
+                    "schedule": plan.schedule,
+                    "sparsity": plan.sparsity,
+                    "budget": plan.budget,
+                    "bytes_share": _rounded(size_bytes(cells) / lm.dense.size_bytes),
+                    "perplexity_ratio": _three(ratio, lambda value: _rounded(math.exp(value))),
+                    "wer_difference": wer,
+                    "speed_ratio": _rounded(fast / dense) if fast and dense else None,
+                }
+            )
+    source = "recipes/study/RESULTS.md"
+    return {"format": "asrprune-study-table", "version": 1, "source": source, "rows": rows}
+
+
+def _three(one: Estimate, of: Callable[[float], float]) -> list[float]:
+    return [of(one.value), of(one.low), of(one.high)]
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4) + 0.0  # no -0.0

@@ -1,0 +1,229 @@
+"""What results.json of a study holds: LMs, each with the cells of the grid that were run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Optional
+
+from asrprune.core.record import (
+    Record,
+    a_count,
+    a_label,
+    a_list_of,
+    a_ratio,
+    an_amount,
+    one_of,
+    read_record,
+)
+from asrprune.errors import InputError
+from asrprune.report.table_file import read_texts
+
+FORMAT, VERSION = "asrprune-study", 1
+DENSE, PRUNED, SCRATCH, NGRAM = "dense", "pruned", "scratch", "ngram"
+
+
+@dataclass(frozen=True, order=True)
+class Plan:
+    """How an LM was made smaller. ``sparsity``: the fraction of the prunable weights removed;
+    ``budget``: fine-tuning tokens of the run over those of the dense LM's training."""
+
+    method: str
+    criterion: str
+    schedule: str
+    budget: float
+    sparsity: float
+
+    @property
+    def family(self) -> Plan:
+        """The plan without its size."""
+        return replace(self, sparsity=0.0)
+
+    def __str__(self) -> str:
+        size = f"{self.sparsity:.2f}" if self.sparsity else ""
+        parts = [self.method, self.criterion, self.schedule, size]
+        return "-".join(part for part in parts if part) + f", budget {self.budget:g}"
+
+
+@dataclass(frozen=True, eq=False)  # each is one of its own, and a key
+class Cell:
+    """One LM that was measured. ``nll``: -ln P of each block of text, in nats; ``errors``: list ->
+    word errors of each utterance."""
+
+    name: str
+    kind: str
+    plan: Plan
+    tokens: int
+    seed: int
+    size_bytes: int
+    seconds: float
+    nll: tuple[float, ...]
+    errors: Mapping[str, tuple[int, ...]]
+    times_padded: Optional[float]
+
+
+@dataclass(frozen=True)
+class ListSet:
+    """A set of n-best lists: words of the reference and word errors of each utterance."""
+
+    name: str
+    words: tuple[int, ...]
+    first_pass_errors: tuple[int, ...]
+    oracle_errors: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lm:
+    """A dense LM and all that was made of it. ``block_words``: words of each block of the text,
+    </s> among them."""
+
+    name: str
+    facts: Mapping[str, str]
+    parameters: int
+    d_model: int
+    training_tokens: int
+    lists: tuple[ListSet, ...]
+    text: str
+    block_words: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def dense(self) -> Cell:
+        """The dense LM's own cell."""
+        return self.of_kind(DENSE)[0]
+
+    @cached_property
+    def pruned(self) -> dict[Plan, list[Cell]]:
+        """Plan -> its cells, one a seed; in the order of the plans."""
+        return _by_plan(self.of_kind(PRUNED))
+
+    @cached_property
+    def scratch(self) -> dict[Plan, list[Cell]]:
+        """The same for the LMs that were trained small."""
+        return _by_plan(self.of_kind(SCRATCH))
+
+    def of_kind(self, kind: str) -> list[Cell]:
+        """The cells of a kind."""
+        return [cell for cell in self.cells if cell.kind == kind]
+
+
+def _by_plan(cells: Iterable[Cell]) -> dict[Plan, list[Cell]]:
+    found: dict[Plan, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.plan, cell.seed)):
+        found.setdefault(cell.plan, []).append(cell)
+    return found
+
+
+def size_bytes(cells: Sequence[Cell]) -> float:
+    """Bytes of the weights file, averaged over the seeds."""
+    return fmean(cell.size_bytes for cell in cells)
+
+
+def speed(cells: Sequence[Cell]) -> Optional[float]:
+    """Times as fast as the dense LM's padded batch, averaged over the seeds that tell."""
+    known = [cell.times_padded for cell in cells if cell.times_padded is not None]
+    return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The file."""
+
+    facts: Mapping[str, str]
+    lms: tuple[Lm, ...]
+
+
+def read_results(path: Path) -> Results:
+    """The results of a study. Raises InputError naming the key that is not right, a combination
+    that comes twice, and an LM without its one dense cell."""
+    record = read_record(path).check_format(FORMAT, VERSION, "results of a study")
+    lms = tuple(_lm(one) for one in record.parts("lms"))
+    if not lms or len({lm.name for lm in lms}) < len(lms):
+        found = f"lms {', '.join(lm.name for lm in lms) or '[]'}"
+        raise InputError(path, None, found, "one at least, each name once")
+    return Results(read_texts(record, "facts"), lms)
+
+
+def _lm(record: Record) -> Lm:
+    shape, text = record.part("shape"), record.part("text")
+    lists = tuple(_list_set(one) for one in record.parts("lists"))
+    words = text.get("words", a_list_of(a_count))
+    if len(words) < 2 or 0 in words:
+        found = f"{text.where}words with {len(words)} blocks"
+        raise InputError(record.path, None, found, "2 blocks at least, words in each")
+    cells = tuple(_cell(one, len(words), lists) for one in record.parts("cells"))
+    seen: set[object] = set()
+    for cell in cells:
+        own = cell.name if cell.kind == NGRAM else (cell.kind, cell.plan, cell.seed)
+        if own in seen:
+            raise InputError(record.path, None, f"{record.where}cells: {cell.name} twice", "once")
+        seen.add(own)
+    if [cell.kind for cell in cells].count(DENSE) != 1:
+        raise InputError(record.path, None, f"{record.where}cells without a dense LM", "one")
+    return Lm(
+        record.get("name", a_label),
+        read_texts(record, "facts"),
+        shape.get("parameters", a_count),
+        shape.get("d_model", a_count),
+        record.get("training_tokens", a_count),
+        lists,
+        text.get("name", a_label),
+        words,
+        cells,
+    )
+
+
+def _list_set(record: Record) -> ListSet:
+    utts = record.get("utts", a_count)
+    keys = "words", "first_pass_errors", "oracle_errors"
+    words, first, oracle = (_column(record, key, utts) for key in keys)
+    if utts < 2 or 0 in words:
+        found = f"{record.where}words of {utts} utterances"
+        raise InputError(record.path, None, found, "2 utterances at least, words in each")
+    return ListSet(record.get("name", a_label), words, first, oracle)
+
+
+def _column(record: Record, key: str, length: int) -> tuple[int, ...]:
+    column = record.get(key, a_list_of(a_count))
+    if len(column) != length:
+        found = f"{record.where}{key} has {len(column)} numbers"
+        raise InputError(record.path, None, found, f"{length}, one an utterance")
+    return column
+
+
+def _cell(record: Record, blocks: int, lists: tuple[ListSet, ...]) -> Cell:
+    nll = record.get("nll", a_list_of(a_ratio))
+    if len(nll) != blocks:
+        found = f"{record.where}nll has {len(nll)} numbers"
+        raise InputError(record.path, None, found, f"{blocks}, one a block of the text")
+    errors = {}
+    if record.values.get("errors") is not None:
+        part = record.part("errors")
+        known = {one.name: len(one.first_pass_errors) for one in lists}
+        for name in part.values:
+            if name not in known:
+                expected = f"one of the lists {', '.join(known) or '(none)'}"
+                raise InputError(record.path, None, f"{part.where}{name}", expected)
+        errors = {name: _column(part, name, known[name]) for name in part.values}
+    plan = Plan(
+        record.find("method", a_label) or "",
+        record.find("criterion", a_label) or "",
+        record.find("schedule", a_label) or "",
+        record.find("budget", an_amount) or 0.0,
+        record.find("sparsity", an_amount) or 0.0,
+    )
+    return Cell(
+        record.get("name", a_label),
+        record.get("kind", one_of(DENSE, PRUNED, SCRATCH, NGRAM)),
+        plan,
+        record.find("tokens", a_count) or 0,
+        record.find("seed", a_count) or 0,
+        record.get("bytes", a_count),
+        record.find("seconds", an_amount) or 0.0,
+        nll,
+        errors,
+        record.find("times_padded", a_ratio),
+    )
