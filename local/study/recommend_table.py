@@ -26,6 +26,7 @@ def study_table(results: Results) -> dict[str, object]:
                 {
                     "lm": lm.name,
                     "parameters": lm.parameters,
+                    "prunable": lm.prunable,
                     "d_model": lm.d_model,
                     "training_tokens": lm.training_tokens,
                     "method": plan.method,
