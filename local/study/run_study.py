@@ -58,6 +58,7 @@ from asrprune.lm.open import is_ngram
 from asrprune.lm.protocol import LanguageModel
 from asrprune.provenance import provenance
 from asrprune.prune.run.family import FAMILY
+from asrprune.rescore.bench.machine import describe_machine
 from asrprune.wer.wer import count_errors
 
 log = logging.getLogger(__name__)
@@ -308,8 +309,10 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
     if out.exists():
         old = read_record(out).check_format(FORMAT, VERSION, "results of a study")
         others = [one for one in old.get("lms", a_list) if one["name"] != entry["name"]]
-    made = provenance([command])
+    made, machine = provenance([command]), describe_machine()
+    told = [machine["processor"], *machine["flags"], f"{machine['cores']} cores"]
     facts = {
+        "machine": ", ".join(told),
         "commit": made["commit"],
         "versions": f"python {made['python']}, torch {made['torch']}, numpy {made['numpy']}",
         "date": made["time_utc"][:10],

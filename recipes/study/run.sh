@@ -46,7 +46,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
   --grid FILE      the runs (default: $grid; local/study/grid.py says its form)
-  --results FILE   results file that gets this LM's entry (default: EXP/results.json)
+  --results FILE   results file that gets this LM's entry (default: EXP/results.json); the page of
+                   verdicts, results.md, and results-table.json for asrprune recommend go beside it
 Any knob at the top of this file is an option too, e.g. --engine int8.
 Stage 5 keeps what each run measured and drops its weights: stopped at any time it goes on at the
 next run, and --grid with more runs adds to what is there."
@@ -132,9 +133,14 @@ stage_grid() {
   each run_one list_runs
 }
 
-stage_results() {
-  python local/study/run_study.py collect --name "$lm_name" --exp "$exp" --out "$results"
-  : local/study/grid.py # read by the others
+stage_results() { # the page and table of the repository where its own results are written
+  local made=(--results "$results" --page "${results%.json}.md" --table "${results%.json}-table.json")
+  if [ "$results" = recipes/study/results.json ]; then made=(); fi
+  local dense=$train_conf
+  if [ -n "$lm" ]; then dense="a checkpoint (--lm)"; fi
+  python local/study/run_study.py collect --name "$lm_name" --exp "$exp" --out "$results" \
+    --fact "grid=$grid" "dense LM=$dense"
+  python local/study/write_results.py ${made[@]+"${made[@]}"}
 }
 
 { # read whole before it runs: this file may be edited meanwhile

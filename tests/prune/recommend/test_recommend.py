@@ -74,7 +74,7 @@ def test_an_lm_with_more_to_prune_gets_smaller(tmp_path: Path) -> None:
     assert (one.sparsity, one.bytes_share) == (pytest.approx(0.5), pytest.approx(0.55))
 
 
-def test_masks_meet_no_budget_of_bytes(tmp_path: Path) -> None:
+def test_a_plan_that_saves_no_bytes_meets_no_budget_of_them(tmp_path: Path) -> None:
     masked = study_row(method="unstructured", bytes_share=1.0, perplexity_ratio=[1.0, 1.0, 1.0])
     found = choose(rows(tmp_path, masked, study_row()), SUBJECT, Budget(0.7, None))
     assert [one.family.method for one in found] == ["structured"]
