@@ -73,7 +73,6 @@ setup(
     package_data={
         "asrprune": [
             "py.typed",
-            "prune/recommend/*.json",
             "lm/engines/*/*.cpp",
             "lm/engines/*/*.h",
             "report/*.css",

@@ -18,7 +18,6 @@ from asrprune.rescore.scores_file import UtteranceScores, make_header, write_sco
 from tests.exchange.foreign_folders import save_small_foreign
 from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.small_lm import SENTENCES, save_small_lm
-from tests.study_table import write_study_table
 
 ARPA = (
     "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"
@@ -32,7 +31,6 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     files = {name: folder / name for name in names}
     files |= {"lm": save_small_lm(folder), "arpa": folder / "tiny.arpa"}
     files["arpa"].write_text(ARPA)
-    files["study"] = write_study_table(folder / "study.json")
     files["text"].write_text("".join(f"{text}\n" for text in SENTENCES[:-1]) + "on a mat sits\n")
     files["ref"].write_text("u1 the cat sat\nu2 a cat\n")
     hyps = tuple(Hypothesis(text, -1.0 - n, -2.0) for n, text in enumerate(SENTENCES[:3]))

@@ -28,7 +28,6 @@ COMMANDS = {
     "import": ("asrprune.cli.import_lm", "take an LM of another toolkit as a checkpoint"),
     "perplexity": ("asrprune.cli.perplexity", "perplexity per token and per word of a text"),
     "trim": ("asrprune.cli.trim", "drop the pieces that a text never uses from an imported LM"),
-    "recommend": ("asrprune.cli.recommend", "the pruning plan that the study says for a budget"),
     "prune": ("asrprune.cli.prune", "prune an LM to one or many sizes"),
     "first-pass": ("asrprune.cli.first_pass", "decode audio into n-best lists and lattices"),
     "convert": ("asrprune.cli.convert", "convert n-best lists and lattices between formats"),

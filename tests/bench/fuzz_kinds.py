@@ -43,7 +43,6 @@ from tests.firstpass.formats.test_samples import HEADER, SAMPLES
 from tests.kenlm_files import kenlm_binaries
 from tests.report.whole_run import write_lm_files
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
-from tests.study_table import write_study_table
 
 
 @dataclass(frozen=True)
@@ -839,14 +838,6 @@ def _add_sweep() -> None:
     KINDS["steps of a sweep"] = Kind({"out/steps.json": "json"}, begun, (f"{call}{{here}}/out",))
 
 
-def _add_study() -> None:
-    def table(here: Path, shared: Path) -> None:
-        write_study_table(here / "study.json")
-
-    call = "recommend --lm {shared}/lm --budget 0.9 --table {here}/study.json"
-    KINDS["study table"] = Kind({"study.json": "json"}, table, (call,))
-
-
 def _add_tables() -> None:
     sample = SAMPLES["kaldi-lat-binary"]
     KINDS["words.txt"] = Kind(
@@ -954,6 +945,5 @@ _add_scores()
 _add_shards()
 _add_report()
 _add_sweep()
-_add_study()
 _add_tables()
 _add_partners()

@@ -26,7 +26,6 @@ CALLS = {
     "train": "train --data {data} --set model.d_model=8 --set model.n_layers=1 --out {out}"
     " --set model.n_heads=2 --set max_steps=1 --set tokens_per_batch=300",
     "import": "import --from hugging-face {foreign} --out {out}",
-    "recommend": "recommend --lm {lm} --budget 0.9 --table {study} --json {out}",
     "perplexity": "perplexity --lm {lm} --text {text} --json {out}",
     "perplexity-ngram": "perplexity --lm {arpa} --text {text} --json {out} --accept-unknown",
     "trim": "trim --lm {imported} --text {text} --out {out}",
@@ -155,12 +154,6 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--language": (None, "import --language ''"),
         "--positions": (None, "import --positions 1"),
         "--dtype": (None, "import --dtype int3"),
-    },
-    "recommend": {
-        "--lm": (None, f"recommend --lm {NONE}"),
-        "--budget": (None, "recommend --budget 2"),
-        "--table": (None, f"recommend --table {NONE}"),
-        "--json": (None, "recommend --json {away}"),
     },
     "perplexity": {
         "--lm": (None, f"perplexity --lm {NONE}"),

@@ -62,7 +62,6 @@ ARGUMENTS = {
     "import": "--from hugging-face {bad} --out {out}",
     "perplexity": "--lm {bad} --text {good} --json {out}",
     "trim": "--lm {bad} --text {good} --out {out}",
-    "recommend": "--lm {bad} --budget 0.5 --table {bad} --json {out}",
     "prune": "--lm {bad} --data {bad} --out {out}",
     "first-pass": "--decoder pocketsphinx --cuts {bad} --out {out}",
     "convert": "--from jsonl --to jsonl {bad} --out {out}",

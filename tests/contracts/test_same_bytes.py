@@ -33,7 +33,6 @@ from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf
 from tests.exchange.foreign_folders import save_small_foreign
 from tests.small_lm import SENTENCES, save_small_lm
-from tests.study_table import write_study_table
 
 ROOT = Path(__file__).parents[2]
 CALLS: dict[str, list[str]] = {
@@ -50,7 +49,6 @@ CALLS: dict[str, list[str]] = {
     "import": ["import --from hugging-face foreign --out imported --sentence-form stop"],
     "perplexity": ["perplexity --lm lm --text text --device cpu --json perplexity.json"],
     "trim": ["trim --lm imported --text text --out trimmed"],
-    "recommend": ["recommend --lm lm --budget 0.9 --table study.json --json plans.json"],
     "prune": [
         "prune --lm lm --data lm-data --out low-rank --method low-rank --criterion kfac --seed 3"
         " --schedule linear --steps 2 --sparsity 0.1,0.2 --fine-tune-tokens 40 --threads 1"
@@ -127,7 +125,7 @@ NEEDS = {
     "first-pass": ("pocketsphinx", "lhotse", "soundfile"),
     "export": ("onnx", "onnxruntime"),
 }
-QUICK = ("list", "convert", "validate", "merge", "wer", "oracle", "recommend", "completion")
+QUICK = ("list", "convert", "validate", "merge", "wer", "oracle", "completion")
 """Verbs that a fast test runs twice: without those that compute with an LM or draw."""
 
 MAY_DIFFER = re.compile(
@@ -173,7 +171,6 @@ def make_inputs(folder: Path, backwards: bool) -> None:
         lambda: write("runs/one/bench.json", json.dumps(_measured(3))),
         lambda: write("runs/two/bench.json", json.dumps(_measured(5))),
         lambda: write("weights.json", json.dumps({**head, "weights": weights})),
-        lambda: write_study_table(folder / "study.json"),
         lambda: save_small_lm(folder),
         lambda: save_small_foreign(folder / "foreign"),
         lambda: _write_cuts(folder),

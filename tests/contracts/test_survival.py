@@ -37,7 +37,6 @@ VERBS: dict[str, dict[str, str]] = {
     "import": {"import": CALLS["import"]},
     "perplexity": {"perplexity": CALLS["perplexity"]},
     "trim": {"trim": CALLS["trim"]},
-    "recommend": {"recommend": CALLS["recommend"]},
     "prune": {"prune": CALLS["prune"]},
     "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
     "convert": {
