@@ -131,7 +131,7 @@ def _lines(
     ratio = size.parameters / row.parameters
     lines.append(
         f"from the study's LM {row.lm}, {row.parameters / 1e6:.3g} M parameters: this LM has "
-        f"{ratio:.2g} times as many; intervals (95 %) are those measured on {row.lm}"
+        f"{ratio:.2g} times as many; intervals (95 %) and speeds are those measured there"
     )
     return lines
 

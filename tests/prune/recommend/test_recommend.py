@@ -43,7 +43,7 @@ def test_a_small_budget_leaves_out_what_was_not_measured_there(tmp_path: Path) -
     assert _best(tmp_path, "3x") == [("structured", 0.5)]
     with pytest.raises(ValueError, match=r"at least 4\.400MB \(0\.440 of this LM's file\)"):
         _best(tmp_path, "0.43")
-    with pytest.raises(ValueError, match="5x is faster .* at most 4x"):
+    with pytest.raises(ValueError, match=r"5x is faster .* at most 4x"):
         _best(tmp_path, "5x")
 
 
