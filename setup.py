@@ -75,6 +75,7 @@ setup(
             "py.typed",
             "lm/engines/*/*.cpp",
             "lm/engines/*/*.h",
+            "prune/recommend/*.json",
             "report/*.css",
             "report/*.js",
         ]

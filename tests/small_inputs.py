@@ -18,6 +18,7 @@ from asrprune.rescore.scores_file import UtteranceScores, make_header, write_sco
 from tests.exchange.foreign_folders import save_small_foreign
 from tests.exchange.pruned_shapes import save_transducer_lm
 from tests.small_lm import SENTENCES, save_small_lm
+from tests.small_study import save_study
 
 ARPA = (
     "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t<s>\t-0.1\n-0.5\t</s>\n"
@@ -49,6 +50,7 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     files["run"].mkdir()
     (files["run"] / "hyp").write_text(files["ref"].read_text())
     files["away"].mkdir()
+    files["study"] = save_study(folder / "study")
     (folder / "transducer").mkdir()
     files["transducer_lm"] = save_transducer_lm(folder / "transducer")
     files["tokens"] = folder / "transducer" / "tokens.txt"

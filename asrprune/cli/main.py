@@ -29,6 +29,7 @@ COMMANDS = {
     "perplexity": ("asrprune.cli.perplexity", "perplexity per token and per word of a text"),
     "trim": ("asrprune.cli.trim", "drop the pieces that a text never uses from an imported LM"),
     "prune": ("asrprune.cli.prune", "prune an LM to one or many sizes"),
+    "recommend": ("asrprune.cli.recommend", "the pruning plan for an LM and a budget"),
     "first-pass": ("asrprune.cli.first_pass", "decode audio into n-best lists and lattices"),
     "convert": ("asrprune.cli.convert", "convert n-best lists and lattices between formats"),
     "validate": ("asrprune.cli.validate", "check a file of n-best lists or lattices"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from claims import measure
+from claims import FAMILIES, measure
 from intervals import Estimate
 from results_file import Results, size_bytes, speed
 
@@ -17,6 +17,8 @@ def study_table(results: Results) -> dict[str, object]:
     for lm in results.lms:
         perplexity, *lists = measure(lm)
         for plan, cells in lm.pruned.items():
+            if plan.schedule in FAMILIES:  # for one size, a run of its own is better
+                continue
             ratio = (perplexity.pruned[plan] - perplexity.dense).estimate()
             wer = None
             if lists and plan in lists[0].pruned:
@@ -26,7 +28,6 @@ def study_table(results: Results) -> dict[str, object]:
                 {
                     "lm": lm.name,
                     "parameters": lm.parameters,
-                    "prunable": lm.prunable,
                     "d_model": lm.d_model,
                     "training_tokens": lm.training_tokens,
                     "method": plan.method,

@@ -83,7 +83,6 @@ class Lm:
     name: str
     facts: Mapping[str, str]
     parameters: int
-    prunable: int
     d_model: int
     training_tokens: int
     lists: tuple[ListSet, ...]
@@ -168,7 +167,6 @@ def _lm(record: Record) -> Lm:
         record.get("name", a_label),
         read_texts(record, "facts"),
         shape.get("parameters", a_count),
-        shape.get("prunable", a_count),
         shape.get("d_model", a_count),
         record.get("training_tokens", a_count),
         lists,

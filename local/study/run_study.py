@@ -281,7 +281,6 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
             "n_layers": len(shape.blocks),
             "vocab_size": shape.vocab_size,
             "parameters": count_parameters(model),
-            "prunable": sum(matrix.weights for _, matrix in model.linears()),
         },
         "training_tokens": trained_tokens(exp),
         "lists": [list_entry(*item) for item in measured.lists.items()],

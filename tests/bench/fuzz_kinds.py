@@ -43,6 +43,7 @@ from tests.firstpass.formats.test_samples import HEADER, SAMPLES
 from tests.kenlm_files import kenlm_binaries
 from tests.report.whole_run import write_lm_files
 from tests.small_lm import ARPA, SENTENCES, save_small_lm
+from tests.small_study import save_study
 
 
 @dataclass(frozen=True)
@@ -838,7 +839,16 @@ def _add_sweep() -> None:
     KINDS["steps of a sweep"] = Kind({"out/steps.json": "json"}, begun, (f"{call}{{here}}/out",))
 
 
+def _study(here: Path, shared: Path) -> None:
+    save_study(here / "study")
+
+
 def _add_tables() -> None:
+    KINDS["table of a study"] = Kind(
+        {"study": "json"},
+        _study,
+        ("recommend --lm {shared}/lm --budget 0.9 --table {here}/study --json {out}",),
+    )
     sample = SAMPLES["kaldi-lat-binary"]
     KINDS["words.txt"] = Kind(
         {"words.txt": "text"},

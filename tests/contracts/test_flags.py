@@ -37,6 +37,7 @@ CALLS = {
     "prune-scratch": f"{PRUNE} --method scratch --schedule one-shot --set options.min_width=1"
     " --set options.multiple_of=1",
     "prune-apart": f"{PRUNE} --no-distill --fine-tune-tokens 40",
+    "recommend": "recommend --lm {lm} --budget 0.9 --table {study} --json {out}",
     "first-pass": "first-pass --cuts {text} --out {out}",
     "first-pass-whisper": "first-pass --decoder whisper --model {lm} --cuts {text} --out {out}",
     "convert": "convert --from slf --to jsonl {slf} --out {out}",
@@ -192,6 +193,12 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--seed": (None, "prune --seed 99999999999"),
         "--threads": (None, "prune --threads 0"),
         "--device": (None, "prune --device meta"),
+    },
+    "recommend": {
+        "--lm": (None, f"recommend --lm {NONE}"),
+        "--budget": (None, "recommend --budget 12GB"),
+        "--table": (None, f"recommend --table {NONE}"),
+        "--json": (None, "recommend --json {away}"),
     },
     "first-pass": {
         "--decoder": (None, "first-pass --decoder nobody"),

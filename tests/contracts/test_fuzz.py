@@ -26,7 +26,7 @@ READ = {
     *("--references", "--calibration", "--nbest", "--scores", "--system", "--ref", "--first-pass"),
     *("--towards", "--weights", "--lattice", "--early-lm", "--cascade-weights", "--hyp"),
     *("--compare", "--equivalents", "--runs", "PATH", "--tokens", "SHARD"),
-    *("--dev", "--dev-ref", "--test", "--test-ref", "--utt2spk"),
+    *("--dev", "--dev-ref", "--test", "--test-ref", "--utt2spk", "--table"),
 }
 """Options that name what is read."""
 NO_FILE_NAMED = frozenset(
@@ -42,6 +42,7 @@ NO_FILE_NAMED = frozenset(
         "--beam-size",
         "--begin",
         "--bench-utts",
+        "--budget",
         "--cascade-margin",
         "--case",
         "--character-coverage",

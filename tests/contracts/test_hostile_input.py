@@ -63,6 +63,7 @@ ARGUMENTS = {
     "perplexity": "--lm {bad} --text {good} --json {out}",
     "trim": "--lm {bad} --text {good} --out {out}",
     "prune": "--lm {bad} --data {bad} --out {out}",
+    "recommend": "--lm {bad} --budget 0.5 --json {out}",
     "first-pass": "--decoder pocketsphinx --cuts {bad} --out {out}",
     "convert": "--from jsonl --to jsonl {bad} --out {out}",
     "validate": "--format jsonl {bad}",

@@ -33,6 +33,7 @@ from asrprune.firstpass.formats.jsonl import write_nbest
 from asrprune.firstpass.formats.slf import write_slf
 from tests.exchange.foreign_folders import save_small_foreign
 from tests.small_lm import SENTENCES, save_small_lm
+from tests.small_study import save_study
 
 ROOT = Path(__file__).parents[2]
 CALLS: dict[str, list[str]] = {
@@ -57,6 +58,7 @@ CALLS: dict[str, list[str]] = {
         " --seed 3 --sparsity 0.5 --schedule one-shot --fine-tune-tokens 40 --distill --threads 1"
         " --set fine_tuning.batch_tokens=128 --device cpu",
     ],
+    "recommend": ["recommend --lm lm --budget 0.9 --table study --json recommended.json"],
     "first-pass": ["first-pass --cuts cuts.jsonl --nbest 5 --nj 2 --out first"],
     "convert": [
         "convert --from jsonl --to slf nbest.jsonl --out slf",
@@ -172,6 +174,7 @@ def make_inputs(folder: Path, backwards: bool) -> None:
         lambda: write("runs/two/bench.json", json.dumps(_measured(5))),
         lambda: write("weights.json", json.dumps({**head, "weights": weights})),
         lambda: save_small_lm(folder),
+        lambda: save_study(folder / "study"),
         lambda: save_small_foreign(folder / "foreign"),
         lambda: _write_cuts(folder),
     ]

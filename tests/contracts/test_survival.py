@@ -38,6 +38,7 @@ VERBS: dict[str, dict[str, str]] = {
     "perplexity": {"perplexity": CALLS["perplexity"]},
     "trim": {"trim": CALLS["trim"]},
     "prune": {"prune": CALLS["prune"]},
+    "recommend": {"recommend": CALLS["recommend"]},
     "first-pass": {"first-pass": "first-pass --cuts {cuts} --out {out} --nbest 3"},
     "convert": {
         "convert": CALLS["convert"],

@@ -24,7 +24,7 @@ import split_heldout  # noqa: E402
 import asrprune  # noqa: E402
 from asrprune.core.hypothesis import Hypothesis, NBest  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
-from asrprune.prune.recommend.table import read_study_table  # noqa: E402
+from asrprune.prune.recommend.table import read_table  # noqa: E402
 
 AXES: dict[str, Any] = {
     "method": ["low-rank", "structured"],
@@ -207,8 +207,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert sum(dense["nll"]) == pytest.approx(-nll, rel=1e-4)
     assert not list((tmp_path / "exp/families").iterdir())
     assert "## Verdicts" in (tmp_path / "exp/results.md").read_text()
-    (row, _) = read_study_table(tmp_path / "exp/results-table.json")
-    assert (row.family.lm, row.sparsity) == ("tiny", 0.5)
+    (row,) = read_table(tmp_path / "exp/results-table.json")  # of the run for one size
+    assert (row.lm, row.family[2], row.sparsity) == ("tiny", "one-shot", 0.5)
 
     # only a run whose settings have changed is made again, to the same figures
     cells = tmp_path / "exp/cells"

@@ -80,8 +80,7 @@ def study(cells: list[Cell], **more: Any) -> dict[str, Any]:
     lm = {
         "name": "prose",
         "facts": {"training": "all of it"},
-        "shape": {"d_model": 64, "n_layers": 2, "vocab_size": 100, "parameters": 250_000}
-        | {"prunable": 200_000},
+        "shape": {"d_model": 64, "n_layers": 2, "vocab_size": 100, "parameters": 250_000},
         "training_tokens": 100_000,
         "lists": [{**of_list, "oracle_errors": [0] * UTTS}],
         "text": {"name": "held-out", "words": WORDS},

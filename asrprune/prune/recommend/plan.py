@@ -1,0 +1,188 @@
+"""Which plan meets a budget at the least cost."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from asrprune.lm.model.checkpoint import Checkpoint
+from asrprune.lm.model.elastic import MEGABYTE
+from asrprune.prune.methods import METHODS
+from asrprune.prune.methods.method import Options, prunable_parameters
+from asrprune.prune.recommend.table import Family, Interval, Row
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most ``megabytes``, or ``share`` of the dense LM's weights file, or ``times`` as fast."""
+
+    megabytes: Optional[float] = None
+    share: Optional[float] = None
+    times: Optional[float] = None
+
+
+def parse_budget(text: str) -> Budget:
+    """The budget in ``text``. Raises ValueError.
+
+    >>> parse_budget("12MB"), parse_budget("0.5").share, parse_budget("4x").times
+    (Budget(megabytes=12.0, share=None, times=None), 0.5, 4.0)
+    """
+    found = re.fullmatch(r"(\d*\.?\d+)( ?MB|x)?", text, re.ASCII | re.IGNORECASE)
+    value = float(found[1]) if found else 0.0
+    unit = (found[2] or "").strip().lower() if found else ""
+    if not 0 < value < math.inf or (not unit and value > 1):
+        expected = "megabytes as 12MB, a share of the LM's file as 0.5, or times as fast as 4x"
+        raise ValueError(f"budget {text!r}; expected {expected}")
+    if unit == "mb":
+        return Budget(megabytes=value)
+    return Budget(times=value) if unit == "x" else Budget(share=value)
+
+
+@dataclass(frozen=True)
+class LmSize:
+    """``bytes`` of the weights file, of numbers of ``number_bytes``; ``prunable`` of its
+    ``parameters`` can be removed."""
+
+    bytes: int
+    number_bytes: int
+    parameters: int
+    prunable: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> LmSize:
+        """That of a dense LM on disk."""
+        model = checkpoint.model
+        prunable = sum(prunable_parameters(model, Options().matrices).values())
+        parameters = sum(one.numel() for one in model.parameters())
+        return cls(checkpoint.size_bytes(), checkpoint.stored.itemsize, parameters, prunable)
+
+    def _step(self, method: str) -> tuple[float, float]:
+        """Bytes that pruning adds at once (bit masks), and those that leave from 0 to 1."""
+        if method == "width":  # of the embedding and norms, too, the same share leaves
+            return 0.0, float(self.bytes)
+        masks = self.prunable / 8 if METHODS[method].masks else 0.0
+        return masks, float(self.prunable * self.number_bytes)
+
+    def pruned(self, method: str, sparsity: float) -> float:
+        """Bytes of the weights file at ``sparsity``."""
+        added, leaving = self._step(method)
+        return self.bytes + added - sparsity * leaving
+
+    def sparsity(self, method: str, budget: float) -> float:
+        """The least sparsity whose weights file has at most ``budget`` bytes; may be above 1."""
+        added, leaving = self._step(method)
+        return (self.bytes + added - budget) / max(leaving, 1.0)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A plan with its expected size and cost; ``range``: the sparsities that were measured.
+    ``speed_ratio`` None: not measured; ``wer_difference`` in points."""
+
+    family: Family
+    sparsity: float
+    range: tuple[float, float]
+    bytes: float
+    perplexity_ratio: Interval
+    wer_difference: Optional[Interval]
+    speed_ratio: Optional[float]
+
+
+def nearest(rows: Sequence[Row], parameters: int) -> list[Row]:
+    """The rows of the LM whose number of parameters is nearest, by its logarithm."""
+    first = min(rows, key=lambda row: abs(math.log(row.parameters / max(parameters, 1))))
+    return [row for row in rows if row.lm == first.lm]
+
+
+def is_met(budget: Budget, size: LmSize) -> bool:
+    """Whether the dense LM meets the budget."""
+    if budget.times is not None:
+        return budget.times <= 1
+    return size.bytes <= _most_bytes(budget, size)
+
+
+def recommend(rows: Sequence[Row], size: LmSize, budget: Budget) -> list[Recommendation]:
+    """The best size of each family of plans that meets the budget, the least perplexity first.
+
+    Raises ValueError ``found; expected`` where none does.
+    """
+    families: dict[Family, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.sparsity):
+        families[row.family].append(row)
+    found = [
+        _at(size, family, sparsity)
+        for family in families.values()
+        for sparsity in [_wanted(size, family, budget)]
+        if sparsity is not None
+    ]
+    if not found:
+        raise ValueError(_out_of_reach(list(families.values()), size, budget))
+    return sorted(found, key=lambda one: one.perplexity_ratio[0])
+
+
+def _most_bytes(budget: Budget, size: LmSize) -> float:
+    if budget.megabytes is not None:
+        return budget.megabytes * MEGABYTE
+    assert budget.share is not None
+    return budget.share * size.bytes
+
+
+def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[float]:
+    """The least measured or interpolated sparsity that meets the budget, None if none does."""
+    if budget.times is None:
+        least = size.sparsity(family[0].family[0], _most_bytes(budget, size))
+        rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
+        return None if least > family[-1].sparsity else min(rounded, family[-1].sparsity)
+    timed = [(row.sparsity, row.speed_ratio) for row in family if row.speed_ratio is not None]
+    before: Optional[tuple[float, float]] = None
+    for sparsity, speed in timed:
+        if speed >= budget.times:
+            if before is None:
+                return sparsity
+            part = (budget.times - before[1]) / (speed - before[1])
+            exact = before[0] + part * (sparsity - before[0])
+            return min(math.ceil(exact * 1000 - 1e-6) / 1000, sparsity)
+        before = sparsity, speed
+    return None
+
+
+def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
+    """The family's plan at ``sparsity``, which lies between those measured."""
+    above = next(row for row in family if row.sparsity >= sparsity)
+    below = [row for row in family if row.sparsity <= sparsity][-1]
+    span = above.sparsity - below.sparsity
+    part = (sparsity - below.sparsity) / span if span else 0.0
+
+    def between(low: float, high: float) -> float:
+        return low + part * (high - low)
+
+    def interval(low: Interval, high: Interval) -> Interval:
+        mean, least, most = map(between, low, high)
+        return mean, least, most
+
+    wer, speed = None, None
+    if below.wer_difference is not None and above.wer_difference is not None:
+        wer = interval(below.wer_difference, above.wer_difference)
+    if below.speed_ratio is not None and above.speed_ratio is not None:
+        speed = between(below.speed_ratio, above.speed_ratio)
+    ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
+    expected = size.pruned(above.family[0], sparsity)
+    ends = family[0].sparsity, family[-1].sparsity
+    return Recommendation(above.family, sparsity, ends, expected, ratio, wer, speed)
+
+
+def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budget) -> str:
+    if budget.times is not None:
+        speeds = [row.speed_ratio for rows in families for row in rows if row.speed_ratio]
+        if not speeds:
+            return "no speeds in the study for this LM; expected a budget in MB or a share"
+        return f"{budget.times:g}x is faster than all measured; expected at most {max(speeds):.3g}x"
+    least = min(size.pruned(rows[0].family[0], rows[-1].sparsity) for rows in families)
+    smallest = math.ceil(least / 1000) * 1000 / MEGABYTE
+    found = f"{_most_bytes(budget, size) / MEGABYTE:.3f}MB is smaller than all measured"
+    share = math.ceil(least / size.bytes * 1000) / 1000
+    return f"{found}; expected at least {smallest:.3f}MB ({share:.3f} of this LM's file)"

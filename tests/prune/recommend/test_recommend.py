@@ -1,0 +1,122 @@
+"""``asrprune recommend``: which plan, how large, and when none."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from asrprune.cli.main import main
+from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.prune.recommend import table
+from asrprune.prune.recommend.plan import Budget, LmSize, nearest, parse_budget, recommend
+from asrprune.prune.recommend.table import read_table
+from tests.small_lm import save_small_lm
+from tests.small_study import ROWS, save_study, study_row
+
+LM = LmSize(bytes=10_000_000, number_bytes=4, parameters=2_500_000, prunable=2_000_000)
+
+
+def _best(tmp_path: Path, budget: str, size: LmSize = LM) -> list[tuple[str, float]]:
+    rows = read_table(save_study(tmp_path / "study"))
+    return [(one.family[0], one.sparsity) for one in recommend(rows, size, parse_budget(budget))]
+
+
+@pytest.mark.parametrize("budget", ["0.68", "6.8MB", "6.8 mb"])
+def test_sizes_lie_between_those_measured(budget: str, tmp_path: Path) -> None:
+    assert _best(tmp_path, budget) == [("low-rank", 0.4), ("structured", 0.4)]
+    rows = read_table(tmp_path / "study")
+    best, second = recommend(rows, LM, parse_budget(budget))
+    assert best.bytes == pytest.approx(6_800_000)
+    assert best.perplexity_ratio == pytest.approx((1.125, 1.115, 1.135))
+    assert second.wer_difference == pytest.approx((0.2, -0.05, 0.45))
+
+
+def test_a_large_budget_takes_the_least_that_was_measured(tmp_path: Path) -> None:
+    assert _best(tmp_path, "0.99") == [("low-rank", 0.3), ("structured", 0.3)]
+
+
+def test_a_small_budget_leaves_out_what_was_not_measured_there(tmp_path: Path) -> None:
+    assert _best(tmp_path, "0.5") == [("structured", 0.625)]
+    assert _best(tmp_path, "3x") == [("structured", 0.5)]
+    with pytest.raises(ValueError, match=r"at least 4\.400MB \(0\.440 of this LM's file\)"):
+        _best(tmp_path, "0.43")
+    with pytest.raises(ValueError, match=r"5x is faster .* at most 4x"):
+        _best(tmp_path, "5x")
+
+
+def test_masks_and_width_have_files_of_their_own() -> None:
+    assert LM.pruned("unstructured", 0.5) == 10_000_000 - 4_000_000 + 250_000
+    assert LM.pruned("width", 0.5) == 5_000_000
+    for method in ("unstructured", "width", "structured"):
+        assert LM.sparsity(method, LM.pruned(method, 0.4)) == pytest.approx(0.4)
+
+
+def test_the_nearest_lm_is_taken(tmp_path: Path) -> None:
+    large = study_row("width", 0.5, 1.0, lm="large", parameters=1_000_000)
+    rows = read_table(save_study(tmp_path / "study", (*ROWS, large)))
+    assert {row.lm for row in nearest(rows, 60_000)} == {"small"}
+    assert {row.lm for row in nearest(rows, 80_000)} == {"large"}
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0MB", "1.5", "12GB", "-3x", "x", "nan", "1e9MB"])
+def test_senseless_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="; expected megabytes"):
+        parse_budget(text)
+    assert parse_budget("1.5x") == Budget(times=1.5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sparsity": 0},
+        {"perplexity_ratio": [1.0, 1.1, 1.2]},
+        {"perplexity_ratio": [1.0, 0.0, 1.2]},
+        {"parameters": 0},
+        {"method": "scissors"},
+        {"budget": -1},
+    ],
+)
+def test_bad_rows_are_named(
+    other: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = save_study(tmp_path / "study", ({**ROWS[0], **other},))
+    lm = save_small_lm(tmp_path)
+    argv = ["recommend", "--lm", str(lm), "--budget", "0.9", "--table", str(study)]
+    assert main(argv) == 1
+    assert f"{study}: rows[0].{next(iter(other))} is " in capsys.readouterr().err
+
+
+def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lm, study = save_small_lm(tmp_path), save_study(tmp_path / "study")
+    argv = ["recommend", "--lm", str(lm), "--table", str(study), "--budget"]
+    assert main([*argv, "0.8", "--json", str(tmp_path / "json")]) == 0
+    printed = capsys.readouterr().out
+    plans = json.loads((tmp_path / "json").read_text())["plans"]
+    assert [plan["method"] for plan in plans] == ["low-rank", "structured"]
+    assert plans[0]["command"] in printed.splitlines()
+    assert "--fine-tune-tokens 10000 " in plans[0]["command"]
+    assert "from the study's LM small" in printed
+    assert plans[0]["bytes"] <= 0.8 * load_checkpoint(lm).size_bytes() + 1
+    assert main([*argv, "1"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main([*argv, "0.01"]) == 1
+    assert "smaller than all measured; expected at least" in capsys.readouterr().err
+
+
+def test_without_the_studys_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "STUDY", tmp_path / "study.json")
+    lm = save_small_lm(tmp_path)
+    assert main(["recommend", "--lm", str(lm), "--budget", "0.5"]) == 1
+    assert "the study's table is not in this version; expected" in capsys.readouterr().err
+
+
+def test_the_wheel_takes_the_table_along() -> None:
+    setup = (Path(__file__).parents[3] / "setup.py").read_text()
+    globs = [line.strip(' ",') for line in setup.splitlines() if line.endswith('.json",')]
+    name = str(table.STUDY.relative_to(table.STUDY.parents[2]))
+    assert any(fnmatch(name, glob) for glob in globs)
