@@ -133,6 +133,7 @@ def _lines(
         f"from the study's LM {row.lm}, {row.parameters / 1e6:.3g} M parameters: this LM has "
         f"{ratio:.2g} times as many; intervals (95 %) and speeds are those measured there"
     )
+    lines.append("between two measured sizes all figures are read off a straight line")
     return lines
 
 
@@ -145,7 +146,9 @@ def _named(plan: Recommendation) -> str:
 
 def _expected(plan: Recommendation) -> str:
     mean, low, high = plan.perplexity_ratio
-    text = f"{plan.bytes / 1e6:.3f} MB, perplexity times {mean:.3f} ({low:.3f} to {high:.3f}), "
+    text = (
+        f"about {plan.bytes / 1e6:.3f} MB, perplexity times {mean:.3f} ({low:.3f} to {high:.3f}), "
+    )
     if plan.wer_difference is None:
         text += "WER not measured"
     else:
