@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
-import subprocess
 import sys
 import wave
 import zipfile
@@ -27,6 +25,7 @@ import asrprune  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 from asrprune.files import sha256  # noqa: E402
 from tests.exchange.foreign_folders import save_small_foreign  # noqa: E402
+from tests.recipes.running import run_recipe  # noqa: E402
 
 
 def numbered(count: int) -> list[tuple[int, str]]:
@@ -132,22 +131,6 @@ def test_the_fetched_lm_is_the_known_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert fetch_smollm2.fetch(tmp_path / "out").read_bytes() == b"weights"
 
 
-def recipe(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "ASRPRUNE_VENV": sys.prefix,
-        "PYTHONPATH": str(Path(asrprune.__file__).parents[1]),
-    }
-    return subprocess.run(
-        ["bash", str(ROOT / "recipes/own_lm/run.sh"), "--exp", str(folder / "exp"), *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
     nbest, text = write_lists(tmp_path)
     given = ["--text", str(text), "--lm-text", str(text)]
@@ -157,7 +140,7 @@ def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
         (given, "--audio is not given; expected a folder of audio, or --nbest-lists FILE"),
         ((*given, "--nbest-lists", str(nbest), "--steps", "two"), "expected a whole number"),
     ):
-        done = recipe(tmp_path, *options)
+        done = run_recipe("own_lm", tmp_path, *options)
         assert done.returncode in (1, 2)
         assert line in done.stderr
 
@@ -178,12 +161,12 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--plans", "low-rank:kfac:cubic:0.3", "--statistics-tokens", "200"]
     options += ["--prune-options", "--set options.multiple_of=1 --set options.min_rank=1"]
     options += ["--steps", "2", "--ngram-order", "2", "--engine", "torch", "--bench-utts", "2"]
-    done = recipe(tmp_path, *options, "--bench-repeats", "1", "--nj", "2")
+    done = run_recipe("own_lm", tmp_path, *options, "--bench-repeats", "1", "--nj", "2")
     assert done.returncode == 0, done.stderr[-3000:]
     table = json.loads((tmp_path / "exp/report/table.json").read_text())
     names = {row["name"] for row in table["rows"]}
     lms = {"dense", "adapted", "ngram", "low-rank-kfac-cubic-0.30"}
     assert names == lms | {"first-pass", "oracle"}
-    again = recipe(tmp_path, *options, "--bench-repeats", "1", "--nj", "2")
+    again = run_recipe("own_lm", tmp_path, *options, "--bench-repeats", "1", "--nj", "2")
     assert again.returncode == 0
     assert again.stderr.count("done before") == 10

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import asrprune  # noqa: E402
 from asrprune.core.hypothesis import Hypothesis, NBest  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 from asrprune.prune.recommend.table import read_table  # noqa: E402
+from tests.recipes.running import run_recipe  # noqa: E402
 
 AXES: dict[str, Any] = {
     "method": ["low-rank", "structured"],
@@ -133,24 +132,8 @@ def test_heldout_sentences_are_not_those_of_validation(tmp_path: Path) -> None:
         split_heldout.split(text, tmp_path / "out", 5, 5)
 
 
-def recipe(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "ASRPRUNE_VENV": sys.prefix,
-        "PYTHONPATH": str(Path(asrprune.__file__).parents[1]),
-    }
-    return subprocess.run(
-        ["bash", str(ROOT / "recipes/study/run.sh"), "--exp", str(folder / "exp"), *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
-    done = recipe(tmp_path, "--heldout", __file__)
+    done = run_recipe("study", tmp_path, "--heldout", __file__)
     assert done.returncode == 1
     assert "--text is not given; expected a file" in done.stderr
 
@@ -184,7 +167,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--ngram-order", "2"]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
     options += ["--grid", str(write_grid(tmp_path / "grid.json", few))]
-    done = recipe(tmp_path, *options)
+    done = run_recipe("study", tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
     assert (lm["name"], lm["shape"]["d_model"], len(lm["text"]["words"])) == ("tiny", 32, 40)
