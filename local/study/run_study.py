@@ -214,7 +214,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     for member, folder in zip(family.parts("members"), folders):
         name = run.name
         if len(run.sparsities) > 1:
-            name += f"-{member.get('asked', a_number):g}"
+            name += f"-{run.kind.split()[-1]}-{member.get('asked', a_number):g}"
         cell: dict[str, Any] = {
             "name": name,
             "kind": "scratch" if run.method == "scratch" else "pruned",
