@@ -51,13 +51,14 @@ from asrprune.core.record import (
 )
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.files import read_lines, write_json
+from asrprune.files import read_lines, write_json, write_text
 from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from asrprune.lm.model.transformer import count_parameters
 from asrprune.lm.open import is_ngram
 from asrprune.lm.protocol import LanguageModel
 from asrprune.provenance import provenance
 from asrprune.prune.run.family import FAMILY
+from asrprune.report.documents import compact
 from asrprune.rescore.bench.machine import describe_machine
 from asrprune.wer.wer import count_errors
 
@@ -318,7 +319,8 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
     }
     entry["facts"] |= facts
     lms = sorted([*others, entry], key=lambda one: str(one["name"]))
-    write_json(out, {"format": FORMAT, "version": VERSION, "lms": lms})
+    with write_text(out) as stream:
+        stream.write(compact({"format": FORMAT, "version": VERSION, "lms": lms}) + "\n")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
