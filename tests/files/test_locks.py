@@ -59,14 +59,16 @@ def test_it_is_held_again_by_its_own_process_and_below(tmp_path: Path) -> None:
             write_json(tmp_path / "out" / "file", 1)
         assert os.listdir(tmp_path / "out") == ["file"]
         assert sorted(os.listdir(tmp_path)) == [".out.lock", "out"]
-        if os.fork() == 0:  # a child is another process
+        child = os.fork()  # another process
+        if child == 0:
+            status = 1
             try:
                 write_json(tmp_path / "out", 1)
-                status = 1
             except InputError:
                 status = 0
-            os._exit(status)
-        assert os.wait()[1] == 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0  # not that of another test's child
     assert os.listdir(tmp_path) == ["out"]
 
 
@@ -89,12 +91,16 @@ def _replace_a_folder_until_killed(out: Path, renames: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    if os.fork() == 0:
-        os.replace = die  # type: ignore[assignment]
-        with write_folder(out) as folder:
-            (folder / "new").touch()
-        die("", "")
-    os.wait()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.replace = die  # type: ignore[assignment]
+            with write_folder(out) as folder:
+                (folder / "new").touch()
+            die("", "")
+        finally:  # never on as another pytest
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 
 
 @pytest.mark.parametrize(("renames", "kept"), [(1, "old"), (2, "old"), (3, "new")])
