@@ -22,7 +22,6 @@ import json
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,13 +44,14 @@ from asrprune.core.record import (
     a_list,
     a_list_of,
     a_number,
+    an_amount,
     an_object,
     an_object_of,
     read_record,
 )
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.files import read_lines, write_json, write_text
+from asrprune.files import read_lines, sha256, write_json, write_text
 from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from asrprune.lm.model.transformer import count_parameters
 from asrprune.lm.open import is_ngram
@@ -195,7 +195,6 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     if done.exists() and read_record(done).get("made_with", an_object) == settings:
         log.info("done before: %s", run.name)
         return
-    started = time.perf_counter()
     tokens = trained_tokens(exp)
     out = exp / "families" / f"{run.name}-{content_sum(settings)}"
     if not out.exists():
@@ -207,8 +206,8 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
         for setting in study.settings:
             words += ["--set", setting]
         call([*words, "--out", str(out)])
-    seconds = time.perf_counter() - started
     family = read_record(out / FAMILY)
+    seconds = max(one.get("wall_s", an_amount) for one in family.parts("members"))
     measured = Measurement(exp, engine)
     folders = [out / one.get("folder", a_label) for one in family.parts("members")]
     cells = []
@@ -241,14 +240,23 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
 
 
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
-    """All that a run's figures depend on beside its name, the data and the version."""
+    """All that a run's figures depend on beside its name and the version."""
     return {
         "sparsities": list(run.sparsities),
         "statistics_tokens": study.statistics_tokens,
         "set": list(study.settings),
+        "engine": engine,
+        "study": study_of(exp),
+    }
+
+
+def study_of(exp: Path) -> dict[str, Any]:
+    """What all cells of a study share: the dense LM, the score weights, and hashes of the data."""
+    files = [exp / "heldout.txt", exp / "data/data.json", *sorted((exp / "lists").glob("*.gz"))]
+    return {
         "dense": read_record(exp / DENSE / CONFIG).get("weights_sha256", a_label),
         "weights": read_record(exp / TUNING).values,
-        "engine": engine,
+        "files": {str(path.relative_to(exp)): sha256(path) for path in files},
     }
 
 
@@ -270,7 +278,13 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     files = sorted(
         (exp / "cells").glob("*.json"), key=lambda path: (first.get(path.stem, 2), path.stem)
     )
-    cells = [cell for path in files for cell in read_record(path).get("cells", a_list)]
+    now, cells = study_of(exp), []
+    for record in map(read_record, files):
+        made_with = record.find("made_with", an_object)
+        if made_with is not None and made_with.get("study") != now:
+            log.info("left out, of another dense LM, text or lists: %s", record.path)
+            continue
+        cells += record.get("cells", a_list)
     model = load_checkpoint(exp / DENSE).model
     shape = model.shape
     blocks = [sum(len(line.split()) + 1 for line in block) for block in measured.blocks]

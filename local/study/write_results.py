@@ -4,14 +4,15 @@
     python local/study/write_results.py --check    # do they say what results.json says?
 
 What stands in RESULTS.md between ``<!-- by hand: NAME -->`` and ``<!-- end by hand -->`` stays as
-it is written.
+it is written. It holds no decimal, percentage or number of several digits: nothing could check it.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -41,13 +42,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
     try:
         results = read_results(args.results)
-        page = results_page(results, hand_written(args.page, BY_HAND))
+        by_hand = hand_written(args.page, BY_HAND)
+        _refuse_numbers(args.page, by_hand)
+        page = results_page(results, by_hand)
         made = {args.page: page, args.table: compact(study_table(results)) + "\n"}
         write_or_check(made, args.check)
     except InputError as problem:
         print(f"write_results: {problem}", file=sys.stderr)
         return 1
     return 0
+
+
+def _refuse_numbers(page: Path, by_hand: Mapping[str, str]) -> None:
+    for name, text in by_hand.items():
+        if number := re.search(r"\b(?:\d+[.,]\d+|\d+ ?%|\d{2,})", text):
+            found = f"{number.group()} in the part by hand {name!r}"
+            raise InputError(page, None, found, "numbers of results.json, in the other parts")
 
 
 if __name__ == "__main__":

@@ -212,3 +212,20 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         one["nll"] for one in before[changed]["cells"]
     ]
     assert run_study.main(["run", "none", *call[2:]]) == 1
+
+    # figures of other data are not mixed with those of these
+    exp = cells.parent
+    kept = run_study.collect("tiny", exp, {})
+    assert [one["name"] for one in kept["cells"]] == [one["name"] for one in lm["cells"]]
+    for name in ("heldout.txt", "lists/small.jsonl.gz", "data/data.json"):
+        before_it = run_study.study_of(exp)
+        whole = (exp / name).read_bytes()
+        (exp / name).write_bytes(whole + b"\n")
+        assert run_study.study_of(exp) != before_it
+        (exp / name).write_bytes(whole)
+    with (exp / "heldout.txt").open("a") as stream:
+        stream.write("the cat sat\n")
+    assert [one["kind"] for one in run_study.collect("tiny", exp, {})["cells"]] == [
+        "dense",
+        "ngram",
+    ]

@@ -349,6 +349,19 @@ def test_what_is_written_by_hand_stays(place: Path) -> None:
     assert f"{start}Read it so.\n" in page.read_text()
 
 
+@pytest.mark.parametrize("text", ["by 7.5 points", "30 % smaller", "of 230 utterances", "+1,5"])
+def test_numbers_by_hand_are_refused(
+    text: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = place / "RESULTS.md"
+    start = "<!-- by hand: reading -->\n"
+    made = page.read_text().replace(start, f"{start}Engine bf16, kn4.arpa: {text}.\n")
+    page.write_text(made)
+    assert (call(place), call(place, "--check")) == (1, 1)
+    assert "in the part by hand 'reading'; expected numbers of" in capsys.readouterr().err
+    assert page.read_text() == made
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
