@@ -107,6 +107,7 @@ def is_met(budget: Budget, size: LmSize) -> bool:
 
 def recommend(rows: Sequence[Row], size: LmSize, budget: Budget) -> list[Recommendation]:
     """The best size of each family of plans that meets the budget, the least perplexity first.
+    An elastic family of one size is none: `prune` makes it between two.
 
     Raises ValueError ``found; expected`` where none does.
     """
@@ -117,7 +118,7 @@ def recommend(rows: Sequence[Row], size: LmSize, budget: Budget) -> list[Recomme
         _at(size, family, sparsity)
         for family in families.values()
         for sparsity in [_wanted(size, family, budget)]
-        if sparsity is not None
+        if sparsity is not None and (family[0].family[2] != "elastic" or len(family) > 1)
     ]
     if not found:
         raise ValueError(_out_of_reach(list(families.values()), size, budget))

@@ -106,6 +106,31 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "smaller than all measured; expected at least" in capsys.readouterr().err
 
 
+def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = [study_row("low-rank", size, 1.0 + size, schedule="elastic") for size in (0.3, 0.7)]
+    lm, study = save_small_lm(tmp_path), save_study(tmp_path / "study", tuple(sizes))
+    argv = ["recommend", "--lm", str(lm), "--budget", "0.8", "--table", str(study)]
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "--schedule elastic --sparsity 0.3,0.7 " in printed
+    named = next(line for line in printed.splitlines() if line.startswith("best: "))
+    assert f"then open it with --size {named.partition('sparsity ')[2].split(',')[0]}\n" in printed
+    save_study(study, (sizes[1],))  # prune makes no elastic LM of one size
+    assert main(argv) == 1
+    assert "smaller than all measured" in capsys.readouterr().err
+
+
+def test_sizes_are_those_of_the_studys_files() -> None:
+    rows = [row for row in json.loads(table.STUDY.read_text())["rows"] if row["lm"] == "prose"]
+    dense = LmSize(17_002_432, 4, 4_249_088, 12 * 256**2 * 4)  # 4 blocks of d_model 256
+    assert {row["parameters"] for row in rows} == {dense.parameters}
+    for row in rows:
+        share = dense.pruned(row["method"], row["sparsity"]) / dense.bytes
+        assert share == pytest.approx(row["bytes_share"], rel=0.03), row
+
+
 def test_without_the_studys_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
