@@ -461,10 +461,8 @@ PRUNE = (
     Fault(
         "distillation measures the divergence from the student",
         "prune/run/distillation.py",
-        """functional.log_softmax(logits / temperature, -1),
-                functional.log_softmax(softened, -1),""",
-        """functional.log_softmax(softened, -1),
-                functional.log_softmax(logits / temperature, -1),""",
+        "log_q, functional.log_softmax(softened, -1), reduction",
+        "functional.log_softmax(softened, -1), log_q, reduction",
         ("prune/run/test_distillation.py",),
     ),
     Fault(

@@ -208,9 +208,9 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert json.loads(same.read_text()) == before[same]
     again = json.loads(changed.read_text())
     assert again["made_with"] == before[changed]["made_with"]
-    assert [one["nll"] for one in again["cells"]] == [
-        one["nll"] for one in before[changed]["cells"]
-    ]
+    for one, other in zip(again["cells"], before[changed]["cells"], strict=True):
+        # the recipe gives BLAS one thread, this process more: sums differ in their last digits
+        assert one["nll"] == pytest.approx(other["nll"], rel=1e-4)
     assert run_study.main(["run", "none", *call[2:]]) == 1
 
     # figures of other data are not mixed with those of these
