@@ -19,6 +19,7 @@ WITHOUT_DATA = (*MAGNITUDES, "random")
 ONE_SHOT, INCREMENTAL = "one-shot", ("linear", "cubic")
 FAMILIES = tuple(f"{schedule} family" for schedule in INCREMENTAL)
 """Schedules of a run that makes all sizes on its way."""
+ELASTIC = "elastic"
 LOW_RANK = "low-rank"
 MODERATE = (0.3, 0.5)
 """Sparsities of moderate compression, both ends among them."""
@@ -164,6 +165,31 @@ def _tokens(cells: Sequence[Cell]) -> float:
     return fmean(cell.tokens for cell in cells)
 
 
+def elastic_over_separate(measured: Measured) -> Iterator[Comparison]:
+    """Each size of an elastic LM against the run for that size alone."""
+    for plan, value in measured.pruned.items():
+        other = separate(measured.pruned, plan)
+        if other is not None:
+            own, others = (_tokens(measured.lm.pruned[one]) for one in (plan, other))
+            against = f"{ONE_SHOT}, budget {other.budget:g}"
+            difference = value - measured.pruned[other]
+            at = f"{own / others:.2f} of its tokens"
+            yield Comparison(measured, plan, against, difference, at=at)
+
+
+def separate(plans: Plans, plan: Plan) -> Optional[Plan]:
+    """Of an elastic plan: one-shot pruning to its size alone, with the largest budget that was run
+    and is not above its own. None for other plans, and where no such was run."""
+    found = [
+        other
+        for other in plans
+        if other.schedule == ONE_SHOT
+        and 0.0 < other.budget <= plan.budget
+        and replace(other, schedule=ELASTIC, budget=plan.budget) == plan
+    ]
+    return max(found, default=None)
+
+
 def more_at_small_sizes(measured: Measured) -> Iterator[Comparison]:
     """The gain of incremental over one-shot pruning at the smallest size against the gain at the
     largest, all else equal."""
@@ -284,6 +310,13 @@ CLAIMS = {
         "its budget each: as many times the fine-tuning in all. The larger sizes of such a run "
         "have seen a part of its tokens",
         partial(over_one_shot, schedules=FAMILIES),
+    ),
+    "b, elastic": Claim(
+        "One elastic LM is better at each size than a one-shot run for it",
+        "The sizes of an elastic LM against one-shot runs for each, with the same method and "
+        "criterion, and the largest budget of theirs that is not above that of the elastic run, "
+        "which makes all sizes",
+        elastic_over_separate,
     ),
     "c": Claim(
         "Low rank is the best trade-off at moderate compression",

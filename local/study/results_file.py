@@ -51,7 +51,8 @@ class Plan:
 @dataclass(frozen=True, eq=False)  # each is one of its own, and a key
 class Cell:
     """One LM that was measured. ``nll``: -ln P of each block of text, in nats; ``errors``: list ->
-    word errors of each utterance."""
+    word errors of each utterance. ``file_bytes``: of an elastic LM, the file that holds all of its
+    sizes."""
 
     name: str
     kind: str
@@ -63,6 +64,7 @@ class Cell:
     nll: tuple[float, ...]
     errors: Mapping[str, tuple[int, ...]]
     times_padded: Optional[float]
+    file_bytes: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -226,4 +228,5 @@ def _cell(record: Record, blocks: int, lists: tuple[ListSet, ...]) -> Cell:
         nll,
         errors,
         record.find("times_padded", a_ratio),
+        record.find("file_bytes", a_count),
     )

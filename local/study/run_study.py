@@ -3,6 +3,7 @@
     python local/study/run_study.py list --grid recipes/study/conf/grid.json
     python local/study/run_study.py dense --exp exp/study
     python local/study/run_study.py ngram exp/study/ngram.arpa --exp exp/study
+    python local/study/run_study.py scratch recipes/study/conf/train-half.json --exp exp/study
     python local/study/run_study.py run NAME --grid recipes/study/conf/grid.json --exp exp/study
     python local/study/run_study.py collect --name prose --exp exp/study --out results.json
 
@@ -10,8 +11,9 @@ A folder EXP holds ``dense`` (a checkpoint), ``data`` (of asrprune tokenize), ``
 ``lists/NAME.jsonl.gz`` with references. ``dense`` tunes the score weights of each list with the
 dense LM's scores, each half of the utterances for the other, and writes ``cells/dense.json``; every
 run is measured under those weights and writes ``cells/NAME.json``, so that a killed study goes on
-where it stood. ``collect`` adds all cells of EXP to a results file, in the place of those of the
-same LM name.
+where it stood. ``scratch`` trains a small LM by a configuration of ``asrprune train`` and measures
+it in the same way. ``collect`` adds all cells of EXP to a results file, in the place of those of
+the same LM name.
 """
 
 from __future__ import annotations
@@ -22,138 +24,40 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from grid import Run, Study, read_study
+from measurement import DENSE, TUNING, Measurement, errors_of
 
-from asrprune.api.first_pass import read_nbest
-from asrprune.api.lms import open_lm
-from asrprune.api.rescoring import rescore_nbest, tune_weights
-from asrprune.api.scoring import score_nbest
+from asrprune.api.lms import load_checkpoint, open_lm, save_checkpoint
 from asrprune.cli.main import call
 from asrprune.core.hypothesis import NBest
 from asrprune.core.record import (
     Record,
-    a,
     a_count,
     a_label,
     a_list,
-    a_list_of,
     a_number,
     an_amount,
     an_object,
-    an_object_of,
     read_record,
 )
-from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
-from asrprune.files import read_lines, sha256, write_json, write_text
-from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from asrprune.files import sha256, write_json, write_text
+from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS
 from asrprune.lm.model.transformer import count_parameters
-from asrprune.lm.open import is_ngram
-from asrprune.lm.protocol import LanguageModel
 from asrprune.provenance import provenance
-from asrprune.prune.run.family import FAMILY
+from asrprune.prune.run.family import ELASTIC, FAMILY
 from asrprune.report.documents import compact
 from asrprune.rescore.bench.machine import describe_machine
 from asrprune.wer.wer import count_errors
 
 log = logging.getLogger(__name__)
 
-BLOCKS = 40
-"""Parts of the held-out text; intervals resample them."""
-TUNING = "weights.json"
-"""The score weights of the dense LM, by list: [of even utterances, of odd ones]."""
-DENSE = "dense"
+DATA = "data/data.json"
 FORMAT, VERSION = "asrprune-study", 1
-
-
-def heldout_blocks(path: Path) -> list[list[str]]:
-    """The sentences of the held-out text in BLOCKS parts of neighbours. Raises InputError for fewer
-    sentences."""
-    lines = [line for _, line in read_lines(path) if line.strip()]
-    if len(lines) < BLOCKS:
-        raise InputError(path, None, f"{len(lines)} sentences", f"{BLOCKS} at least")
-    edges = np.linspace(0, len(lines), BLOCKS + 1).astype(int)
-    return [lines[start:stop] for start, stop in zip(edges, edges[1:])]
-
-
-def read_lists(exp: Path) -> dict[str, list[NBest]]:
-    """Name -> lists. Raises InputError for an utterance without a reference or a hypothesis."""
-    found = {}
-    for path in sorted((exp / "lists").glob("*.jsonl.gz")):
-        lists = read_nbest(path)
-        for one in lists:
-            if one.ref is None or not one.hyps:
-                raise InputError(path, None, f"{one.utt} as it is", "a reference, and hypotheses")
-        found[path.name.removesuffix(".jsonl.gz")] = lists
-    return found
-
-
-def errors_of(lists: Iterable[NBest], chosen: Mapping[str, str]) -> list[int]:
-    """Word errors of each utterance, in the order of the lists."""
-    return [count_errors(str(one.ref), chosen[one.utt]).errors for one in lists]
-
-
-class Measurement:
-    """What every LM of a study is measured on."""
-
-    def __init__(self, exp: Path, engine: str) -> None:
-        self.exp = exp
-        self.blocks = heldout_blocks(exp / "heldout.txt")
-        self.lists = read_lists(exp)
-        self._engine = engine
-
-    def nll(self, lm: LanguageModel) -> list[float]:
-        """-ln P of each block, in nats."""
-        return [round(-float(scores.sum()), 3) for scores in lm.score_lists(self.blocks)]
-
-    def scores(self, path: Path) -> dict[str, dict[str, Any]]:
-        """Name -> LM scores of the lists, by an engine that is fast rather than exact."""
-        lm = open_lm(path) if is_ngram(path) else open_lm(path, self._engine, threads=1)
-        return {name: score_nbest(lm, lists) for name, lists in self.lists.items()}
-
-    def tune(self, path: Path) -> None:
-        """Write TUNING for the LM."""
-        halves = {}
-        for name, scores in self.scores(path).items():
-            lists = self.lists[name]
-            refs = {one.utt: str(one.ref) for one in lists}
-            tuned = [tune_weights(lists[n::2], scores, refs, objective="errors") for n in (0, 1)]
-            halves[name] = [asdict(one.weights) for one in tuned]
-        write_json(self.exp / TUNING, halves)
-
-    def errors(self, path: Path) -> dict[str, list[int]]:
-        """List -> word errors of each utterance, each half under the weights of the other."""
-        take = an_object_of(a_list_of(a(ScoreWeights)))
-        halves = take(read_record(self.exp / TUNING).values)
-        found = {}
-        for name, scores in self.scores(path).items():
-            lists, (of_even, of_odd) = self.lists[name], halves[name]
-            chosen = rescore_nbest(lists[0::2], scores, of_odd)
-            chosen |= rescore_nbest(lists[1::2], scores, of_even)
-            found[name] = errors_of(lists, chosen)
-        return found
-
-    def speed(self, paths: Sequence[Path]) -> list[float]:
-        """Times as fast as the dense LM's padded float32 batch, each with its fastest engine."""
-        out = self.exp / "speed" / str(paths[0]).replace("/", "-")
-        systems = [f"{n}={path}" for n, path in enumerate([self.exp / DENSE, *paths])]
-        lists = sorted((self.exp / "lists").glob("*.jsonl.gz"))[0]
-        how = ["--nbest", str(lists), "--limit", "8", "--repeats", "3", "--engine", "fastest"]
-        how += ["--threads", "1", "--baseline", "padded", "--no-check", "--out", str(out)]
-        call(["bench", "--system", *systems, *how])
-        found = [read_record(out / str(n) / "bench.json") for n in range(len(systems))]
-        shutil.rmtree(out)
-        return [_speed_up(one) for one in found[1:]]
-
-
-def _speed_up(record: Record) -> float:
-    return round(record.part("times_padded").get("median", a_number), 3)
 
 
 def measure_dense(exp: Path, engine: str) -> None:
@@ -164,7 +68,7 @@ def measure_dense(exp: Path, engine: str) -> None:
         "name": DENSE,
         "kind": DENSE,
         "sparsity": 0.0,
-        "bytes": (exp / DENSE / WEIGHTS).stat().st_size,
+        "bytes": weights_bytes(exp / DENSE),
         "nll": measured.nll(open_lm(exp / DENSE, "torch", threads=1)),
         "errors": measured.errors(exp / DENSE),
     }
@@ -188,14 +92,52 @@ def measure_ngram(exp: Path, path: Path, engine: str) -> None:
     write_json(exp / "cells" / "ngram.json", {"cells": [cell]})
 
 
+def measure_scratch(exp: Path, config: Path, engine: str) -> None:
+    """Train a small LM from scratch, measure it, write ``cells/scratch-NAME.json`` and drop the
+    weights."""
+    name = f"scratch-{config.stem}"
+    done = exp / "cells" / f"{name}.json"
+    settings = {"config": read_record(config).values, "engine": engine, "study": study_of(exp)}
+    if is_done(done, settings):
+        return
+    out = exp / "scratch" / f"{name}-{content_sum(settings)}"
+    if not out.exists():
+        words = ["train", "--data", str(exp / "data"), "--config", str(config)]
+        call([*words, "--threads", "1", "--out", str(out)])
+    measured, size, tokens = Measurement(exp, engine), weights_bytes(out), trained_tokens(out, exp)
+    cell: dict[str, Any] = {
+        "name": name,
+        "kind": "scratch",
+        "method": "scratch",
+        "criterion": config.stem,
+        "sparsity": round(1.0 - size / weights_bytes(exp / DENSE), 4),
+        "budget": round(tokens / trained_tokens(exp / DENSE, exp), 2),
+        "tokens": tokens,
+        "bytes": size,
+        "nll": measured.nll(open_lm(out, "torch", threads=1)),
+        "errors": measured.errors(out),
+    }
+    if measured.lists:
+        cell["times_padded"] = measured.speed([out])[0]
+    write_json(done, {"made_with": settings, "cells": [cell]})
+    shutil.rmtree(out)
+
+
+def is_done(cells: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the file of cells is there, made with these settings; says so."""
+    if not cells.exists() or read_record(cells).get("made_with", an_object) != settings:
+        return False
+    log.info("done before: %s", cells.stem)
+    return True
+
+
 def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     """Prune, measure each size, write ``cells/NAME.json`` and drop the weights."""
     done = exp / "cells" / f"{run.name}.json"
     settings = settings_of(run, study, exp, engine)
-    if done.exists() and read_record(done).get("made_with", an_object) == settings:
-        log.info("done before: %s", run.name)
+    if is_done(done, settings):
         return
-    tokens = trained_tokens(exp)
+    tokens = trained_tokens(exp / DENSE, exp)
     out = exp / "families" / f"{run.name}-{content_sum(settings)}"
     if not out.exists():
         words = ["prune", "--lm", str(exp / DENSE), "--data", str(exp / "data")]
@@ -209,7 +151,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     family = read_record(out / FAMILY)
     seconds = max(one.get("wall_s", an_amount) for one in family.parts("members"))
     measured = Measurement(exp, engine)
-    folders = [out / one.get("folder", a_label) for one in family.parts("members")]
+    folders = [member_folder(out, one) for one in family.parts("members")]
     cells = []
     for member, folder in zip(family.parts("members"), folders):
         name = run.name
@@ -231,12 +173,23 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
         }
         if run.budget > 0.0:
             cell["errors"] = measured.errors(folder)
+        if run.schedule == ELASTIC:
+            cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
     if measured.lists and run.criterion == study.timed and run.budget > 0.0:
         for cell, value in zip(cells, measured.speed(folders)):
             cell["times_padded"] = value
     write_json(done, {"made_with": settings, "cells": cells})
     shutil.rmtree(out)
+
+
+def member_folder(out: Path, member: Record) -> Path:
+    """The checkpoint of a size that a run made; that of an elastic LM is cut out of it."""
+    folder, asked = out / member.get("folder", a_label), member.get("asked", a_number)
+    if folder.name != ELASTIC:
+        return folder
+    cut = out / f"cut-{asked:g}"
+    return save_checkpoint(cut, load_checkpoint(folder, size=asked))
 
 
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
@@ -252,7 +205,7 @@ def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any
 
 def study_of(exp: Path) -> dict[str, Any]:
     """What all cells of a study share: the dense LM, the score weights, and hashes of the data."""
-    files = [exp / "heldout.txt", exp / "data/data.json", *sorted((exp / "lists").glob("*.gz"))]
+    files = [exp / "heldout.txt", exp / DATA, *sorted((exp / "lists").glob("*.gz"))]
     return {
         "dense": read_record(exp / DENSE / CONFIG).get("weights_sha256", a_label),
         "weights": read_record(exp / TUNING).values,
@@ -265,10 +218,18 @@ def content_sum(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def trained_tokens(exp: Path) -> int:
-    """Tokens that the dense LM was trained on."""
-    made = read_record(exp / DENSE / CONFIG).part("provenance")
-    return made.part("training").get("tokens", a_count)
+def trained_tokens(lm: Path, exp: Path) -> int:
+    """Tokens that the LM was trained on; those of the study's text where it was trained elsewhere
+    and does not tell."""
+    made = read_record(lm / CONFIG).part("provenance")
+    if "training" in made.values:
+        return made.part("training").get("tokens", a_count)
+    return read_record(exp / DATA).part("sets").part("train").get("tokens", a_count)
+
+
+def weights_bytes(lm: Path) -> int:
+    """Of the file of weights."""
+    return (lm / WEIGHTS).stat().st_size
 
 
 def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -297,7 +258,7 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
             "vocab_size": shape.vocab_size,
             "parameters": count_parameters(model),
         },
-        "training_tokens": trained_tokens(exp),
+        "training_tokens": trained_tokens(exp / DENSE, exp),
         "lists": [list_entry(*item) for item in measured.lists.items()],
         "text": {"name": "held-out", "words": blocks},
         "cells": cells,
@@ -340,15 +301,16 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name in ("list", "dense", "ngram", "run", "collect"):
+    for name in ("list", "dense", "ngram", "scratch", "run", "collect"):
         verb = verbs.add_parser(name)
         if name in ("list", "run"):
             verb.add_argument("--grid", type=Path, required=True, help="grid file")
         if name != "list":
             verb.add_argument("--exp", type=Path, required=True, help="folder of the study")
-        if name in ("dense", "ngram", "run"):
+        if name in ("dense", "ngram", "scratch", "run"):
             verb.add_argument("--engine", default="torch", help="that scores the lists")
     verbs.choices["run"].add_argument("run", metavar="NAME", help="of a line of list")
+    verbs.choices["scratch"].add_argument("config", type=Path, help="as asrprune train takes it")
     verbs.choices["ngram"].add_argument("lm", type=Path, help="ARPA or KenLM file")
     verbs.choices["collect"].add_argument("--name", required=True, help="of the LM")
     verbs.choices["collect"].add_argument("--out", type=Path, required=True, help="results file")
@@ -372,6 +334,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             measure_dense(args.exp, args.engine)
         elif args.verb == "ngram":
             measure_ngram(args.exp, args.lm, args.engine)
+        elif args.verb == "scratch":
+            measure_scratch(args.exp, args.config, args.engine)
         elif args.verb == "run":
             named = {run.name: run for run in study.runs}
             if args.run not in named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -21,6 +22,7 @@ from claims import (
     verdict,
     would_change,
 )
+from elastic_section import elastic_section, is_held
 from intervals import ALPHA, REPLICATIONS, Estimate, Quantity, interpolated
 from results_file import NGRAM, SCRATCH, Cell, Lm, Plan, Results, size_bytes, speed
 
@@ -81,6 +83,8 @@ def results_page(results: Results, by_hand: Mapping[str, str]) -> str:
     parts += [hand("reading", by_hand), "## Where", *_where(judged)]
     for lm in results.lms:
         parts += _lm_section(lm, [one for one in every if one.lm is lm])
+    elastic = [part for one in every if one.measure == PERPLEXITY for part in elastic_section(one)]
+    parts += ["## One elastic LM for every size", *elastic] if elastic else []
     parts += ["## Not run", *_not_run(results.lms)]
     parts += ["## All comparisons", *_all_comparisons(judged)]
     return joined(parts)
@@ -265,14 +269,20 @@ def _list_words(one: Measured) -> str:
 
 
 def _by_budget(one: Measured, text: Callable[[Measured, Quantity], str]) -> Iterator[str]:
-    """Plans against sizes, a table a budget."""
-    for budget in sorted({plan.budget for plan in one.pruned}):
-        plans = [plan for plan in one.pruned if plan.budget == budget]
-        sizes = sorted({plan.sparsity for plan in plans})
+    """Plans against sizes, a table a budget; without the elastic plans that have a part of their
+    own, and the sizes that only one plan of several was run at."""
+    shown_here = [plan for plan in one.pruned if not is_held(one, plan)]
+    for budget in sorted({plan.budget for plan in shown_here}):
+        plans = [plan for plan in shown_here if plan.budget == budget]
+        families = sorted({plan.family for plan in plans})
+        counts = Counter(plan.sparsity for plan in plans)
+        sizes = sorted(size for size, n in counts.items() if n > 1 or len(families) == 1)
         lines = [[f"budget {budget:g}", "criterion", "schedule", "seeds", *_headings(sizes)]]
-        for family in sorted({plan.family for plan in plans}):
+        for family in families:
             row = [replace(family, sparsity=size) for size in sizes]
             seeds = {len(one.lm.pruned[plan]) for plan in row if plan in one.pruned}
+            if not seeds:
+                continue
             texts = [text(one, one.pruned[plan]) if plan in one.pruned else "" for plan in row]
             named = [family.method, family.criterion, family.schedule]
             lines.append([*named, _range(seeds), *texts])

@@ -22,8 +22,10 @@ lm_name=prose
 lm=
 train_conf=recipes/study/conf/train-prose.json
 vocab_size=4000
-# an n-gram LM of the same text, to compare with; 0: none
+# to compare with: an n-gram LM of the same text (order 0: none), and small LMs trained from scratch
+# by these configurations (default: two for the LM of $train_conf, none for another)
 ngram_order=3
+small_confs=default
 
 # what is run
 grid=recipes/study/conf/grid.json
@@ -36,7 +38,7 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
                              [--lm DIR] [--grid FILE] [--stage N] [--stop-stage N] [--nj N]
                              [--exp DIR]
 
-  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM, n-gram measured
+  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM, n-gram, small LMs measured
   5 grid          6 results
 
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
@@ -46,6 +48,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
   --grid FILE      the runs (default: $grid; local/study/grid.py says its form)
+  --small-confs LIST  configurations of small LMs to train and measure beside (default: half
+                   and a quarter of the default dense LM's bytes; none for another dense LM)
   --results FILE   results file that gets this LM's entry (default: EXP/results.json); the page of
                    verdicts, results.md, and results-table.json for asrprune recommend go beside it
 Any knob at the top of this file is an option too, e.g. --engine int8.
@@ -53,13 +57,19 @@ Stage 5 keeps what each run measured and drops its weights: stopped at any time 
 next run, and --grid with more runs adds to what is there."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
-parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size ngram_order grid
-  valid_sentences heldout_sentences engine results" "$@"
+parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size ngram_order
+  small_confs grid valid_sentences heldout_sentences engine results" "$@"
 for knob in text heldout; do
   if [ ! -f "${!knob}" ]; then
     die "--$knob ${!knob:-is not given}; expected a file (--help tells the options)"
   fi
 done
+if [ "$small_confs" = default ]; then
+  small_confs=
+  if [ -z "$lm" ] && [ "$train_conf" = recipes/study/conf/train-prose.json ]; then
+    small_confs="recipes/study/conf/train-half.json recipes/study/conf/train-quarter.json"
+  fi
+fi
 ensure_venv .venv mini,dev
 lock_folder "$exp"
 results=${results:-$exp/results.json}
@@ -73,7 +83,7 @@ stage_environment() {
 
 stage_tokens() { # validation and held-out sentences; the tokeniser is that of --lm, or trained
   local tokeniser=(--vocab-size "$vocab_size")
-  if [ -n "$lm" ]; then tokeniser=(--tokenizer "$lm/tokenizer.model"); fi
+  if [ -n "$lm" ]; then tokeniser=(--tokenizer "$(ls "$lm"/tokenizer.*)"); fi
   python local/study/split_heldout.py --text "$heldout" --out "$exp" \
     --valid-sentences "$valid_sentences" --heldout-sentences "$heldout_sentences"
   asrprune tokenize --text "$text" --valid "$exp/valid.txt" "${tokeniser[@]}" --force \
@@ -99,6 +109,25 @@ stage_lists() {
   done
 }
 
+logged() { # NAME COMMAND ...: its output goes to EXP/log/NAME.log; its last lines are shown on failure
+  local file=$exp/log/$1.log
+  mkdir -p "$exp/log"
+  if ! "${@:2}" >"$file" 2>&1; then
+    tail -n 3 "$file" >&2
+    return 1
+  fi
+  log "$1"
+}
+
+list_small() {
+  if [ -n "$small_confs" ]; then printf '%s\n' $small_confs; fi
+}
+
+train_small() {
+  logged "scratch-$(basename "$1" .json)" \
+    python local/study/run_study.py scratch "$1" --exp "$exp" --engine "$engine"
+}
+
 stage_baselines() { # score weights of the lists, tuned on halves for the dense LM; its own figures
   OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" --engine "$engine"
   if [ "$ngram_order" -gt 0 ]; then
@@ -112,6 +141,7 @@ stage_baselines() { # score weights of the lists, tuned on halves for the dense 
     rm "$exp/ngram.txt"
     python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" --exp "$exp"
   fi
+  each train_small list_small
 }
 
 list_runs() {
@@ -119,14 +149,8 @@ list_runs() {
 }
 
 run_one() {
-  local logs=$exp/log
-  mkdir -p "$logs"
-  if ! python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine" \
-    >"$logs/$1.log" 2>&1; then
-    tail -n 3 "$logs/$1.log" >&2
-    return 1
-  fi
-  log "$1"
+  logged "$1" \
+    python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine"
 }
 
 stage_grid() {

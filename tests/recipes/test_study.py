@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sys
@@ -16,6 +17,7 @@ LOCAL = ROOT / "local/study"
 sys.path.insert(0, str(LOCAL))
 
 import grid  # noqa: E402
+import measurement  # noqa: E402
 import run_study  # noqa: E402
 import split_heldout  # noqa: E402
 
@@ -36,6 +38,12 @@ AXES: dict[str, Any] = {
 }
 
 
+TINY: dict[str, Any] = {
+    "model": {"d_model": 32, "n_layers": 1, "n_heads": 2, "max_positions": 64},
+    "tokens_per_batch": 256,
+    "max_tokens": 2000,
+}
+"""How its dense LM is trained."""
 RUNS = ("one-shot-b0.25-s1-0.5", "cubic-b0.25-s1-0.5")
 """Of the tiny study."""
 
@@ -102,12 +110,12 @@ def test_blocks_hold_each_sentence_once(tmp_path: Path) -> None:
     text = tmp_path / "heldout.txt"
     lines = [f"sentence {n}" for n in range(203)]
     text.write_text("\n\n".join(lines) + "\n")
-    blocks = run_study.heldout_blocks(text)
+    blocks = measurement.heldout_blocks(text)
     assert [line for block in blocks for line in block] == lines
     assert {len(block) for block in blocks} == {5, 6}
     text.write_text("one\n" * 39)
     with pytest.raises(InputError, match="39 sentences; expected 40 at least"):
-        run_study.heldout_blocks(text)
+        measurement.heldout_blocks(text)
 
 
 def test_what_lists_hold_without_an_lm() -> None:
@@ -139,6 +147,24 @@ def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def check_elastic(cells: list[dict[str, Any]]) -> None:
+    """Each size of an elastic LM was measured, not the uncut one."""
+    by_size = {
+        schedule: {one["sparsity"]: one for one in cells if one["schedule"] == schedule}
+        for schedule in ("elastic", "one-shot")
+    }
+    for size, separate in by_size["one-shot"].items():
+        elastic = by_size["elastic"][size]
+        assert elastic["bytes"] == pytest.approx(separate["bytes"], rel=0.1)
+        assert elastic["tokens"] > 1.5 * separate["tokens"]
+        assert np.shape(elastic["nll"]) == (40,)
+    larger, smaller = (by_size["elastic"][size] for size in AXES["sparsity"])
+    assert larger["nll"] != smaller["nll"]
+    assert larger["times_padded"] != smaller["times_padded"]
+    assert larger["file_bytes"] == smaller["file_bytes"]
+    assert larger["bytes"] <= larger["file_bytes"] < 1.5 * larger["bytes"]
+
+
 def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     pytest.importorskip("kaldingram")
     draw = random.Random(5)
@@ -151,28 +177,36 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         for n, one in enumerate(sentences[:8])
     ]
     asrprune.write_nbest(tmp_path / "lists.jsonl.gz", lists)
-    (tmp_path / "train.json").write_text(
-        json.dumps(
-            {
-                "model": {"d_model": 32, "n_layers": 1, "n_heads": 2, "max_positions": 64},
-                "tokens_per_batch": 256,
-                "max_tokens": 2000,
-            }
-        )
-    )
+    (tmp_path / "train.json").write_text(json.dumps(TINY))
     options = ["--text", str(tmp_path / "text"), "--heldout", str(tmp_path / "heldout")]
     options += ["--lists", f"small={tmp_path / 'lists.jsonl.gz'}", "--engine", "torch", "--nj", "2"]
     options += ["--train-conf", str(tmp_path / "train.json"), "--vocab-size", "24"]
     options += ["--valid-sentences", "10", "--heldout-sentences", "80", "--lm-name", "tiny"]
-    options += ["--ngram-order", "2"]
+    (tmp_path / "train-small.json").write_text(
+        json.dumps({**TINY, "model": {**TINY["model"], "d_model": 16}})
+    )
+    options += ["--ngram-order", "2", "--small-confs", str(tmp_path / "train-small.json")]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
-    options += ["--grid", str(write_grid(tmp_path / "grid.json", few))]
+    low_rank = {**AXES, "method": ["low-rank"]}
+    elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
+    grids = few, {**low_rank, "schedule": ["one-shot"]}, elastic
+    options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids))]
     done = run_recipe("study", tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
     assert (lm["name"], lm["shape"]["d_model"], len(lm["text"]["words"])) == ("tiny", 32, 40)
     assert sum(lm["text"]["words"]) == 80 * 7
-    dense, ngram, *pruned = lm["cells"]
+    dense, ngram, *rest = lm["cells"]
+    pruned = [one for one in rest if one.get("method") == "structured"]
+    (small,) = [one for one in rest if one["kind"] == "scratch"]
+    assert (small["criterion"], small["budget"], np.shape(small["nll"])) == (
+        "train-small",
+        1,
+        (40,),
+    )
+    assert 0 < small["bytes"] < dense["bytes"]
+    assert small["times_padded"] > 0
+    check_elastic([one for one in rest if one.get("method") == "low-rank"])
     assert (ngram["kind"], ngram["name"], len(ngram["errors"]["small"])) == ("ngram", "kn2.arpa", 8)
     assert (dense["kind"], dense["times_padded"] > 0) == ("dense", True)
     assert [(one["schedule"], one["sparsity"]) for one in pruned] == [
@@ -189,12 +223,24 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     nll = sum(asrprune.open_lm(tmp_path / "exp/dense").score_lists([sentences[310:390]])[0])
     assert sum(dense["nll"]) == pytest.approx(-nll, rel=1e-4)
     assert not list((tmp_path / "exp/families").iterdir())
-    assert "## Verdicts" in (tmp_path / "exp/results.md").read_text()
+    page = (tmp_path / "exp/results.md").read_text()
+    assert "## Verdicts" in page
+    assert "## One elastic LM for every size" in page
     table = read_table(tmp_path / "exp/results-table.json")
     assert {(row.lm, row.family[2], row.sparsity) for row in table} == {
-        ("tiny", "cubic", 0.5),
-        ("tiny", "one-shot", 0.5),
+        ("tiny", schedule, size)
+        for schedule, size in (
+            ("cubic", 0.5),
+            *itertools.product(("one-shot", "elastic"), AXES["sparsity"]),
+        )
     }
+
+    # a small LM is trained once
+    scratch = ["scratch", str(tmp_path / "train-small.json"), "--exp", str(tmp_path / "exp")]
+    trained = tmp_path / "exp/cells/scratch-train-small.json"
+    stamp = trained.stat().st_mtime_ns
+    assert run_study.main([*scratch, "--engine", "torch"]) == 0
+    assert trained.stat().st_mtime_ns == stamp
 
     # only a run whose settings have changed is made again, to the same figures
     cells = tmp_path / "exp/cells"

@@ -229,6 +229,41 @@ def test_incremental_against_one_shot(judge: Judge) -> None:
     assert judge("b", cells) == []
 
 
+def elastic_and_separate() -> list[Cell]:
+    """One-shot runs of two sizes at two budgets, and an elastic LM of both between them."""
+    cells = [
+        cell("low-rank", "kfac", "one-shot", size, loss, budget=budget, tokens=tokens)
+        for budget, tokens, better in ((0.01, 1000, 0.0), (0.1, 10_000, 0.1))
+        for size, loss in ((0.5, 0.2 - better), (0.7, 0.4 - better))
+    ]
+    more = {"budget": 0.02, "tokens": 2000, "seconds": 30.0, "file_bytes": 530_000}
+    return cells + [
+        cell("low-rank", "kfac", "elastic", size, loss, **more)
+        for size, loss in ((0.5, 0.2), (0.7, 0.5), (0.9, 0.9))
+    ]
+
+
+def test_an_elastic_lm_meets_the_runs_for_each_size(judge: Judge) -> None:
+    judged = judge("b, elastic", elastic_and_separate())
+    assert {one.comparison.against for one in judged} == {"one-shot, budget 0.01"}
+    assert {one.comparison.at for one in judged} == {"2.00 of its tokens"}
+    values = [one.estimate.value for one in judged]
+    assert values == pytest.approx([0.0, 100 * math.expm1(0.1)], abs=0.7)
+
+
+def test_the_page_says_what_one_elastic_lm_costs(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(study(elastic_and_separate())))
+    assert call(tmp_path) == 0
+    page = (tmp_path / "RESULTS.md").read_text()
+    part = page.split("## One elastic LM for every size")[1].split("## Not run")[0]
+    lines = [re.sub(r" +", " ", line) for line in part.splitlines() if line.startswith("|")]
+    assert lines[0] == "| size | MB | separate | elastic, 2 T |"
+    assert [line[:9] for line in lines[2:4]] == ["| 0.50 | ", "| 0.70 | "]
+    assert lines[4:6] == ["| within 2 % | | | 1 of 2 |", "| all of the interval | | | 1 of 2 |"]
+    assert lines[8] == "| separate | 2 | 2,000 | 19 | 0.80 | 1.60 |"
+    assert lines[9] == "| elastic, 2 T | 1 | 2,000 | 30 | 0.53 | 1.06 |"
+
+
 def test_the_gain_may_grow_with_the_sparsity(judge: Judge) -> None:
     cells = [
         cell("structured", "kfac", schedule, sparsity, loss)
