@@ -1,4 +1,4 @@
-"""What every LM of a study is measured on: text in blocks, n-best lists, and the clock."""
+"""What every LM of a study is measured on: text, n-best lists, lattices, and the clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lattice_sets import read_lattice_sets
 
 from asrprune.api.first_pass import read_nbest
 from asrprune.api.lms import open_lm
@@ -65,6 +66,10 @@ class Measurement:
         self.exp = exp
         self.blocks = heldout_blocks(exp / "heldout.txt")
         self.lists = read_lists(exp)
+        self.lattices = read_lattice_sets(exp)
+        if twice := self.lists.keys() & self.lattices.keys():
+            expected = "another name than that of lists"
+            raise InputError(exp / "lattices", None, ", ".join(sorted(twice)), expected)
         self._engine = engine
 
     def nll(self, lm: LanguageModel) -> list[float]:
@@ -84,10 +89,13 @@ class Measurement:
             refs = {one.utt: str(one.ref) for one in lists}
             tuned = [tune_weights(lists[n::2], scores, refs, objective="errors") for n in (0, 1)]
             halves[name] = [asdict(one.weights) for one in tuned]
+        for name, one in self.lattices.items():
+            halves[name] = [asdict(weights) for weights in one.tuned(path)]
         write_json(self.exp / TUNING, halves)
 
     def errors(self, path: Path) -> dict[str, list[int]]:
-        """List -> word errors of each utterance, each half under the weights of the other."""
+        """List or lattices -> word errors of each utterance, each half under the weights of the
+        other."""
         take = an_object_of(a_list_of(a(ScoreWeights)))
         halves = take(read_record(self.exp / TUNING).values)
         found = {}
@@ -96,6 +104,9 @@ class Measurement:
             chosen = rescore_nbest(lists[0::2], scores, of_odd)
             chosen |= rescore_nbest(lists[1::2], scores, of_even)
             found[name] = errors_of(lists, chosen)
+        lm = open_lm(path) if is_ngram(path) else open_lm(path, "torch", threads=1)
+        for name, one in self.lattices.items():
+            found[name] = one.errors(lm, *halves[name])
         return found
 
     def speed(self, paths: Sequence[Path]) -> list[float]:

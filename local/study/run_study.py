@@ -7,8 +7,9 @@
     python local/study/run_study.py run NAME --grid recipes/study/conf/grid.json --exp exp/study
     python local/study/run_study.py collect --name prose --exp exp/study --out results.json
 
-A folder EXP holds ``dense`` (a checkpoint), ``data`` (of asrprune tokenize), ``heldout.txt``, and
-``lists/NAME.jsonl.gz`` with references. ``dense`` tunes the score weights of each list with the
+A folder EXP holds ``dense`` (a checkpoint), ``data`` (of asrprune tokenize), ``heldout.txt``,
+``lists/NAME.jsonl.gz`` with references, and ``lattices/NAME`` (of lattice_sets.py). ``dense`` tunes
+the score weights of each of those with the
 dense LM's scores, each half of the utterances for the other, and writes ``cells/dense.json``; every
 run is measured under those weights and writes ``cells/NAME.json``, so that a killed study goes on
 where it stood. ``scratch`` trains a small LM by a configuration of ``asrprune train`` and measures
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from grid import Run, Study, read_study
+from lattice_sets import LatticeSet, read_lattice_sets
 from measurement import DENSE, TUNING, Measurement, errors_of
 
 from asrprune.api.lms import load_checkpoint, open_lm, save_checkpoint
@@ -206,6 +208,8 @@ def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any
 def study_of(exp: Path) -> dict[str, Any]:
     """What all cells of a study share: the dense LM, the score weights, and hashes of the data."""
     files = [exp / "heldout.txt", exp / DATA, *sorted((exp / "lists").glob("*.gz"))]
+    for one in read_lattice_sets(exp).values():
+        files += one.files()
     return {
         "dense": read_record(exp / DENSE / CONFIG).get("weights_sha256", a_label),
         "weights": read_record(exp / TUNING).values,
@@ -259,7 +263,10 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
             "parameters": count_parameters(model),
         },
         "training_tokens": trained_tokens(exp / DENSE, exp),
-        "lists": [list_entry(*item) for item in measured.lists.items()],
+        "lists": [
+            *(lattice_entry(*item) for item in measured.lattices.items()),
+            *(list_entry(*item) for item in measured.lists.items()),
+        ],
         "text": {"name": "held-out", "words": blocks},
         "cells": cells,
     }
@@ -275,6 +282,17 @@ def list_entry(name: str, lists: Sequence[NBest]) -> dict[str, Any]:
         "words": [len(str(one.ref).split()) for one in lists],
         "first_pass_errors": errors_of(lists, first),
         "oracle_errors": oracle,
+    }
+
+
+def lattice_entry(name: str, lattices: LatticeSet) -> dict[str, Any]:
+    """The same of lattices."""
+    return {
+        "name": name,
+        "utts": len(lattices.refs),
+        "words": [len(ref.split()) for ref in lattices.refs.values()],
+        "first_pass_errors": lattices.first_pass_errors(),
+        "oracle_errors": lattices.oracle_errors(),
     }
 
 

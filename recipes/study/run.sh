@@ -12,10 +12,12 @@ stop_stage=6
 nj=$(nproc)
 exp=exp/study
 
-# what is yours: text to train and prune on, held-out text, and lists with references in them
+# what is yours: text to train and prune on, held-out text, lists with references in them, and
+# first passes with lattices
 text=
 heldout=
 lists=
+lattices=
 
 # the dense LM: trained here by this configuration, or a checkpoint with its own tokeniser
 lm_name=prose
@@ -34,17 +36,18 @@ heldout_sentences=2000
 engine=bf16
 results=
 
-help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE ...\"] [--lm-name NAME]
-                             [--lm DIR] [--grid FILE] [--stage N] [--stop-stage N] [--nj N]
-                             [--exp DIR]
+help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE ...\"]
+                             [--lattices \"NAME=FOLDER,TEXT ...\"] [--lm-name NAME] [--lm DIR]
+                             [--grid FILE] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
-  0 environment   1 tokens   2 dense LM   3 lists   4 dense LM, n-gram, small LMs measured
+  0 environment   1 tokens   2 dense LM   3 lists, lattices   4 dense LM, n-gram, small LMs measured
   5 grid          6 results
 
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
   --heldout FILE   other sentences: the first $valid_sentences for validation, the next
                    $heldout_sentences for the perplexities of the study
   --lists LIST     NAME=FILE of n-best lists (jsonl, as asrprune convert --references writes them)
+  --lattices LIST  NAME=FOLDER,TEXT of first passes (asrprune first-pass) with references (Kaldi text)
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
   --grid FILE      the runs (default: $grid; local/study/grid.py says its form)
@@ -57,7 +60,7 @@ Stage 5 keeps what each run measured and drops its weights: stopped at any time 
 next run, and --grid with more runs adds to what is there."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
-parse_options "stage stop_stage nj exp text heldout lists lm_name lm train_conf vocab_size ngram_order
+parse_options "stage stop_stage nj exp text heldout lists lattices lm_name lm train_conf vocab_size ngram_order
   small_confs grid valid_sentences heldout_sentences engine results" "$@"
 for knob in text heldout; do
   if [ ! -f "${!knob}" ]; then
@@ -101,11 +104,16 @@ stage_lm() {
 }
 
 stage_lists() {
-  local item
-  rm -rf "$exp/lists"
+  local item place
+  rm -rf "$exp/lists" "$exp/lattices"
   mkdir -p "$exp/lists"
   for item in $lists; do
     asrprune convert --from jsonl --to jsonl "${item#*=}" --out "$exp/lists/${item%%=*}.jsonl.gz"
+  done
+  for item in $lattices; do
+    place=${item#*=}
+    python local/study/lattice_sets.py --first-pass "${place%,*}" --ref "${place##*,}" \
+      --out "$exp/lattices/${item%%=*}"
   done
 }
 
