@@ -438,6 +438,20 @@ PRUNE = (
         ("prune/methods/test_compensation.py",),
     ),
     Fault(
+        "a fitted matrix is given the mean that it lost with the wrong sign",
+        "prune/methods/anchored.py",
+        "_bias(whole, w @ mean - best @ other_mean)",
+        "_bias(whole, best @ other_mean - w @ mean)",
+        ("prune/methods/test_anchored.py",),
+    ),
+    Fault(
+        "matrices are fitted as if those before them were still whole",
+        "prune/methods/anchored.py",
+        "model.put(place, _fitted(*pair, moments, output_gram, factorise))",
+        "_fitted(*pair, moments, output_gram, factorise)",
+        ("prune/methods/test_anchored.py",),
+    ),
+    Fault(
         "the cubic schedule is a square",
         "prune/run/schedules.py",
         "(1.0 - step / n_steps) ** 3",

@@ -42,7 +42,7 @@ INSIDE = {
     | {"perplexity": 4, "fastest": 5, "low_rank_speed": 6, "open": 6},
     "lm.engines": {"engine": 0, "cache": 0, "native": 1, "pytorch": 1, "onnx_runtime": 2}
     | {"fused": 2, "sparse": 2, "openvino": 3, "table": 4, "choice": 4},
-    "prune": {"groups": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2}
+    "prune": {"groups": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2, "paired": 2}
     | {"surgery": 3, "methods": 4, "run": 5, "recommend": 6},
     "exchange.exporters": {"numbers": 0, "exporter": 0, "rows": 1, "graphs": 2, "check": 3}
     | {"sentencepiece_proto": 0, "standard": 0, "modeling_asrprune": 0, "gguf_vocabulary": 1}

@@ -19,16 +19,21 @@ METHODS: dict[str, Method] = {
     "4:8": Method(four_of_eight, "4 weights of every 8 along the input", masks=True),
     "block-4x1": Method(block_4x1, "4 weights along the output", masks=True),
     "block-16x1": Method(block_16x1, "16 weights along the output", masks=True),
-    "structured": Method(structured, "FFN neurons and attention heads", masks=False),
+    "structured": Method(structured, "FFN neurons and attention heads", masks=False, fits=True),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
     "width": Method(width, "d_model: PCA of the residual stream, as SliceGPT", masks=False),
     "low-rank": Method(
-        low_rank, "rank-one components of every matrix", masks=False, elastic=elastic_low_rank
+        low_rank,
+        "rank-one components of every matrix",
+        masks=False,
+        elastic=elastic_low_rank,
+        fits=True,
     ),
     "low-rank+structured": Method(
         low_rank_attention_structured_ffn,
         "rank-one components of attention and FFN neurons",
         masks=False,
+        fits=True,
     ),
     "scratch": Method(
         scratch, "baseline: a dense model of that size with fresh weights", masks=False, fresh=True

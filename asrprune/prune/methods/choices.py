@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
-from asrprune.prune.methods.method import Options, prunable_parameters, unreachable
+from asrprune.prune.methods.anchored import anchored
+from asrprune.prune.methods.method import Options, Scorer, prunable_parameters, unreachable
 from asrprune.prune.selection import Chain, choose_levels
 
+ANCHORED = "anchored"
 SLACK = 1 / 2000
 """Share of the kept parameters by which a size may be missed to lose less."""
 
@@ -26,11 +29,15 @@ class Choice:
     apply: Callable[[int], None]
 
 
-def shrink(model: TransformerLM, keep: int, choices: Sequence[Choice], options: Options) -> None:
-    """Put those levels into effect that leave ``keep`` prunable parameters at least lost score.
+def shrink(
+    model: TransformerLM, keep: int, choices: Sequence[Choice], scorer: Scorer, options: Options
+) -> None:
+    """Put those levels into effect that leave ``keep`` prunable parameters at least lost score, and
+    fit what is left where ``options.compensation`` says so.
 
     Raises ValueError when all choices together cannot go so low.
     """
+    before = copy.deepcopy(model) if options.compensation == ANCHORED else None
     total = sum(prunable_parameters(model, options.matrices).values())
     least = total - sum(choice.chain.saved[-1] for choice in choices)
     if keep < least:
@@ -40,6 +47,8 @@ def shrink(model: TransformerLM, keep: int, choices: Sequence[Choice], options: 
     for choice, level in zip(choices, levels):
         if level:
             choice.apply(level)
+    if before is not None:
+        anchored(before, model, scorer, options)
 
 
 def refuse_masks(masks: Masks) -> None:

@@ -26,4 +26,4 @@ def low_rank_attention_structured_ffn(
     ffn = tuple(name for name in options.matrices if name in model.anatomy.ffn.matrices)
     choices = rank_choices(model, scorer, replace(options, matrices=attention))
     choices += unit_choices(model, scorer, replace(options, matrices=ffn))
-    shrink(model, keep, choices, options)
+    shrink(model, keep, choices, scorer, options)

@@ -1,4 +1,4 @@
-"""COMPENSATIONS: how the kept weights make up for the removed ones (OBS, SparseGPT)."""
+"""COMPENSATIONS: how the kept weights make up for the removed ones (OBS, SparseGPT, AA-SVD)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from asrprune.core.tables import lookup
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
+from asrprune.prune.methods.anchored import anchored
+from asrprune.prune.methods.choices import ANCHORED
 from asrprune.prune.methods.method import Scorer
 from asrprune.prune.surgery.factorisation import damped
 
@@ -53,11 +55,16 @@ def obs(weight: Tensor, kept: Tensor, gram: Tensor) -> Tensor:
     return compensated
 
 
-COMPENSATIONS: dict[str, tuple[Compensation, frozenset[str]]] = {
+OF_MASKS: dict[str, tuple[Compensation, frozenset[str]]] = {
     "none": (none, frozenset()),
     "obs": (obs, frozenset({"gram"})),
 }
-"""Name -> (function, statistics that it reads)."""
+"""Those of the methods that write zeros: name -> (function, statistics that it reads)."""
+COMPENSATIONS: dict[str, tuple[Callable[..., object], frozenset[str]]] = {
+    **OF_MASKS,
+    ANCHORED: (anchored, frozenset({"gram", "output_gram"})),
+}
+"""All of them, with that of the methods that make matrices smaller (``fits``)."""
 
 
 def put_masks(
@@ -67,7 +74,7 @@ def put_masks(
 
     Input statistics are those of the model as it is before any of these zeros.
     """
-    compensate, needs = lookup(COMPENSATIONS, name, "compensation")
+    compensate, needs = lookup(OF_MASKS, name, "compensation of masks")
     for group, found in zip(groups, scorer.statistics(model, groups, needs)):
         weight, kept = group.matrix.detach(), masks[group.place]
         gram = found.need("gram") if "gram" in needs else weight.new_zeros(0, 0)

@@ -45,7 +45,7 @@ def depth(model: TransformerLM, keep: int, scorer: Scorer, options: Options, mas
         if group.matrix.shape[1]
     ]
     scores = scorer.scores(model, [group for *_, group in sublayers])
-    shrink(model, keep, _choices(sublayers, scores, options.depth_unit), options)
+    shrink(model, keep, _choices(sublayers, scores, options.depth_unit), scorer, options)
 
 
 def _cost(block: Block, coupling: Coupling) -> int:

@@ -24,9 +24,8 @@ from asrprune.prune.methods.choices import (
     shrink,
     unit_chain,
 )
-from asrprune.prune.methods.method import Options, Scorer
+from asrprune.prune.methods.method import Options, Scorer, whole_statistics
 from asrprune.prune.selection import Chain
-from asrprune.prune.statistics import MatrixStatistics
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
 Make = Callable[[Tensor, Tensor, Optional[Tensor]], Matrix]
@@ -43,7 +42,7 @@ def low_rank(
     ValueError for a masked model or a size out of reach.
     """
     refuse_masks(masks)
-    shrink(model, keep, rank_choices(model, scorer, options), options)
+    shrink(model, keep, rank_choices(model, scorer, options), scorer, options)
 
 
 def rank_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
@@ -116,7 +115,7 @@ def _factored(model: TransformerLM, scorer: Scorer, options: Options) -> Transfo
         and 0 not in (linear.in_features, linear.out_features)
         and (not isinstance(linear, FactoredLinear) or (options.refactor and linear.rank > 0))
     }
-    known = _statistics(model, linears, scorer, needs)
+    known = whole_statistics(model, linears, scorer, needs)
     factored = copy.deepcopy(model)
     for place, linear in linears.items():
         a, b = factorise(linear.product().detach(), known[place])
@@ -124,24 +123,6 @@ def _factored(model: TransformerLM, scorer: Scorer, options: Options) -> Transfo
             a, b = a[:, : linear.rank], b[: linear.rank]
         factored.put(place, LowRankLinear.from_factors(a, b, linear.bias))
     return factored
-
-
-def _statistics(
-    model: TransformerLM, linears: dict[Place, Matrix], scorer: Scorer, needs: frozenset[str]
-) -> dict[Place, MatrixStatistics]:
-    """Input and output statistics of whole matrices, whichever way they are stored."""
-    groups = []
-    for place, linear in linears.items():
-        groups.append(Group(place, linear, linear.entry, 1, 1, cost=1))
-        if isinstance(linear, LowRankLinear):
-            groups.append(Group(place, linear, "A", 1, 1, cost=1))
-    found = iter(scorer.statistics(model, groups, needs))
-    known = {}
-    for place, linear in linears.items():
-        known[place] = next(found)
-        if isinstance(linear, LowRankLinear):
-            known[place].output_gram = next(found).output_gram
-    return known
 
 
 def _group(place: Place, linear: LowRankLinear) -> Group:

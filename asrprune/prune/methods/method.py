@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional, Protocol
 
@@ -10,10 +10,12 @@ from torch import Tensor
 
 from asrprune.lm.model.architecture import ALL_MATRICES
 from asrprune.lm.model.elastic import Elastic
+from asrprune.lm.model.matrices import LowRankLinear, Matrix
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
+from asrprune.prune.paired import PairedMoments
 from asrprune.prune.statistics import MatrixStatistics
 
 
@@ -27,6 +29,11 @@ class Scorer(Protocol):
         self, model: TransformerLM, groups: Sequence[Group], needs: frozenset[str]
     ) -> list[MatrixStatistics]:
         """Statistics of every group over the plan's statistics tokens."""
+
+    def paired(
+        self, model: TransformerLM, other: TransformerLM, places: Sequence[Place]
+    ) -> dict[Place, PairedMoments]:
+        """Moments of the inputs of ``places`` in two models over the same tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class Options:
     components of the weights alone. ``form``: what low rank stores, two ``factors`` or the
     ``interpolative`` decomposition (see InterpolativeLinear). ``embedding_rank`` factors the tied
     embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no part of
-    the sparsity. ``compensation`` (weight compensation, of the mask methods) says how the kept
-    weights make up for the removed ones.
+    the sparsity. ``compensation`` (weight compensation) says how the kept weights make up for the
+    removed ones: ``obs`` of the mask methods, ``anchored`` of structured and low rank.
     """
 
     matrices: tuple[str, ...] = ALL_MATRICES
@@ -95,6 +102,24 @@ DEPTH_UNITS = ("sublayer", "block")
 HEAD_UNITS = ("group", "query")
 
 
+def whole_statistics(
+    model: TransformerLM, linears: Mapping[Place, Matrix], scorer: Scorer, needs: frozenset[str]
+) -> dict[Place, MatrixStatistics]:
+    """Input and output statistics of whole matrices, whichever way they are stored."""
+    groups = []
+    for place, linear in linears.items():
+        groups.append(Group(place, linear, linear.entry, 1, 1, cost=1))
+        if isinstance(linear, LowRankLinear):
+            groups.append(Group(place, linear, "A", 1, 1, cost=1))
+    found = iter(scorer.statistics(model, groups, needs))
+    known = {}
+    for place, linear in linears.items():
+        known[place] = next(found)
+        if isinstance(linear, LowRankLinear):
+            known[place].output_gram = next(found).output_gram
+    return known
+
+
 Apply = Callable[[TransformerLM, int, Scorer, Options, Masks], None]
 """``apply(model, keep, scorer, options, masks)`` changes ``model`` and ``masks`` in place so that
 ``keep`` prunable parameters are left, as nearly as the units allow. What was removed before stays
@@ -111,13 +136,15 @@ class Method:
     """How to prune, and what is removed. ``masks``: weights become zeros in matrices of the old
     shape, which makes the file smaller but no ordinary kernel faster. ``fresh``: a baseline whose
     weights start at random, so it takes the one-shot schedule only. ``elastic``: what makes an
-    elastic LM, for the schedule of that name; None: it has no nested sizes."""
+    elastic LM, for the schedule of that name; None: it has no nested sizes. ``fits``: what it left
+    can be fitted by ``compensation`` anchored."""
 
     apply: Apply
     description: str
     masks: bool
     fresh: bool = False
     elastic: Optional[MakeElastic] = None
+    fits: bool = False
 
 
 def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[Place, int]:

@@ -33,7 +33,7 @@ def structured(
     choices = unit_choices(model, scorer, options)
     if not choices:
         raise no_whole_unit(model.anatomy, options)
-    shrink(model, keep, choices, options)
+    shrink(model, keep, choices, scorer, options)
 
 
 def no_whole_unit(anatomy: Anatomy, options: Options) -> ValueError:

@@ -13,7 +13,8 @@ from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import PRECISIONS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.compensation import COMPENSATIONS
+from asrprune.prune.methods.choices import ANCHORED
+from asrprune.prune.methods.compensation import COMPENSATIONS, OF_MASKS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
 
@@ -98,12 +99,7 @@ class Plan:
             )
         if self.schedule == "elastic":
             self._check_elastic()
-        lookup(COMPENSATIONS, self.options.compensation, "compensation")
-        if self.options.compensation != "none" and not METHODS[self.method].masks:
-            raise ValueError(
-                f"options.compensation is {self.options.compensation}; expected none, as method "
-                f"{self.method} makes no zeros"
-            )
+        self._check_compensation()
         if not self.options.matrices:
             raise ValueError("options.matrices is []; expected one or more")
         lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
@@ -132,6 +128,19 @@ class Plan:
             raise ValueError(f"{found}; expected two or more, the ends of an elastic LM's range")
         if self.options.form != "factors":
             raise ValueError(f"options.form is {self.options.form}; expected factors, as elastic")
+
+    def _check_compensation(self) -> None:
+        name, method = self.options.compensation, METHODS[self.method]
+        lookup(COMPENSATIONS, name, "compensation")
+        known = list(OF_MASKS) if method.masks else ["none"]
+        reason = f"method {self.method} makes {'nothing but' if method.masks else 'no'} zeros"
+        if method.fits and self.schedule == "elastic":
+            reason = "schedule elastic fits no size alone"
+        elif method.fits:
+            known.append(ANCHORED)
+        if name not in known:
+            expected = " or ".join(known)
+            raise ValueError(f"options.compensation is {name}; expected {expected}, as {reason}")
 
     def with_budget(self, train_tokens: int) -> Plan:
         """The plan with a number of fine-tuning tokens, for training data whose passes predict
@@ -172,7 +181,7 @@ PLAN_MEANINGS = {
     "options.refactor": "whether factored matrices are factored anew at every step",
     "options.form": "what low rank stores: factors or interpolative",
     "options.embedding_rank": "of the tied embedding before the first step; 0: it stays as it is",
-    "options.compensation": "how kept weights make up for masked ones (list compensations)",
+    "options.compensation": "how kept weights make up for removed ones (list compensations)",
     "options.depth_unit": "depth removes each sublayer by itself, or whole blocks",
     "options.head_unit": "query heads of a key and value head leave as a group, or as query heads",
     "fine_tuning.batch_tokens": "tokens of a step, padding counted",

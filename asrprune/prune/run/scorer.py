@@ -9,11 +9,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.groups import Group
+from asrprune.prune.paired import PairedMoments, paired_moments
 from asrprune.prune.run.fine_tuning import Movement
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.statistics import MatrixStatistics, collect
@@ -65,6 +67,13 @@ class DataScorer:
         """Statistics over the plan's statistics tokens, of other sentences at every step."""
         limit = self._plan.statistics_tokens
         return collect(model, groups, self.batches(model), needs, limit, self._processes)
+
+    def paired(
+        self, model: TransformerLM, other: TransformerLM, places: Sequence[Place]
+    ) -> dict[Place, PairedMoments]:
+        """Moments of the inputs of ``places`` in two models, over the same tokens as statistics."""
+        limit = self._plan.statistics_tokens
+        return paired_moments(model, other, places, self.batches(model), limit, self._processes)
 
     def batches(self, model: TransformerLM) -> Iterator[Batch]:
         """Training sentences that fit the model, drawn for this step, on its device: one epoch."""

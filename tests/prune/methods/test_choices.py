@@ -15,8 +15,10 @@ from asrprune.prune.methods.choices import (
     unit_chain,
 )
 from asrprune.prune.methods.method import prunable_parameters
+from asrprune.prune.run.plan import Plan
+from asrprune.prune.run.scorer import DataScorer
 from asrprune.prune.selection import Chain, lowest
-from tests.prune.small_models import FREE, small_model
+from tests.prune.small_models import DATA, FREE, small_model
 
 
 def test_what_stays_is_what_the_lowest_scores_leave() -> None:
@@ -51,10 +53,11 @@ def test_the_levels_that_meet_the_size_are_put_into_effect() -> None:
         )
         for name, loss in (("cheap", 1.0), ("dear", 2.0))
     ]
-    shrink(model, total - 300, choices, FREE)
+    scorer = DataScorer(Plan(), DATA, 0)
+    shrink(model, total - 300, choices, scorer, FREE)
     assert done == [("cheap", 2)]  # a choice of level 0 is left alone
     with pytest.raises(ValueError, match=f"the least that this method can keep is {total - 600}"):
-        shrink(model, total - 601, choices, FREE)
+        shrink(model, total - 601, choices, scorer, FREE)
 
 
 def test_masked_models_are_refused() -> None:

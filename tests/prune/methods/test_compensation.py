@@ -7,7 +7,7 @@ import torch
 
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.compensation import COMPENSATIONS, obs
+from asrprune.prune.methods.compensation import OF_MASKS, obs
 from asrprune.prune.methods.method import prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
@@ -42,7 +42,7 @@ def test_obs_is_least_squares_and_for_one_weight_the_surgeons_update() -> None:
 
 @pytest.mark.parametrize("case", ["plain", *slow(list(CASES)[1:])])
 @pytest.mark.parametrize("method", [name for name in PRUNERS if METHODS[name].masks])
-@pytest.mark.parametrize("compensation", COMPENSATIONS)
+@pytest.mark.parametrize("compensation", OF_MASKS)
 def test_every_compensation_keeps_masks_exact_and_nested(
     compensation: str, method: str, case: str
 ) -> None:

@@ -23,6 +23,8 @@ VARIANTS = {
     "width": ("width", replace(FREE, multiple_of=1)),
     "low-rank, interpolative": ("low-rank", INTERPOLATIVE),
     "low-rank+structured, interpolative": ("low-rank+structured", INTERPOLATIVE),
+    "structured, anchored": ("structured", replace(FREE, compensation="anchored")),
+    "low-rank, anchored": ("low-rank", replace(INTERPOLATIVE, compensation="anchored")),
 }
 """What is tested -> method and options."""
 
