@@ -25,6 +25,8 @@ MODERATE = (0.3, 0.5)
 """Sparsities of moderate compression, both ends among them."""
 REACH = 0.15
 """A curve is read only where a measured size is within this fraction."""
+FREEDOM = 4
+"""Differences of seeds that make a variance: one or two say nothing of it."""
 PERPLEXITY = "perplexity"
 Plans = Mapping[Plan, Quantity]
 Size = Callable[[Sequence[Cell]], Optional[float]]
@@ -118,23 +120,31 @@ def _seed_noise(
     plans: Sequence[tuple[Plan, list[Cell]]], vectors: Mapping[Cell, np.ndarray]
 ) -> Callable[[Plan], tuple[float, float]]:
     """Plan -> the variance between seeds and its degrees of freedom, pooled over the plans of the
-    same size and budget, or over all where none of those has two seeds; (0, inf) without any."""
+    same size and budget where these make FREEDOM at least, else over those of the same budget, else
+    over all that there are; (0, inf) without any."""
     pools: dict[object, list[tuple[float, int]]] = {}
     for plan, cells in plans:
         if len(cells) > 1:
             values = [vectors[cell][0] for cell in cells]
             one = float(np.var(values, ddof=1)), len(values) - 1
-            for key in ((plan.budget, plan.sparsity), None):
+            for key in _pools(plan):
                 pools.setdefault(key, []).append(one)
 
     def noise(plan: Plan) -> tuple[float, float]:
-        pool = pools.get((plan.budget, plan.sparsity)) or pools.get(None)
-        if not pool:
-            return 0.0, float("inf")
-        freedom = sum(one for _, one in pool)
-        return sum(variance * one for variance, one in pool) / freedom, freedom
+        variance, freedom = 0.0, 0
+        for pool in (pools.get(key, []) for key in _pools(plan)):
+            freedom = sum(one for _, one in pool)
+            variance = sum(value * one for value, one in pool) / max(freedom, 1)
+            if freedom >= FREEDOM:
+                break
+        return (variance, freedom) if freedom else (0.0, float("inf"))
 
     return noise
+
+
+def _pools(plan: Plan) -> tuple[object, ...]:
+    """Those that a plan's seeds count in, the nearest first."""
+    return (plan.budget, plan.sparsity), plan.budget, None
 
 
 def data_over_magnitude(measured: Measured) -> Iterator[Comparison]:

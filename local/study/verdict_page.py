@@ -11,6 +11,7 @@ from statistics import median
 
 from claims import (
     CLAIMS,
+    FREEDOM,
     PERPLEXITY,
     REACH,
     Judged,
@@ -190,8 +191,9 @@ def _seeds(lms: Iterable[Lm]) -> str:
         return "No plan was run with several seeds: the noise of seeds is in no interval."
     return (
         f"{sum(several)} of {len(several)} plans were run with several seeds; the variance between "
-        "seeds is pooled over the plans of an LM with the same size and budget, or over all of the "
-        "LM's where none of those has several, and holds for those with one seed too."
+        f"seeds is pooled over the plans of an LM with the same size and budget, where those have "
+        f"{FREEDOM} degrees of freedom, else with the same budget, else over all of the LM's, and "
+        f"holds for those with one seed too."
     )
 
 

@@ -211,6 +211,22 @@ def test_differences_of_seeds_count(judge: Judge) -> None:
     assert both.side == 0, "seeds differ by more than the criteria"
 
 
+def test_few_seeds_of_a_size_are_pooled_with_those_of_its_budget(tmp_path: Path) -> None:
+    cells = [
+        cell("width", "kfac", "cubic", size, loss, seed=seed, budget=budget)
+        for budget, sizes, seeds in ((0.01, (0.3, 0.5), 4), (0.1, (0.5, 0.7), 2))
+        for size in sizes
+        for seed in range(1, seeds + 1)
+        for loss in (0.1 * size * seed,)
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(study(cells)))
+    perplexity = next(claims.measure(read_results(path).lms[0]))
+    freedom = {(p.budget, p.sparsity): one.freedom for p, one in perplexity.pruned.items()}
+    # both sizes of the first budget; all plans, where two pairs of seeds are not enough
+    assert freedom == {(0.01, 0.3): 6, (0.01, 0.5): 6, (0.1, 0.5): 8, (0.1, 0.7): 8}
+
+
 def test_incremental_against_one_shot(judge: Judge) -> None:
     tokens = dict.fromkeys(itertools.product(("cubic", "one-shot"), (0.5, 0.9)), 1000)
     tokens["cubic", 0.5] = 300

@@ -28,6 +28,7 @@ FAMILY, VERSION = "family.json", 1
 ELASTIC = "elastic"
 """The folder of an elastic LM, in which all members are."""
 NOT_FINE_TUNED = "not fine-tuned"
+WORSE_FINE_TUNED = "ppl {before:.2f} before fine-tuning: lower its rates, or give it more tokens"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,12 @@ class Member:
     def note(self) -> str:
         """What a table says of it in words."""
         speed = "smaller matrices" if self.faster else "sparse, not faster"
-        return speed if self.fine_tuned else f"{speed}; {NOT_FINE_TUNED}"
+        if not self.fine_tuned:
+            return f"{speed}; {NOT_FINE_TUNED}"
+        before, after = self.perplexity_pruned, self.perplexity
+        if before is not None and after is not None and after > before:
+            return f"{speed}; {WORSE_FINE_TUNED.format(before=before)}"
+        return speed
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,16 @@ def test_tables_say_what_is_faster() -> None:
     assert family_table(bare).splitlines()[-1].endswith("sparse, not faster; not fine-tuned")
 
 
+def test_tables_say_where_fine_tuning_made_it_worse() -> None:
+    worse, better = (
+        replace(member(size), perplexity_pruned=before)
+        for size, before in ((0.3, 12.25), (0.7, 13))
+    )
+    lines = family_table(FAMILY_OF_TWO.with_member(worse).with_member(better)).splitlines()
+    advice = "ppl 12.25 before fine-tuning: lower its rates, or give it more tokens"
+    assert [line.split("faster")[1] for line in lines[2:]] == [f"; {advice}", ""]
+
+
 def test_a_family_of_before_says_whether_it_was_fine_tuned(tmp_path: Path) -> None:
     write_family(tmp_path, FAMILY_OF_TWO.with_member(replace(member(0.7), tokens=0)))
     value = json.loads((tmp_path / "family.json").read_text())
