@@ -2,16 +2,20 @@
 
 A grid file is JSON: ``{"grids": [{"method": [...], "criterion": [...], "schedule": [...],
 "sparsity": [...], "budget": [...], "seed": [...]}, ...], "statistics_tokens": 10000,
-"set": ["fine_tuning.batch_tokens=2048"], "timed": "kfac"}``. Each grid is the product of its lists
+"set": ["fine_tuning.batch_tokens=2048"], "rates": [[1e-3, 5e-3], [4e-4, 2e-3]],
+"timed": "kfac"}``. Each grid is the product of its lists
 but for ``sparsity``: each size is a run of its own, which all have the same fine-tuning, or, with
 ``"together": true``, an incremental run makes them all, as a family. A study goes from the first
 grid to the last, so that what matters most is there first. ``budget`` is the fine-tuning of
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
+``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
+what has the lowest perplexity on the validation sentences is kept; without them prune's own.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +64,13 @@ class Run:
 @dataclass(frozen=True)
 class Study:
     """What a grid file holds: the runs in order, what all calls of ``prune`` are told by ``--set``,
-    and the criterion whose members' speed is measured for all (the shapes hardly differ)."""
+    the learning rates that are tried, and the criterion whose members' speed is measured for all
+    (the shapes hardly differ)."""
 
     runs: tuple[Run, ...]
     statistics_tokens: int
     settings: tuple[str, ...]
+    rates: tuple[tuple[float, float], ...]
     timed: str
 
 
@@ -84,8 +90,13 @@ def read_study(path: Path) -> Study:
     if not runs:
         raise InputError(path, None, "no run", "a grid with a value on each axis")
     settings = record.find("set", a_list_of(a_string)) or ()
-    timed = record.get("timed", a_label)
-    return Study(tuple(runs.values()), record.get("statistics_tokens", a_count), settings, timed)
+    rates = record.find("rates", a_list_of(a_list_of(an_amount))) or ()
+    for pair in rates:
+        if len(pair) != 2:
+            found = f"rates {json.dumps(rates)}"
+            raise InputError(path, None, found, "pairs [lr, muon_lr]")
+    tokens, timed = record.get("statistics_tokens", a_count), record.get("timed", a_label)
+    return Study(tuple(runs.values()), tokens, settings, tuple((a, b) for a, b in rates), timed)
 
 
 def _product(grid: Record) -> Iterator[Run]:

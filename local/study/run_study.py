@@ -23,10 +23,12 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from grid import Run, Study, read_study
@@ -59,6 +61,8 @@ from asrprune.wer.wer import count_errors
 log = logging.getLogger(__name__)
 
 DATA = "data/data.json"
+COMMON = ("statistics_tokens", "set", "rates")
+"""The settings that all runs of a grid file share."""
 FORMAT, VERSION = "asrprune-study", 1
 
 
@@ -139,17 +143,13 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     settings = settings_of(run, study, exp, engine)
     if is_done(done, settings):
         return
-    tokens = trained_tokens(exp / DENSE, exp)
-    out = exp / "families" / f"{run.name}-{content_sum(settings)}"
-    if not out.exists():
-        words = ["prune", "--lm", str(exp / DENSE), "--data", str(exp / "data")]
-        words += ["--method", run.method, "--criterion", run.criterion, "--schedule", run.schedule]
-        words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
-        words += ["--fine-tune-tokens", str(round(run.budget * tokens)), "--seed", str(run.seed)]
-        words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-        for setting in study.settings:
-            words += ["--set", setting]
-        call([*words, "--out", str(out)])
+    made = exp / "families" / f"{run.name}-{content_sum(settings)}"
+    rates = study.rates if run.budget else ()
+    tried = {rate: made / f"rates-{number}" for number, rate in enumerate(rates or [None])}
+    for rate, folder in tried.items():
+        if not folder.exists():
+            prune(run, study, exp, rate, folder)
+    rate, out = min(tried.items(), key=lambda item: valid_loss(item[1]))
     family = read_record(out / FAMILY)
     seconds = max(one.get("wall_s", an_amount) for one in family.parts("members"))
     measured = Measurement(exp, engine)
@@ -175,6 +175,8 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
         }
         if run.budget > 0.0:
             cell["errors"] = measured.errors(folder)
+        if rate is not None:
+            cell["rates"] = rate
         if run.schedule == ELASTIC:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
@@ -182,7 +184,28 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
         for cell, value in zip(cells, measured.speed(folders)):
             cell["times_padded"] = value
     write_json(done, {"made_with": settings, "cells": cells})
-    shutil.rmtree(out)
+    shutil.rmtree(made)
+
+
+def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, out: Path) -> None:
+    """Make all sizes of a run in the folder ``out``, fine-tuned with peak learning ``rates``."""
+    tokens = round(run.budget * trained_tokens(exp / DENSE, exp))
+    words = ["prune", "--lm", str(exp / DENSE), "--data", str(exp / "data")]
+    words += ["--method", run.method, "--criterion", run.criterion, "--schedule", run.schedule]
+    words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
+    words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
+    words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
+    for setting in study.settings:
+        words += ["--set", setting]
+    for name, value in zip(("lr", "muon_lr"), rates or ()):
+        words += ["--set", f"fine_tuning.optimizer.{name}={value:g}"]
+    call([*words, "--out", str(out)])
+
+
+def valid_loss(family: Path) -> float:
+    """The mean ln perplexity of a run's sizes on the validation sentences."""
+    members = read_record(family / FAMILY).parts("members")
+    return fmean(math.log(one.get("perplexity", an_amount)) for one in members)
 
 
 def member_folder(out: Path, member: Record) -> Path:
@@ -196,13 +219,14 @@ def member_folder(out: Path, member: Record) -> Path:
 
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
     """All that a run's figures depend on beside its name and the version."""
-    return {
-        "sparsities": list(run.sparsities),
-        "statistics_tokens": study.statistics_tokens,
-        "set": list(study.settings),
-        "engine": engine,
-        "study": study_of(exp),
-    }
+    own = {"sparsities": list(run.sparsities), "engine": engine, "study": study_of(exp)}
+    return common_settings(study, run.budget) | own
+
+
+def common_settings(study: Study, budget: float) -> dict[str, Any]:
+    """What all runs of a grid file with this budget are made with."""
+    rates = {"rates": [list(pair) for pair in study.rates]} if study.rates and budget else {}
+    return rates | {"statistics_tokens": study.statistics_tokens, "set": list(study.settings)}
 
 
 def study_of(exp: Path) -> dict[str, Any]:
@@ -236,8 +260,11 @@ def weights_bytes(lm: Path) -> int:
     return (lm / WEIGHTS).stat().st_size
 
 
-def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
-    """The entry of the LM in a results file."""
+def collect(
+    name: str, exp: Path, facts: Mapping[str, str], study: Study | None = None
+) -> dict[str, Any]:
+    """The entry of the LM in a results file. With a ``study`` runs that were made with other
+    settings than its are left out, until they are made again."""
     measured = Measurement(exp, "torch")
     first = {DENSE: 0, "ngram": 1}
     files = sorted(
@@ -249,7 +276,15 @@ def collect(name: str, exp: Path, facts: Mapping[str, str]) -> dict[str, Any]:
         if made_with is not None and made_with.get("study") != now:
             log.info("left out, of another dense LM, text or lists: %s", record.path)
             continue
-        cells += record.get("cells", a_list)
+        found = record.get("cells", a_list)
+        if study is not None and made_with is not None and "set" in made_with:
+            wanted = common_settings(study, found[0]["budget"])
+            if {key: made_with.get(key) for key in COMMON} != {
+                key: wanted.get(key) for key in COMMON
+            }:
+                log.info("left out, made with other settings: %s", record.path)
+                continue
+        cells += found
     model = load_checkpoint(exp / DENSE).model
     shape = model.shape
     blocks = [sum(len(line.split()) + 1 for line in block) for block in measured.blocks]
@@ -331,6 +366,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     verbs.choices["scratch"].add_argument("config", type=Path, help="as asrprune train takes it")
     verbs.choices["ngram"].add_argument("lm", type=Path, help="ARPA or KenLM file")
     verbs.choices["collect"].add_argument("--name", required=True, help="of the LM")
+    verbs.choices["collect"].add_argument(
+        "--grid", type=Path, help="leave out runs that were made with other settings than its"
+    )
     verbs.choices["collect"].add_argument("--out", type=Path, required=True, help="results file")
     verbs.choices["collect"].add_argument(
         "--fact", nargs="+", default=[], metavar="LABEL=TEXT", help="stated for the page"
@@ -361,7 +399,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             execute(named[args.run], study, args.exp, args.engine)
         else:
             facts = dict(one.split("=", 1) for one in args.fact)
-            add_entry(args.out, collect(args.name, args.exp, facts), " ".join(sys.argv))
+            study = None if args.grid is None else read_study(args.grid)
+            add_entry(args.out, collect(args.name, args.exp, facts, study), " ".join(sys.argv))
     except (InputError, ValueError) as problem:
         print(f"run_study: {problem}", file=sys.stderr)
         return 1

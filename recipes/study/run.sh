@@ -170,7 +170,7 @@ stage_results() { # the page and table of the repository where its own results a
   if [ "$results" = recipes/study/results.json ]; then made=(); fi
   local dense=$train_conf
   if [ -n "$lm" ]; then dense="a checkpoint (--lm)"; fi
-  python local/study/run_study.py collect --name "$lm_name" --exp "$exp" --out "$results" \
+  python local/study/run_study.py collect --name "$lm_name" --exp "$exp" --out "$results" --grid "$grid" \
     --fact "grid=$grid" "dense LM=$dense"
   python local/study/write_results.py ${made[@]+"${made[@]}"}
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from pathlib import Path
@@ -53,10 +54,11 @@ RUNS = ("one-shot-b0.25-s1-0.5", "cubic-b0.25-s1-0.5")
 """Of the tiny study."""
 
 
-def write_grid(path: Path, *grids: dict[str, Any]) -> Path:
+def write_grid(path: Path, *grids: dict[str, Any], **more: Any) -> Path:
     settings = ["options.multiple_of=1", "options.min_rank=1", "fine_tuning.batch_tokens=64"]
     settings += ["hold=0.9"]
     whole = {"statistics_tokens": 100, "set": settings, "timed": "kfac", "grids": list(grids)}
+    whole |= more
     path.write_text(json.dumps(whole))
     return path
 
@@ -99,6 +101,20 @@ def test_runs_in_the_order_of_the_grids(tmp_path: Path) -> None:
 def test_grids_that_are_none(grids: list[dict[str, Any]], line: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=line):
         grid.read_study(write_grid(tmp_path / "grid.json", *grids))
+
+
+def test_rates_are_pairs(tmp_path: Path) -> None:
+    study = grid.read_study(write_grid(tmp_path / "grid.json", AXES, rates=[[1e-3, 5e-3]]))
+    assert study.rates == ((1e-3, 5e-3),)
+    assert grid.read_study(write_grid(tmp_path / "grid.json", AXES)).rates == ()
+    with pytest.raises(InputError, match=r"rates \[\[0.001\]\]; expected pairs \[lr, muon_lr\]"):
+        grid.read_study(write_grid(tmp_path / "grid.json", AXES, rates=[[1e-3]]))
+
+
+def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
+    members = [{"perplexity": value} for value in (10.0, 1000.0)]
+    (tmp_path / "family.json").write_text(json.dumps({"members": members}))
+    assert run_study.valid_loss(tmp_path) == pytest.approx(math.log(100))
 
 
 def test_the_grids_of_the_recipe() -> None:
@@ -239,7 +255,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
     separate = {**low_rank, "schedule": ["one-shot"], "sparsity": [0.5]}
     grids = few, separate, elastic
-    options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids))]
+    rates = [[1e-3, 5e-3], [1e-8, 1e-8]]
+    options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids, rates=rates))]
     done = run_recipe("study", tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
@@ -273,6 +290,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         assert np.shape(one["nll"]) == (40,)
         assert np.shape(one["errors"]["small"]) == np.shape(one["errors"]["decoded"]) == (8,)
         assert one["times_padded"] > 0
+        assert one["rates"] in rates
     nll = sum(asrprune.open_lm(tmp_path / "exp/dense").score_lists([sentences[310:390]])[0])
     assert sum(dense["nll"]) == pytest.approx(-nll, rel=1e-4)
     assert not list((tmp_path / "exp/families").iterdir())
@@ -315,6 +333,14 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     exp = cells.parent
     kept = run_study.collect("tiny", exp, {})
     assert [one["name"] for one in kept["cells"]] == [one["name"] for one in lm["cells"]]
+    study = grid.read_study(tmp_path / "grid.json")
+    assert run_study.collect("tiny", exp, {}, study) == kept
+    other_rates = grid.read_study(write_grid(tmp_path / "other.json", few, rates=rates[:1]))
+    assert [one["kind"] for one in run_study.collect("tiny", exp, {}, other_rates)["cells"]] == [
+        "dense",
+        "ngram",
+        "scratch",
+    ]
     for name in ("heldout.txt", "lists/small.jsonl.gz", "data/data.json"):
         before_it = run_study.study_of(exp)
         whole = (exp / name).read_bytes()
