@@ -26,12 +26,12 @@ def elastic_section(perplexity: Measured) -> Iterator[str]:
         if other is not None:
             groups.setdefault(other.family, {})[plan] = other
     for family, held in sorted(groups.items()):
-        seeds = [len(perplexity.lm.pruned[one]) for pair in held.items() for one in pair]
+        seeds = {len(perplexity.lm.pruned[one]) for pair in held.items() for one in pair}
         yield paragraph(
             f"{perplexity.lm.name}, {family.method} by {family.criterion}: perplexity per word of "
             f"one elastic LM, cut to each size, against one-shot runs for that size alone with "
             f"budget {family.budget:g} (T tokens each), in percent with its interval; "
-            f"{min(seeds)} to {max(seeds)} seeds."
+            f"seeds of each: {' to '.join(map(str, sorted({min(seeds), max(seeds)})))}."
         )
         yield markdown_lines(_sizes(perplexity, held))
         yield "What they cost (means over seeds):"
