@@ -131,13 +131,13 @@ def interpolated(
     curve: Sequence[tuple[float, Quantity]], size: float, reach: float
 ) -> Quantity | None:
     """The value of a curve of (size, value) at ``size``, on a straight line over ln size between
-    the two measured sizes around it; at a measured size (to 2 %) that one's. None where no measured
+    the two measured sizes around it; at a measured size (to 1 %) that one's. None where no measured
     size is within a factor of 1 + ``reach``, and outside of the measured sizes."""
     points = sorted(curve, key=lambda point: point[0])
     near = min(points, key=lambda point: abs(math.log(point[0] / size)), default=None)
     if near is None or abs(math.log(near[0] / size)) > math.log1p(reach):
         return None
-    if abs(math.log(near[0] / size)) <= math.log1p(0.02):
+    if abs(math.log(near[0] / size)) <= math.log1p(0.01):
         return near[1]
     for (small, at_small), (large, at_large) in zip(points, points[1:]):
         if small < size < large:

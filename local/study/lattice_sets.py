@@ -26,7 +26,7 @@ from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import write_folder
 from asrprune.lm.protocol import LanguageModel
-from asrprune.rescore.weights_file import read_weights
+from asrprune.rescore.weights_file import read_first_pass, read_weights
 from asrprune.wer.wer import count_errors
 
 HALVES = ("0", "1")
@@ -36,15 +36,18 @@ ENDING = ".slf.gz"
 
 
 def split(first_pass: Path, ref: Path, out: Path) -> None:
-    """Write the folder OUT. Raises InputError for a lattice without a reference, and for fewer than
-    two of them."""
+    """Write the folder OUT. Raises InputError for a lattice without a reference or a hypothesis of
+    the first pass, for fewer than two of them, and for a first pass without weights."""
     paths = sorted((first_pass / "lattices").glob(f"*{ENDING}"))
     if len(paths) < len(HALVES):
         raise InputError(first_pass / "lattices", None, f"{len(paths)} of *{ENDING}", "2 at least")
-    refs = read_kaldi_text(ref)
-    for path in paths:
-        if not refs.get(path.name.removesuffix(ENDING), ""):
-            raise InputError(ref, None, f"no words of {path.name.removesuffix(ENDING)}", "some")
+    refs, hyps = read_kaldi_text(ref), read_kaldi_text(first_pass / "hyp")
+    read_first_pass(first_pass / "first_pass.json")
+    for utt in (path.name.removesuffix(ENDING) for path in paths):
+        if not refs.get(utt, ""):
+            raise InputError(ref, None, f"no words of {utt}", "some")
+        if utt not in hyps:
+            raise InputError(first_pass / "hyp", None, f"no line of {utt}", "one, as of lattices")
     with write_folder(out) as folder:
         for name in ("hyp", "first_pass.json"):
             shutil.copyfile(first_pass / name, folder / name)

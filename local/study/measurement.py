@@ -104,9 +104,10 @@ class Measurement:
             chosen = rescore_nbest(lists[0::2], scores, of_odd)
             chosen |= rescore_nbest(lists[1::2], scores, of_even)
             found[name] = errors_of(lists, chosen)
-        lm = open_lm(path) if is_ngram(path) else open_lm(path, "torch", threads=1)
-        for name, one in self.lattices.items():
-            found[name] = one.errors(lm, *halves[name])
+        if self.lattices:
+            lm = open_lm(path) if is_ngram(path) else open_lm(path, "torch", threads=1)
+            for name, one in self.lattices.items():
+                found[name] = one.errors(lm, *halves[name])
         return found
 
     def speed(self, paths: Sequence[Path]) -> list[float]:

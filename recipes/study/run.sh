@@ -51,8 +51,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
   --grid FILE      the runs (default: $grid; local/study/grid.py says its form)
-  --small-confs LIST  configurations of small LMs to train and measure beside (default: half
-                   and a quarter of the default dense LM's bytes; none for another dense LM)
+  --small-confs LIST  configurations of small LMs to train and measure beside (default: near
+                   half and a quarter of the default dense LM's bytes; none for another dense LM)
   --results FILE   results file that gets this LM's entry (default: EXP/results.json); the page of
                    verdicts, results.md, and results-table.json for asrprune recommend go beside it
 Any knob at the top of this file is an option too, e.g. --engine int8.

@@ -179,6 +179,28 @@ def test_lattices_need_references(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_lattices_need_what_the_first_pass_chose(tmp_path: Path) -> None:
+    first = write_first_pass(tmp_path / "first", [wrong_and_right(f"u{n}") for n in range(2)])
+    (first / "hyp").write_text("u1 the cat sad\n")
+    with pytest.raises(InputError, match="hyp: no line of u0; expected one"):
+        lattice_sets.split(first, first / "text", tmp_path / "out")
+    (first / "hyp").unlink()
+    with pytest.raises(InputError, match="hyp"):
+        lattice_sets.split(first, first / "text", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_of_an_lm_that_does_not_tell_are_those_of_the_text(tmp_path: Path) -> None:
+    for name, training in (("told", {"training": {"tokens": 7}}), ("silent", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"provenance": training}))
+    (tmp_path / "data").mkdir()
+    sets = {"train": {"tokens": 900}, "valid": {"tokens": 30}}
+    (tmp_path / "data/data.json").write_text(json.dumps({"sets": sets}))
+    told, silent = (run_study.trained_tokens(tmp_path / n, tmp_path) for n in ("told", "silent"))
+    assert (told, silent) == (7, 900)
+
+
 def test_heldout_sentences_are_not_those_of_validation(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("".join(f"sentence {n}\n\n" for n in range(9)))
@@ -222,7 +244,7 @@ def check_elastic(cells: list[dict[str, Any]]) -> None:
         assert np.shape(elastic["nll"]) == (40,)
     larger, smaller = (by_size["elastic"][size] for size in AXES["sparsity"])
     assert larger["nll"] != smaller["nll"]
-    assert larger["times_padded"] != smaller["times_padded"]
+    assert min(larger["times_padded"], smaller["times_padded"]) > 0
     assert larger["file_bytes"] == smaller["file_bytes"]
     assert larger["bytes"] <= larger["file_bytes"] < 1.5 * larger["bytes"]
 
@@ -290,7 +312,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         assert np.shape(one["nll"]) == (40,)
         assert np.shape(one["errors"]["small"]) == np.shape(one["errors"]["decoded"]) == (8,)
         assert one["times_padded"] > 0
-        assert one["rates"] in rates
+        assert one["rates"] == rates[0]  # the others leave the LM as it was pruned
     nll = sum(asrprune.open_lm(tmp_path / "exp/dense").score_lists([sentences[310:390]])[0])
     assert sum(dense["nll"]) == pytest.approx(-nll, rel=1e-4)
     assert not list((tmp_path / "exp/families").iterdir())

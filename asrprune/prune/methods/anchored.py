@@ -22,6 +22,9 @@ from asrprune.prune.paired import PairedMoments
 from asrprune.prune.statistics import MatrixStatistics
 from asrprune.prune.surgery.factorisation import DAMPING, FACTORISATIONS, Factorisation
 
+ANCHORED = "anchored"
+"""What ``options.compensation`` calls it."""
+
 
 def anchored(before: TransformerLM, model: TransformerLM, scorer: Scorer, options: Options) -> None:
     """Least squares: smaller matrices put out what the whole ones did, on the inputs they now get.

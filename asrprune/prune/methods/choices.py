@@ -12,11 +12,10 @@ from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.masks import Masks
-from asrprune.prune.methods.anchored import anchored
+from asrprune.prune.methods.anchored import ANCHORED, anchored
 from asrprune.prune.methods.method import Options, Scorer, prunable_parameters, unreachable
 from asrprune.prune.selection import Chain, choose_levels
 
-ANCHORED = "anchored"
 SLACK = 1 / 2000
 """Share of the kept parameters by which a size may be missed to lose less."""
 

@@ -12,8 +12,7 @@ from asrprune.core.tables import lookup
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
-from asrprune.prune.methods.anchored import anchored
-from asrprune.prune.methods.choices import ANCHORED
+from asrprune.prune.methods.anchored import ANCHORED, anchored
 from asrprune.prune.methods.method import Scorer
 from asrprune.prune.surgery.factorisation import damped
 

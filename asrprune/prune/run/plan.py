@@ -13,7 +13,7 @@ from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import PRECISIONS
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
-from asrprune.prune.methods.choices import ANCHORED
+from asrprune.prune.methods.anchored import ANCHORED
 from asrprune.prune.methods.compensation import COMPENSATIONS, OF_MASKS
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.surgery.factorisation import FACTORISATIONS
