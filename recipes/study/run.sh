@@ -78,6 +78,8 @@ lock_folder "$exp"
 results=${results:-$exp/results.json}
 export OMP_NUM_THREADS=$nj PYTHONUNBUFFERED=1 PYTHONHASHSEED=0
 export OMP_WAIT_POLICY=PASSIVE
+# the C library keeps what training frees (tests/bench/RESULTS.md, training_step.py)
+export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592
 
 stage_environment() {
   asrprune --version

@@ -475,9 +475,30 @@ PRUNE = (
     Fault(
         "distillation measures the divergence from the student",
         "prune/run/distillation.py",
-        "log_q, functional.log_softmax(softened, -1), reduction",
-        "functional.log_softmax(softened, -1), log_q, reduction",
+        "kl_div(log_q, log_p, reduction",
+        "kl_div(log_p, log_q, reduction",
         ("prune/run/test_distillation.py",),
+    ),
+    Fault(
+        "distillation's gradient leaves the temperature out",
+        "prune/run/distillation.py",
+        "mul_(weight * temperature)",
+        "mul_(weight)",
+        ("prune/run/test_distillation.py",),
+    ),
+    Fault(
+        "the loss's parts of the logits begin with the wrong targets",
+        "lm/training/loss.py",
+        "wanted[start : start + len(logits)])",
+        "wanted[: len(logits)])",
+        ("lm/training/test_loss_and_loop.py",),
+    ),
+    Fault(
+        "only the last part of the logits changes the output layer",
+        "lm/training/loss.py",
+        "d_table += torch.mm",
+        "d_table[:] = torch.mm",
+        ("lm/training/test_loss_and_loop.py",),
     ),
     Fault(
         "momentum moves masked weights",

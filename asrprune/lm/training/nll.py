@@ -13,7 +13,7 @@ from torch.nn import functional
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch, make_batch, sorted_batches
 from asrprune.lm.training.distributed import ProcessGroup
-from asrprune.lm.training.loss import LOGITS_AT_ONCE, in_chunks
+from asrprune.lm.training.loss import LOGITS_AT_ONCE
 from asrprune.text.corpus import TokenStream
 
 TOKENS_PER_BATCH = 4096
@@ -30,16 +30,15 @@ def sentence_nll(model: TransformerLM, batch: Batch) -> Tensor:
     sentence, place = (batch.targets != IGNORED).nonzero(as_tuple=True)  # [N], [N]
     wanted = batch.targets[sentence, place]  # [N]
 
-    def nll(inner: Tensor, start: int) -> Tensor:
-        logits = model.logits(inner).float()  # [n, V]
-        here = wanted[start : start + len(inner)]
-        return functional.cross_entropy(logits, here, reduction="none").double()  # [n]
-
     with torch.no_grad():
         hidden = model(batch.tokens)[0][sentence, place]  # [N, D]
-        rows = LOGITS_AT_ONCE // model.embedding.vocab_size
-        parts = list(in_chunks(nll, hidden, rows))
-        return sums.index_add_(0, sentence, torch.cat([sums[:0], *parts]))
+        rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
+        for start in range(0, len(hidden), rows):
+            here = slice(start, start + rows)
+            logits = model.logits(hidden[here]).float()  # [n, V]
+            nll = functional.cross_entropy(logits, wanted[here], reduction="none").double()  # [n]
+            sums.index_add_(0, sentence[here], nll)
+    return sums
 
 
 def stream_nll(

@@ -8,10 +8,7 @@ from torch.nn import functional
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
-from asrprune.lm.training.loss import LossFunction, sum_in_chunks
-
-LOGITS_AT_ONCE = 1 << 24
-"""Logits of each of the two models that exist at one time."""
+from asrprune.lm.training.loss import LossFunction, cross_entropy, loss_of_logits
 
 
 def distilling(teacher: TransformerLM, temperature: float, weight: float) -> LossFunction:
@@ -37,22 +34,17 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
             guide = teacher(batch.tokens)[0][scored]  # [N, D of the teacher]
         hidden = student(batch.tokens)[0][scored]  # [N, D]
 
-        def part(inner: Tensor, start: int) -> Tensor:
-            stop = start + len(inner)
-            logits = student.logits(inner).float()  # [n, V]
-            with torch.no_grad():
-                softened = teacher.logits(guide[start:stop]).float() / temperature
-            log_p = functional.log_softmax(logits, -1)
-            if temperature == 1.0:
-                log_q = log_p
-            else:
-                log_q = functional.log_softmax(logits / temperature, -1)
-            divergence = functional.kl_div(
-                log_q, functional.log_softmax(softened, -1), reduction="sum", log_target=True
-            )
-            data_loss = functional.nll_loss(log_p, wanted[start:stop], reduction="sum")
-            return (1.0 - weight) * data_loss + weight * temperature**2 * divergence
+        def part(logits: Tensor, start: int) -> tuple[Tensor, Tensor]:
+            stop = start + len(logits)
+            softened = teacher.logits(guide[start:stop]).float() / temperature  # [n, V]
+            log_p = functional.log_softmax(softened, -1)
+            log_q = functional.log_softmax(logits / temperature, -1)
+            divergence = functional.kl_div(log_q, log_p, reduction="sum", log_target=True)
+            gradient = log_q.exp_().sub_(log_p.exp_()).mul_(weight * temperature)
+            data_loss, by_data = cross_entropy(logits, wanted[start:stop])
+            gradient.add_(by_data, alpha=1.0 - weight)
+            return (1.0 - weight) * data_loss + weight * temperature**2 * divergence, gradient
 
-        return sum_in_chunks(part, hidden, LOGITS_AT_ONCE // student.embedding.vocab_size)
+        return loss_of_logits(student, hidden, part)
 
     return loss

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training import loss as loss_module
 from asrprune.lm.training.batches import Batch, BatchStream, make_batch
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop, fine_tune
-from asrprune.lm.training.loss import next_token_loss, sum_in_chunks
+from asrprune.lm.training.loss import loss_of_logits, next_token_loss
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.precision import choose_precision
 from asrprune.text.corpus import TokenStream
@@ -41,20 +43,35 @@ def weights(lm: TransformerLM) -> torch.Tensor:
     return torch.cat([value.detach().flatten() for value in lm.parameters()])
 
 
-@pytest.mark.parametrize("logits_at_once", [1 << 25, 13 * 4])
+def factored() -> TransformerLM:
+    """With an embedding of rank 3, which has a second matrix behind the features."""
+    torch.manual_seed(0)
+    shape = ModelShape.uniform(13, 8, 2, 2, max_positions=12)
+    return TransformerLM(replace(shape, embedding_rank=3))
+
+
+def untied() -> TransformerLM:
+    torch.manual_seed(0)
+    return TransformerLM(replace(ModelShape.uniform(13, 8, 2, 2, max_positions=12), tied=False))
+
+
+@pytest.mark.parametrize("made", [model, factored, untied])
+@pytest.mark.parametrize("fewest", [256, 4, 1])
 def test_loss_is_the_sum_over_real_targets(
-    logits_at_once: int, monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], TransformerLM], fewest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(loss_module, "FEWEST_ROWS", fewest)
+    monkeypatch.setattr(loss_module, "CACHED_LOGITS", 0)
     batch = make_batch([np.array([3, 4, 5]), np.array([6]), np.array([7, 8])])
-    lm, reference = model(), model()
+    lm, reference = made(), made()
     total = next_token_loss(lm, batch)
-    total.backward()
+    (3.0 * total).backward()
     hidden, _ = reference(batch.tokens)
     expected = functional.cross_entropy(
         reference.logits(hidden).flatten(0, 1), batch.targets.flatten(), reduction="sum"
     )
-    expected.backward()
+    (3.0 * expected).backward()
+    assert total.dtype == torch.float32
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
     for ours, theirs in zip(lm.parameters(), reference.parameters()):
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
@@ -62,25 +79,65 @@ def test_loss_is_the_sum_over_real_targets(
         assert next_token_loss(lm, batch).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize(("rows", "calls"), [(7, [7]), (3, [3, 3, 1]), (0, [1] * 7)])
-def test_chunks_are_bounded_and_made_again_for_the_gradient(rows: int, calls: list[int]) -> None:
-    hidden = torch.randn(7, 4, requires_grad=True)
+@pytest.mark.parametrize(("rows", "seen"), [(7, [7]), (3, [3, 3, 1]), (1, [1] * 7), (None, [7])])
+def test_parts_of_the_logits_are_bounded_and_made_once(
+    rows: Optional[int], seen: list[int]
+) -> None:
+    """A loss of its own, the sum of squares of scaled logits, against autograd's gradients."""
+    lm, reference = model(), model()
+    hidden = torch.randn(7, 8)
     scale = torch.arange(7.0)
-    seen = []
+    calls = []
 
-    def part(inner: torch.Tensor, start: int) -> torch.Tensor:
-        seen.append(len(inner))
-        return (scale[start : start + len(inner), None] * inner.square()).sum()
+    def part(logits: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(len(logits))
+        scales = scale[start : start + len(logits), None]
+        return (scales * logits.square()).sum(), 2.0 * scales * logits
 
-    sum_in_chunks(part, hidden, rows).backward()
-    assert torch.allclose(hidden.grad, 2.0 * scale[:, None] * hidden)
-    assert seen == calls + calls[::-1] * (len(calls) > 1)
-    seen.clear()
-    with torch.no_grad():
-        total = sum_in_chunks(part, hidden, rows)
-    assert seen == calls
-    assert total.item() == pytest.approx((scale[:, None] * hidden.square()).sum().item())
-    assert sum_in_chunks(part, hidden[:0], rows).item() == 0.0
+    ours, theirs = (hidden.clone().requires_grad_() for _ in range(2))
+    total = loss_of_logits(lm, ours, part, rows)
+    total.backward()
+    expected = (scale[:, None] * reference.logits(theirs).square()).sum()
+    expected.backward()
+    assert calls == seen
+    assert total.item() == pytest.approx(expected.item())
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
+    table, wanted = lm.embedding.weight.grad, reference.embedding.weight.grad
+    assert torch.allclose(table, wanted, atol=1e-5)
+    assert loss_of_logits(lm, ours[:0], part, rows).item() == 0.0
+
+
+def test_only_the_gradients_that_are_wanted_are_made() -> None:
+    """Statistics want those of some matrices; the output layer's product is spared then."""
+    lm = model()
+    batch = make_batch([np.array([3, 4, 5])])
+    for parameter in lm.parameters():
+        parameter.requires_grad_(False)
+    assert not next_token_loss(lm, batch).requires_grad
+    lm.layers()[0].ffn.up.weight.requires_grad_(True)
+    next_token_loss(lm, batch).backward()
+    assert lm.layers()[0].ffn.up.weight.grad is not None
+    assert lm.embedding.weight.grad is None
+
+
+def test_products_of_the_loss_follow_autocast() -> None:
+    """In bf16 the loss is that of logits rounded to bf16, the gradients are in float32."""
+    batch = make_batch([np.array([3, 4, 5]), np.array([6])])
+    lm, reference = model(), model()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = next_token_loss(lm, batch)
+        hidden, _ = reference(batch.tokens)
+        logits = reference.logits(hidden)
+    assert logits.dtype == torch.bfloat16
+    expected = functional.cross_entropy(
+        logits.float().flatten(0, 1), batch.targets.flatten(), reduction="sum"
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    loss.backward()
+    expected.backward()
+    for ours, theirs in zip(lm.parameters(), reference.parameters()):
+        assert ours.grad.dtype == torch.float32
+        assert torch.allclose(ours.grad, theirs.grad, atol=0.02 * float(theirs.grad.abs().max()))
 
 
 def test_padding_and_neighbours_do_not_change_the_loss() -> None:

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional
 
 from asrprune.lm.training.batches import IGNORED
 from asrprune.lm.training.loss import next_token_loss
@@ -27,7 +28,8 @@ def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
     whole.backward()
     expected = model.embedding.weight.grad.clone()
     model.zero_grad()
-    monkeypatch.setattr("asrprune.prune.run.distillation.LOGITS_AT_ONCE", 3 * V)
+    monkeypatch.setattr("asrprune.lm.training.loss.CACHED_LOGITS", 3 * V)
+    monkeypatch.setattr("asrprune.lm.training.loss.FEWEST_ROWS", 1)
     chunked = loss(model, batch)
     chunked.backward()
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)
@@ -58,3 +60,21 @@ def test_the_loss_by_hand(temperature: float, weight: float) -> None:
     found = distilling(teacher, temperature, weight)(student, batch)
     assert found.item() == pytest.approx(expected, rel=1e-4)
     assert not any(parameter.grad is not None for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_gradients_are_those_of_autograd(temperature: float) -> None:
+    student, reference, teacher = tiny(), tiny(), tiny(heads=4)
+    with torch.no_grad():
+        teacher.positions.normal_()
+    batch = batches()[0]
+    distilling(teacher, temperature, 0.3)(student, batch).backward()
+    scored = batch.targets != IGNORED
+    with torch.no_grad():
+        q = (teacher.logits(teacher(batch.tokens)[0][scored]) / temperature).log_softmax(-1)
+    logits = reference.logits(reference(batch.tokens)[0][scored])
+    divergence = (q.exp() * (q - (logits / temperature).log_softmax(-1))).sum()
+    data_loss = functional.cross_entropy(logits, batch.targets[scored], reduction="sum")
+    (0.7 * data_loss + 0.3 * temperature**2 * divergence).backward()
+    for ours, theirs in zip(student.parameters(), reference.parameters()):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)

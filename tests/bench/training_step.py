@@ -1,0 +1,104 @@
+"""A step of training, with logits of all tokens at one time and with those of a few.
+
+    python tests/bench/training_step.py [--shapes 4x256x4000,6x512x5000] [--precisions fp32,bf16]
+
+Both losses take turns on the same LM and batch: loss, gradients, clipping, Muon. Wall seconds are
+medians over the turns, the ratio is the median of the turns' ratios (above 1: few are faster).
+``difference``: of the gradients, the norm of the difference / the norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.batches import Batch, BatchStream
+from asrprune.lm.training.loop import Budget, TrainingLoop
+from asrprune.lm.training.loss import LossFunction, next_token_loss
+from asrprune.lm.training.optimizers import OptimizerConfig
+from asrprune.text.corpus import TokenStream
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--shapes", default="4x256x4000,6x512x5000,2x576x49152", help="layers x width x vocabulary"
+    )
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a step, padding counted")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def all_logits(model: TransformerLM, batch: Batch) -> Tensor:
+    """The loss of next_token_loss with the logits of every token, padding too, in one tensor."""
+    logits = model.logits(model(batch.tokens)[0]).float()
+    return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="sum")
+
+
+def made(shape: ModelShape, loss: LossFunction, tokens: int, precision: str) -> TrainingLoop:
+    """A loop over random sentences of 5 to 60 tokens, the same for every loss."""
+    draw = np.random.default_rng(0)
+    sentences = [
+        draw.integers(3, shape.vocab_size, draw.integers(5, 61)).tolist() for _ in range(2000)
+    ]
+    stream = TokenStream.from_sentences(sentences)
+    torch.manual_seed(0)
+    batches = BatchStream(stream, tokens, 1, shape.max_positions)
+    config = OptimizerConfig("muon")
+    budget = Budget(max_steps=1 << 20)
+    return TrainingLoop(TransformerLM(shape), batches, config, budget, 1, precision, 1, loss)
+
+
+def difference(some: TrainingLoop, others: TrainingLoop) -> float:
+    """Of the gradients that both loops have."""
+    both = zip(some.model.parameters(), others.model.parameters())
+    pairs = [(a.grad.double(), b.grad.double()) for a, b in both if a.grad is not None]
+    apart = sum(float((a - b).square().sum()) for a, b in pairs)
+    return float((apart / sum(float(a.square().sum()) for a, _ in pairs)) ** 0.5)
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    print(f"{args.threads} threads, {args.tokens} tokens a step, {args.turns} turns")
+    print("| layers x width x vocabulary | precision | all, s | few, s | ratio | difference |")
+    print("|---|---|---:|---:|---:|---:|")
+    for name in args.shapes.split(","):
+        layers, width, vocab = map(int, name.split("x"))
+        shape = ModelShape.uniform(vocab, width, layers, width // 64, max_positions=64)
+        for precision in args.precisions.split(","):
+            loops = [
+                made(shape, loss, args.tokens, precision) for loss in (all_logits, next_token_loss)
+            ]
+            seconds: list[tuple[float, float]] = []
+            apart = 0.0
+            for turn in range(args.turns + 1):
+                taken = []
+                for loop in loops:
+                    start = time.perf_counter()
+                    loop.step()
+                    taken.append(time.perf_counter() - start)
+                if turn:  # the first is for warm-up
+                    seconds.append((taken[0], taken[1]))
+                else:
+                    apart = difference(*loops)
+            whole, few = (statistics.median(column) for column in zip(*seconds))
+            ratio = statistics.median(a / b for a, b in seconds)
+            print(
+                f"| {name} | {precision} | {whole:.3f} | {few:.3f} | {ratio:.2f} | {apart:.1e} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
