@@ -86,7 +86,7 @@ def build_forest(
     filled[:, 0] = False
     rows[filled] = np.fromiter(chain.from_iterable(flat), np.int64, int(lengths.sum()))
 
-    order = np.lexsort((*rows.T[:0:-1], utt))
+    order = _sorted_rows(rows, utt)
     rows, utt, lengths = rows[order], utt[order], lengths[order]
     shared = _shared_prefix(rows, utt, lengths)  # [R]
     column = np.arange(rows.shape[1])
@@ -112,6 +112,15 @@ def build_forest(
         ends=ends,
         context=len(prompt),
     )
+
+
+def _sorted_rows(rows: Ints, utt: Ints) -> Ints:
+    """The order of the rows by utterance, then from left to right: bytes that compare as numbers
+    sort several times as fast as column after column."""
+    keys = np.empty(rows.shape, ">u4")
+    keys[:, 0], keys[:, 1:] = utt, rows[:, 1:] - _PAD
+    whole = keys.view(f"V{keys[0].nbytes}")  # [R, 1]
+    return np.argsort(whole.ravel(), kind="stable")
 
 
 def _shared_prefix(rows: Ints, utt: Ints, lengths: Ints) -> Ints:

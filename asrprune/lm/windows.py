@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Window:
     last: bool
 
 
-def windows(length: int, limit: int) -> list[Window]:
+@lru_cache(maxsize=1 << 12)
+def windows(length: int, limit: int) -> tuple[Window, ...]:
     """The windows of a hypothesis of ``length`` tokens, at most ``limit`` in each, every token
     counted once.
 
@@ -38,4 +40,4 @@ def windows(length: int, limit: int) -> list[Window]:
         start = scored - context
         stop = min(length, start + limit)
         found.append(Window(start, stop, scored, stop == length))
-    return found
+    return tuple(found)

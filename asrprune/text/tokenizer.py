@@ -125,7 +125,10 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each sentence, in order."""
         split = [text.split() for text in texts]
-        self.learn(itertools.chain.from_iterable(split))
+        try:
+            return [self._sentence(words) for words in split]
+        except KeyError:  # of a word that is new
+            self.learn(itertools.chain.from_iterable(split))
         return [self._sentence(words) for words in split]
 
     def encode_word(self, word: str, first: bool) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class ForestWordScorer:
 
     def _cut(
         self, number: int, index: int, lists: Sequence[Sequence[Words]], ids: list[int]
-    ) -> list[Window]:
+    ) -> tuple[Window, ...]:
         """The windows in which a hypothesis is scored, none where its score is -inf."""
         limit, policy = self._forests.limit, self._forests.options.over_long
         if len(ids) <= limit or policy == "window":
@@ -76,7 +76,7 @@ class ForestWordScorer:
         if policy == "error":
             problem = f"has {len(ids)} tokens; the model takes at most {limit} (see --over-long)"
             raise UnscorableError((number, index), " ".join(lists[number][index]), problem)
-        return []
+        return ()
 
     def _score(
         self,
