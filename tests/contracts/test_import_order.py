@@ -40,7 +40,14 @@ INSIDE = {
     "lm": {"trie": 0, "windows": 0, "protocol": 0, "device": 0, "vocabulary": 0, "state_file": 0}
     | {"kenlm_file": 0, "model": 1, "training": 2, "ngram": 2, "engines": 3, "scoring": 4}
     | {"perplexity": 4, "fastest": 5, "low_rank_speed": 6, "open": 6},
-    "lm.engines": {"engine": 0, "cache": 0, "native": 1, "pytorch": 1, "onnx_runtime": 2}
+    "lm.engines": {
+        "engine": 0,
+        "cache": 0,
+        "workers": 0,
+        "native": 1,
+        "pytorch": 1,
+        "onnx_runtime": 2,
+    }
     | {"fused": 2, "sparse": 2, "openvino": 3, "table": 4, "choice": 4},
     "prune": {"groups": 0, "masks": 0, "selection": 0, "statistics": 1, "criteria": 2, "paired": 2}
     | {"surgery": 3, "methods": 4, "run": 5, "recommend": 6},

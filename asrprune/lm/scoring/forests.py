@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from asrprune.lm.engines.engine import Engine
+from asrprune.lm.engines.workers import Workers
 from asrprune.lm.protocol import ScoringStats
 from asrprune.lm.trie import BatchPlan, Forest, Piece, build_forest, cut
 from asrprune.text.tokenizer import Tokenizer
@@ -53,6 +53,7 @@ class ForestScorer:
         self.limit = max_positions - 1 - len(tokenizer.prompt)
         self.options = options or ScoringOptions()
         self.stats = ScoringStats()
+        self._workers = Workers()
 
     def forest(self, lists: Sequence[Sequence[Sequence[int]]]) -> Forest:
         """The forest of token sequences ``lists[utt][hyp]`` behind the tokeniser's marks."""
@@ -78,11 +79,7 @@ class ForestScorer:
 
         passes = min(self.engine.passes, max(1, budget // deepest))
         pieces = cut(forest, _nodes_a_pass(forest, budget, passes))
-        if passes == 1:
-            computed = sum(map(compute, pieces))
-        else:
-            with ThreadPoolExecutor(passes) as workers:
-                computed = sum(workers.map(compute, pieces))
+        computed = sum(self._workers.map(passes, compute, pieces))
         self.stats += ScoringStats(unique_tokens=plan.wanted, computed=computed)
         return plan
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from asrprune.lm.engines.engine import Bools, Ints, NodeBatch
 from asrprune.lm.engines.fused.engine import FusedEngine
+from asrprune.lm.engines.workers import Workers
 from asrprune.lm.trie import Forest
 
 
@@ -26,6 +26,7 @@ class CachedFused:
         self._model = engine.model
         self._passes = engine.passes
         self._widths = engine.model.kept_widths
+        self._workers = Workers()
         self._forest: Optional[Forest] = None
         self._store: list[NDArray[np.float32]] = []
 
@@ -59,11 +60,7 @@ class CachedFused:
             mine = np.ascontiguousarray(sources[low:high] - first)
             self._run(batch.nodes[first:stop], mine, targets[low:high], out[low:high])
 
-        if len(parts) == 1:
-            run(parts[0])
-        else:
-            with ThreadPoolExecutor(self._passes) as workers:
-                list(workers.map(run, parts))
+        self._workers.map(1 if len(parts) == 1 else self._passes, run, parts)
         return out
 
     def _parts(self, nodes: Ints) -> Sequence[tuple[int, int]]:
