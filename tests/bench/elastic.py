@@ -19,6 +19,7 @@ from typing import Optional
 
 from asrprune.lm.device import resolve_device
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.prune.methods.method import FORMS, Options
 from asrprune.prune.run.family import ELASTIC
 from asrprune.prune.run.fine_tuning import perplexity_per_token
 from asrprune.prune.run.plan import FineTuning, Plan
@@ -32,6 +33,7 @@ def parse() -> argparse.Namespace:
     parser = runs_parser(__doc__, SIZES, "of a run of its own")
     parser.add_argument("--allowance", type=float, default=1.5, help="times these: of the elastic")
     parser.add_argument("--precision", default=FineTuning().precision)
+    parser.add_argument("--form", choices=FORMS, default=FORMS[0], help="of what is stored")
     return parser.parse_args()
 
 
@@ -52,6 +54,7 @@ def main() -> None:
         fine_tune_tokens=args.fine_tune_tokens,
         statistics_tokens=args.statistics_tokens,
         seed=args.seed,
+        options=Options(form=args.form),
         fine_tuning=FineTuning(batch_tokens=args.batch_tokens, precision=args.precision),
     )
     sizes = tuple(float(part) for part in args.sparsity.split(","))
@@ -75,7 +78,8 @@ def main() -> None:
         f"elastic over all separate runs: {elastic_s / separate_s:.2f} in CPU time "
         f"({elastic_s:.1f} s, {separate_s:.1f} s), {family.members[0].tokens / spent:.2f} in tokens"
     )
-    print(f"its file over the largest separate one: {family.members[0].bytes / max(files):.3f}")
+    file = load_checkpoint(place).size_bytes()
+    print(f"its file over the largest separate one: {file / max(files):.3f}")
 
 
 if __name__ == "__main__":

@@ -480,6 +480,20 @@ PRUNE = (
         ("prune/run/test_distillation.py",),
     ),
     Fault(
+        "steps of an interpolative elastic LM all save alike",
+        "lm/model/elastic.py",
+        "before -= self.multiple * _times_before(self._numbers)",
+        "before -= 0 * _times_before(self._numbers)",
+        ("prune/run/test_elastic.py",),
+    ),
+    Fault(
+        "the file of an interpolative cut counts the squares of its ranks",
+        "lm/model/elastic.py",
+        "number_bytes * (squares + int(",
+        "number_bytes * (0 * squares + int(",
+        ("prune/run/test_elastic.py",),
+    ),
+    Fault(
         "distillation's gradient leaves the temperature out",
         "prune/run/distillation.py",
         "mul_(weight * temperature)",

@@ -105,7 +105,7 @@ class Checkpoint:
             model=model.eval(),
             history=(*self.history[:-1], *({**step, **now} for step in self.history[-1:])),
             elastic=None,
-            left_out=number * int(elastic.saved[steps]),
+            left_out=elastic.saved_bytes(steps, number),
         )
 
 

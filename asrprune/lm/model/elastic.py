@@ -9,20 +9,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from asrprune.lm.model.matrices import LowRankLinear
+from asrprune.lm.model.matrices import InterpolativeLinear, LowRankLinear, Matrix
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
 Size = Union[float, str]
 """How small: the sparsity, or as text that or the megabytes of the weights file ("12MB")."""
 MEGABYTE = 1e6
+ORDER_BYTES = 8
+"""Of a row of an interpolative decomposition in the weights file."""
+ORDER_NAME = 96
+"""Bytes there that say where the order of a matrix's rows is, at most."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,12 @@ class Elastic:
     the model has, uncut. ``costs``: matrix -> weights that leave with ``multiple`` of its
     components. ``order``: numbers of matrices in ``costs`` with spaces between them; each takes the
     last ``multiple`` components from its matrix.
+
+    ``pivoted``: matrix -> rank uncut, where a cut stores the matrices of ``costs`` as interpolative
+    decompositions (or whole, at full rank); empty where it keeps two factors. With r of an
+    [out, in] matrix's components r (out + in - r) weights are stored then, which is what ``kept``
+    counts, and the checkpoint itself, of factors, is larger than the largest cut. ``rows``: of all
+    these matrices, which a cut stores the order of.
     """
 
     sizes: tuple[float, ...]
@@ -42,6 +53,8 @@ class Elastic:
     multiple: int
     costs: Mapping[str, int]
     order: str
+    pivoted: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(0.0 <= size <= 1.0 for size in self.sizes):
@@ -51,6 +64,13 @@ class Elastic:
         for name, cost in self.costs.items():
             if not 0 < cost <= self.kept:
                 raise ValueError(f"cost {cost} of {name}; expected 1 to {self.kept}")
+        if self.pivoted and list(self.pivoted) != list(self.costs):
+            raise ValueError("pivoted does not have the matrices of costs")
+        if not 0 <= self.rows <= self.kept:
+            raise ValueError(f"{self.rows} rows; expected 0 to {self.kept}")
+        for name, rank in self.pivoted.items():
+            if not 0 < rank <= self.kept:
+                raise ValueError(f"rank {rank} of {name}; expected 1 to {self.kept}")
         if re.fullmatch(r"(\d{1,9}( \d{1,9})*)?", self.order, re.ASCII) is None:
             raise ValueError("an order that is not of numbers with spaces between them")
         if self._numbers.size and self._numbers.max() >= len(self.costs):
@@ -63,8 +83,19 @@ class Elastic:
     @cached_property
     def saved(self) -> NDArray[np.int64]:
         """Weights that a cut by 0, 1, ... steps leaves out, [steps + 1]."""
-        costs = np.array(list(self.costs.values()), dtype=np.int64)
-        return np.concatenate([[0], np.cumsum(costs[self._numbers])]).astype(np.int64)
+        costs = np.array(list(self.costs.values()), dtype=np.int64)[self._numbers]
+        if self.pivoted:
+            before = np.array(list(self.pivoted.values()), dtype=np.int64)[self._numbers]
+            before -= self.multiple * _times_before(self._numbers)  # ranks
+            costs -= self.multiple * (2 * before - self.multiple)
+        return np.concatenate([[0], np.cumsum(costs)]).astype(np.int64)
+
+    def saved_bytes(self, steps: int, number_bytes: int) -> int:
+        """Bytes of the weights file, of numbers of ``number_bytes``, that the LM which is cut by
+        ``steps`` does without, to some bytes a matrix."""
+        squares = sum(rank * rank for rank in self.pivoted.values())
+        orders = ORDER_BYTES * self.rows + ORDER_NAME * len(self.pivoted)
+        return number_bytes * (squares + int(self.saved[steps])) - orders
 
     @property
     def steps(self) -> int:
@@ -93,14 +124,16 @@ class Elastic:
                 return self.steps_at(sparsity)
         else:
             assert budget is not None
-            sizes = file_bytes - number_bytes * self.saved
-            if sizes[-1] <= budget <= _kilobytes(file_bytes):
+            sizes = file_bytes - number_bytes * self.saved - self.saved_bytes(0, number_bytes)
+            if sizes[-1] <= budget <= _kilobytes(int(sizes[0])):
                 return int((sizes <= budget).argmax())
-        least = _kilobytes(file_bytes - number_bytes * int(self.saved[-1]))
+        least, most = (
+            _kilobytes(file_bytes - self.saved_bytes(cut, number_bytes)) for cut in (self.steps, 0)
+        )
         raise ValueError(
             f"size {size} is outside the range of this elastic LM; expected a sparsity from "
             f"{low:g} to {high:g}, or {least / MEGABYTE:.3f}MB to "
-            f"{_kilobytes(file_bytes) / MEGABYTE:.3f}MB"
+            f"{most / MEGABYTE:.3f}MB"
         )
 
     def ranks(self, model: TransformerLM, steps: int) -> dict[Place, int]:
@@ -116,8 +149,14 @@ class Elastic:
         for place, rank in self.ranks(model, steps).items():
             linear = model.layers()[place.block].linear(place.name)
             assert isinstance(linear, LowRankLinear)
-            if rank < linear.rank:
-                model.put(place, LowRankLinear(linear.A[:, :rank], linear.B[:rank], linear.bias))
+            if self.pivoted or rank < linear.rank:
+                model.put(place, self._made(linear.A[:, :rank], linear.B[:rank], linear.bias))
+
+    def _made(self, a: Tensor, b: Tensor, bias: Optional[Tensor]) -> Matrix:
+        """A matrix of a cut from its components."""
+        if self.pivoted:
+            return InterpolativeLinear.from_factors(a.detach(), b.detach(), bias)
+        return LowRankLinear(a, b, bias)
 
     def use(self, model: TransformerLM, steps: Optional[int]) -> None:
         """Let the model compute as if it were cut by ``steps``; None: as it is. Gradients go into
@@ -135,6 +174,9 @@ class Elastic:
                 raise ValueError(f"{place}: a cost that is not {cost}")
             if self.multiple * gone[number] > linear.rank:
                 raise ValueError(f"{place}: more components than its {linear.rank}")
+            most = min(linear.rank, linear.in_features, linear.out_features)
+            if self.pivoted and not self.pivoted[str(place)] == linear.rank == most:
+                raise ValueError(f"{place}: a rank that is not {most}")
 
     def _matrices(self, model: TransformerLM) -> list[tuple[Place, LowRankLinear]]:
         """Raises ValueError for one that is not there as two factors."""
@@ -146,6 +188,20 @@ class Elastic:
                 raise ValueError(f"no factored matrix {name}")
             found.append((place, linear))
         return found
+
+
+def _times_before(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each number stands in front of its place.
+
+    >>> _times_before(np.array([3, 5, 3, 3, 5])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    by_number = np.argsort(numbers, kind="stable")
+    ordered = numbers[by_number]
+    starts = np.searchsorted(ordered, ordered)  # where each number's run begins
+    times = np.empty(len(numbers), np.int64)
+    times[by_number] = np.arange(len(numbers)) - starts
+    return times
 
 
 def _kilobytes(count: int) -> int:

@@ -126,8 +126,6 @@ class Plan:
         if len(self.sparsities) < 2:
             found = f"sparsities {list(self.sparsities)}"
             raise ValueError(f"{found}; expected two or more, the ends of an elastic LM's range")
-        if self.options.form != "factors":
-            raise ValueError(f"options.form is {self.options.form}; expected factors, as elastic")
 
     def _check_compensation(self) -> None:
         name, method = self.options.compensation, METHODS[self.method]

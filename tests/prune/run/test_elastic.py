@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from asrprune.api.example import SENTENCES, tiny_lm
 from asrprune.errors import InputError
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asrprune.lm.model.elastic import Elastic
-from asrprune.lm.model.matrices import LowRankLinear
+from asrprune.lm.model.matrices import InterpolativeLinear, LowRankLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import lm_digest, open_lm
 from asrprune.prune.methods import Options
@@ -47,6 +48,8 @@ PLAN = Plan(
     options=Options(multiple_of=2, min_rank=0),
     fine_tuning=TUNING,
 )
+PIVOTED = Options(multiple_of=2, min_rank=0, form="interpolative")
+PIVOTED_SIZES = (0.05, 0.3, 0.6, 0.92)
 
 
 def text() -> PruningData:
@@ -170,6 +173,70 @@ def test_any_size_opens_as_an_lm_of_its_own(folder: Path, tmp_path: Path) -> Non
     assert lm_digest(folder, "0.5") == lm_digest(folder, 0.5)
 
 
+@pytest.fixture(scope="module")
+def pivoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Family]:
+    """An elastic LM whose cuts store interpolative decompositions, and its family."""
+    folder = tmp_path_factory.mktemp("pivoted")
+    parent = load_checkpoint(save_checkpoint(folder / "lm", **of(tiny_lm())))
+    plan = replace(PLAN, sparsities=PIVOTED_SIZES, options=PIVOTED, fine_tune_tokens=600)
+    family = prune_family(parent, text(), plan, folder / "out", {}, {})
+    return folder / "out" / ELASTIC, family
+
+
+def test_an_interpolative_elastic_lm_begins_at_sizes_that_factors_do_not_have(
+    pivoted: tuple[Path, Family],
+) -> None:
+    """No matrix has to lose a half of its rank before a size is smaller."""
+    place, family = pivoted
+    with pytest.raises(ValueError, match="expected that or more"):
+        list(prune_in_memory(tiny_lm().model, text(), replace(PLAN, sparsities=(0.05, 0.6))))
+    whole = load_checkpoint(place)
+    elastic = elastic_of(whole)
+    assert [one.measured for one in family.members] == pytest.approx(PIVOTED_SIZES, abs=0.02)
+    assert elastic.sparsity(0) == pytest.approx(family.members[0].measured)
+    ranks = {name: len(b) for name, (_, b) in factors(whole.model).items()}
+    assert ranks == elastic.pivoted
+
+
+def test_an_interpolative_cut_stores_what_its_size_says(
+    pivoted: tuple[Path, Family], tmp_path: Path
+) -> None:
+    place, family = pivoted
+    whole = load_checkpoint(place)
+    elastic = elastic_of(whole)
+    dense = sum(linear.weights for _, linear in tiny_lm().model.linears())
+    for member in family.members:
+        cut = load_checkpoint(place, size=member.asked)
+        matrices = [linear for _, linear in cut.model.linears()]
+        assert all(isinstance(one, InterpolativeLinear) for one in matrices)
+        kept = sum(linear.weights for linear in matrices)
+        assert member.measured == pytest.approx(1 - kept / dense)
+        elastic.use(whole.model, elastic.steps_at(member.asked))
+        torch.testing.assert_close(logits(whole.model), logits(cut.model), rtol=1e-4, atol=1e-4)
+        folder = save_checkpoint(tmp_path / str(member.asked), **of(cut))
+        stored = load_checkpoint(folder)
+        assert stored.elastic is None
+        assert torch.equal(logits(stored.model), logits(cut.model))
+        assert 0 <= cut.size_bytes() - stored.size_bytes() < 1000
+        fits = load_checkpoint(place, size=f"{cut.size_bytes() / 1e6:.6f}MB")
+        assert fits.size_bytes() == cut.size_bytes() == member.bytes
+    elastic.use(whole.model, None)
+    assert whole.size_bytes() > 1.1 * family.members[0].bytes
+
+
+def test_before_training_an_interpolative_size_is_the_one_that_is_cut_alone(
+    pivoted: tuple[Path, Family],
+) -> None:
+    """The order of the components is that of one-shot pruning, and no matrix is a product that
+    would be whole alone."""
+    plan = replace(PLAN, schedule="one-shot", sparsities=PIVOTED_SIZES, options=PIVOTED)
+    plan = replace(plan, fine_tune_tokens=0)
+    alone = prune_in_memory(tiny_lm().model, text(), plan)
+    for member, other in zip(pivoted[1].members, alone):
+        own = other.perplexities_pruned[member.asked]
+        assert member.perplexity_pruned == pytest.approx(own, rel=1e-3)
+
+
 @pytest.mark.parametrize("size", [0.29, 0.93, "0.0001MB", "99MB", 0.0, 1])
 def test_a_size_outside_the_range_names_it(folder: Path, size: Any) -> None:
     expected = (
@@ -247,7 +314,6 @@ def test_the_sandwich_is_half_ends_and_half_between(folder: Path) -> None:
     [
         ({"method": "structured"}, "method is structured; expected low-rank with schedule elastic"),
         ({"sparsities": (0.5,)}, "expected two or more"),
-        ({"options": Options(form="interpolative")}, "expected factors"),
     ],
 )
 def test_what_has_no_nested_sizes_is_refused(change: dict[str, Any], expected: str) -> None:
@@ -273,6 +339,9 @@ def test_sizes_that_products_do_not_reach_are_refused() -> None:
         ("multiple", 0),
         ("kept", -1),
         ("sizes", []),
+        ("pivoted", {"0.attn.q": 4}),
+        ("rows", -1),
+        ("rows", 10**30),
     ],
 )
 def test_a_damaged_order_is_an_error_of_the_file(
@@ -283,6 +352,28 @@ def test_a_damaged_order_is_an_error_of_the_file(
     config = json.loads(path.read_text())
     del config["crc32"]
     config["elastic"][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_checkpoint(tmp_path / "lm")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ranks: {name: rank + 1 for name, rank in ranks.items()},
+        lambda ranks: dict.fromkeys(ranks, 10**6),
+        lambda ranks: dict(list(ranks.items())[:-1]),
+        lambda ranks: dict.fromkeys(ranks, 0),
+    ],
+)
+def test_damaged_ranks_are_an_error_of_the_file(
+    pivoted: tuple[Path, Family], tmp_path: Path, change: Callable[[dict[str, int]], dict[str, int]]
+) -> None:
+    shutil.copytree(pivoted[0], tmp_path / "lm")
+    path = tmp_path / "lm" / "config.json"
+    config = json.loads(path.read_text())
+    del config["crc32"]
+    config["elastic"]["pivoted"] = change(config["elastic"]["pivoted"])
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"config\.json"):
         load_checkpoint(tmp_path / "lm")
