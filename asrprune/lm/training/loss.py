@@ -91,17 +91,16 @@ class _LossOfLogits(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=features.device)
         d_features = torch.empty_like(features, dtype=form) if by_features else None
         d_table = torch.zeros_like(table, dtype=torch.float32) if by_table else None
-        with torch.autocast(features.device.type, enabled=False):
-            inner, weight = features.to(form), table.to(form)
-            for start in range(0, len(inner), rows):
-                some = inner[start : start + rows]
-                loss, gradient = part(torch.mm(some, weight.t()).float(), start)
-                total += loss
-                gradient = gradient.to(form)
-                if d_features is not None:
-                    torch.mm(gradient, weight, out=d_features[start : start + rows])
-                if d_table is not None:
-                    d_table += torch.mm(gradient.t(), some)
+        inner, weight = features.to(form), table.to(form)
+        for start in range(0, len(inner), rows):
+            some = inner[start : start + rows]
+            loss, gradient = part(torch.mm(some, weight.t()).float(), start)
+            total += loss
+            gradient = gradient.to(form)
+            if d_features is not None:
+                torch.mm(gradient, weight, out=d_features[start : start + rows])
+            if d_table is not None:
+                d_table += torch.mm(gradient.t(), some)
         ctx.save_for_backward(d_features, d_table)
         ctx.forms = features.dtype, table.dtype
         return total

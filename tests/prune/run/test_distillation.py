@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from asrprune.lm.training.batches import IGNORED
+from asrprune.lm.training.batches import IGNORED, make_batch
 from asrprune.lm.training.loss import next_token_loss
 from asrprune.prune.run.distillation import distilling
+from tests.prune.small_models import SHAPES
 from tests.prune.tiny_lm import V, batches, tiny
+from tests.small_lm import drawn_model
 
 
 def test_distillation_from_itself_has_no_divergence_and_chunks_do_not_matter(
@@ -78,3 +81,27 @@ def test_gradients_are_those_of_autograd(temperature: float) -> None:
     (0.7 * data_loss + 0.3 * temperature**2 * divergence).backward()
     for ours, theirs in zip(student.parameters(), reference.parameters()):
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_teacher_computes_in_the_format_of_autocast(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logits too, which are made inside the student's loss."""
+    student, teacher = (drawn_model(SHAPES[name]) for _ in range(2))
+    forms = []
+    logits = teacher.logits
+
+    def seen(hidden: torch.Tensor) -> torch.Tensor:
+        made = logits(hidden)
+        forms.append(made.dtype)
+        return made
+
+    monkeypatch.setattr(teacher, "logits", seen)
+    batch = make_batch([np.arange(3, 9), np.arange(4, 7)])
+    exact = distilling(teacher, 2.0, 0.5)(student, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = distilling(teacher, 2.0, 0.5)(student, batch)
+    rounded.backward()
+    assert forms == [torch.float32, torch.bfloat16]
+    assert rounded.item() == pytest.approx(exact.item(), rel=0.02)
