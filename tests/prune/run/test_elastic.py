@@ -192,7 +192,7 @@ def test_an_interpolative_elastic_lm_begins_at_sizes_that_factors_do_not_have(
         list(prune_in_memory(tiny_lm().model, text(), replace(PLAN, sparsities=(0.05, 0.6))))
     whole = load_checkpoint(place)
     elastic = elastic_of(whole)
-    assert [one.measured for one in family.members] == pytest.approx(PIVOTED_SIZES, abs=0.02)
+    assert [one.measured for one in family.members] == pytest.approx(PIVOTED_SIZES, abs=0.01)
     assert elastic.sparsity(0) == pytest.approx(family.members[0].measured)
     ranks = {name: len(b) for name, (_, b) in factors(whole.model).items()}
     assert ranks == elastic.pivoted
