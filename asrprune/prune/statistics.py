@@ -190,21 +190,31 @@ def collect(
 def _watched(
     model: TransformerLM, watchers: Sequence[_Watcher], with_gradients: bool
 ) -> Iterator[None]:
-    """Hooks in place, dropout off, gradients for the watched matrices alone; undone at the end."""
-    training = model.training
-    wanted = {id(watcher.group.matrix) for watcher in watchers}
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    """Hooks in place, and gradients for the watched matrices alone; undone at the end."""
+    wanted = [watcher.group.matrix for watcher in watchers] if with_gradients else []
     handles = [
         watcher.group.linear.register_forward_hook(watcher.forward_hook) for watcher in watchers
     ]
-    model.eval()
     try:
-        for parameter, _ in before:
-            parameter.requires_grad_(with_gradients and id(parameter) in wanted)
-        yield
+        with gradients_of(model, wanted):
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def gradients_of(model: TransformerLM, wanted: Sequence[Tensor]) -> Iterator[None]:
+    """Dropout off, and gradients for the parameters ``wanted`` alone; undone at the end."""
+    training = model.training
+    chosen = {id(parameter) for parameter in wanted}
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval()
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(id(parameter) in chosen)
+        yield
+    finally:
         for parameter, required in before:
             parameter.requires_grad_(required)
         model.zero_grad(set_to_none=True)

@@ -399,8 +399,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             execute(named[args.run], study, args.exp, args.engine)
         else:
             facts = dict(one.split("=", 1) for one in args.fact)
-            study = None if args.grid is None else read_study(args.grid)
-            add_entry(args.out, collect(args.name, args.exp, facts, study), " ".join(sys.argv))
+            grid = None if args.grid is None else read_study(args.grid)
+            add_entry(args.out, collect(args.name, args.exp, facts, grid), " ".join(sys.argv))
     except (InputError, ValueError) as problem:
         print(f"run_study: {problem}", file=sys.stderr)
         return 1

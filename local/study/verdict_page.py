@@ -336,7 +336,8 @@ def _not_run(lms: Sequence[Lm]) -> Iterator[str]:
     """For each LM: combinations of the whole grid that were run, by method and budget."""
     yield paragraph(
         f"Run, of the combinations of {len(CRITERIA)} criteria, the schedules "
-        f"{', '.join(SCHEDULES)} (elastic for low rank; one-shot alone without fine-tuning), "
+        f"{', '.join(SCHEDULES)} (elastic for low rank and low rank + structured; one-shot alone "
+        f"without fine-tuning), "
         f"{len(SPARSITIES)} sizes and {len(SEEDS)} seeds; cells outside of this grid are not "
         f"counted:"
     )

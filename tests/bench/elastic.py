@@ -1,4 +1,4 @@
-"""One elastic LM against a low-rank run of its own for every size.
+"""One elastic LM against a run of its own for every size.
 
     python tests/bench/elastic.py --lm exp/lm --data data --fine-tune-tokens 20000000 --out runs
 
@@ -19,6 +19,7 @@ from typing import Optional
 
 from asrprune.lm.device import resolve_device
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.method import FORMS, Options
 from asrprune.prune.run.family import ELASTIC
 from asrprune.prune.run.fine_tuning import perplexity_per_token
@@ -33,6 +34,8 @@ def parse() -> argparse.Namespace:
     parser = runs_parser(__doc__, SIZES, "of a run of its own")
     parser.add_argument("--allowance", type=float, default=1.5, help="times these: of the elastic")
     parser.add_argument("--precision", default=FineTuning().precision)
+    able = [name for name, one in METHODS.items() if one.elastic is not None]
+    parser.add_argument("--method", choices=able, default=able[0], help="of all runs")
     parser.add_argument("--form", choices=FORMS, default=FORMS[0], help="of what is stored")
     return parser.parse_args()
 
@@ -48,7 +51,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     alone = Plan(
         criterion=args.criterion,
-        method="low-rank",
+        method=args.method,
         schedule="cubic",
         steps=args.steps,
         fine_tune_tokens=args.fine_tune_tokens,

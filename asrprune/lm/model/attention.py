@@ -47,6 +47,13 @@ class Attention(nn.Module):
         """Number of key and value heads."""
         return self.heads if self.groups is None else len(self.groups)
 
+    @property
+    def owners(self) -> Tensor:
+        """The key and value head of each query head, [heads]."""
+        sizes = self.groups or (1,) * self.heads
+        every = torch.arange(len(sizes))
+        return torch.repeat_interleave(every, torch.tensor(sizes, dtype=torch.long))
+
     def forward(
         self,
         x: Tensor,

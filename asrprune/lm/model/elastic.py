@@ -1,7 +1,8 @@
-"""Elastic LMs: one set of factored matrices that holds every smaller LM of a range as a prefix.
+"""Elastic LMs: one set of weights that holds every smaller LM of a range as a prefix.
 
-The components of each matrix stand in the order in which they leave, the last first, and the
-config says from which matrix the next ones go. So a cut to any size takes no data.
+The components of each factored matrix, and the neurons of each FFN, stand in the order in which
+they leave, the last first, and the config says from where the next ones go. So a cut to any size
+takes no data.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from functools import cached_property
 from typing import Optional, Union
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrprune.lm.model.matrices import InterpolativeLinear, LowRankLinear, Matrix
+from asrprune.lm.model.matrices import DenseLinear, InterpolativeLinear, LowRankLinear, Matrix
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
@@ -32,7 +34,8 @@ ORDER_NAME = 96
 
 @dataclass(frozen=True)
 class Elastic:
-    """In which order the components of a model's factored matrices leave, from its own size on.
+    """In which order the components of a model's factored matrices leave, from its own size on,
+    and the neurons of its FFNs.
 
     ``sizes``: the sparsities that were asked for; all from the least to the greatest are served.
     ``prunable``: weights of the dense ancestor's prunable matrices; ``kept``: those of them that
@@ -40,11 +43,15 @@ class Elastic:
     components. ``order``: numbers of matrices in ``costs`` with spaces between them; each takes the
     last ``multiple`` components from its matrix.
 
-    ``pivoted``: matrix -> rank uncut, where a cut stores the matrices of ``costs`` as interpolative
-    decompositions (or whole, at full rank); empty where it keeps two factors. With r of an
-    [out, in] matrix's components r (out + in - r) weights are stored then, which is what ``kept``
-    counts, and the checkpoint itself, of factors, is larger than the largest cut. ``rows``: of all
-    these matrices, which a cut stores the order of.
+    ``neurons``: the matrices of ``costs`` that stand for the FFN whose outputs they make, all of
+    whose matrices are dense -> biases that leave with ``multiple`` of its neurons, which are its
+    components.
+
+    ``pivoted``: matrix -> rank uncut, where a cut stores the factored matrices of ``costs`` as
+    interpolative decompositions (or whole, at full rank); empty where it keeps two factors. With r
+    of an [out, in] matrix's components r (out + in - r) weights are stored then, which is what
+    ``kept`` counts, and the checkpoint itself, of factors, is larger than the largest cut.
+    ``rows``: of all these matrices, which a cut stores the order of.
     """
 
     sizes: tuple[float, ...]
@@ -55,6 +62,7 @@ class Elastic:
     order: str
     pivoted: Mapping[str, int] = field(default_factory=dict)
     rows: int = 0
+    neurons: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(0.0 <= size <= 1.0 for size in self.sizes):
@@ -64,8 +72,14 @@ class Elastic:
         for name, cost in self.costs.items():
             if not 0 < cost <= self.kept:
                 raise ValueError(f"cost {cost} of {name}; expected 1 to {self.kept}")
-        if self.pivoted and list(self.pivoted) != list(self.costs):
-            raise ValueError("pivoted does not have the matrices of costs")
+        if not self.neurons.keys() <= self.costs.keys():
+            raise ValueError("neurons has a matrix that costs has not")
+        for name, biases in self.neurons.items():
+            if not 0 <= biases <= self.kept:
+                raise ValueError(f"{biases} biases of {name}; expected 0 to {self.kept}")
+        factored = [name for name in self.costs if name not in self.neurons]
+        if self.pivoted and list(self.pivoted) != factored:
+            raise ValueError("pivoted does not have the factored matrices of costs")
         if not 0 <= self.rows <= self.kept:
             raise ValueError(f"{self.rows} rows; expected 0 to {self.kept}")
         for name, rank in self.pivoted.items():
@@ -85,17 +99,25 @@ class Elastic:
         """Weights that a cut by 0, 1, ... steps leaves out, [steps + 1]."""
         costs = np.array(list(self.costs.values()), dtype=np.int64)[self._numbers]
         if self.pivoted:
-            before = np.array(list(self.pivoted.values()), dtype=np.int64)[self._numbers]
-            before -= self.multiple * _times_before(self._numbers)  # ranks
-            costs -= self.multiple * (2 * before - self.multiple)
-        return np.concatenate([[0], np.cumsum(costs)]).astype(np.int64)
+            ranks = np.array([self.pivoted.get(name, 0) for name in self.costs], dtype=np.int64)
+            before = ranks[self._numbers] - self.multiple * _times_before(self._numbers)
+            products = ranks[self._numbers] > 0
+            costs[products] -= self.multiple * (2 * before[products] - self.multiple)
+        return _cumulative(costs)
+
+    @cached_property
+    def _saved_biases(self) -> NDArray[np.int64]:
+        """Biases that a cut by 0, 1, ... steps leaves out, [steps + 1]."""
+        biases = np.array([self.neurons.get(name, 0) for name in self.costs], dtype=np.int64)
+        return _cumulative(biases[self._numbers])
 
     def saved_bytes(self, steps: int, number_bytes: int) -> int:
         """Bytes of the weights file, of numbers of ``number_bytes``, that the LM which is cut by
         ``steps`` does without, to some bytes a matrix."""
         squares = sum(rank * rank for rank in self.pivoted.values())
         orders = ORDER_BYTES * self.rows + ORDER_NAME * len(self.pivoted)
-        return number_bytes * (squares + int(self.saved[steps])) - orders
+        numbers = int(self.saved[steps] + self._saved_biases[steps])
+        return number_bytes * (squares + numbers) - orders
 
     @property
     def steps(self) -> int:
@@ -124,7 +146,8 @@ class Elastic:
                 return self.steps_at(sparsity)
         else:
             assert budget is not None
-            sizes = file_bytes - number_bytes * self.saved - self.saved_bytes(0, number_bytes)
+            gone = self.saved + self._saved_biases
+            sizes = file_bytes - number_bytes * gone - self.saved_bytes(0, number_bytes)
             if sizes[-1] <= budget <= _kilobytes(int(sizes[0])):
                 return int((sizes <= budget).argmax())
         least, most = (
@@ -136,21 +159,30 @@ class Elastic:
             f"{most / MEGABYTE:.3f}MB"
         )
 
-    def ranks(self, model: TransformerLM, steps: int) -> dict[Place, int]:
-        """The rank that every matrix of ``costs`` has after a cut of the ``model`` by ``steps``."""
+    def units(self, model: TransformerLM, steps: int) -> dict[Place, int]:
+        """The rank, or the number of neurons, that is left to every matrix of ``costs`` after a cut
+        of the ``model`` by ``steps``."""
         gone = Counter(self._numbers[:steps].tolist())
         return {
-            place: linear.B.shape[0] - self.multiple * gone[number]
+            place: _count(linear) - self.multiple * gone[number]
             for number, (place, linear) in enumerate(self._matrices(model))
         }
 
     def cut(self, model: TransformerLM, steps: int) -> None:
-        """Cut the model in place: each matrix keeps the first of its components."""
-        for place, rank in self.ranks(model, steps).items():
+        """Cut the model in place: each matrix keeps the first of its components, each FFN the
+        first of its neurons."""
+        for place, count in self.units(model, steps).items():
             linear = model.layers()[place.block].linear(place.name)
+            if isinstance(linear, DenseLinear):
+                first = torch.arange(count, device=linear.weight.device)
+                for maker in model.anatomy.ffn.makers:
+                    made = model.layers()[place.block].linear(maker)
+                    model.put(Place(place.block, maker), made.keep_outputs(first))
+                model.put(place, linear.keep_inputs(first))
+                continue
             assert isinstance(linear, LowRankLinear)
-            if self.pivoted or rank < linear.rank:
-                model.put(place, self._made(linear.A[:, :rank], linear.B[:rank], linear.bias))
+            if self.pivoted or count < linear.rank:
+                model.put(place, self._made(linear.A[:, :count], linear.B[:count], linear.bias))
 
     def _made(self, a: Tensor, b: Tensor, bias: Optional[Tensor]) -> Matrix:
         """A matrix of a cut from its components."""
@@ -161,33 +193,73 @@ class Elastic:
     def use(self, model: TransformerLM, steps: Optional[int]) -> None:
         """Let the model compute as if it were cut by ``steps``; None: as it is. Gradients go into
         its own weights."""
-        ranks = {} if steps is None else self.ranks(model, steps)
+        left = {} if steps is None else self.units(model, steps)
         for place, linear in self._matrices(model):
-            linear.used = ranks.get(place)
+            count = left.get(place)
+            if isinstance(linear, LowRankLinear):
+                linear.used = count
+                continue
+            linear.used = (None, count)
+            for made in _makers(model, place):
+                made.used = (count, None)
 
     def check(self, model: TransformerLM) -> None:
         """Raises ValueError where the model does not have the matrices that this speaks of."""
         gone = Counter(self._numbers.tolist())
         for number, (place, linear) in enumerate(self._matrices(model)):
-            cost = self.multiple * (linear.in_features + linear.out_features)
-            if cost != list(self.costs.values())[number]:
-                raise ValueError(f"{place}: a cost that is not {cost}")
-            if self.multiple * gone[number] > linear.rank:
-                raise ValueError(f"{place}: more components than its {linear.rank}")
-            most = min(linear.rank, linear.in_features, linear.out_features)
-            if self.pivoted and not self.pivoted[str(place)] == linear.rank == most:
+            name, cost = str(place), linear.in_features + linear.out_features
+            if isinstance(linear, DenseLinear):
+                makers = _makers(model, place)
+                cost = linear.out_features + sum(made.in_features for made in makers)
+                biases = self.multiple * sum(made.bias is not None for made in makers)
+                if self.neurons[name] != biases:
+                    raise ValueError(f"{place}: biases that are not {biases}")
+            if self.costs[name] != self.multiple * cost:
+                raise ValueError(f"{place}: a cost that is not {self.multiple * cost}")
+            if self.multiple * gone[number] > _count(linear):
+                raise ValueError(f"{place}: more components than its {_count(linear)}")
+            most = min(_count(linear), linear.in_features, linear.out_features)
+            if name in self.pivoted and not self.pivoted[name] == _count(linear) == most:
                 raise ValueError(f"{place}: a rank that is not {most}")
 
-    def _matrices(self, model: TransformerLM) -> list[tuple[Place, LowRankLinear]]:
-        """Raises ValueError for one that is not there as two factors."""
+    def _matrices(
+        self, model: TransformerLM
+    ) -> list[tuple[Place, Union[LowRankLinear, DenseLinear]]]:
+        """Those of ``costs``. Raises ValueError for one that is not there as two factors, or of an
+        FFN that is not dense."""
         stored = {str(place): (place, linear) for place, linear in model.linears()}
-        found = []
+        found: list[tuple[Place, Union[LowRankLinear, DenseLinear]]] = []
         for name in self.costs:
             place, linear = stored.get(name, (None, None))
+            if name in self.neurons:
+                if place is None or place.name != model.anatomy.ffn.reader:
+                    raise ValueError(f"no FFN whose outputs {name} makes")
+                if not isinstance(linear, DenseLinear) or not _makers(model, place):
+                    raise ValueError(f"{name}: an FFN that is not dense")
+                found.append((place, linear))
+                continue
             if place is None or not isinstance(linear, LowRankLinear):
                 raise ValueError(f"no factored matrix {name}")
             found.append((place, linear))
         return found
+
+
+def _count(linear: Union[LowRankLinear, DenseLinear]) -> int:
+    """Components: those of a product, or the neurons that a dense matrix reads."""
+    return linear.rank if isinstance(linear, LowRankLinear) else linear.in_features
+
+
+def _makers(model: TransformerLM, place: Place) -> list[DenseLinear]:
+    """The matrices that make the neurons of an FFN; empty where one of them is not dense."""
+    block = model.layers()[place.block]
+    makers = [block.linear(name) for name in model.anatomy.ffn.makers]
+    dense = [made for made in makers if isinstance(made, DenseLinear)]
+    return dense if len(dense) == len(makers) else []
+
+
+def _cumulative(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of the first 0, 1, ... values, [n + 1]."""
+    return np.concatenate([[0], np.cumsum(values)]).astype(np.int64)
 
 
 def _times_before(numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -91,16 +91,24 @@ class Matrix(nn.Module, ABC):
 
 
 class DenseLinear(Matrix):
-    """One matrix ``weight``."""
+    """One matrix ``weight``. ``used``: how many outputs ``forward`` makes, of how many inputs, the
+    first ones of each; None: all."""
 
     entry = "weight"
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor]) -> None:
         super().__init__(weight.shape[1], weight.shape[0], bias)
         self.weight = _parameter(weight)
+        self.used: tuple[Optional[int], Optional[int]] = (None, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)  # [..., out]
+        weight: Tensor = self.weight
+        bias: Optional[Tensor] = self.bias
+        if self.used != (None, None):
+            outputs, inputs = self.used
+            weight = weight[:outputs, :inputs]
+            bias = None if bias is None else bias[:outputs]
+        return functional.linear(x, weight, bias)  # [..., out]
 
     @property
     def shape(self) -> LinearShape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
 from asrprune.prune.methods.depth import depth
-from asrprune.prune.methods.elastic import elastic_low_rank
+from asrprune.prune.methods.elastic import elastic_low_rank, elastic_low_rank_structured
 from asrprune.prune.methods.low_rank import low_rank
 from asrprune.prune.methods.method import Method, Options, Scorer
 from asrprune.prune.methods.n_of_m import four_of_eight, two_of_four
@@ -33,6 +33,7 @@ METHODS: dict[str, Method] = {
         low_rank_attention_structured_ffn,
         "rank-one components of attention and FFN neurons",
         masks=False,
+        elastic=elastic_low_rank_structured,
         fits=True,
     ),
     "scratch": Method(

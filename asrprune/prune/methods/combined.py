@@ -22,8 +22,16 @@ def low_rank_attention_structured_ffn(
     masked model or a size out of reach.
     """
     refuse_masks(masks)
-    attention = tuple(name for name in options.matrices if name in model.anatomy.attention.matrices)
-    ffn = tuple(name for name in options.matrices if name in model.anatomy.ffn.matrices)
-    choices = rank_choices(model, scorer, replace(options, matrices=attention))
-    choices += unit_choices(model, scorer, replace(options, matrices=ffn))
+    attention, ffn = parts(model, options)
+    choices = rank_choices(model, scorer, attention) + unit_choices(model, scorer, ffn)
     shrink(model, keep, choices, scorer, options)
+
+
+def parts(model: TransformerLM, options: Options) -> tuple[Options, Options]:
+    """The options with the matrices of attention alone, and with those of the FFN."""
+    anatomy = model.anatomy
+    attention, ffn = (
+        tuple(name for name in options.matrices if name in one.matrices)
+        for one in (anatomy.attention, anatomy.ffn)
+    )
+    return replace(options, matrices=attention), replace(options, matrices=ffn)

@@ -9,7 +9,7 @@ from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import refuse_masks
 from asrprune.prune.methods.method import Options, Scorer, unreachable
 from asrprune.prune.methods.method import prunable_parameters as count
-from asrprune.prune.surgery.units import head_owners, keep_units
+from asrprune.prune.surgery.units import keep_units
 
 
 def scratch(
@@ -29,7 +29,7 @@ def scratch(
     for block in model.layers():
         groups = block.attn.kv_heads
         kept = max(round(share * groups), min(options.min_heads, groups))
-        keep_units(block, attention, (head_owners(block) < kept).nonzero().flatten())
+        keep_units(block, attention, (block.attn.owners < kept).nonzero().flatten())
     widths = [block.shape.ffn for block in model.layers()]
     ffn_names = tuple(name for name in options.matrices if name in ffn.matrices)
     in_ffn = sum(count(model, ffn_names).values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +14,8 @@ from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods.choices import Choice, kept_counts, refuse_masks, shrink, unit_chain
 from asrprune.prune.methods.method import Options, Scorer
-from asrprune.prune.surgery.units import head_owners, keep_units, unit_cost
+from asrprune.prune.selection import Chain
+from asrprune.prune.surgery.units import keep_units, unit_cost
 
 
 def structured(
@@ -48,19 +48,37 @@ def no_whole_unit(anatomy: Anatomy, options: Options) -> ValueError:
 
 def unit_choices(model: TransformerLM, scorer: Scorer, options: Options) -> list[Choice]:
     """How far the FFN and the attention of every block can shrink, one choice each."""
+    return [Choice(one.chain, one.keep) for one in unit_places(model, scorer, options)]
+
+
+@dataclass(frozen=True)
+class UnitPlace:
+    """The neurons of an FFN, or an attention's heads, scored: level l of ``chain`` leaves
+    ``counts[l]`` of them."""
+
+    place: Place
+    block: Block
+    coupling: Coupling
+    units: Units
+    counts: list[int]
+    chain: Chain
+
+    def keep(self, level: int) -> None:
+        """Leave in the block what the level leaves."""
+        keep_units(self.block, self.coupling, self.units.kept(self.counts[level]))
+
+
+def unit_places(model: TransformerLM, scorer: Scorer, options: Options) -> list[UnitPlace]:
+    """FFN and attention of every block, as far as ``options.matrices`` holds them."""
     found = unit_groups(model, options)
-    choices = []
+    places = []
     for (block, coupling, group), score in zip(found, scorer.scores(model, [g for *_, g in found])):
         units = _units(block, coupling, score.double().sum(0), options)
         counts = _levels(coupling, len(units.scores), units.least, options)
         saved = [units.saved(count) for count in counts]
         chain = unit_chain(str(group.place), units.scores[units.order], counts, saved)
-        choices.append(Choice(chain, partial(_keep, block, coupling, units, counts)))
-    return choices
-
-
-def _keep(block: Block, coupling: Coupling, units: _Units, counts: list[int], level: int) -> None:
-    keep_units(block, coupling, units.kept(counts[level]))
+        places.append(UnitPlace(group.place, block, coupling, units, counts, chain))
+    return places
 
 
 def unit_groups(model: TransformerLM, options: Options) -> list[tuple[Block, Coupling, Group]]:
@@ -77,7 +95,7 @@ def unit_groups(model: TransformerLM, options: Options) -> list[tuple[Block, Cou
             own, shared = unit_cost(block, coupling)
             if coupling.heads:
                 columns = block.attn.head_dim
-                owners = head_owners(block).to(feeding.device)
+                owners = block.attn.owners.to(feeding.device)
                 feeding = feeding.view(-1, columns)[owners].flatten()
                 own += round(shared * block.attn.kv_heads / max(block.attn.heads, 1))
             place = Place(index, coupling.reader)
@@ -87,7 +105,7 @@ def unit_groups(model: TransformerLM, options: Options) -> list[tuple[Block, Cou
 
 
 @dataclass(frozen=True)
-class _Units:
+class Units:
     """What leaves at a time: ``owner`` [members] is the unit of each neuron or query head;
     ``scores`` and ``costs`` [units] are what is lost and saved with a unit. ``least`` units stay;
     of the others those with the least score per weight leave first."""
@@ -113,24 +131,24 @@ class _Units:
         return stays[self.owner].nonzero().flatten()
 
 
-def _units(block: Block, coupling: Coupling, scores: Tensor, options: Options) -> _Units:
+def _units(block: Block, coupling: Coupling, scores: Tensor, options: Options) -> Units:
     """The units of a coupling, from the scores of its neurons or query heads."""
     own, shared = unit_cost(block, coupling)
     every = torch.arange(len(scores), device=scores.device)
     costs = torch.full_like(every, own)
     least = min(options.min_heads, len(scores)) if coupling.heads else 0
     if not coupling.heads or block.attn.groups is None:
-        return _Units(every, scores, costs, least)
-    owners = head_owners(block).to(scores.device)
+        return Units(every, scores, costs, least)
+    owners = block.attn.owners.to(scores.device)
     sizes = torch.tensor(block.attn.groups, dtype=torch.long, device=scores.device)
     if options.head_unit == "group":
         sums = torch.zeros(len(sizes), dtype=scores.dtype, device=scores.device)
         sums.index_add_(0, owners, scores)
-        return _Units(owners, sums, sizes * own + shared, min(options.min_heads, len(sizes)))
+        return Units(owners, sums, sizes * own + shared, min(options.min_heads, len(sizes)))
     held = scores.clone()
     for group in range(len(sizes)):  # the best of each group leaves last, and that is not offered
         held[torch.where(owners == group, scores, -torch.inf).argmax()] = torch.inf
-    return _Units(every, held, costs, max(len(sizes), least))
+    return Units(every, held, costs, max(len(sizes), least))
 
 
 def _levels(coupling: Coupling, units: int, least: int, options: Options) -> list[int]:

@@ -14,6 +14,7 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
+from asrprune.prune.criteria.criterion import Sample
 from asrprune.prune.groups import Group
 from asrprune.prune.paired import PairedMoments, paired_moments
 from asrprune.prune.run.fine_tuning import Movement
@@ -50,6 +51,9 @@ class DataScorer:
     def scores(self, model: TransformerLM, groups: Sequence[Group]) -> list[Tensor]:
         """Scores [tile rows, tile columns] of every group; the same call gives the same scores."""
         criterion = CRITERIA[self._plan.criterion]
+        if criterion.together is not None:
+            return criterion.together(model, groups, self._sample(model))
+        assert criterion.score is not None  # Criterion checks it
         found = self.statistics(model, groups, criterion.needs)
         if "movement" in criterion.needs:
             for group, one in zip(groups, found):
@@ -74,6 +78,10 @@ class DataScorer:
         """Moments of the inputs of ``places`` in two models, over the same tokens as statistics."""
         limit = self._plan.statistics_tokens
         return paired_moments(model, other, places, self.batches(model), limit, self._processes)
+
+    def _sample(self, model: TransformerLM) -> Sample:
+        processes = self._processes or ProcessGroup(device=model.device)
+        return Sample(self.batches, self._plan.statistics_tokens, processes)
 
     def batches(self, model: TransformerLM) -> Iterator[Batch]:
         """Training sentences that fit the model, drawn for this step, on its device: one epoch."""

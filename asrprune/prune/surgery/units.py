@@ -26,12 +26,6 @@ def count_units(block: Block, coupling: Coupling) -> int:
     return block.attn.heads if coupling.heads else block.linear(coupling.source).out_features
 
 
-def head_owners(block: Block) -> Tensor:
-    """The key and value head of each query head, [heads]."""
-    sizes = block.attn.groups or (1,) * block.attn.heads
-    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
-
-
 def unit_cost(block: Block, coupling: Coupling) -> tuple[int, int]:
     """Weights that leave with a neuron or a query head alone, and those that leave with a key and
     value head once none of its query heads is left (0 where nothing is shared)."""
@@ -48,7 +42,7 @@ def unit_cost(block: Block, coupling: Coupling) -> tuple[int, int]:
 
 def _keep_heads(block: Block, coupling: Coupling, kept: Tensor) -> None:
     attention = block.attn
-    owners = head_owners(block).to(kept.device)[kept]
+    owners = attention.owners.to(kept.device)[kept]
     shared, sizes = torch.unique(owners, return_counts=True)  # ascending
     query, *others = coupling.makers
     block.put(query, block.linear(query).keep_outputs(_rows(kept, attention.head_dim)))

@@ -14,7 +14,6 @@ from asrprune.prune.methods.method import HEAD_UNITS, prunable_parameters
 from asrprune.prune.methods.structured import unit_choices
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
-from asrprune.prune.surgery.units import head_owners
 from tests.prune.small_models import DATA, FREE, SHAPES, V
 from tests.small_lm import drawn_model
 
@@ -69,7 +68,7 @@ def test_query_heads_leave_with_their_group_or_alone() -> None:
     attention = unit_choices(alone, BY_MAGNITUDE, options("query"))[1]
     attention.apply(len(attention.chain.saved) - 1)
     assert alone.layers()[0].attn.groups == (1, 1, 1)
-    assert head_owners(alone.layers()[0]).tolist() == [0, 1, 2]
+    assert alone.layers()[0].attn.owners.tolist() == [0, 1, 2]
     kept = alone.layers()[0].attn.q.product().view(3, 4, 16)
     torch.testing.assert_close(kept, before[[0, 1, 4]])
 

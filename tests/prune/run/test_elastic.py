@@ -312,7 +312,10 @@ def test_the_sandwich_is_half_ends_and_half_between(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"method": "structured"}, "method is structured; expected low-rank with schedule elastic"),
+        (
+            {"method": "structured"},
+            r"method is structured; expected low-rank or low-rank\+structured with",
+        ),
         ({"sparsities": (0.5,)}, "expected two or more"),
     ],
 )
@@ -342,6 +345,9 @@ def test_sizes_that_products_do_not_reach_are_refused() -> None:
         ("pivoted", {"0.attn.q": 4}),
         ("rows", -1),
         ("rows", 10**30),
+        ("neurons", {"0.attn.q": 0}),
+        ("neurons", {"0.ffn.down": 0}),
+        ("neurons", {"9.ffn.down": 0}),
     ],
 )
 def test_a_damaged_order_is_an_error_of_the_file(

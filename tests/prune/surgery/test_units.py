@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asrprune.lm.model.shapes import BlockShape, ModelShape
-from asrprune.prune.surgery.units import count_units, head_owners, keep_units, unit_cost
+from asrprune.prune.surgery.units import count_units, keep_units, unit_cost
 from tests.prune.small_models import SHAPES, V, logits
 from tests.prune.tiny_lm import tiny
 from tests.small_lm import drawn_model
@@ -41,7 +41,7 @@ def test_a_query_head_has_the_owner_that_attention_gives_it() -> None:
     """The head whose key and value head falls silent is the one that says nothing more."""
     model = drawn_model(UNEVEN)
     block, size = model.layers()[0], 4
-    assert head_owners(block).tolist() == [0, 1, 1, 1, 2, 2]
+    assert block.attn.owners.tolist() == [0, 1, 1, 1, 2, 2]
     x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
     read: list[torch.Tensor] = []
     for owner in range(len(GROUPS)):
@@ -51,7 +51,7 @@ def test_a_query_head_has_the_owner_that_attention_gives_it() -> None:
         silent.attn.o.register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
         silent.attn(x, None, None)
         heads = read[-1].view(5, 6, size).abs().sum(dim=(0, 2))
-        assert (heads == 0).tolist() == [one == owner for one in head_owners(block).tolist()]
+        assert (heads == 0).tolist() == [one == owner for one in block.attn.owners.tolist()]
 
 
 @pytest.mark.parametrize(
