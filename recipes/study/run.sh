@@ -8,7 +8,7 @@ set -euo pipefail
 
 # how far, on how many cores, where
 stage=0
-stop_stage=6
+stop_stage=7
 nj=$(nproc)
 exp=exp/study
 
@@ -40,8 +40,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
                              [--lattices \"NAME=FOLDER,TEXT ...\"] [--lm-name NAME] [--lm DIR]
                              [--grid FILE] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
-  0 environment   1 tokens   2 dense LM   3 lists, lattices   4 dense LM, n-gram, small LMs measured
-  5 grid          6 results
+  0 environment   1 tokens   2 dense LM   3 lists, lattices   4 dense LM and n-gram measured
+  5 grid          6 small LMs trained and measured            7 results
 
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
   --heldout FILE   other sentences: the first $valid_sentences for validation, the next
@@ -129,15 +129,6 @@ logged() { # NAME COMMAND ...: its output goes to EXP/log/NAME.log; its last lin
   log "$1"
 }
 
-list_small() {
-  if [ -n "$small_confs" ]; then printf '%s\n' $small_confs; fi
-}
-
-train_small() {
-  logged "scratch-$(basename "$1" .json)" \
-    python local/study/run_study.py scratch "$1" --exp "$exp" --engine "$engine"
-}
-
 stage_baselines() { # score weights of the lists, tuned on halves for the dense LM; its own figures
   OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" --engine "$engine"
   if [ "$ngram_order" -gt 0 ]; then
@@ -151,7 +142,6 @@ stage_baselines() { # score weights of the lists, tuned on halves for the dense 
     rm "$exp/ngram.txt"
     python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" --exp "$exp"
   fi
-  each train_small list_small
 }
 
 list_runs() {
@@ -165,6 +155,19 @@ run_one() {
 
 stage_grid() {
   each run_one list_runs
+}
+
+list_small() {
+  if [ -n "$small_confs" ]; then printf '%s\n' $small_confs; fi
+}
+
+train_small() {
+  logged "scratch-$(basename "$1" .json)" \
+    python local/study/run_study.py scratch "$1" --exp "$exp" --engine "$engine"
+}
+
+stage_small() {
+  each train_small list_small
 }
 
 stage_results() { # the page and table of the repository where its own results are written
@@ -184,7 +187,8 @@ stage_results() { # the page and table of the repository where its own results a
   run_stage 3 lists stage_lists
   run_stage 4 baselines stage_baselines
   run_stage 5 grid stage_grid
-  run_stage 6 results stage_results
+  run_stage 6 small stage_small
+  run_stage 7 results stage_results
   log "done: $results"
   exit
 }
