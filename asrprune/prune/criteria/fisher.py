@@ -22,9 +22,10 @@ def fisher(group: Group, statistics: MatrixStatistics, generator: torch.Generato
 def kfac(group: Group, statistics: MatrixStatistics, generator: torch.Generator) -> Tensor:
     """``1/2 tr(F D G D^T)`` of each tile D: nats per token, Kronecker-factored Fisher matrix.
 
-    G = E[x x^T] is the input's and F = E[g g^T] the output gradient's second moment. It counts
-    what the diagonal leaves out: correlation between the weights of one tile. All methods and
-    matrices share its unit, so it also says which matrix should give most.
+    G = E[x x^T] is the input's and F = E[g g^T] the output gradient's second moment, damped by its
+    mean (FISHER_DAMPING). It counts what the diagonal leaves out: correlation between the weights
+    of one tile. All methods and matrices share its unit, so it also says which matrix should give
+    most.
 
     Source: Martens and Grosse 2015 (arXiv 1503.05671), eq. 1, inserted in the second-order
     expansion of the loss.
@@ -33,7 +34,7 @@ def kfac(group: Group, statistics: MatrixStatistics, generator: torch.Generator)
     height, width = matrix.shape
     tile_rows, tile_columns = height // group.rows, width // group.columns
     tiles = matrix.reshape(tile_rows, group.rows, tile_columns, group.columns)
-    outputs = _diagonal_blocks(statistics.need("output_gram"), group.rows)  # [R, r, r]
+    outputs = _diagonal_blocks(statistics.output_fisher(), group.rows)  # [R, r, r]
     inputs = _diagonal_blocks(statistics.need("gram"), group.columns)  # [C, c, c]
     weighted = torch.einsum("Rij,RjCa->RiCa", outputs, tiles)
     weighted = torch.einsum("RiCa,Cab->RiCb", weighted, inputs)

@@ -47,15 +47,15 @@ def activation_aware(weight: Tensor, statistics: Optional[MatrixStatistics]) -> 
 def two_sided(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors:
     """The first k components lose least of ``1/2 tr(F D G D^T)``, D what is left out: nats.
 
-    G = E[x x^T] of the input, F = E[g g^T] of the loss gradient at the output. The loss of
-    component i is 1/2 s_i^2 in one unit for all matrices.
+    G = E[x x^T] of the input, F = E[g g^T] of the loss gradient at the output, damped by its mean
+    (FISHER_DAMPING). The loss of component i is 1/2 s_i^2 in one unit for all matrices.
 
     Source: the K-FAC approximation (arXiv 1503.05671) of the second-order loss, minimised by
     Eckart and Young 1936 in the whitened coordinates.
     """
     known = _statistics(statistics)
     gram = damped(known.need("gram").double())
-    return _components(weight, damped(known.need("output_gram").double()), gram)
+    return _components(weight, damped(known.output_fisher().double()), gram)
 
 
 def _components(weight: Tensor, fisher: Optional[Tensor], gram: Optional[Tensor]) -> Factors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -99,21 +100,22 @@ def test_the_components_are_the_best_of_their_number() -> None:
 def test_the_stream_at_the_end_is_nearer_to_what_it_was(
     architecture: str, method: str, form: str
 ) -> None:
-    torch.manual_seed(1)
+    """Of three LMs together."""
     details = {} if architecture == "gpt2" else {"kv_heads": 2}
     shape = ModelShape.uniform(V, 16, 2, 4, 32, 12, architecture=architecture, **details)
-    model = lively(TransformerLM(shape).eval())
-    off = {}
-    for compensation in ("none", "anchored"):
+    off = {"none": 0.0, "anchored": 0.0}
+    for seed, compensation in itertools.product((1, 2, 3), off):
+        torch.manual_seed(seed)
+        model = lively(TransformerLM(shape).eval())
         options = replace(ANCHORED, compensation=compensation, form=form)
         made = pruned(model, method, options, 0.5)
         errors = [
             (made(batch.tokens)[0] - model(batch.tokens)[0])[batch.targets != IGNORED]
             for batch in DataScorer(PLAN, DATA, 0).batches(model)
         ]
-        off[compensation] = float(torch.cat(errors).detach().square().mean())
+        off[compensation] += float(torch.cat(errors).detach().square().mean())
         assert made.shape == pruned(model, method, options, 0.5).shape
-    assert off["anchored"] < 0.95 * off["none"]
+    assert off["anchored"] < 0.9 * off["none"]
 
 
 def test_what_was_not_made_smaller_stays_bit_for_bit() -> None:
