@@ -20,11 +20,6 @@ GRADIENT_STATISTICS = frozenset(
     {"gradient", "gradient_squared", "tile_gradient_squared", "output_gram", "movement"}
 )
 STATISTICS = GRADIENT_STATISTICS | {"input_squared", "gram"}
-FISHER_DAMPING = 1.0
-"""Times the mean of its diagonal, added to the Fisher matrix of an output. Where a softmax is
-saturated the gradients of queries and keys vanish, and what they say of small changes says nothing
-of the removal of large weights: undamped, the second-order loss of a matrix's removal is far too
-low there, the more so the longer the LM was trained (tests/bench/RESULTS.md)."""
 
 
 @dataclass
@@ -59,11 +54,17 @@ class MatrixStatistics:
             raise ValueError(f"statistic {name!r} was not collected")
         return value
 
-    def output_fisher(self) -> Tensor:
-        """``output_gram`` with FISHER_DAMPING, [out, out]: half of its trace is spread evenly."""
+    def output_fisher(self, damping: float) -> Tensor:
+        """``output_gram`` plus ``damping`` times its mean diagonal on the diagonal, [out, out].
+
+        Where a softmax is saturated the gradients of queries and keys vanish, and what they say of
+        small changes says nothing of the removal of large weights: undamped, the second-order loss
+        of a removal is far too low there, the more so the longer the LM was trained
+        (tests/bench/RESULTS.md).
+        """
         gram = self.need("output_gram")
         mean = gram.diagonal().mean() if len(gram) else gram.new_zeros(())
-        return gram + FISHER_DAMPING * mean * torch.eye(len(gram), dtype=gram.dtype).to(gram)
+        return gram + damping * mean * torch.eye(len(gram), dtype=gram.dtype).to(gram)
 
     def add(self, name: str, value: Tensor) -> None:
         """Add to a sum, kept in float64."""

@@ -96,7 +96,11 @@ def test_a_folder_and_its_sentences_are_the_same_data(tmp_path: Path) -> None:
         ({"criterion": "tailor"}, ValueError, "unknown criterion 'tailor'; did you mean 'taylor'"),
         ({"method": "depht"}, ValueError, "unknown method 'depht'; did you mean 'depth'"),
         ({"schedule": "cube"}, ValueError, "unknown schedule 'cube'"),
-        ({"schedule": "elastic"}, ValueError, "method is structured; expected low-rank with"),
+        (
+            {"schedule": "elastic"},
+            ValueError,
+            r"method is structured; expected low-rank or low-rank\+structured with",
+        ),
         ({"sparsities": (1.5,)}, ValueError, "sparsity is 1.5; expected 0 <= sparsity <= 1"),
         ({"sparsities": ()}, ValueError, "sparsities"),
         ({"sparsities": 0.5}, TypeError, r"sparsities is 0.5 \(float\); expected numbers such as"),

@@ -312,7 +312,7 @@ PRUNE = (
     Fault(
         "K-FAC with the Gram matrices swapped",
         "prune/criteria/fisher.py",
-        """_diagonal_blocks(statistics.output_fisher(), group.rows)  # [R, r, r]
+        """_diagonal_blocks(statistics.output_fisher(DAMPING), group.rows)  # [R, r, r]
     inputs = _diagonal_blocks(statistics.need("gram"), group.columns)""",
         """_diagonal_blocks(statistics.need("gram"), group.rows)  # [R, r, r]
     inputs = _diagonal_blocks(statistics.need("output_gram"), group.columns)""",

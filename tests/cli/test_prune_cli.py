@@ -534,7 +534,10 @@ def test_bad_usage_is_status_2(place: Path, capsys: pytest.CaptureFixture[str]) 
             "--teacher has no use with --fine-tune-tokens 0",
         ),
         (["--schedule", "one-shot", "--steps", "3"], "--steps has no use for schedule one-shot"),
-        (["--schedule", "elastic"], "method is structured; expected low-rank with schedule"),
+        (
+            ["--schedule", "elastic"],
+            "method is structured; expected low-rank or low-rank+structured with schedule",
+        ),
         (
             ["--schedule=elastic", "--method=low-rank", "--sparsity=0.3,0.5", "--steps=3"],
             "--steps has no use for schedule elastic",

@@ -26,7 +26,7 @@ CRITERIA: dict[str, Criterion] = {
     "movement": Criterion(
         movement, frozenset({"movement"}), "-sum w g over fine-tuning steps", signed=True
     ),
-    "fisher": Criterion(fisher, frozenset({"gradient_squared"}), "1/2 sum w^2 E[g^2]"),
+    "fisher": Criterion(fisher, frozenset({"gradient_squared"}), "1/2 sum w^2 E[g^2], damped"),
     "kfac": Criterion(kfac, frozenset({"gram", "output_gram"}), "1/2 tr(F W G W^T), F damped"),
     "activation": Criterion(activation, frozenset({"input_squared"}), "sum w^2 E[x^2]"),
     "gates": Criterion(

@@ -52,7 +52,7 @@ def gates(model: TransformerLM, groups: Sequence[Group], sample: Sample) -> list
     batches = _read(model, sample)
     paths = [_Path(*one) for one in zip(groups, curvatures, costs)]
     steps = max(STEPS, len(batches))
-    with gradients_of(model, [group.matrix for group in groups]), _restored(groups):
+    with gradients_of(model, [group.matrix for group in groups]), _restored(paths):
         for step in range(steps):
             for path in paths:
                 path.write()
@@ -102,7 +102,7 @@ class _Path:
         self.weights = group.matrix.detach().clone()
         self.gate = torch.ones_like(curvature)
         self.gradient = torch.zeros_like(curvature)
-        self.closed_at = torch.zeros_like(curvature)  # the penalty; 0 while open
+        self.closed_at = torch.zeros_like(curvature)  # the penalty; 0 before it closed
         self.penalty = 0.0
         self.done = 0
 
@@ -139,12 +139,11 @@ class _Path:
 
 
 @contextmanager
-def _restored(groups: Sequence[Group]) -> Iterator[None]:
-    """The weights of ``groups`` are at the end what they were."""
-    before = [group.matrix.detach().clone() for group in groups]
+def _restored(paths: Sequence[_Path]) -> Iterator[None]:
+    """The weights are at the end what they were."""
     try:
         yield
     finally:
         with torch.no_grad():
-            for group, weights in zip(groups, before):
-                group.matrix.copy_(weights)
+            for path in paths:
+                path.group.matrix.copy_(path.weights)

@@ -17,6 +17,8 @@ Factorisation = Callable[[Tensor, Optional[MatrixStatistics]], Factors]
 DAMPING = 1e-4
 """Times the mean of a second-moment matrix's diagonal, added to it: few tokens leave directions
 unseen, and those may matter to a sentence yet to come."""
+OUTPUT_DAMPING = 1.0
+"""The same for the Fisher matrix of the outputs: see MatrixStatistics.output_fisher."""
 
 
 def plain_svd(weight: Tensor, statistics: Optional[MatrixStatistics] = None) -> Factors:
@@ -48,14 +50,14 @@ def two_sided(weight: Tensor, statistics: Optional[MatrixStatistics]) -> Factors
     """The first k components lose least of ``1/2 tr(F D G D^T)``, D what is left out: nats.
 
     G = E[x x^T] of the input, F = E[g g^T] of the loss gradient at the output, damped by its mean
-    (FISHER_DAMPING). The loss of component i is 1/2 s_i^2 in one unit for all matrices.
+    (OUTPUT_DAMPING). The loss of component i is 1/2 s_i^2 in one unit for all matrices.
 
     Source: the K-FAC approximation (arXiv 1503.05671) of the second-order loss, minimised by
     Eckart and Young 1936 in the whitened coordinates.
     """
     known = _statistics(statistics)
     gram = damped(known.need("gram").double())
-    return _components(weight, damped(known.output_fisher().double()), gram)
+    return _components(weight, damped(known.output_fisher(OUTPUT_DAMPING).double()), gram)
 
 
 def _components(weight: Tensor, fisher: Optional[Tensor], gram: Optional[Tensor]) -> Factors:

@@ -57,11 +57,28 @@ def test_group_scores_are_sums_of_single_ones_where_the_formula_is_a_sum() -> No
         assert torch.allclose(score(criterion, grouped, found), whole, rtol=1e-4), criterion
 
 
+def test_where_no_gradient_is_weights_count_by_what_the_others_of_their_input_have() -> None:
+    """An output behind a saturated softmax: neither criterion takes its weights to be free."""
+    model = tiny()
+    group = group_of(model, "attn.q")
+    weight = group.matrix.detach()
+    squares = torch.zeros_like(weight)
+    squares[:4] = 8.0
+    outputs = torch.diag(squares[:, 0])
+    found = MatrixStatistics(
+        1, gradient_squared=squares, output_gram=outputs, gram=torch.eye(weight.shape[1])
+    )
+    mean = 8.0 * 4 / len(weight)
+    expected = 0.5 * weight.square() * (squares + 3 * mean)
+    for criterion in ("fisher", "kfac"):
+        torch.testing.assert_close(score(criterion, group, found), expected)
+
+
 def test_kfac_of_a_tile_is_the_quadratic_form_of_the_whole_matrix() -> None:
     model = tiny()
     found = all_statistics(model, group_of(model, "attn.o"))
     undamped = found.need("output_gram")
-    fisher = undamped + undamped.diagonal().mean() * torch.eye(16)
+    fisher = undamped + 3.0 * undamped.diagonal().mean() * torch.eye(16)
     for rows, columns in ((1, 1), (4, 1), (16, 1), (16, 8), (2, 4)):
         group = group_of(model, "attn.o", rows, columns)
         scores = score("kfac", group, found)
