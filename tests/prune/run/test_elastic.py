@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from asrprune.api.example import SENTENCES, tiny_lm
+from asrprune.api.example import tiny_lm
 from asrprune.errors import InputError
-from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asrprune.lm.model.elastic import Elastic
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.matrices import InterpolativeLinear, LowRankLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import lm_digest, open_lm
@@ -27,10 +24,9 @@ from asrprune.prune.run.family import ELASTIC, Family
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.sandwich import PARTS, Sandwich
-from asrprune.prune.run.scorer import PruningData
 from asrprune.prune.run.steps import prune_in_memory, valid_perplexity
 from asrprune.report.family_page import write_family_page
-from asrprune.text.corpus import TokenStream
+from tests.prune.elastic_lms import damaged, elastic_of, logits, of, stated, text
 from tests.prune.small_models import DATA, SHAPES
 from tests.prune.small_models import logits as small_logits
 from tests.small_lm import drawn_model
@@ -52,11 +48,6 @@ PIVOTED = Options(multiple_of=2, min_rank=0, form="interpolative")
 PIVOTED_SIZES = (0.05, 0.3, 0.6, 0.92)
 
 
-def text() -> PruningData:
-    stream = TokenStream.from_sentences(tiny_lm().tokenizer().encode_batch(SENTENCES))
-    return PruningData(stream, stream)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Family]:
     folder = tmp_path_factory.mktemp("family")
@@ -65,28 +56,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Family]:
     return out, prune_family(parent, text(), PLAN, out, {}, {}, describe=write_family_page)
 
 
-def of(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "model": checkpoint.model,
-        "tokenizer": checkpoint.tokenizer_path,
-        "provenance": {},
-        "elastic": checkpoint.elastic,
-    }
-
-
 @pytest.fixture
 def folder(made: tuple[Path, Family]) -> Path:
     return made[0] / ELASTIC
-
-
-def logits(model: TransformerLM) -> Tensor:
-    with torch.no_grad():
-        return model.logits(model(torch.arange(2, 22).view(2, 10))[0])
-
-
-def elastic_of(checkpoint: Checkpoint) -> Elastic:
-    assert checkpoint.elastic is not None
-    return checkpoint.elastic
 
 
 def factors(model: TransformerLM) -> dict[str, tuple[Tensor, Tensor]]:
@@ -353,14 +325,9 @@ def test_sizes_that_products_do_not_reach_are_refused() -> None:
 def test_a_damaged_order_is_an_error_of_the_file(
     folder: Path, tmp_path: Path, key: str, value: Any
 ) -> None:
-    shutil.copytree(folder, tmp_path / "lm")
-    path = tmp_path / "lm" / "config.json"
-    config = json.loads(path.read_text())
-    del config["crc32"]
-    config["elastic"][key] = value
-    path.write_text(json.dumps(config))
+    place = damaged(folder, tmp_path / "lm", key, value)
     with pytest.raises(InputError, match=r"config\.json"):
-        load_checkpoint(tmp_path / "lm")
+        load_checkpoint(place)
 
 
 @pytest.mark.parametrize(
@@ -375,11 +342,6 @@ def test_a_damaged_order_is_an_error_of_the_file(
 def test_damaged_ranks_are_an_error_of_the_file(
     pivoted: tuple[Path, Family], tmp_path: Path, change: Callable[[dict[str, int]], dict[str, int]]
 ) -> None:
-    shutil.copytree(pivoted[0], tmp_path / "lm")
-    path = tmp_path / "lm" / "config.json"
-    config = json.loads(path.read_text())
-    del config["crc32"]
-    config["elastic"]["pivoted"] = change(config["elastic"]["pivoted"])
-    path.write_text(json.dumps(config))
+    place = damaged(pivoted[0], tmp_path / "lm", "pivoted", change(stated(pivoted[0], "pivoted")))
     with pytest.raises(InputError, match=r"config\.json"):
-        load_checkpoint(tmp_path / "lm")
+        load_checkpoint(place)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from asrprune.api.example import SENTENCES, tiny_lm
+from asrprune.api.example import tiny_lm
 from asrprune.errors import InputError
-from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asrprune.lm.model.elastic import Elastic
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.matrices import DenseLinear, InterpolativeLinear, LowRankLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import open_lm
@@ -25,9 +21,8 @@ from asrprune.prune.methods import Options
 from asrprune.prune.run.family import ELASTIC, Family
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import FineTuning, Plan
-from asrprune.prune.run.scorer import PruningData
 from asrprune.prune.run.steps import prune_in_memory
-from asrprune.text.corpus import TokenStream
+from tests.prune.elastic_lms import damaged, elastic_of, logits, of, stated, text
 from tests.prune.small_models import DATA, SHAPES
 from tests.small_lm import drawn_model
 
@@ -44,20 +39,6 @@ PLAN = Plan(
 )
 
 
-def text() -> PruningData:
-    stream = TokenStream.from_sentences(tiny_lm().tokenizer().encode_batch(SENTENCES))
-    return PruningData(stream, stream)
-
-
-def of(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "model": checkpoint.model,
-        "tokenizer": checkpoint.tokenizer_path,
-        "provenance": {},
-        "elastic": checkpoint.elastic,
-    }
-
-
 @pytest.fixture(scope="module", params=["factors", "interpolative"])
 def made(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -67,16 +48,6 @@ def made(
     plan = replace(PLAN, options=replace(PLAN.options, form=request.param))
     family = prune_family(parent, text(), plan, folder / "out", {}, {})
     return folder / "out" / ELASTIC, family
-
-
-def logits(model: TransformerLM) -> Tensor:
-    with torch.no_grad():
-        return model.logits(model(torch.arange(2, 22).view(2, 10))[0])
-
-
-def elastic_of(checkpoint: Checkpoint) -> Elastic:
-    assert checkpoint.elastic is not None
-    return checkpoint.elastic
 
 
 def test_attention_is_of_products_and_ffns_have_fewer_neurons(made: tuple[Path, Family]) -> None:
@@ -198,11 +169,6 @@ def test_every_architecture(name: str) -> None:
 def test_damaged_neurons_are_an_error_of_the_file(
     made: tuple[Path, Family], tmp_path: Path, change: Any
 ) -> None:
-    shutil.copytree(made[0], tmp_path / "lm")
-    path = tmp_path / "lm" / "config.json"
-    config = json.loads(path.read_text())
-    del config["crc32"]
-    config["elastic"]["neurons"] = change(config["elastic"]["neurons"])
-    path.write_text(json.dumps(config))
+    place = damaged(made[0], tmp_path / "lm", "neurons", change(stated(made[0], "neurons")))
     with pytest.raises(InputError, match=r"config\.json"):
-        load_checkpoint(tmp_path / "lm")
+        load_checkpoint(place)
