@@ -508,6 +508,20 @@ PRUNE = (
         ("prune/run/test_elastic_neurons.py",),
     ),
     Fault(
+        "the Fisher criteria are not damped",
+        "prune/criteria/fisher.py",
+        "DAMPING = 3.0",
+        "DAMPING = 0.0",
+        ("prune/criteria/test_closed_forms.py",),
+    ),
+    Fault(
+        "the two-sided factorisation is not damped",
+        "prune/surgery/factorisation.py",
+        "OUTPUT_DAMPING = 1.0",
+        "OUTPUT_DAMPING = 0.0",
+        ("prune/surgery/test_factorisation.py",),
+    ),
+    Fault(
         "gates that are closed stay closed",
         "prune/criteria/gates.py",
         "self.gate = after.clamp(0.0, 1.0)",

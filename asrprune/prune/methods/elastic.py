@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from asrprune.lm.model.elastic import Elastic
-from asrprune.lm.model.matrices import LowRankLinear
+from asrprune.lm.model.matrices import DenseLinear, LowRankLinear
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods.combined import parts
@@ -56,8 +56,12 @@ def elastic_low_rank_structured(
     model: TransformerLM, sizes: Sequence[float], total: int, scorer: Scorer, options: Options
 ) -> Elastic:
     """The same with products for the matrices of attention alone: FFNs stay dense, their neurons
-    stand by falling score, and compete with the components by lost score per weight."""
+    stand by falling score, and compete with the components by lost score per weight. Raises
+    ValueError for an FFN whose matrices are products already, too."""
     attention, ffn = parts(model, options)
+    for place, linear in model.linears():
+        if place.name in ffn.matrices and not isinstance(linear, DenseLinear):
+            raise ValueError(f"{place} is a product; expected an LM with dense FFNs")
     found = [_product(model, one, attention) for one in components(model, scorer, attention)]
     found += [_neurons(model, one, ffn) for one in unit_places(model, scorer, ffn)]
     return _elastic(model, found, sizes, total, options)

@@ -156,6 +156,13 @@ def test_every_architecture(name: str) -> None:
         assert 1 - kept / one.elastic.prunable == pytest.approx(one.elastic.sparsity(steps))
 
 
+def test_an_ffn_of_products_is_refused() -> None:
+    factored = replace(PLAN, method="low-rank", schedule="one-shot", sparsities=(0.5,))
+    (parent,) = prune_in_memory(tiny_lm().model, text(), replace(factored, fine_tune_tokens=0))
+    with pytest.raises(ValueError, match=r"ffn\.\w+ is a product; expected an LM with dense FFNs"):
+        list(prune_in_memory(parent.model, text(), PLAN))
+
+
 @pytest.mark.parametrize(
     "change",
     [
