@@ -16,11 +16,12 @@ from asrprune.core.tables import lookup
 from asrprune.files import PathLike
 from asrprune.lm import open as opening
 from asrprune.lm.device import resolve_device
+from asrprune.lm.elastic_speed import sparsity_at_speed
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.table import CHOICES, ENGINES
 from asrprune.lm.model import checkpoint as folders
 from asrprune.lm.model.checkpoint import Checkpoint
-from asrprune.lm.model.elastic import Size
+from asrprune.lm.model.elastic import Size, parse_speed
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.scoring.forests import ScoringOptions
@@ -61,7 +62,9 @@ def open_lm(
     states.
 
     ``size``: what an elastic LM (``asrprune prune --schedule elastic``) is cut to: the fraction of
-    the prunable weights removed (0.5), or the most megabytes of its weights ("12MB").
+    the prunable weights removed (0.5), the most megabytes of its weights ("12MB"), or how many
+    times as fast as its largest size ("2.5x", of an LM on disk): measured in seconds on drawn
+    lists with this ``engine``, once for each LM and processor.
 
     ``score_lists`` of the result takes lists of strings, one list an utterance. Raises InputError
     for a path that holds no LM, TypeError for an object that is none, ValueError for an unknown
@@ -92,6 +95,9 @@ def open_lm(
     scoring = ScoringOptions(token_budget, "error" if over_long is None else over_long)
     if isinstance(lm, (str, os.PathLike)):
         options = EngineOptions(threads, device or "auto", calibration)
+        times = None if size is None else parse_speed(size)
+        if times is not None:
+            size = sparsity_at_speed(lm, times, engine, options)
         return opening.open_lm(lm, engine, options, scoring, text, size=size)
     if size is not None:
         lm = as_checkpoint(lm).cut(size)  # type: ignore[arg-type]
@@ -107,7 +113,7 @@ def open_lm(
 
 def load_checkpoint(path: PathLike, device: str = "cpu", size: Optional[Size] = None) -> Checkpoint:
     """The LM in a checkpoint folder, to be scored, pruned or changed in memory; ``size``, as for
-    ``open_lm``, makes an ordinary LM of an elastic one.
+    ``open_lm``, makes an ordinary LM of an elastic one; a speed is that of the fastest engine.
 
     ``model`` of the result is a torch module in evaluation mode on ``device`` ("cpu", "cuda", ...
     or "auto"). Raises InputError for a folder that is not a checkpoint of asrprune or whose files
@@ -120,6 +126,9 @@ def load_checkpoint(path: PathLike, device: str = "cpu", size: Optional[Size] = 
     >>> checkpoint.model.shape.d_model, len(checkpoint.model.blocks)
     (32, 2)
     """
+    times = None if size is None else parse_speed(size)
+    if times is not None:
+        size = sparsity_at_speed(path, times, options=EngineOptions(device=device))
     return folders.load_checkpoint(path, str(resolve_device(device)), size=size)
 
 

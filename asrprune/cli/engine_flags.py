@@ -94,11 +94,39 @@ def add_size_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--size",
         type=lm_size,
-        metavar="S|MB",
+        metavar="S|MB|X",
         help="of an elastic LM (`prune --schedule elastic`): the sparsity to cut it to, the "
-        "fraction of prunable weights removed as in `prune --sparsity` (0.5), or the most "
-        "megabytes of its weights file (12MB); without it, the largest",
+        "fraction of prunable weights removed as in `prune --sparsity` (0.5), the most megabytes "
+        "of its weights file (12MB), or how many times as fast as the largest size it is to be "
+        "(2.5x: measured here in seconds, once, by the engine of the call or else the fastest); "
+        "without it, the largest",
     )
+
+
+def settle_speed(args: argparse.Namespace) -> None:
+    """Put the sparsity in the place of a ``--size`` that is a speed.
+
+    Raises ValueError with ``--shard``, whose parts are of one size on all machines, and where not
+    one checkpoint is opened; as ``sparsity_at_speed`` does for the LM.
+    """
+    from asrprune.lm.elastic_speed import sparsity_at_speed
+    from asrprune.lm.engines.engine import EngineOptions
+    from asrprune.lm.model.elastic import parse_speed
+    from asrprune.lm.open import is_ngram
+
+    times = parse_speed(args.size)
+    assert times is not None
+    if getattr(args, "shard", None) is not None:
+        found = f"--size {args.size} with --shard, and machines differ in speed"
+        raise ValueError(f"{found}; expected a sparsity or megabytes")
+    named = args.lm if isinstance(args.lm, list) else lm_paths(args)
+    paths = [path for path in named if not is_ngram(path)]
+    if len(paths) != 1:
+        found = f"--size {args.size} of {len(paths)} LMs"
+        raise ValueError(f"{found}; expected one, or a sparsity or megabytes")
+    options = EngineOptions(getattr(args, "threads", None), getattr(args, "device", "auto"))
+    engine = getattr(args, "engine", None) or "fastest"
+    args.size = sparsity_at_speed(paths[0], times, engine, options)
 
 
 def engine_options(args: argparse.Namespace) -> EngineOptions:

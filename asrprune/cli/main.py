@@ -110,6 +110,10 @@ def call(argv: Sequence[str]) -> None:
     with locked_outputs(parser, args):
         from asrprune.cli.sharding import run_part
 
+        if str(getattr(args, "size", "")).lower().endswith("x"):
+            from asrprune.cli.engine_flags import settle_speed
+
+            settle_speed(args)
         run_part(module.run, parser, args)
 
 

@@ -92,13 +92,16 @@ def fractions(text: str) -> list[float]:
 
 
 def lm_size(text: str) -> Union[float, str]:
-    """A sparsity, or megabytes."""
-    from asrprune.lm.model.elastic import parse_size
+    """A sparsity, megabytes, or a speed."""
+    from asrprune.lm.model.elastic import parse_size, parse_speed
 
+    if parse_speed(text) is not None:
+        return text
     try:
         sparsity, _ = parse_size(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem).removeprefix("size ")) from None
+    except ValueError:
+        expected = "a sparsity from 0 to 1, megabytes as 12MB, or a speed as 2.5x"
+        raise argparse.ArgumentTypeError(f"{text!r}; expected {expected}") from None
     return text if sparsity is None else sparsity
 
 

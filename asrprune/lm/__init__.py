@@ -18,4 +18,5 @@ In the order in which they build on each other:
 - ``fastest``: the engine that ``auto`` and ``fastest`` stand for, measured
 - ``low_rank_speed``: what low rank brings in speed on this processor
 - ``open``: any LM by its path, whatever it is made of
+- ``elastic_speed``: the size of an elastic LM that is so many times as fast as the whole
 """

@@ -114,7 +114,7 @@ def choose(
         "compiler": cpp_compiler(),
         "versions": _versions(names),
     }
-    found = remembered(key)
+    found = remembered(key, Choice)
     if found is not None and found.engine in names:
         return _said(found)
     found = _measured(asked, names, others, model, tokenizer, options, scoring, lists, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import torch
 
@@ -26,7 +26,7 @@ ENGINES = ("torch", "bf16", "int8")
 _BLOCKS, _VOCABULARY, _TURNS = 2, 512, 4
 
 
-Key = tuple[int, str]
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def low_rank_speeds(
             for number, one in enumerate(models)
             for engine in ENGINES
         }
-        seconds = _seconds(scorers, drawn_lists(models[0])[:1])
+        seconds = least_seconds(scorers, drawn_lists(models[0])[:1])
         best = [
             min(ENGINES, key=lambda engine: seconds[number, engine])
             for number in range(len(models))
@@ -111,8 +111,10 @@ def _weights(model: TransformerLM) -> int:
     return blocks + model.embedding.output_weight.numel()
 
 
-def _seconds(scorers: Mapping[Key, ForestScorer], lists: Any) -> dict[Key, float]:
-    """The least time of each, in turns after one for warm-up."""
+def least_seconds(
+    scorers: Mapping[Name, ForestScorer], lists: Sequence[Sequence[Sequence[int]]]
+) -> dict[Name, float]:
+    """The least time that each takes for ``lists``, in turns after one for warm-up."""
     least = dict.fromkeys(scorers, float("inf"))
     for turn in range(_TURNS + 1):
         for key, scorer in scorers.items():

@@ -39,7 +39,7 @@ INSIDE = {
     | {"merge": 4},
     "lm": {"trie": 0, "windows": 0, "protocol": 0, "device": 0, "vocabulary": 0, "state_file": 0}
     | {"kenlm_file": 0, "model": 1, "training": 2, "ngram": 2, "engines": 3, "scoring": 4}
-    | {"perplexity": 4, "fastest": 5, "low_rank_speed": 6, "open": 6},
+    | {"perplexity": 4, "fastest": 5, "low_rank_speed": 6, "open": 6, "elastic_speed": 7},
     "lm.engines": {
         "engine": 0,
         "cache": 0,

@@ -210,7 +210,7 @@ def test_what_does_not_belong_there_is_ignored(
     there = json.loads(path.read_text())
     if damage == "engine":
         del there["crc32"]
-        there["choice"]["engine"] = "none"
+        there["found"]["engine"] = "none"
         path.write_text(json.dumps(there))
     elif damage == "other":
         path.chmod(0o666)
@@ -228,7 +228,7 @@ def test_of_two_at_once_the_first_decides(
     measured: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fastest, "remembered", lambda key: None)  # as both begin
+        patch.setattr(fastest, "remembered", lambda key, kind: None)  # as both begin
         first = chosen()
         patch.setattr(fastest, "pick", lambda seconds: "torch")
         second = chosen()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ BUDGET_S = 1.0
 log = logging.getLogger(__name__)
 
 
+Kept = TypeVar("Kept")
+"""A dataclass with ``remembered``: whether it was measured at an earlier time."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The ``engine`` that ``asked`` stands for here, and why.
@@ -58,6 +62,10 @@ class Choice:
     not_measured: Mapping[str, str]
     sample: str
     remembered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in self.speeds:
+            raise ValueError(f"no speed of {self.engine}")
 
     def __str__(self) -> str:
         """
@@ -115,18 +123,17 @@ def exact_enough(name: str, accuracy: str, difference: float) -> bool:
     return False
 
 
-def remembered(key: Mapping[str, Any]) -> Optional[Choice]:
-    """What was chosen for ``key`` (plain JSON: all that decides it); None where nothing was kept,
-    or, with one line in the log, where what was kept is damaged or may be another user's."""
+def remembered(key: Mapping[str, Any], kind: type[Kept]) -> Optional[Kept]:
+    """What was measured for ``key`` (plain JSON: all that decides it), a dataclass; None where
+    nothing was kept, or, with one line in the log, where what was kept is damaged or may be another
+    user's."""
     path = _path(key)
     if path is None or not path.is_file():
         return None
     try:
         reason = open_to_others(path)
         if not reason and read_sealed(path).get("key") == json.loads(json.dumps(key)):
-            choice = read_record(path).get("choice", a(Choice))
-            if choice.engine in choice.speeds:
-                return choice
+            return read_record(path).get("found", a(kind))
         reason = reason or "not what belongs there"
     except (*DAMAGE, AttributeError) as problem:
         reason = str(problem)
@@ -136,20 +143,24 @@ def remembered(key: Mapping[str, Any]) -> Optional[Choice]:
     return None
 
 
-def remember(key: Mapping[str, Any], choice: Choice) -> Choice:
-    """Keep ``choice``; where that cannot be, one line in the log says so. Returns it, or what
-    another process has chosen meanwhile: shards that begin at once go on with one engine."""
+def remember(key: Mapping[str, Any], found: Kept) -> Kept:
+    """Keep what was ``found``; where that cannot be, one line in the log says so. Returns it, or
+    what another process has found meanwhile: shards that begin at once go on with one engine."""
     path = _path(key)
     if path is None:
-        return choice
-    there = remembered(key)
+        return found
+    there = remembered(key, type(found))
     if there is not None:
         return there
     try:
-        write_sealed(path, {"key": dict(key), "choice": {**asdict(choice), "remembered": True}})
+        write_sealed(path, {"key": dict(key), "found": {**_values(found), "remembered": True}})
     except OSError as problem:
-        log.warning("the choice of engine is not remembered: %s", problem)
-    return choice
+        log.warning("what was measured is not remembered: %s", problem)
+    return found
+
+
+def _values(found: Any) -> dict[str, Any]:
+    return asdict(found)
 
 
 def _path(key: Mapping[str, Any]) -> Optional[Path]:

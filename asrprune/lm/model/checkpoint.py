@@ -217,12 +217,17 @@ def cut_steps(path: PathLike, size: Size) -> int:
 
     Raises as ``Checkpoint.cut`` does.
     """
-    config = read_config(path)
-    elastic = _elastic(config)
+    whole = (Path(path) / WEIGHTS).stat().st_size
+    return elastic_of(path).steps_to(size, whole, _stored(read_config(path)).itemsize)
+
+
+def elastic_of(path: PathLike) -> Elastic:
+    """The smaller LMs that the checkpoint in folder ``path`` holds. Raises InputError where it is
+    of one size."""
+    elastic = _elastic(read_config(path))
     if elastic is None:
         raise _not_elastic(path)
-    whole = (Path(path) / WEIGHTS).stat().st_size
-    return elastic.steps_to(size, whole, _stored(config).itemsize)
+    return elastic
 
 
 def _elastic(config: Record) -> Optional[Elastic]:

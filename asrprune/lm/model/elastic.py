@@ -24,7 +24,8 @@ from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
 Size = Union[float, str]
-"""How small: the sparsity, or as text that or the megabytes of the weights file ("12MB")."""
+"""How small: the sparsity, or as text that or the megabytes of the weights file ("12MB"). Where an
+LM is opened also how fast ("2.5x"): see ``asrprune.lm.elastic_speed``."""
 MEGABYTE = 1e6
 ORDER_BYTES = 8
 """Of a row of an interpolative decomposition in the weights file."""
@@ -294,3 +295,13 @@ def parse_size(size: Size) -> tuple[Optional[float], Optional[float]]:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"size {size!r}; expected a sparsity from 0 to 1, or megabytes as 12MB")
     return value, None
+
+
+def parse_speed(size: object) -> Optional[float]:
+    """How many times as fast as the whole LM, None for a size that is no speed.
+
+    >>> parse_speed("2.5x"), parse_speed("12MB"), parse_speed(0.5)
+    (2.5, None, None)
+    """
+    found = re.fullmatch(r"(\d*\.?\d+) ?x", str(size), re.ASCII | re.IGNORECASE)
+    return float(found[1]) if found else None
