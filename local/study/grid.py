@@ -9,7 +9,8 @@ but for ``sparsity``: each size is a run of its own, which all have the same fin
 grid to the last, so that what matters most is there first. ``budget`` is the fine-tuning of
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
 ``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
-what has the lowest perplexity on the validation sentences is kept; without them prune's own.
+what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
+may have ``rates`` of its own, as new weights (method ``scratch``) need.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from asrprune.core.record import (
     Record,
@@ -34,10 +36,13 @@ from asrprune.core.record import (
 )
 from asrprune.errors import InputError
 
+Rates = tuple[tuple[float, float], ...]
+
 
 @dataclass(frozen=True)
 class Run:
-    """One call of ``prune`` and the sizes that it makes. ``budget``: see above."""
+    """One call of ``prune``, for each of ``rates`` if there are any, and the sizes that it makes.
+    ``budget``: see above."""
 
     method: str
     criterion: str
@@ -45,6 +50,7 @@ class Run:
     sparsities: tuple[float, ...]
     budget: float
     seed: int
+    rates: Rates = ()
 
     @property
     def name(self) -> str:
@@ -64,42 +70,53 @@ class Run:
 @dataclass(frozen=True)
 class Study:
     """What a grid file holds: the runs in order, what all calls of ``prune`` are told by ``--set``,
-    the learning rates that are tried, and the criterion whose members' speed is measured for all
-    (the shapes hardly differ)."""
+    the learning rates that grids without their own are tried with, and the criterion whose members'
+    speed is measured for all (the shapes hardly differ)."""
 
     runs: tuple[Run, ...]
     statistics_tokens: int
     settings: tuple[str, ...]
-    rates: tuple[tuple[float, float], ...]
+    rates: Rates
     timed: str
+
+    def rates_of(self, name: str) -> Rates:
+        """Those of the run of this name, or of all where it is not of this grid file."""
+        return next((run.rates for run in self.runs if run.name == name), self.rates)
 
 
 def read_study(path: Path) -> Study:
     """The study of a grid file. Raises InputError for a bad one, for a run of a schedule that
     prunes in steps without fine-tuning, and for one that comes twice with other sizes."""
     record = read_record(path)
+    common = _rates(record) or ()
     runs: dict[str, Run] = {}
     for grid in record.parts("grids"):
-        for run in _product(grid):
+        own = _rates(grid)
+        for run in _product(grid, common if own is None else own):
             if run.schedule != "one-shot" and run.budget == 0.0:
                 found = f"schedule {run.schedule} with budget 0"
                 raise InputError(path, None, found, "one-shot, or some fine-tuning")
             if runs.setdefault(run.name, run) != run:
-                found = f"{run.name} twice, with other sizes"
+                found = f"{run.name} twice, with other sizes or rates"
                 raise InputError(path, None, found, "all sizes of a run in one grid")
     if not runs:
         raise InputError(path, None, "no run", "a grid with a value on each axis")
     settings = record.find("set", a_list_of(a_string)) or ()
-    rates = record.find("rates", a_list_of(a_list_of(an_amount))) or ()
-    for pair in rates:
+    tokens, timed = record.get("statistics_tokens", a_count), record.get("timed", a_label)
+    return Study(tuple(runs.values()), tokens, settings, common, timed)
+
+
+def _rates(record: Record) -> Optional[Rates]:
+    """None where there are none."""
+    rates = record.find("rates", a_list_of(a_list_of(an_amount)))
+    for pair in rates or ():
         if len(pair) != 2:
             found = f"rates {json.dumps(rates)}"
-            raise InputError(path, None, found, "pairs [lr, muon_lr]")
-    tokens, timed = record.get("statistics_tokens", a_count), record.get("timed", a_label)
-    return Study(tuple(runs.values()), tokens, settings, tuple((a, b) for a, b in rates), timed)
+            raise InputError(record.path, None, found, "pairs [lr, muon_lr]")
+    return None if rates is None else tuple((a, b) for a, b in rates)
 
 
-def _product(grid: Record) -> Iterator[Run]:
+def _product(grid: Record, rates: Rates) -> Iterator[Run]:
     """The runs of one grid, methods slowest, so that all of one method are near in time."""
     method = grid.get("method", a_list_of(a_label))
     criterion = grid.get("criterion", a_list_of(a_label))
@@ -111,4 +128,5 @@ def _product(grid: Record) -> Iterator[Run]:
     for point in itertools.product(method, criterion, schedule, budget, seed):
         as_one = point[2] == "elastic" or (together and point[2] != "one-shot")
         for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
-            yield Run(*point[:3], sizes, *point[3:])
+            without = point[3] == 0.0  # nothing is fine-tuned
+            yield Run(*point[:3], sizes, *point[3:], () if without else rates)

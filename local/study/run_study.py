@@ -31,7 +31,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from grid import Run, Study, read_study
+from grid import Rates, Run, Study, read_study
 from lattice_sets import LatticeSet, read_lattice_sets
 from measurement import DENSE, TUNING, Measurement, errors_of
 
@@ -144,8 +144,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     if is_done(done, settings):
         return
     made = exp / "families" / f"{run.name}-{content_sum(settings)}"
-    rates = study.rates if run.budget else ()
-    tried = {rate: made / f"rates-{number}" for number, rate in enumerate(rates or [None])}
+    tried = {rate: made / f"rates-{number}" for number, rate in enumerate(run.rates or [None])}
     for rate, folder in tried.items():
         if not folder.exists():
             prune(run, study, exp, rate, folder)
@@ -220,13 +219,13 @@ def member_folder(out: Path, member: Record) -> Path:
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
     """All that a run's figures depend on beside its name and the version."""
     own = {"sparsities": list(run.sparsities), "engine": engine, "study": study_of(exp)}
-    return common_settings(study, run.budget) | own
+    return common_settings(study, run.rates) | own
 
 
-def common_settings(study: Study, budget: float) -> dict[str, Any]:
-    """What all runs of a grid file with this budget are made with."""
-    rates = {"rates": [list(pair) for pair in study.rates]} if study.rates and budget else {}
-    return rates | {"statistics_tokens": study.statistics_tokens, "set": list(study.settings)}
+def common_settings(study: Study, rates: Rates) -> dict[str, Any]:
+    """What all runs of a grid file with these rates are made with."""
+    tried = {"rates": [list(pair) for pair in rates]} if rates else {}
+    return tried | {"statistics_tokens": study.statistics_tokens, "set": list(study.settings)}
 
 
 def study_of(exp: Path) -> dict[str, Any]:
@@ -278,7 +277,8 @@ def collect(
             continue
         found = record.get("cells", a_list)
         if study is not None and made_with is not None and "set" in made_with:
-            wanted = common_settings(study, found[0]["budget"])
+            rates = study.rates_of(Path(record.path).stem) if found[0]["budget"] else ()
+            wanted = common_settings(study, rates)
             if {key: made_with.get(key) for key in COMMON} != {
                 key: wanted.get(key) for key in COMMON
             }:

@@ -12,8 +12,8 @@ stop_stage=7
 nj=$(nproc)
 exp=exp/study
 
-# what is yours: text to train and prune on, held-out text, lists with references in them, and
-# first passes with lattices
+# what is yours: text to train and prune on, held-out text, lists and first passes with lattices,
+# both with references
 text=
 heldout=
 lists=
@@ -36,7 +36,7 @@ heldout_sentences=2000
 engine=bf16
 results=
 
-help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE ...\"]
+help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE[,TEXT] ...\"]
                              [--lattices \"NAME=FOLDER,TEXT ...\"] [--lm-name NAME] [--lm DIR]
                              [--grid FILE] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
@@ -46,7 +46,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
   --heldout FILE   other sentences: the first $valid_sentences for validation, the next
                    $heldout_sentences for the perplexities of the study
-  --lists LIST     NAME=FILE of n-best lists (jsonl, as asrprune convert --references writes them)
+  --lists LIST     NAME=FILE of n-best lists (jsonl) with references in them, or NAME=FILE,TEXT with
+                   those of a Kaldi text beside them
   --lattices LIST  NAME=FOLDER,TEXT of first passes (asrprune first-pass) with references (Kaldi text)
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf
@@ -106,11 +107,14 @@ stage_lm() {
 }
 
 stage_lists() {
-  local item place
+  local item place references
   rm -rf "$exp/lists" "$exp/lattices"
   mkdir -p "$exp/lists"
   for item in $lists; do
-    asrprune convert --from jsonl --to jsonl "${item#*=}" --out "$exp/lists/${item%%=*}.jsonl.gz"
+    place=${item#*=} references=()
+    if [[ $place == *,* ]]; then references=(--references "${place##*,}"); fi
+    asrprune convert --from jsonl --to jsonl "${place%,*}" ${references[@]+"${references[@]}"} \
+      --out "$exp/lists/${item%%=*}.jsonl.gz"
   done
   for item in $lattices; do
     place=${item#*=}

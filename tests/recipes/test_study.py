@@ -111,6 +111,27 @@ def test_rates_are_pairs(tmp_path: Path) -> None:
         grid.read_study(write_grid(tmp_path / "grid.json", AXES, rates=[[1e-3]]))
 
 
+def test_a_grid_may_have_rates_of_its_own(tmp_path: Path) -> None:
+    own = {**AXES, "criterion": ["magnitude"], "rates": [[2e-3, 1e-2]]}
+    none = {**AXES, "method": ["width"], "rates": []}
+    free = {**own, "method": ["width"], "schedule": ["one-shot"], "budget": [0]}
+    path = write_grid(tmp_path / "grid.json", AXES, own, none, free, rates=[[1e-3, 5e-3]])
+    study = grid.read_study(path)
+    found = {(run.method, run.criterion, run.budget): run.rates for run in study.runs}
+    assert found == {
+        ("low-rank", "kfac", 0.25): ((1e-3, 5e-3),),
+        ("structured", "kfac", 0.25): ((1e-3, 5e-3),),
+        ("low-rank", "magnitude", 0.25): ((2e-3, 1e-2),),
+        ("structured", "magnitude", 0.25): ((2e-3, 1e-2),),
+        ("width", "kfac", 0.25): (),
+        ("width", "magnitude", 0): (),  # nothing is fine-tuned
+    }
+    assert study.rates_of("low-rank-magnitude-cubic-b0.25-s1") == ((2e-3, 1e-2),)
+    assert study.rates_of("of another grid file") == ((1e-3, 5e-3),)
+    with pytest.raises(InputError, match="twice, with other sizes or rates"):
+        grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "rates": [[1, 1]]}))
+
+
 def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
     members = [{"perplexity": value} for value in (10.0, 1000.0)]
     (tmp_path / "family.json").write_text(json.dumps({"members": members}))
