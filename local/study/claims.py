@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Optional
 
 import numpy as np
+from grid import ELASTIC
 from intervals import ALPHA, Estimate, Quantity, draws, holm, interpolated
 from results_file import Cell, Lm, Plan, size_bytes, speed
 
@@ -19,7 +20,6 @@ WITHOUT_DATA = (*MAGNITUDES, "random")
 ONE_SHOT, INCREMENTAL = "one-shot", ("linear", "cubic")
 FAMILIES = tuple(f"{schedule} family" for schedule in INCREMENTAL)
 """Schedules of a run that makes all sizes on its way."""
-ELASTIC = "elastic"
 LOW_RANK = "low-rank"
 MODERATE = (0.3, 0.5)
 """Sparsities of moderate compression, both ends among them."""
@@ -195,7 +195,8 @@ def separate(plans: Plans, plan: Plan) -> Optional[Plan]:
         for other in plans
         if other.schedule == ONE_SHOT
         and 0.0 < other.budget <= plan.budget
-        and replace(other, schedule=ELASTIC, budget=plan.budget) == plan
+        and plan.schedule in ELASTIC
+        and replace(other, schedule=plan.schedule, budget=plan.budget) == plan
     ]
     return max(found, default=None)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from claims import ELASTIC, Measured, separate, shown
+from claims import Measured, separate, shown
+from grid import ELASTIC
 from results_file import Cell, Plan, size_bytes
 
 from asrprune.report.documents import paragraph
@@ -63,7 +64,7 @@ def _sizes(one: Measured, held: dict[Plan, Plan]) -> list[list[str]]:
 
 
 def _heading(one: Measured, held: dict[Plan, Plan], run: Plan) -> str:
-    return f"elastic, {_multiple(one, held, run):.3g} T"
+    return f"{run.schedule}, {_multiple(one, held, run):.3g} T"
 
 
 def _multiple(one: Measured, held: dict[Plan, Plan], run: Plan) -> float:
@@ -109,4 +110,4 @@ def _files(size: float, largest: float) -> list[str]:
 
 def is_held(one: Measured, plan: Plan) -> bool:
     """Whether the plan is an elastic one that this section has."""
-    return plan.schedule == ELASTIC and separate(one.pruned, plan) is not None
+    return plan.schedule in ELASTIC and separate(one.pruned, plan) is not None

@@ -10,14 +10,15 @@ grid to the last, so that what matters most is there first. ``budget`` is the fi
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
 ``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
 what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
-may have ``rates`` of its own, as new weights (method ``scratch``) need.
+may have ``rates`` of its own, as new weights (method ``scratch``) need. Schedule
+``elastic-interpolative`` is elastic, with sizes stored as interpolative decompositions.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -36,6 +37,11 @@ from asrprune.core.record import (
 )
 from asrprune.errors import InputError
 
+ELASTIC: Mapping[str, tuple[str, ...]] = {
+    "elastic": (),
+    "elastic-interpolative": ("options.form=interpolative",),
+}
+"""Schedules of one LM for all sizes -> what ``prune --schedule elastic`` is told by ``--set``."""
 Rates = tuple[tuple[float, float], ...]
 
 
@@ -61,9 +67,14 @@ class Run:
         return "-".join(parts)
 
     @property
+    def is_elastic(self) -> bool:
+        """Whether it makes one LM for all sizes."""
+        return self.schedule in ELASTIC
+
+    @property
     def kind(self) -> str:
         """The schedule, and whether its run made a family of sizes."""
-        family = len(self.sparsities) > 1 and self.schedule != "elastic"
+        family = len(self.sparsities) > 1 and not self.is_elastic
         return f"{self.schedule} family" if family else self.schedule
 
 
@@ -120,13 +131,13 @@ def _product(grid: Record, rates: Rates) -> Iterator[Run]:
     """The runs of one grid, methods slowest, so that all of one method are near in time."""
     method = grid.get("method", a_list_of(a_label))
     criterion = grid.get("criterion", a_list_of(a_label))
-    schedule = grid.get("schedule", a_list_of(one_of("one-shot", "linear", "cubic", "elastic")))
+    schedule = grid.get("schedule", a_list_of(one_of("one-shot", "linear", "cubic", *ELASTIC)))
     sparsity = grid.get("sparsity", a_list_of(a_ratio))
     budget = grid.get("budget", a_list_of(an_amount))
     seed = grid.get("seed", a_list_of(a_count))
     together = grid.find("together", a_truth) or False
     for point in itertools.product(method, criterion, schedule, budget, seed):
-        as_one = point[2] == "elastic" or (together and point[2] != "one-shot")
+        as_one = point[2] in ELASTIC or (together and point[2] != "one-shot")
         for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
             without = point[3] == 0.0  # nothing is fine-tuned
             yield Run(*point[:3], sizes, *point[3:], () if without else rates)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from claims import FAMILIES, measure
+from grid import ELASTIC
 from intervals import Estimate
 from results_file import Results, size_bytes, speed
 
@@ -17,7 +18,8 @@ def study_table(results: Results) -> dict[str, object]:
     for lm in results.lms:
         perplexity, *lists = measure(lm)
         for plan, cells in lm.pruned.items():
-            if plan.schedule in FAMILIES:  # for one size, a run of its own is better
+            # for one size a run of its own is better than a family; recommend knows no settings
+            if plan.schedule in FAMILIES or ELASTIC.get(plan.schedule):
                 continue
             ratio = (perplexity.pruned[plan] - perplexity.dense).estimate()
             wer = None

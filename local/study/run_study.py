@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import grid as grids
 from grid import Rates, Run, Study, read_study
 from lattice_sets import LatticeSet, read_lattice_sets
 from measurement import DENSE, TUNING, Measurement, errors_of
@@ -176,7 +177,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
             cell["errors"] = measured.errors(folder)
         if rate is not None:
             cell["rates"] = rate
-        if run.schedule == ELASTIC:
+        if run.is_elastic:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
     if measured.lists and run.criterion == study.timed and run.budget > 0.0:
@@ -190,11 +191,12 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     """Make all sizes of a run in the folder ``out``, fine-tuned with peak learning ``rates``."""
     tokens = round(run.budget * trained_tokens(exp / DENSE, exp))
     words = ["prune", "--lm", str(exp / DENSE), "--data", str(exp / "data")]
-    words += ["--method", run.method, "--criterion", run.criterion, "--schedule", run.schedule]
+    schedule = "elastic" if run.is_elastic else run.schedule
+    words += ["--method", run.method, "--criterion", run.criterion, "--schedule", schedule]
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-    for setting in study.settings:
+    for setting in (*study.settings, *grids.ELASTIC.get(run.schedule, ())):
         words += ["--set", setting]
     for name, value in zip(("lr", "muon_lr"), rates or ()):
         words += ["--set", f"fine_tuning.optimizer.{name}={value:g}"]

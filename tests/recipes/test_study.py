@@ -256,7 +256,7 @@ def check_elastic(cells: list[dict[str, Any]]) -> None:
     """Each size of an elastic LM was measured, not the uncut one."""
     by_size = {
         schedule: {one["sparsity"]: one for one in cells if one["schedule"] == schedule}
-        for schedule in ("elastic", "one-shot")
+        for schedule in ("elastic", "elastic-interpolative", "one-shot")
     }
     for size, separate in by_size["one-shot"].items():
         elastic = by_size["elastic"][size]
@@ -268,6 +268,11 @@ def check_elastic(cells: list[dict[str, Any]]) -> None:
     assert min(larger["times_padded"], smaller["times_padded"]) > 0
     assert larger["file_bytes"] == smaller["file_bytes"]
     assert larger["bytes"] <= larger["file_bytes"] < 1.5 * larger["bytes"]
+    # of as many weights, but another LM, whose checkpoint keeps both factors
+    other = by_size["elastic-interpolative"][AXES["sparsity"][0]]
+    assert other["bytes"] == pytest.approx(larger["bytes"], rel=0.1)
+    assert other["nll"] != larger["nll"]
+    assert other["file_bytes"] > larger["file_bytes"]
 
 
 def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
@@ -295,7 +300,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--ngram-order", "2", "--small-confs", str(tmp_path / "train-small.json")]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
     low_rank = {**AXES, "method": ["low-rank"]}
-    elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
+    elastic = {**low_rank, "schedule": ["elastic", "elastic-interpolative"], "budget": [0.5]}
     separate = {**low_rank, "schedule": ["one-shot"], "sparsity": [0.5]}
     grids = few, separate, elastic
     rates = [[1e-3, 5e-3], [1e-8, 1e-8]]
