@@ -33,7 +33,7 @@ from typing import Any
 
 import grid as grids
 from grid import Rates, Run, Study, read_study
-from lattice_sets import LatticeSet, read_lattice_sets
+from lattice_sets import SEARCH, LatticeSet, read_lattice_sets
 from measurement import DENSE, TUNING, Measurement, errors_of
 
 from asrprune.api.lms import load_checkpoint, open_lm, save_checkpoint
@@ -238,6 +238,7 @@ def study_of(exp: Path) -> dict[str, Any]:
     return {
         "dense": read_record(exp / DENSE / CONFIG).get("weights_sha256", a_label),
         "weights": read_record(exp / TUNING).values,
+        "search": dict(SEARCH),
         "files": {str(path.relative_to(exp)): sha256(path) for path in files},
     }
 

@@ -139,12 +139,15 @@ def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
 
 
 def test_the_grids_of_the_recipe() -> None:
-    whole, quick = (
-        grid.read_study(ROOT / f"recipes/study/conf/{name}.json") for name in ("grid", "grid-quick")
+    whole, mini, quick = (
+        grid.read_study(ROOT / f"recipes/study/conf/{name}.json")
+        for name in ("grid", "grid-mini", "grid-quick")
     )
     assert len(whole.runs) > 200
     for axis, least in (("method", 5), ("criterion", 6), ("schedule", 3), ("budget", 3)):
         assert len({getattr(run, axis) for run in whole.runs}) >= least
+    assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.1, 1.1}
+    assert {run.rates for run in mini.runs if run.method == "scratch"} == {((0.003, 0.007),)}
     assert len(quick.runs) < 20
 
 
