@@ -112,7 +112,9 @@ stage_lists() {
   mkdir -p "$exp/lists"
   for item in $lists; do
     place=${item#*=} references=()
-    if [[ $place == *,* ]]; then references=(--references "${place##*,}"); fi
+    if [[ $place == *,* ]]; then
+      references=(--references "${place##*,}" --references-format kaldi)
+    fi
     asrprune convert --from jsonl --to jsonl "${place%,*}" ${references[@]+"${references[@]}"} \
       --out "$exp/lists/${item%%=*}.jsonl.gz"
   done

@@ -292,8 +292,10 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     asrprune.write_nbest(tmp_path / "lists.jsonl.gz", lists)
     (tmp_path / "train.json").write_text(json.dumps(TINY))
     options = ["--text", str(tmp_path / "text"), "--heldout", str(tmp_path / "heldout")]
-    options += ["--lists", f"small={tmp_path / 'lists.jsonl.gz'}", "--engine", "torch", "--nj", "2"]
     lattices = write_first_pass(tmp_path / "first", lists)
+    places = f"small={tmp_path / 'lists.jsonl.gz'} bare={tmp_path / 'bare.jsonl.gz'},{lattices}/text"
+    asrprune.write_nbest(tmp_path / "bare.jsonl.gz", [replace(one, ref=None) for one in lists])
+    options += ["--lists", places, "--engine", "torch", "--nj", "2"]
     options += ["--lattices", f"decoded={lattices},{lattices / 'text'}"]
     options += ["--train-conf", str(tmp_path / "train.json"), "--vocab-size", "24"]
     options += ["--valid-sentences", "10", "--heldout-sentences", "80", "--lm-name", "tiny"]
@@ -316,7 +318,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     dense, ngram, *rest = lm["cells"]
     pruned = [one for one in rest if one.get("method") == "structured"]
     (small,) = [one for one in rest if one["kind"] == "scratch"]
-    decoded, listed = lm["lists"]
+    decoded, bare, listed = lm["lists"]
+    assert {**bare, "name": "small"} == listed
     assert (decoded["name"], listed["name"]) == ("decoded", "small")
     assert decoded["first_pass_errors"] == listed["first_pass_errors"]
     assert decoded["oracle_errors"] == listed["oracle_errors"] == [0] * 8
