@@ -36,7 +36,7 @@ heldout_sentences=2000
 engine=bf16
 results=
 
-help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE[,TEXT] ...\"]
+help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE[,DIR] ...\"]
                              [--lattices \"NAME=FOLDER,TEXT ...\"] [--lm-name NAME] [--lm DIR]
                              [--grid FILE] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
@@ -46,8 +46,8 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
   --heldout FILE   other sentences: the first $valid_sentences for validation, the next
                    $heldout_sentences for the perplexities of the study
-  --lists LIST     NAME=FILE of n-best lists (jsonl) with references in them, or NAME=FILE,TEXT with
-                   those of a Kaldi text beside them
+  --lists LIST     NAME=FILE of n-best lists (jsonl) with references in them, or NAME=FILE,DIR with
+                   those of a Kaldi data folder (its file text)
   --lattices LIST  NAME=FOLDER,TEXT of first passes (asrprune first-pass) with references (Kaldi text)
   --lm-name NAME   what the results call the LM (default: $lm_name)
   --lm DIR         a checkpoint to prune, in the place of one trained by --train-conf

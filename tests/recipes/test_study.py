@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(TINY))
     options = ["--text", str(tmp_path / "text"), "--heldout", str(tmp_path / "heldout")]
     lattices = write_first_pass(tmp_path / "first", lists)
-    places = f"small={tmp_path / 'lists.jsonl.gz'} bare={tmp_path / 'bare.jsonl.gz'},{lattices}/text"
+    places = f"small={tmp_path / 'lists.jsonl.gz'} bare={tmp_path / 'bare.jsonl.gz'},{lattices}"
     asrprune.write_nbest(tmp_path / "bare.jsonl.gz", [replace(one, ref=None) for one in lists])
     options += ["--lists", places, "--engine", "torch", "--nj", "2"]
     options += ["--lattices", f"decoded={lattices},{lattices / 'text'}"]
