@@ -11,7 +11,9 @@ a run as a fraction of the tokens that the dense LM was trained on; one-shot goe
 ``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
 what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
 may have ``rates`` of its own, as new weights (method ``scratch``) need. Schedule
-``elastic-interpolative`` is elastic, with sizes stored as interpolative decompositions.
+``elastic-interpolative`` is elastic, with sizes stored as interpolative decompositions. With
+``"words": false`` the perplexities of a grid's runs are measured, but no word errors and no speed,
+unless a grid before it has the run too.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -57,6 +59,8 @@ class Run:
     budget: float
     seed: int
     rates: Rates = ()
+    words: bool = field(default=True, compare=False)
+    """Whether word errors and speed are measured too."""
 
     @property
     def name(self) -> str:
@@ -135,9 +139,10 @@ def _product(grid: Record, rates: Rates) -> Iterator[Run]:
     sparsity = grid.get("sparsity", a_list_of(a_ratio))
     budget = grid.get("budget", a_list_of(an_amount))
     seed = grid.get("seed", a_list_of(a_count))
+    words = grid.find("words", a_truth) is not False
     together = grid.find("together", a_truth) or False
     for point in itertools.product(method, criterion, schedule, budget, seed):
         as_one = point[2] in ELASTIC or (together and point[2] != "one-shot")
         for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
             without = point[3] == 0.0  # nothing is fine-tuned
-            yield Run(*point[:3], sizes, *point[3:], () if without else rates)
+            yield Run(*point[:3], sizes, *point[3:], () if without else rates, words)

@@ -153,6 +153,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     family = read_record(out / FAMILY)
     seconds = max(one.get("wall_s", an_amount) for one in family.parts("members"))
     measured = Measurement(exp, engine)
+    with_words = run.words and run.budget > 0.0
     folders = [member_folder(out, one) for one in family.parts("members")]
     cells = []
     for member, folder in zip(family.parts("members"), folders):
@@ -173,14 +174,14 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
             "seconds": round(seconds, 1),
             "nll": measured.nll(open_lm(folder, "torch", threads=1)),
         }
-        if run.budget > 0.0:
+        if with_words:
             cell["errors"] = measured.errors(folder)
         if rate is not None:
             cell["rates"] = rate
         if run.is_elastic:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
-    if measured.lists and run.criterion == study.timed and run.budget > 0.0:
+    if measured.lists and run.criterion == study.timed and with_words:
         for cell, value in zip(cells, measured.speed(folders)):
             cell["times_padded"] = value
     write_json(done, {"made_with": settings, "cells": cells})
@@ -221,6 +222,8 @@ def member_folder(out: Path, member: Record) -> Path:
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
     """All that a run's figures depend on beside its name and the version."""
     own = {"sparsities": list(run.sparsities), "engine": engine, "study": study_of(exp)}
+    if not run.words:
+        own["words"] = False
     return common_settings(study, run.rates) | own
 
 

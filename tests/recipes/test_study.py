@@ -112,6 +112,13 @@ def test_rates_are_pairs(tmp_path: Path) -> None:
         grid.read_study(write_grid(tmp_path / "grid.json", AXES, rates=[[1e-3]]))
 
 
+def test_words_are_not_measured_where_a_grid_says_so(tmp_path: Path) -> None:
+    more = {**AXES, "seed": [1, 2], "words": False}
+    study = grid.read_study(write_grid(tmp_path / "grid.json", AXES, more))
+    assert {run.words for run in study.runs if run.seed == 1} == {True}
+    assert {run.words for run in study.runs if run.seed == 2} == {False}
+
+
 def test_a_grid_may_have_rates_of_its_own(tmp_path: Path) -> None:
     own = {**AXES, "criterion": ["magnitude"], "rates": [[2e-3, 1e-2]]}
     none = {**AXES, "method": ["width"], "rates": []}
@@ -276,6 +283,7 @@ def check_elastic(cells: list[dict[str, Any]]) -> None:
     other = by_size["elastic-interpolative"][AXES["sparsity"][0]]
     assert other["bytes"] == pytest.approx(larger["bytes"], rel=0.1)
     assert other["nll"] != larger["nll"]
+    assert not {"errors", "times_padded"} & other.keys()
     assert other["file_bytes"] > larger["file_bytes"]
 
 
@@ -306,9 +314,10 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--ngram-order", "2", "--small-confs", str(tmp_path / "train-small.json")]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
     low_rank = {**AXES, "method": ["low-rank"]}
-    elastic = {**low_rank, "schedule": ["elastic", "elastic-interpolative"], "budget": [0.5]}
+    elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
+    silent = {**elastic, "schedule": ["elastic-interpolative"], "words": False}
     separate = {**low_rank, "schedule": ["one-shot"], "sparsity": [0.5]}
-    grids = few, separate, elastic
+    grids = few, separate, elastic, silent
     rates = [[1e-3, 5e-3], [1e-8, 1e-8]]
     options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids, rates=rates))]
     done = run_recipe("study", tmp_path, *options)
