@@ -221,7 +221,11 @@ def member_folder(out: Path, member: Record) -> Path:
 
 def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
     """All that a run's figures depend on beside its name and the version."""
-    own = {"sparsities": list(run.sparsities), "engine": engine, "study": study_of(exp)}
+    own: dict[str, Any] = {
+        "sparsities": list(run.sparsities),
+        "engine": engine,
+        "study": study_of(exp),
+    }
     if not run.words:
         own["words"] = False
     return common_settings(study, run.rates) | own
