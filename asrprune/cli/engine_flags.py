@@ -124,7 +124,8 @@ def settle_speed(args: argparse.Namespace) -> None:
     if len(paths) != 1:
         found = f"--size {args.size} of {len(paths)} LMs"
         raise ValueError(f"{found}; expected one, or a sparsity or megabytes")
-    options = EngineOptions(getattr(args, "threads", None), getattr(args, "device", "auto"))
+    device, calibration = getattr(args, "device", "auto"), getattr(args, "calibration", None)
+    options = EngineOptions(getattr(args, "threads", None), device, calibration)
     engine = getattr(args, "engine", None) or "fastest"
     args.size = sparsity_at_speed(paths[0], times, engine, options)
 

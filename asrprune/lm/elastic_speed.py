@@ -13,12 +13,18 @@ import torch
 
 from asrprune import __version__
 from asrprune.files import PathLike
-from asrprune.lm.device import default_threads
 from asrprune.lm.engines.choice import remember, remembered
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.native import cpp_compiler, processor
 from asrprune.lm.engines.table import CHOICES, open_engine
-from asrprune.lm.fastest import SAMPLE_NODES, choose, drawn_lists, first_lists
+from asrprune.lm.fastest import (
+    SAMPLE_NODES,
+    choose,
+    device_name,
+    drawn_lists,
+    first_lists,
+    thread_count,
+)
 from asrprune.lm.low_rank_speed import least_seconds
 from asrprune.lm.model.checkpoint import elastic_of, load_checkpoint
 from asrprune.lm.model.elastic import Elastic
@@ -85,8 +91,8 @@ def sparsity_at_speed(
         "speeds of": lm_digest(path),
         "engine": engine,
         "processor": processor(),
-        "device": options.device,
-        "threads": options.threads or default_threads(),
+        "device": device_name(options),
+        "threads": thread_count(options),
         "compiler": cpp_compiler(),
         "versions": [__version__, torch.__version__],
     }
@@ -124,8 +130,8 @@ def _measured(path: PathLike, elastic: Elastic, engine: str, options: EngineOpti
         elastic.cut(model, cut)
         made = open_engine(engine, model, options, tokenizer)
         scorers[cut] = ForestScorer(made, tokenizer, model.max_positions, scoring)
-    threads = options.threads or default_threads()
-    lists = first_lists(scorers[cuts[0]], lists, SAMPLE_S, SAMPLE_NODES * threads)
+    nodes = SAMPLE_NODES * thread_count(options)
+    lists = first_lists(scorers[cuts[0]], lists, SAMPLE_S, nodes)
     seconds = least_seconds(scorers, lists)
     return SpeedCurve(
         engine, tuple(cuts), tuple(round(seconds[cuts[0]] / seconds[cut], 4) for cut in cuts)

@@ -108,8 +108,8 @@ def choose(
         "lm": {**asdict(model.shape), "nonzero": round(20 * _nonzero(model))},
         "lists": _shape(lists, tokenizer),
         "processor": processor(),
-        "device": _device(options),
-        "threads": _threads(options),
+        "device": device_name(options),
+        "threads": thread_count(options),
         "token_budget": scoring.token_budget,
         "compiler": cpp_compiler(),
         "versions": _versions(names),
@@ -145,7 +145,7 @@ def _measured(
     not_measured = dict(others)
     scorer = partial(_scorer, model, tokenizer, options, scoring)
     reference = scorer(REFERENCE)
-    lists = first_lists(reference, lists, SAMPLE_S, SAMPLE_NODES * _threads(options))
+    lists = first_lists(reference, lists, SAMPLE_S, SAMPLE_NODES * thread_count(options))
     forest = reference.forest(lists)
     runs: dict[str, Run] = {}
     differences: dict[str, float] = {}
@@ -168,7 +168,7 @@ def _measured(
         differences[name] = float(apart.mean()) if len(apart) else 0.0
         runs[name] = partial(_scores, made, forest)
     # other processes disturb wall time, but with several threads only that says how long it takes
-    alone = _threads(options) == 1 and reference.engine.device == "cpu"
+    alone = thread_count(options) == 1 and reference.engine.device == "cpu"
     seconds = take_turns(runs, time.process_time if alone else time.perf_counter)
     speeds = {name: seconds[REFERENCE] / value for name, value in seconds.items()}
     count = sum(map(len, lists))
@@ -248,7 +248,8 @@ def _shape(lists: Lists, tokenizer: Tokenizer) -> dict[str, int]:
     }
 
 
-def _threads(options: EngineOptions) -> int:
+def thread_count(options: EngineOptions) -> int:
+    """CPU threads that an engine takes."""
     return options.threads or default_threads()
 
 
@@ -268,6 +269,7 @@ def _version(package: str) -> tuple[str, str]:
         return package, "unknown"
 
 
-def _device(options: EngineOptions) -> str:
+def device_name(options: EngineOptions) -> str:
+    """Where an engine computes; of a GPU also what it is."""
     found = resolve_device(options.device)
     return f"{found} {torch.cuda.get_device_name(found)}" if found.type == "cuda" else str(found)
