@@ -154,13 +154,19 @@ list_runs() {
   python local/study/run_study.py list --grid "$grid"
 }
 
-run_one() {
+run_one() { # one that cannot be made does not stop the others
   logged "$1" \
-    python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine"
+    python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine" ||
+    echo "$1" >>"$exp/failed-runs"
 }
 
 stage_grid() {
+  rm -f "$exp/failed-runs"
   each run_one list_runs
+  if [ -s "$exp/failed-runs" ]; then
+    log "failed, the others are done (EXP/log tells why): $(paste -sd ' ' "$exp/failed-runs")"
+    return 1
+  fi
 }
 
 list_small() {

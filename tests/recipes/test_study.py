@@ -376,6 +376,17 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert run_study.main([*scratch, "--engine", "torch"]) == 0
     assert trained.stat().st_mtime_ns == stamp
 
+    # a run that cannot be made is named when the others are done
+    none = {**few, "method": ["width"], "schedule": ["one-shot"], "sparsity": [0.999]}
+    write_grid(tmp_path / "grid.json", none, *grids, rates=rates)
+    (tmp_path / "exp/cells/low-rank-kfac-elastic-b0.5-s1.json").unlink()
+    failed = run_recipe("study", tmp_path, *options, "--stage", "5", "--stop-stage", "5")
+    assert failed.returncode == 1
+    line = "the others are done (EXP/log tells why): width-kfac-one-shot-b0.25-s1-0.999"
+    assert line in failed.stdout + failed.stderr
+    assert (tmp_path / "exp/cells/low-rank-kfac-elastic-b0.5-s1.json").exists()
+    write_grid(tmp_path / "grid.json", *grids, rates=rates)
+
     # only a run whose settings have changed is made again, to the same figures
     cells = tmp_path / "exp/cells"
     changed, same = (cells / f"structured-kfac-{one}.json" for one in RUNS)
