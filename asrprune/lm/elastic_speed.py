@@ -20,6 +20,7 @@ from asrprune.lm.engines.table import CHOICES, open_engine
 from asrprune.lm.fastest import (
     SAMPLE_NODES,
     choose,
+    clock_for,
     device_name,
     drawn_lists,
     first_lists,
@@ -100,9 +101,10 @@ def sparsity_at_speed(
     if curve is None:
         curve = remember(key, _measured(path, elastic, engine, options))
     steps = curve.steps_to(times)
-    sparsity = min(max(elastic.sparsity(round(steps)), min(elastic.sizes)), max(elastic.sizes))
+    sparsity = round(elastic.sparsity(round(steps)), 4)
+    sparsity = min(max(sparsity, min(elastic.sizes)), max(elastic.sizes))
     log.info(
-        "size %gx: sparsity %.4f, by engine %s on %d threads (measured sizes: %s)",
+        "size %gx: sparsity %g, by engine %s on %d threads (measured sizes: %s)",
         times,
         sparsity,
         curve.engine,
@@ -132,7 +134,7 @@ def _measured(path: PathLike, elastic: Elastic, engine: str, options: EngineOpti
         scorers[cut] = ForestScorer(made, tokenizer, model.max_positions, scoring)
     nodes = SAMPLE_NODES * thread_count(options)
     lists = first_lists(scorers[cuts[0]], lists, SAMPLE_S, nodes)
-    seconds = least_seconds(scorers, lists)
+    seconds = least_seconds(scorers, lists, clock_for(options))
     return SpeedCurve(
         engine, tuple(cuts), tuple(round(seconds[cuts[0]] / seconds[cut], 4) for cut in cuts)
     )

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import log2
@@ -167,9 +167,7 @@ def _measured(
             continue
         differences[name] = float(apart.mean()) if len(apart) else 0.0
         runs[name] = partial(_scores, made, forest)
-    # other processes disturb wall time, but with several threads only that says how long it takes
-    alone = thread_count(options) == 1 and reference.engine.device == "cpu"
-    seconds = take_turns(runs, time.process_time if alone else time.perf_counter)
+    seconds = take_turns(runs, clock_for(options))
     speeds = {name: seconds[REFERENCE] / value for name, value in seconds.items()}
     count = sum(map(len, lists))
     sample = f"{count} hypotheses of {where}"
@@ -246,6 +244,13 @@ def _shape(lists: Lists, tokenizer: Tokenizer) -> dict[str, int]:
         "tokens": round(log2(tokens / hypotheses)),
         "shared": round(2 * log2(tokens / unique)),
     }
+
+
+def clock_for(options: EngineOptions) -> Callable[[], float]:
+    """Seconds, as they are to be measured: other processes disturb wall time, but with several
+    threads, and on a GPU, only that says how long it takes."""
+    alone = thread_count(options) == 1 and resolve_device(options.device).type == "cpu"
+    return time.process_time if alone else time.perf_counter
 
 
 def thread_count(options: EngineOptions) -> int:
