@@ -121,7 +121,7 @@ def _seed_noise(
 ) -> Callable[[Plan], tuple[float, float]]:
     """Plan -> the variance between seeds and its degrees of freedom, pooled over the plans of the
     same size and budget where these make FREEDOM at least, else over those of the same budget, else
-    over all that there are; (0, inf) without any."""
+    over all elastic ones or all others, else over all that there are; (0, inf) without any."""
     pools: dict[object, list[tuple[float, int]]] = {}
     for plan, cells in plans:
         if len(cells) > 1:
@@ -144,7 +144,8 @@ def _seed_noise(
 
 def _pools(plan: Plan) -> tuple[object, ...]:
     """Those that a plan's seeds count in, the nearest first."""
-    return (plan.budget, plan.sparsity), plan.budget, None
+    kind = "elastic" if plan.schedule in ELASTIC else "one run a plan"
+    return (plan.budget, plan.sparsity), plan.budget, kind, None
 
 
 def data_over_magnitude(measured: Measured) -> Iterator[Comparison]:

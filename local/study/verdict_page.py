@@ -192,8 +192,8 @@ def _seeds(lms: Iterable[Lm]) -> str:
     return (
         f"{sum(several)} of {len(several)} plans were run with several seeds; the variance between "
         f"seeds is pooled over the plans of an LM with the same size and budget, where those have "
-        f"{FREEDOM} degrees of freedom, else with the same budget, else over all of the LM's, and "
-        f"holds for those with one seed too."
+        f"{FREEDOM} degrees of freedom, else with the same budget, else over all that are elastic "
+        f"or all others, else over all, and holds for those with one seed too."
     )
 
 

@@ -227,6 +227,23 @@ def test_few_seeds_of_a_size_are_pooled_with_those_of_its_budget(tmp_path: Path)
     assert freedom == {(0.01, 0.3): 6, (0.01, 0.5): 6, (0.1, 0.5): 8, (0.1, 0.7): 8}
 
 
+def test_the_seeds_of_elastic_lms_are_not_those_of_others(tmp_path: Path) -> None:
+    """Where a budget has no seeds of its own, those of runs like it count."""
+    cells = [
+        cell("low-rank", "kfac", schedule, size, size + shift * seed, seed=seed, budget=budget)
+        for schedule, budget, shift in (("elastic", 0.03, 0.3), ("one-shot", 0.01, 0.01))
+        for size in (0.3, 0.5, 0.6, 0.7, 0.9)
+        for seed in (1, 2)
+    ]
+    cells += [cell("low-rank", "kfac", s, 0.5, 0.2, budget=0.1) for s in ("one-shot", "elastic")]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(study(cells)))
+    perplexity = next(claims.measure(read_results(path).lms[0]))
+    noise = {(p.schedule, p.budget): one.seed_variance for p, one in perplexity.pruned.items()}
+    assert noise["one-shot", 0.1] == pytest.approx(0.01**2 / 2, rel=0.5)  # cells are rounded
+    assert noise["elastic", 0.1] == pytest.approx(0.3**2 / 2, rel=0.1)
+
+
 def test_incremental_against_one_shot(judge: Judge) -> None:
     tokens = dict.fromkeys(itertools.product(("cubic", "one-shot"), (0.5, 0.9)), 1000)
     tokens["cubic", 0.5] = 300
