@@ -65,3 +65,14 @@ def save_small_inputs(folder: Path) -> dict[str, Path]:
     taken = ["--from", "hugging-face", str(files["foreign"]), "--out", str(files["imported"])]
     assert main(["import", *taken]) == 0
     return files
+
+
+def save_small_elastic(folder: Path) -> dict[str, Path]:
+    """The same, and under "elastic" an elastic LM of the sparsities 0.3 to 0.6."""
+    files = save_small_inputs(folder)
+    flags = "--method low-rank --schedule elastic --sparsity 0.3,0.6 --fine-tune-tokens 200"
+    flags += " --set options.multiple_of=1 --set options.min_rank=1 --device cpu --threads 1"
+    flags += " --set fine_tuning.batch_tokens=128"
+    where = ["--lm", str(files["lm"]), "--data", str(files["data"]), "--out", str(folder / "out")]
+    assert main(["prune", *where, *flags.split()]) == 0
+    return {**files, "elastic": folder / "out" / "elastic"}

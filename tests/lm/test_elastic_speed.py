@@ -22,21 +22,14 @@ from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.checkpoint import elastic_of
 from asrprune.lm.scoring.forests import ForestScorer
 from asrprune.rescore.scores_file import read_scores
-from tests.small_inputs import save_small_inputs
+from tests.small_inputs import save_small_elastic
 
 ONE = EngineOptions(threads=1, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("elastic")
-    files = save_small_inputs(folder)
-    flags = "--method low-rank --schedule elastic --sparsity 0.3,0.6 --fine-tune-tokens 200"
-    flags += " --set options.multiple_of=1 --set options.min_rank=1 --device cpu --threads 1"
-    flags += " --set fine_tuning.batch_tokens=128"
-    where = ["--lm", str(files["lm"]), "--data", str(files["data"]), "--out", str(folder / "out")]
-    assert main(["prune", *where, *flags.split()]) == 0
-    return {**files, "elastic": folder / "out" / "elastic"}
+    return save_small_elastic(tmp_path_factory.mktemp("elastic"))
 
 
 @pytest.fixture(autouse=True)
