@@ -82,13 +82,14 @@ class LatticeSet:
         """Every file of it."""
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
-    def tuned(self, lm: Path) -> list[ScoreWeights]:
-        """The weights of each half for the LM."""
+    def tuned(self, lm: Path, engine: str) -> list[ScoreWeights]:
+        """The weights of each half for the LM, scored by the engine."""
         found = []
         for half in HALVES:
             out = self.folder.parent / f"{self.folder.name}.weights-{half}.json"
             words = ["tune", "--lattice", str(self.folder / half), "--format", "slf"]
             words += ["--first-pass", str(self.folder / "first_pass.json"), "--lm", str(lm)]
+            words += ["--engine", engine]
             words += ["--ref", str(self.folder / "text")]
             words += [word for name, value in SEARCH.items() for word in (f"--{name}", str(value))]
             call([*words, "--threads", "1", "--out", str(out)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,23 @@ def errors_of(lists: Iterable[NBest], chosen: Mapping[str, str]) -> list[int]:
     return [count_errors(str(one.ref), chosen[one.utt]).errors for one in lists]
 
 
+@dataclass(frozen=True)
+class Engines:
+    """What scores lists, and what lattices: perplexities are always those of ``torch``."""
+
+    lists: str = "torch"
+    lattices: str = "torch"
+
+    def settings(self) -> dict[str, str]:
+        """As cells keep them; those made before lattices had a choice stay valid."""
+        named = {"engine": self.lists}
+        return named if self.lattices == "torch" else named | {"lattice_engine": self.lattices}
+
+
 class Measurement:
     """What every LM of a study is measured on."""
 
-    def __init__(self, exp: Path, engine: str) -> None:
+    def __init__(self, exp: Path, engines: Engines) -> None:
         self.exp = exp
         self.blocks = heldout_blocks(exp / "heldout.txt")
         self.lists = read_lists(exp)
@@ -70,7 +83,7 @@ class Measurement:
         if twice := self.lists.keys() & self.lattices.keys():
             expected = "another name than that of lists"
             raise InputError(exp / "lattices", None, ", ".join(sorted(twice)), expected)
-        self._engine = engine
+        self._engines = engines
 
     def nll(self, lm: LanguageModel) -> list[float]:
         """-ln P of each block, in nats."""
@@ -78,7 +91,7 @@ class Measurement:
 
     def scores(self, path: Path) -> dict[str, dict[str, Any]]:
         """Name -> LM scores of the lists, by an engine that is fast rather than exact."""
-        lm = open_lm(path) if is_ngram(path) else open_lm(path, self._engine, threads=1)
+        lm = self._open(path, self._engines.lists)
         return {name: score_nbest(lm, lists) for name, lists in self.lists.items()}
 
     def tune(self, path: Path) -> None:
@@ -90,7 +103,7 @@ class Measurement:
             tuned = [tune_weights(lists[n::2], scores, refs, objective="errors") for n in (0, 1)]
             halves[name] = [asdict(one.weights) for one in tuned]
         for name, one in self.lattices.items():
-            halves[name] = [asdict(weights) for weights in one.tuned(path)]
+            halves[name] = [asdict(w) for w in one.tuned(path, self._engines.lattices)]
         write_json(self.exp / TUNING, halves)
 
     def errors(self, path: Path) -> dict[str, list[int]]:
@@ -105,10 +118,13 @@ class Measurement:
             chosen |= rescore_nbest(lists[1::2], scores, of_even)
             found[name] = errors_of(lists, chosen)
         if self.lattices:
-            lm = open_lm(path) if is_ngram(path) else open_lm(path, "torch", threads=1)
+            lm = self._open(path, self._engines.lattices)
             for name, one in self.lattices.items():
                 found[name] = one.errors(lm, *halves[name])
         return found
+
+    def _open(self, path: Path, engine: str) -> LanguageModel:
+        return open_lm(path) if is_ngram(path) else open_lm(path, engine, threads=1)
 
     def speed(self, paths: Sequence[Path]) -> list[float]:
         """Times as fast as the dense LM's padded float32 batch, each with its fastest engine."""

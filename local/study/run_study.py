@@ -34,7 +34,7 @@ from typing import Any
 import grid as grids
 from grid import Rates, Run, Study, read_study
 from lattice_sets import SEARCH, LatticeSet, read_lattice_sets
-from measurement import DENSE, TUNING, Measurement, errors_of
+from measurement import DENSE, TUNING, Engines, Measurement, errors_of
 
 from asrprune.api.lms import load_checkpoint, open_lm, save_checkpoint
 from asrprune.cli.main import call
@@ -67,9 +67,9 @@ COMMON = ("statistics_tokens", "set", "rates")
 FORMAT, VERSION = "asrprune-study", 1
 
 
-def measure_dense(exp: Path, engine: str) -> None:
+def measure_dense(exp: Path, engines: Engines) -> None:
     """Tune, and write the cell of the dense LM."""
-    measured = Measurement(exp, engine)
+    measured = Measurement(exp, engines)
     measured.tune(exp / DENSE)
     cell: dict[str, Any] = {
         "name": DENSE,
@@ -84,10 +84,10 @@ def measure_dense(exp: Path, engine: str) -> None:
     write_json(exp / "cells" / f"{DENSE}.json", {"cells": [cell]})
 
 
-def measure_ngram(exp: Path, path: Path, engine: str) -> None:
+def measure_ngram(exp: Path, path: Path, engines: Engines) -> None:
     """Write the cell of an n-gram LM, which stands beside the others, under the dense LM's score
     weights."""
-    measured = Measurement(exp, engine)
+    measured = Measurement(exp, engines)
     cell = {
         "name": path.name,
         "kind": "ngram",
@@ -99,19 +99,19 @@ def measure_ngram(exp: Path, path: Path, engine: str) -> None:
     write_json(exp / "cells" / "ngram.json", {"cells": [cell]})
 
 
-def measure_scratch(exp: Path, config: Path, engine: str) -> None:
+def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
     """Train a small LM from scratch, measure it, write ``cells/scratch-NAME.json`` and drop the
     weights."""
     name = f"scratch-{config.stem}"
     done = exp / "cells" / f"{name}.json"
-    settings = {"config": read_record(config).values, "engine": engine, "study": study_of(exp)}
+    settings = {"config": read_record(config).values, "study": study_of(exp)} | engines.settings()
     if is_done(done, settings):
         return
     out = exp / "scratch" / f"{name}-{content_sum(settings)}"
     if not out.exists():
         words = ["train", "--data", str(exp / "data"), "--config", str(config)]
         call([*words, "--threads", "1", "--out", str(out)])
-    measured, size, tokens = Measurement(exp, engine), weights_bytes(out), trained_tokens(out, exp)
+    measured, size, tokens = Measurement(exp, engines), weights_bytes(out), trained_tokens(out, exp)
     cell: dict[str, Any] = {
         "name": name,
         "kind": "scratch",
@@ -137,10 +137,10 @@ def is_done(cells: Path, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
+def execute(run: Run, study: Study, exp: Path, engines: Engines) -> None:
     """Prune, measure each size, write ``cells/NAME.json`` and drop the weights."""
     done = exp / "cells" / f"{run.name}.json"
-    settings = settings_of(run, study, exp, engine)
+    settings = settings_of(run, study, exp, engines)
     if is_done(done, settings):
         return
     made = exp / "families" / f"{run.name}-{content_sum(settings)}"
@@ -151,7 +151,7 @@ def execute(run: Run, study: Study, exp: Path, engine: str) -> None:
     rate, out = min(tried.items(), key=lambda item: valid_loss(item[1]))
     family = read_record(out / FAMILY)
     seconds = max(one.get("wall_s", an_amount) for one in family.parts("members"))
-    measured = Measurement(exp, engine)
+    measured = Measurement(exp, engines)
     with_words = run.words and run.budget > 0.0
     folders = [member_folder(out, one) for one in family.parts("members")]
     cells = []
@@ -218,12 +218,12 @@ def member_folder(out: Path, member: Record) -> Path:
     return save_checkpoint(cut, load_checkpoint(folder, size=asked))
 
 
-def settings_of(run: Run, study: Study, exp: Path, engine: str) -> dict[str, Any]:
+def settings_of(run: Run, study: Study, exp: Path, engines: Engines) -> dict[str, Any]:
     """All that a run's figures depend on beside its name and the version."""
     own: dict[str, Any] = {
         "sparsities": list(run.sparsities),
-        "engine": engine,
         "study": study_of(exp),
+        **engines.settings(),
     }
     if not run.words:
         own["words"] = False
@@ -273,7 +273,7 @@ def collect(
 ) -> dict[str, Any]:
     """The entry of the LM in a results file. With a ``study`` runs that were made with other
     settings than its are left out, until they are made again."""
-    measured = Measurement(exp, "torch")
+    measured = Measurement(exp, Engines())
     first = {DENSE: 0, "ngram": 1}
     files = sorted(
         (exp / "cells").glob("*.json"), key=lambda path: (first.get(path.stem, 2), path.stem)
@@ -371,6 +371,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             verb.add_argument("--exp", type=Path, required=True, help="folder of the study")
         if name in ("dense", "ngram", "scratch", "run"):
             verb.add_argument("--engine", default="torch", help="that scores the lists")
+            verb.add_argument(
+                "--lattice-engine",
+                choices=("torch", "torch-bf16"),
+                default="torch",
+                help="that scores the paths of lattices (default: %(default)s)",
+            )
     verbs.choices["run"].add_argument("run", metavar="NAME", help="of a line of list")
     verbs.choices["scratch"].add_argument("config", type=Path, help="as asrprune train takes it")
     verbs.choices["ngram"].add_argument("lm", type=Path, help="ARPA or KenLM file")
@@ -390,22 +396,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
+        if args.verb in ("dense", "ngram", "scratch", "run"):
+            engines = Engines(args.engine, args.lattice_engine)
         if args.verb in ("list", "run"):
             study = read_study(args.grid)
         if args.verb == "list":
             for run in study.runs:
                 print(run.name, ",".join(f"{one:g}" for one in run.sparsities))
         elif args.verb == "dense":
-            measure_dense(args.exp, args.engine)
+            measure_dense(args.exp, engines)
         elif args.verb == "ngram":
-            measure_ngram(args.exp, args.lm, args.engine)
+            measure_ngram(args.exp, args.lm, engines)
         elif args.verb == "scratch":
-            measure_scratch(args.exp, args.config, args.engine)
+            measure_scratch(args.exp, args.config, engines)
         elif args.verb == "run":
             named = {run.name: run for run in study.runs}
             if args.run not in named:
                 raise InputError(args.grid, None, f"no run {args.run}", "a name that list prints")
-            execute(named[args.run], study, args.exp, args.engine)
+            execute(named[args.run], study, args.exp, engines)
         else:
             facts = dict(one.split("=", 1) for one in args.fact)
             grid = None if args.grid is None else read_study(args.grid)

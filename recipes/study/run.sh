@@ -34,6 +34,7 @@ grid=recipes/study/conf/grid.json
 valid_sentences=500
 heldout_sentences=2000
 engine=bf16
+lattice_engine=torch
 results=
 
 help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"NAME=FILE[,DIR] ...\"]
@@ -56,13 +57,14 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
                    half and a quarter of the default dense LM's bytes; none for another dense LM)
   --results FILE   results file that gets this LM's entry (default: EXP/results.json); the page of
                    verdicts, results.md, and results-table.json for asrprune recommend go beside it
+  --lattice-engine E  what scores the paths of lattices, torch or torch-bf16 (default: $lattice_engine)
 Any knob at the top of this file is an option too, e.g. --engine int8.
 Stage 5 keeps what each run measured and drops its weights: stopped at any time it goes on at the
 next run, and --grid with more runs adds to what is there."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj exp text heldout lists lattices lm_name lm train_conf vocab_size ngram_order
-  small_confs grid valid_sentences heldout_sentences engine results" "$@"
+  small_confs grid valid_sentences heldout_sentences engine lattice_engine results" "$@"
 for knob in text heldout; do
   if [ ! -f "${!knob}" ]; then
     die "--$knob ${!knob:-is not given}; expected a file (--help tells the options)"
@@ -125,6 +127,10 @@ stage_lists() {
   done
 }
 
+engines() { # what scores lists, and what lattices
+  echo "--engine $engine --lattice-engine $lattice_engine"
+}
+
 logged() { # NAME COMMAND ...: its output goes to EXP/log/NAME.log; its last lines are shown on failure
   local file=$exp/log/$1.log
   mkdir -p "$exp/log"
@@ -136,7 +142,7 @@ logged() { # NAME COMMAND ...: its output goes to EXP/log/NAME.log; its last lin
 }
 
 stage_baselines() { # score weights of the lists, tuned on halves for the dense LM; its own figures
-  OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" --engine "$engine"
+  OMP_NUM_THREADS=1 python local/study/run_study.py dense --exp "$exp" $(engines)
   if [ "$ngram_order" -gt 0 ]; then
     case $text in
       *.xz) xz -dc "$text" ;;
@@ -156,7 +162,7 @@ list_runs() {
 
 run_one() { # one that cannot be made does not stop the others
   logged "$1" \
-    python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" --engine "$engine" ||
+    python local/study/run_study.py run "$1" --grid "$grid" --exp "$exp" $(engines) ||
     echo "$1" >>"$exp/failed-runs"
 }
 
@@ -175,7 +181,7 @@ list_small() {
 
 train_small() {
   logged "scratch-$(basename "$1" .json)" \
-    python local/study/run_study.py scratch "$1" --exp "$exp" --engine "$engine"
+    python local/study/run_study.py scratch "$1" --exp "$exp" $(engines)
 }
 
 stage_small() {

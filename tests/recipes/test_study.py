@@ -31,6 +31,7 @@ from asrprune.core.lattice.union import union_of_nbest  # noqa: E402
 from asrprune.core.weights import ScoreWeights  # noqa: E402
 from asrprune.errors import InputError  # noqa: E402
 from asrprune.firstpass.formats.slf import write_slf  # noqa: E402
+from asrprune.lm.protocol import LanguageModel  # noqa: E402
 from asrprune.prune.recommend.table import read_table  # noqa: E402
 from tests.recipes.running import run_recipe  # noqa: E402
 
@@ -147,17 +148,18 @@ def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
 
 
 def test_the_grids_of_the_recipe() -> None:
-    whole, mini, quick = (
+    whole, mini, quick, imported = (
         grid.read_study(ROOT / f"recipes/study/conf/{name}.json")
-        for name in ("grid", "grid-mini", "grid-quick")
+        for name in ("grid", "grid-mini", "grid-quick", "grid-smollm2")
     )
     assert len(whole.runs) > 200
     for axis, least in (("method", 5), ("criterion", 6), ("schedule", 3), ("budget", 3)):
         assert len({getattr(run, axis) for run in whole.runs}) >= least
     assert {run.rates for run in whole.runs if run.method == "scratch"} == {((0.003, 0.01),)}
-    assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.1}
+    assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.05, 0.075, 0.1}
     assert len({run.schedule for run in mini.runs}) == 4
     assert len(quick.runs) < 20
+    assert {run.method for run in imported.runs} > {"width", "structured", "low-rank"}
 
 
 def test_blocks_hold_each_sentence_once(tmp_path: Path) -> None:
@@ -202,6 +204,46 @@ def test_each_half_of_the_lattices_is_under_the_weights_of_the_other(tmp_path: P
     best_first = ScoreWeights(first_lm=0.0, lm=(0.0,))
     worst_first = ScoreWeights(acoustic=-1.0, first_lm=0.0, lm=(0.0,))
     assert found.errors(lm, best_first, worst_first) == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("engines", "asked", "settings"),
+    [
+        (("bf16",), ["bf16", "torch"], {"engine": "bf16"}),
+        (
+            ("int8", "torch-bf16"),
+            ["int8", "torch-bf16"],
+            {"engine": "int8", "lattice_engine": "torch-bf16"},
+        ),
+    ],
+)
+def test_lattices_are_scored_by_an_engine_of_their_own(
+    engines: tuple[str, ...],
+    asked: list[str],
+    settings: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = [wrong_and_right(f"u{n}") for n in range(4)]
+    first = write_first_pass(tmp_path / "first", lists)
+    lattice_sets.split(first, first / "text", tmp_path / "lattices/decoded")
+    asrprune.write_nbest(tmp_path / "lists/small.jsonl.gz", lists)
+    (tmp_path / "heldout.txt").write_text("the cat sat\n" * 40)
+    by_acoustic = {"acoustic": 1.0, "first_lm": 0.0, "lm": [0.0], "word_bonus": 0.0, "unit": "word"}
+    weights = {name: [by_acoustic] * 2 for name in ("small", "decoded")}
+    (tmp_path / "weights.json").write_text(json.dumps(weights))
+    opened: list[str] = []
+
+    def open_lm(path: Path, engine: str, threads: int) -> LanguageModel:
+        opened.append(engine)
+        return as_language_model(tiny_lm())
+
+    monkeypatch.setattr(measurement, "open_lm", open_lm)
+    chosen = measurement.Engines(*engines)
+    found = measurement.Measurement(tmp_path, chosen).errors(tmp_path / "dense")
+    assert found == {"small": [1] * 4, "decoded": [1] * 4}
+    assert opened == asked
+    assert chosen.settings() == settings
 
 
 def test_lattices_need_references(tmp_path: Path) -> None:
