@@ -102,8 +102,12 @@ def _command(lm: str, plan: Recommendation, training_tokens: int) -> str:
     words += [] if criterion is None else ["--criterion", criterion]
     words += [] if schedule is None else ["--schedule", schedule]
     words += ["--sparsity", sparsities]
-    words += ["--fine-tune-tokens", str(round(budget * training_tokens)), "--out", "OUT"]
-    return " ".join(words)
+    words += ["--fine-tune-tokens", str(round(budget * training_tokens))]
+    if plan.statistics_tokens is not None:
+        words += ["--statistics-tokens", str(plan.statistics_tokens)]
+    for setting in plan.settings:
+        words += ["--set", setting]
+    return " ".join([*words, "--out", "OUT"])
 
 
 def _lines(

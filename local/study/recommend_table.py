@@ -41,6 +41,8 @@ def study_table(results: Results) -> dict[str, object]:
                     "perplexity_ratio": _three(ratio, lambda value: _rounded(math.exp(value))),
                     "wer_difference": wer,
                     "speed_ratio": _rounded(fast / dense) if fast and dense else None,
+                    "set": cells[0].settings,
+                    "statistics_tokens": cells[0].statistics_tokens,
                 }
             )
     source = "recipes/study/RESULTS.md"

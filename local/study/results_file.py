@@ -15,6 +15,7 @@ from asrprune.core.record import (
     a_label,
     a_list_of,
     a_ratio,
+    a_string,
     an_amount,
     one_of,
     read_record,
@@ -52,7 +53,7 @@ class Plan:
 class Cell:
     """One LM that was measured. ``nll``: -ln P of each block of text, in nats; ``errors``: list ->
     word errors of each utterance. ``file_bytes``: of an elastic LM, the file that holds all of its
-    sizes."""
+    sizes. ``settings``, ``statistics_tokens``: what ``prune`` was told beside the plan."""
 
     name: str
     kind: str
@@ -65,6 +66,8 @@ class Cell:
     errors: Mapping[str, tuple[int, ...]]
     times_padded: Optional[float]
     file_bytes: Optional[int] = None
+    settings: tuple[str, ...] = ()
+    statistics_tokens: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -229,4 +232,6 @@ def _cell(record: Record, blocks: int, lists: tuple[ListSet, ...]) -> Cell:
         errors,
         record.find("times_padded", a_ratio),
         record.find("file_bytes", a_count),
+        record.find("set", a_list_of(a_string)) or (),
+        record.find("statistics_tokens", a_count),
     )

@@ -196,11 +196,17 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-    for setting in (*study.settings, *grids.ELASTIC.get(run.schedule, ())):
+    for setting in told(run.schedule, study.settings, rates or ()):
         words += ["--set", setting]
-    for name, value in zip(("lr", "muon_lr"), rates or ()):
-        words += ["--set", f"fine_tuning.optimizer.{name}={value:g}"]
     call([*words, "--out", str(out)])
+
+
+def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> list[str]:
+    """What a run tells ``prune`` by ``--set``."""
+    found = [*settings, *grids.ELASTIC.get(schedule, ())]
+    for name, value in zip(("lr", "muon_lr"), rates):
+        found.append(f"fine_tuning.optimizer.{name}={value:g}")
+    return found
 
 
 def valid_loss(family: Path) -> float:
@@ -293,6 +299,11 @@ def collect(
             }:
                 log.info("left out, made with other settings: %s", record.path)
                 continue
+        if made_with is not None and "set" in made_with:
+            settings, tokens = made_with["set"], made_with["statistics_tokens"]
+            for one in found:
+                one["set"] = told(one["schedule"], settings, one.get("rates", ()))
+                one["statistics_tokens"] = tokens
         cells += found
     model = load_checkpoint(exp / DENSE).model
     shape = model.shape

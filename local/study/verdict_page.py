@@ -44,6 +44,8 @@ METHODS = ("unstructured", "structured", "width", "low-rank", "low-rank+structur
 SCHEDULES = {"one-shot": METHODS, "cubic": METHODS, "elastic": METHODS[3:]}
 SPARSITIES, BUDGETS, SEEDS = (0.3, 0.5, 0.7, 0.8, 0.9), (0.0, 0.01, 0.1), (1, 2)
 """The whole grid; without fine-tuning there is one-shot only."""
+MOST_SIZES = 6
+"""Of a plan, for a table to show all of them: more are a curve, as elastic LMs are held against."""
 FACTORS: Mapping[str, Callable[[Judged], str]] = {
     "LM": lambda one: one.comparison.measured.lm.name,
     "list": lambda one: _list(one.comparison.measured),
@@ -272,13 +274,16 @@ def _list_words(one: Measured) -> str:
 
 def _by_budget(one: Measured, text: Callable[[Measured, Quantity], str]) -> Iterator[str]:
     """Plans against sizes, a table a budget; without the elastic plans that have a part of their
-    own, and the sizes that only one plan of several was run at."""
+    own, and of a plan with more than MOST_SIZES sizes without those that no other was run at."""
     shown_here = [plan for plan in one.pruned if not is_held(one, plan)]
     for budget in sorted({plan.budget for plan in shown_here}):
         plans = [plan for plan in shown_here if plan.budget == budget]
         families = sorted({plan.family for plan in plans})
         counts = Counter(plan.sparsity for plan in plans)
-        sizes = sorted(size for size, n in counts.items() if n > 1 or len(families) == 1)
+        of_each = Counter(plan.family for plan in plans)
+        few = {plan.sparsity for plan in plans if of_each[plan.family] <= MOST_SIZES}
+        shared = {size for size, n in counts.items() if n > 1 or len(families) == 1}
+        sizes = sorted(few | shared)
         lines = [[f"budget {budget:g}", "criterion", "schedule", "seeds", *_headings(sizes)]]
         for family in families:
             row = [replace(family, sparsity=size) for size in sizes]

@@ -409,6 +409,23 @@ def test_the_page_says_what_seeds_there_are(tmp_path: Path) -> None:
     assert re.search(r"\| width +\| +kfac \| +cubic \| 1 to 2 \|", page)
 
 
+@pytest.mark.parametrize(
+    ("count", "shown"), [(3, ["0.10", "0.15", "0.20", "0.50"]), (7, ["0.10", "0.50"])]
+)
+def test_a_table_shows_the_sizes_of_plans_with_few(
+    count: int, shown: list[str], tmp_path: Path
+) -> None:
+    sizes = [round(0.1 + 0.05 * n, 2) for n in range(count)]
+    cells = [cell("width", "kfac", "one-shot", size, size) for size in sizes]
+    cells += [cell("low-rank", "kfac", "one-shot", size, size) for size in (0.1, 0.5)]
+    (tmp_path / "results.json").write_text(json.dumps(study(cells)))
+    assert call(tmp_path) == 0
+    heads = [
+        line for line in (tmp_path / "RESULTS.md").read_text().splitlines() if "seeds |" in line
+    ]
+    assert [cells.strip() for cells in heads[0].split("|")[5:-1]] == shown
+
+
 def test_what_is_written_by_hand_stays(place: Path) -> None:
     page = place / "RESULTS.md"
     start = "<!-- by hand: reading -->\n"

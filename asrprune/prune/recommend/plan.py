@@ -81,7 +81,8 @@ class LmSize:
 @dataclass(frozen=True)
 class Recommendation:
     """A plan with its expected size and cost; ``range``: the sparsities that were measured.
-    ``speed_ratio`` None: not measured; ``wer_difference`` in points."""
+    ``speed_ratio`` None: not measured; ``wer_difference`` in points; ``settings`` and
+    ``statistics_tokens`` as the nearest measured size was pruned with."""
 
     family: Family
     sparsity: float
@@ -90,6 +91,8 @@ class Recommendation:
     perplexity_ratio: Interval
     wer_difference: Optional[Interval]
     speed_ratio: Optional[float]
+    settings: tuple[str, ...]
+    statistics_tokens: Optional[int]
 
 
 def nearest(rows: Sequence[Row], parameters: int) -> list[Row]:
@@ -173,7 +176,9 @@ def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
     expected = size.pruned(above.family[0], sparsity)
     ends = family[0].sparsity, family[-1].sparsity
-    return Recommendation(above.family, sparsity, ends, expected, ratio, wer, speed)
+    like = below if part < 0.5 else above
+    told = like.settings, like.statistics_tokens
+    return Recommendation(above.family, sparsity, ends, expected, ratio, wer, speed, *told)
 
 
 def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budget) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +15,7 @@ from asrprune.core.record import (
     a_name,
     a_number,
     a_ratio,
+    a_string,
     an_amount,
     one_of,
     read_record,
@@ -35,7 +37,8 @@ Family = tuple[str, Optional[str], Optional[str], float]
 class Row:
     """A pruned LM. ``sparsity``: share of the prunable weights removed; ``perplexity_ratio`` to the
     dense LM; ``wer_difference`` to it in points, negative for fewer errors; ``speed_ratio``: times
-    as fast as it."""
+    as fast as it. ``settings`` (KEY=VALUE of ``prune --set``) and ``statistics_tokens``: what it
+    was pruned with beside the plan."""
 
     lm: str
     parameters: int
@@ -45,6 +48,8 @@ class Row:
     perplexity_ratio: Interval
     wer_difference: Optional[Interval]
     speed_ratio: Optional[float]
+    settings: tuple[str, ...] = ()
+    statistics_tokens: Optional[int] = None
 
 
 def read_table(path: Optional[PathLike] = None) -> list[Row]:
@@ -79,6 +84,8 @@ def _row(record: Record) -> Row:
         record.get("perplexity_ratio", _ratios),
         record.find("wer_difference", _interval),
         record.find("speed_ratio", a_ratio),
+        record.find("set", a_list_of(_setting)) or (),
+        record.find("statistics_tokens", a_count),
     )
 
 
@@ -93,6 +100,12 @@ def _sparsity(value: Any) -> float:
     if not 0 < a_number(value) <= 1:
         raise OtherThan("a number > 0 and <= 1")
     return a_number(value)
+
+
+def _setting(value: Any) -> str:
+    if not re.fullmatch(r"[a-z0-9_.]+=[A-Za-z0-9_.+-]+", a_string(value)):
+        raise OtherThan("KEY=VALUE as prune --set takes it")
+    return a_string(value)
 
 
 def _interval(value: Any) -> Interval:

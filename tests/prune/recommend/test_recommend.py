@@ -77,6 +77,8 @@ def test_senseless_budgets_are_refused(text: str) -> None:
         {"parameters": 0},
         {"method": "scissors"},
         {"budget": -1},
+        {"set": ["lr=0.1; rm -r ."]},
+        {"statistics_tokens": -1},
     ],
 )
 def test_bad_rows_are_named(
@@ -104,6 +106,24 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "nothing to do" in capsys.readouterr().out
     assert main([*argv, "0.01"]) == 1
     assert "smaller than all measured; expected at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("budget", "size"), [("0.78", 0.2), ("0.67", 0.3), ("0.55", 0.5)])
+def test_the_command_tells_prune_what_the_nearest_size_was_told(
+    budget: str, size: float, tmp_path: Path
+) -> None:
+    rows = tuple(
+        study_row(
+            "width", one, 1.0 + one, set=[f"hold={one}", "options.min_rank=2"], statistics_tokens=70
+        )
+        for one in (0.2, 0.3, 0.5)
+    )
+    argv = ["recommend", "--lm", str(save_small_lm(tmp_path)), "--budget", budget]
+    argv += ["--table", str(save_study(tmp_path / "study", rows)), "--json", str(tmp_path / "json")]
+    assert main(argv) == 0
+    command = json.loads((tmp_path / "json").read_text())["plans"][0]["command"]
+    told = f"--statistics-tokens 70 --set hold={size} --set options.min_rank=2 --out OUT"
+    assert command.endswith(told)
 
 
 def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(
