@@ -17,7 +17,7 @@ from asrprune.api.rescoring import rescore_nbest, tune_weights
 from asrprune.api.scoring import score_nbest
 from asrprune.cli.main import call
 from asrprune.core.hypothesis import NBest
-from asrprune.core.record import Record, a, a_list_of, a_number, an_object_of, read_record
+from asrprune.core.record import a, a_list_of, a_number, an_object_of, read_record
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import read_lines, write_json
@@ -126,18 +126,22 @@ class Measurement:
     def _open(self, path: Path, engine: str) -> LanguageModel:
         return open_lm(path) if is_ngram(path) else open_lm(path, engine, threads=1)
 
-    def speed(self, paths: Sequence[Path]) -> list[float]:
-        """Times as fast as the dense LM's padded float32 batch, each with its fastest engine."""
+    def speed(self, paths: Sequence[Path]) -> list[dict[str, float]]:
+        """Times as fast as the dense LM's padded float32 batch (``times_padded``), and as the dense
+        LM beside it (``times_dense``), each with its fastest engine."""
         out = self.exp / "speed" / str(paths[0]).replace("/", "-")
         systems = [f"{n}={path}" for n, path in enumerate([self.exp / DENSE, *paths])]
         lists = sorted((self.exp / "lists").glob("*.jsonl.gz"))[0]
         how = ["--nbest", str(lists), "--limit", "8", "--repeats", "3", "--engine", "fastest"]
         how += ["--threads", "1", "--baseline", "padded", "--no-check", "--out", str(out)]
         call(["bench", "--system", *systems, *how])
-        found = [read_record(out / str(n) / "bench.json") for n in range(len(systems))]
+        found = [_speed_up(out / str(n) / "bench.json") for n in range(len(systems))]
         shutil.rmtree(out)
-        return [_speed_up(one) for one in found[1:]]
+        return [
+            {"times_padded": round(one, 3), "times_dense": round(one / found[0], 4)}
+            for one in found[1:]
+        ]
 
 
-def _speed_up(record: Record) -> float:
-    return round(record.part("times_padded").get("median", a_number), 3)
+def _speed_up(path: Path) -> float:
+    return read_record(path).part("times_padded").get("median", a_number)

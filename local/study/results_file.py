@@ -52,8 +52,11 @@ class Plan:
 @dataclass(frozen=True, eq=False)  # each is one of its own, and a key
 class Cell:
     """One LM that was measured. ``nll``: -ln P of each block of text, in nats; ``errors``: list ->
-    word errors of each utterance. ``file_bytes``: of an elastic LM, the file that holds all of its
-    sizes. ``settings``, ``statistics_tokens``: what ``prune`` was told beside the plan."""
+    word errors of each utterance. ``times_padded``: times as fast as the dense LM's padded batch;
+    where a file tells how fast a cell was beside the dense LM (``times_dense``), that times the
+    dense LM's own, so that clocks of different hours are not compared. ``file_bytes``: of an
+    elastic LM, the file that holds all of its sizes. ``settings``, ``statistics_tokens``: what
+    ``prune`` was told beside the plan."""
 
     name: str
     kind: str
@@ -159,7 +162,8 @@ def _lm(record: Record) -> Lm:
     if len(words) < 2 or 0 in words:
         found = f"{text.where}words with {len(words)} blocks"
         raise InputError(record.path, None, found, "2 blocks at least, words in each")
-    cells = tuple(_cell(one, len(words), lists) for one in record.parts("cells"))
+    parts = record.parts("cells")
+    cells = tuple(_cell(one, len(words), lists) for one in parts)
     seen: set[object] = set()
     for cell in cells:
         own = cell.name if cell.kind == NGRAM else (cell.kind, cell.plan, cell.seed)
@@ -168,6 +172,13 @@ def _lm(record: Record) -> Lm:
         seen.add(own)
     if [cell.kind for cell in cells].count(DENSE) != 1:
         raise InputError(record.path, None, f"{record.where}cells without a dense LM", "one")
+    (dense,) = (cell.times_padded for cell in cells if cell.kind == DENSE)
+    if dense is not None:
+        beside = [part.find("times_dense", a_ratio) for part in parts]
+        cells = tuple(
+            cell if ratio is None else replace(cell, times_padded=ratio * dense)
+            for cell, ratio in zip(cells, beside)
+        )
     return Lm(
         record.get("name", a_label),
         read_texts(record, "facts"),

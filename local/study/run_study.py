@@ -80,7 +80,7 @@ def measure_dense(exp: Path, engines: Engines) -> None:
         "errors": measured.errors(exp / DENSE),
     }
     if measured.lists:
-        cell["times_padded"] = measured.speed([exp / DENSE])[0]
+        cell["times_padded"] = measured.speed([exp / DENSE])[0]["times_padded"]
     write_json(exp / "cells" / f"{DENSE}.json", {"cells": [cell]})
 
 
@@ -124,7 +124,7 @@ def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
         "errors": measured.errors(out),
     }
     if measured.lists:
-        cell["times_padded"] = measured.speed([out])[0]
+        cell |= measured.speed([out])[0]
     write_json(done, {"made_with": settings, "cells": [cell]})
     shutil.rmtree(out)
 
@@ -181,8 +181,8 @@ def execute(run: Run, study: Study, exp: Path, engines: Engines) -> None:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
     if measured.lists and run.criterion == study.timed and with_words:
-        for cell, value in zip(cells, measured.speed(folders)):
-            cell["times_padded"] = value
+        for cell, speeds in zip(cells, measured.speed(folders)):
+            cell |= speeds
     write_json(done, {"made_with": settings, "cells": cells})
     shutil.rmtree(made)
 

@@ -383,7 +383,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     )
     assert "criterion" not in small  # LMs of several configurations make one curve
     assert 0 < small["bytes"] < dense["bytes"]
-    assert small["times_padded"] > 0
+    assert min(small["times_padded"], small["times_dense"]) > 0
     check_elastic([one for one in rest if one.get("method") == "low-rank"])
     assert (ngram["kind"], ngram["name"], len(ngram["errors"]["small"])) == ("ngram", "kn2.arpa", 8)
     assert (dense["kind"], dense["times_padded"] > 0) == ("dense", True)
@@ -397,7 +397,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         assert 0 < one["tokens"] < 1.5 * budget
         assert np.shape(one["nll"]) == (40,)
         assert np.shape(one["errors"]["small"]) == np.shape(one["errors"]["decoded"]) == (8,)
-        assert one["times_padded"] > 0
+        assert min(one["times_padded"], one["times_dense"]) > 0
         assert one["rates"] == rates[0]  # the others leave the LM as it was pruned
         assert one["set"][-2:] == [
             f"fine_tuning.optimizer.{n}" for n in ("lr=0.001", "muon_lr=0.005")

@@ -329,6 +329,16 @@ def test_low_rank_meets_others_at_equal_bytes_and_speed(judge: Judge) -> None:
     assert (by_bytes.comparison.rivals, by_speed.comparison.rivals) == (2, 1)
 
 
+def test_speeds_are_those_beside_the_dense_lm(tmp_path: Path) -> None:
+    cells = [
+        cell("low-rank", "kfac", "cubic", 0.5, 0.2, times_padded=30.0, times_dense=1.5),
+        cell("low-rank", "kfac", "cubic", 0.7, 0.2, times_padded=30.0),
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(study(cells)))
+    (lm,) = read_results(tmp_path / "results.json").lms
+    assert [one.times_padded for one in lm.cells] == [10.0, 15.0, 30.0]
+
+
 def test_the_best_plan_meets_the_best_of_those_trained_small(judge: Judge) -> None:
     small = [
         cell("scratch", None, None, sparsity, loss, kind="scratch", budget=budget, bytes=size)
