@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -97,6 +97,17 @@ class Study:
     def rates_of(self, name: str) -> Rates:
         """Those of the run of this name, or of all where it is not of this grid file."""
         return next((run.rates for run in self.runs if run.name == name), self.rates)
+
+
+def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> tuple[str, ...]:
+    """What a run tells ``prune`` by ``--set``.
+
+    >>> told("elastic-interpolative", ["hold=0.5"], [0.001])
+    ('hold=0.5', 'options.form=interpolative', 'fine_tuning.optimizer.lr=0.001')
+    """
+    named = zip(("lr", "muon_lr"), rates)
+    own = (f"fine_tuning.optimizer.{name}={value:g}" for name, value in named)
+    return (*settings, *ELASTIC.get(schedule, ()), *own)
 
 
 def read_study(path: Path) -> Study:

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Optional
 
+from grid import told
+
 from asrprune.core.record import (
     Record,
     a_count,
@@ -55,8 +57,8 @@ class Cell:
     word errors of each utterance. ``times_padded``: times as fast as the dense LM's padded batch;
     where a file tells how fast a cell was beside the dense LM (``times_dense``), that times the
     dense LM's own, so that clocks of different hours are not compared. ``file_bytes``: of an
-    elastic LM, the file that holds all of its sizes. ``settings``, ``statistics_tokens``: what
-    ``prune`` was told beside the plan."""
+    elastic LM, the file that holds all of its sizes. ``settings``: what ``prune`` was told by
+    ``--set``."""
 
     name: str
     kind: str
@@ -70,7 +72,6 @@ class Cell:
     times_padded: Optional[float]
     file_bytes: Optional[int] = None
     settings: tuple[str, ...] = ()
-    statistics_tokens: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Lm:
     text: str
     block_words: tuple[int, ...]
     cells: tuple[Cell, ...]
+    statistics_tokens: Optional[int] = None
 
     @property
     def dense(self) -> Cell:
@@ -163,7 +165,9 @@ def _lm(record: Record) -> Lm:
         found = f"{text.where}words with {len(words)} blocks"
         raise InputError(record.path, None, found, "2 blocks at least, words in each")
     parts = record.parts("cells")
-    cells = tuple(_cell(one, len(words), lists) for one in parts)
+    settings = record.find("set", a_list_of(a_string)) or ()
+    statistics_tokens = record.find("statistics_tokens", a_count)
+    cells = tuple(_cell(one, len(words), lists, settings) for one in parts)
     seen: set[object] = set()
     for cell in cells:
         own = cell.name if cell.kind == NGRAM else (cell.kind, cell.plan, cell.seed)
@@ -189,6 +193,7 @@ def _lm(record: Record) -> Lm:
         text.get("name", a_label),
         words,
         cells,
+        statistics_tokens,
     )
 
 
@@ -210,7 +215,9 @@ def _column(record: Record, key: str, length: int) -> tuple[int, ...]:
     return column
 
 
-def _cell(record: Record, blocks: int, lists: tuple[ListSet, ...]) -> Cell:
+def _cell(
+    record: Record, blocks: int, lists: tuple[ListSet, ...], settings: tuple[str, ...]
+) -> Cell:
     nll = record.get("nll", a_list_of(a_ratio))
     if len(nll) != blocks:
         found = f"{record.where}nll has {len(nll)} numbers"
@@ -243,6 +250,5 @@ def _cell(record: Record, blocks: int, lists: tuple[ListSet, ...]) -> Cell:
         errors,
         record.find("times_padded", a_ratio),
         record.find("file_bytes", a_count),
-        record.find("set", a_list_of(a_string)) or (),
-        record.find("statistics_tokens", a_count),
+        told(plan.schedule, settings, record.find("rates", a_list_of(an_amount)) or ()),
     )

@@ -55,7 +55,6 @@ from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS
 from asrprune.lm.model.transformer import count_parameters
 from asrprune.provenance import provenance
 from asrprune.prune.run.family import ELASTIC, FAMILY
-from asrprune.report.documents import compact
 from asrprune.rescore.bench.machine import describe_machine
 from asrprune.wer.wer import count_errors
 
@@ -84,10 +83,10 @@ def measure_dense(exp: Path, engines: Engines) -> None:
     write_json(exp / "cells" / f"{DENSE}.json", {"cells": [cell]})
 
 
-def measure_ngram(exp: Path, path: Path, engines: Engines) -> None:
+def measure_ngram(exp: Path, path: Path) -> None:
     """Write the cell of an n-gram LM, which stands beside the others, under the dense LM's score
     weights."""
-    measured = Measurement(exp, engines)
+    measured = Measurement(exp, Engines())
     cell = {
         "name": path.name,
         "kind": "ngram",
@@ -196,17 +195,9 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-    for setting in told(run.schedule, study.settings, rates or ()):
+    for setting in grids.told(run.schedule, study.settings, rates or ()):
         words += ["--set", setting]
     call([*words, "--out", str(out)])
-
-
-def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> list[str]:
-    """What a run tells ``prune`` by ``--set``."""
-    found = [*settings, *grids.ELASTIC.get(schedule, ())]
-    for name, value in zip(("lr", "muon_lr"), rates):
-        found.append(f"fine_tuning.optimizer.{name}={value:g}")
-    return found
 
 
 def valid_loss(family: Path) -> float:
@@ -299,18 +290,17 @@ def collect(
             }:
                 log.info("left out, made with other settings: %s", record.path)
                 continue
-        if made_with is not None and "set" in made_with:
-            settings, tokens = made_with["set"], made_with["statistics_tokens"]
-            for one in found:
-                one["set"] = told(one["schedule"], settings, one.get("rates", ()))
-                one["statistics_tokens"] = tokens
         cells += found
     model = load_checkpoint(exp / DENSE).model
     shape = model.shape
     blocks = [sum(len(line.split()) + 1 for line in block) for block in measured.blocks]
+    made = (
+        {"set": list(study.settings), "statistics_tokens": study.statistics_tokens} if study else {}
+    )
     return {
         "name": name,
         "facts": dict(facts),
+        **made,
         "shape": {
             "d_model": shape.d_model,
             "n_layers": len(shape.blocks),
@@ -368,7 +358,22 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
     entry["facts"] |= facts
     lms = sorted([*others, entry], key=lambda one: str(one["name"]))
     with write_text(out) as stream:
-        stream.write(compact({"format": FORMAT, "version": VERSION, "lms": lms}) + "\n")
+        stream.write(results_text(lms))
+
+
+def results_text(lms: Sequence[Mapping[str, Any]]) -> str:
+    """A results file: a line for each cell, and one for the rest of each LM."""
+
+    def line(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    parts = []
+    for lm in lms:
+        rest = line({key: value for key, value in lm.items() if key != "cells"})
+        cells = ",\n".join(line(cell) for cell in lm["cells"])
+        parts.append(f'{rest[:-1]},"cells":[\n{cells}\n]}}')
+    head = line({"format": FORMAT, "version": VERSION})
+    return f'{head[:-1]},"lms":[\n' + ",\n".join(parts) + "\n]}\n"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -380,7 +385,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             verb.add_argument("--grid", type=Path, required=True, help="grid file")
         if name != "list":
             verb.add_argument("--exp", type=Path, required=True, help="folder of the study")
-        if name in ("dense", "ngram", "scratch", "run"):
+        if name in ("dense", "scratch", "run"):
             verb.add_argument("--engine", default="torch", help="that scores the lists")
             verb.add_argument(
                 "--lattice-engine",
@@ -407,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        if args.verb in ("dense", "ngram", "scratch", "run"):
+        if args.verb in ("dense", "scratch", "run"):
             engines = Engines(args.engine, args.lattice_engine)
         if args.verb in ("list", "run"):
             study = read_study(args.grid)
@@ -417,7 +422,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.verb == "dense":
             measure_dense(args.exp, engines)
         elif args.verb == "ngram":
-            measure_ngram(args.exp, args.lm, engines)
+            measure_ngram(args.exp, args.lm)
         elif args.verb == "scratch":
             measure_scratch(args.exp, args.config, engines)
         elif args.verb == "run":
