@@ -16,27 +16,40 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import read_lines, write_text
 
+INPUTS = {"train": "one sentence a line", "prune": "an ARPA file"}
+"""What kaldingram's verbs read."""
 ZERO_LOG10 = -90.0
 """What an n-gram with less than this holds is a place-holder for probability zero."""
 
 
 def estimate(text: Path, order: int, arpa: Path) -> None:
     """Write kaldingram's ARPA file. Raises InputError with its last words when it fails."""
-    call = [sys.executable, "-m", "kaldingram.cli", "train", "--verbose", "0"]
-    call += ["--ngram-order", str(order), "--text", str(text), "--lm", str(arpa)]
+    kaldingram("train", text, arpa, ["--ngram-order", str(order), "--text", str(text)])
+
+
+def kaldingram(verb: str, source: Path, arpa: Path, options: Sequence[str]) -> None:
+    """Have kaldingram make an ARPA file of ``source``. Raises InputError with its last words when
+    it fails, MissingPackage without it."""
+    target = {"train": "--lm", "prune": "--write-lm"}[verb]
+    call = [sys.executable, "-m", "kaldingram.cli", verb, "--verbose", "5"]
     done = subprocess.run(
-        call, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*call, *options, target, str(arpa)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if "No module named kaldingram" in done.stderr:
         raise MissingPackage("kaldingram", "mini")
     if done.returncode != 0 or not arpa.exists():
         last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-        raise InputError(text, None, f"kaldingram failed ({last})", "one sentence a line")
+        raise InputError(source, None, f"kaldingram failed ({last})", INPUTS[verb])
 
 
 def rarest_log10(arpa: Path) -> float:

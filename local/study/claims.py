@@ -11,7 +11,7 @@ from typing import Optional
 import numpy as np
 from grid import ELASTIC
 from intervals import ALPHA, Estimate, Quantity, draws, holm, interpolated
-from results_file import Cell, Lm, Plan, size_bytes, speed
+from results_file import NGRAM, Cell, Lm, Plan, size_bytes, speed
 
 from asrprune.prune.methods import METHODS
 
@@ -37,13 +37,14 @@ SIZES: Mapping[str, Size] = {"equal bytes": size_bytes, "equal speed": speed}
 @dataclass(frozen=True)
 class Measured:
     """The cells of one LM by one measure, lower = better: ln perplexity per word, or the WER of a
-    list in percent."""
+    list in percent. ``ngrams``: (bytes, value) of the n-gram LMs beside it."""
 
     lm: Lm
     measure: str
     dense: Quantity
     pruned: Plans
     scratch: Plans
+    ngrams: tuple[tuple[int, Quantity], ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,12 @@ def _measured(
         return found
 
     dense = Quantity(vectors[lm.dense], len(words))
-    return Measured(lm, name, dense, quantities(pruned), quantities(scratch))
+    ngrams = tuple(
+        (cell.size_bytes, Quantity(vectors[cell], len(words)))
+        for cell in lm.of_kind(NGRAM)
+        if cell in vectors
+    )
+    return Measured(lm, name, dense, quantities(pruned), quantities(scratch), ngrams)
 
 
 def _known(

@@ -83,19 +83,22 @@ def measure_dense(exp: Path, engines: Engines) -> None:
     write_json(exp / "cells" / f"{DENSE}.json", {"cells": [cell]})
 
 
-def measure_ngram(exp: Path, path: Path) -> None:
-    """Write the cell of an n-gram LM, which stands beside the others, under the dense LM's score
+def measure_ngrams(exp: Path, paths: Sequence[Path]) -> None:
+    """Write the cells of n-gram LMs, which stand beside the others, under the dense LM's score
     weights."""
     measured = Measurement(exp, Engines())
-    cell = {
-        "name": path.name,
-        "kind": "ngram",
-        "sparsity": 0.0,
-        "bytes": path.stat().st_size,
-        "nll": measured.nll(open_lm(path)),
-        "errors": measured.errors(path),
-    }
-    write_json(exp / "cells" / "ngram.json", {"cells": [cell]})
+    cells = [
+        {
+            "name": path.name,
+            "kind": "ngram",
+            "sparsity": 0.0,
+            "bytes": path.stat().st_size,
+            "nll": measured.nll(open_lm(path)),
+            "errors": measured.errors(path),
+        }
+        for path in paths
+    ]
+    write_json(exp / "cells" / "ngram.json", {"cells": cells})
 
 
 def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
@@ -395,7 +398,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             )
     verbs.choices["run"].add_argument("run", metavar="NAME", help="of a line of list")
     verbs.choices["scratch"].add_argument("config", type=Path, help="as asrprune train takes it")
-    verbs.choices["ngram"].add_argument("lm", type=Path, help="ARPA or KenLM file")
+    verbs.choices["ngram"].add_argument("lm", type=Path, nargs="+", help="ARPA or KenLM file")
     verbs.choices["collect"].add_argument("--name", required=True, help="of the LM")
     verbs.choices["collect"].add_argument(
         "--grid", type=Path, help="leave out runs that were made with other settings than its"
@@ -422,7 +425,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.verb == "dense":
             measure_dense(args.exp, engines)
         elif args.verb == "ngram":
-            measure_ngram(args.exp, args.lm)
+            measure_ngrams(args.exp, args.lm)
         elif args.verb == "scratch":
             measure_scratch(args.exp, args.config, engines)
         elif args.verb == "run":

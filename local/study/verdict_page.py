@@ -145,6 +145,11 @@ def _best(plan: Plan, own: Sequence[Measured]) -> str:
             said.append(text)
         elif one.measure == PERPLEXITY:
             said.append("the same size from scratch was not run")
+        fitting = [known for known in one.ngrams if known[0] <= size * (1 + TOLERANCE)]
+        if plan in one.pruned and fitting:
+            ngram_size, ngram = max(fitting, key=lambda known: known[0])
+            effect = _ratio(one.pruned[plan], ngram, one)
+            said.append(f"against the n-gram of {megabytes(ngram_size)} MB {effect}")
     fast, dense = speed(cells), lm.dense.times_padded
     if fast is not None and dense is not None:
         said.append(f"{times(fast / dense)} times as fast as the dense LM")

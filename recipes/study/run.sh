@@ -24,9 +24,11 @@ lm_name=prose
 lm=
 train_conf=recipes/study/conf/train-prose.json
 vocab_size=4000
-# to compare with: an n-gram LM of the same text (order 0: none), and small LMs trained from scratch
-# by these configurations (default: two for the LM of $train_conf, none for another)
+# to compare with: an n-gram LM of the same text (order 0: none), whole and pruned to these fractions
+# of the dense LM's bytes, and small LMs trained from scratch by these configurations (default: two
+# for the LM of $train_conf, none for another)
 ngram_order=3
+ngram_sizes="1 0.5 0.25"
 small_confs=default
 
 # what is run
@@ -41,7 +43,7 @@ help_message="usage: recipes/study/run.sh --text FILE --heldout FILE [--lists \"
                              [--lattices \"NAME=FOLDER,TEXT ...\"] [--lm-name NAME] [--lm DIR]
                              [--grid FILE] [--stage N] [--stop-stage N] [--nj N] [--exp DIR]
 
-  0 environment   1 tokens   2 dense LM   3 lists, lattices   4 dense LM and n-gram measured
+  0 environment   1 tokens   2 dense LM   3 lists, lattices   4 dense LM and n-grams measured
   5 grid          6 small LMs trained and measured            7 results
 
   --text FILE      a sentence a line (.gz, .xz): the dense LM is trained and pruned on it
@@ -64,7 +66,7 @@ next run, and --grid with more runs adds to what is there."
 
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj exp text heldout lists lattices lm_name lm train_conf vocab_size ngram_order
-  small_confs grid valid_sentences heldout_sentences engine lattice_engine results" "$@"
+  ngram_sizes small_confs grid valid_sentences heldout_sentences engine lattice_engine results" "$@"
 for knob in text heldout; do
   if [ ! -f "${!knob}" ]; then
     die "--$knob ${!knob:-is not given}; expected a file (--help tells the options)"
@@ -152,7 +154,12 @@ stage_baselines() { # score weights of the lists, tuned on halves for the dense 
     python local/mini/train_ngram.py --text "$exp/ngram.txt" --order "$ngram_order" \
       --out "$exp/kn$ngram_order.arpa"
     rm "$exp/ngram.txt"
-    python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" --exp "$exp"
+    rm -rf "$exp/ngrams"
+    python local/mini/prune_ngram.py --lm "$exp/kn$ngram_order.arpa" --beside "$exp/dense/model.safetensors" \
+      --fractions $ngram_sizes --out "$exp/ngrams"
+    local pruned
+    mapfile -t pruned < <(find "$exp/ngrams" -name '*.arpa' | sort)
+    python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" ${pruned[@]+"${pruned[@]}"} --exp "$exp"
   fi
 }
 

@@ -5,6 +5,9 @@
 Both losses take turns on the same LM and batch: loss, gradients, clipping, Muon. Wall seconds are
 medians over the turns, the ratio is the median of the turns' ratios (above 1: few are faster).
 ``difference``: of the gradients, the norm of the difference / the norm.
+
+Then what follows the gradients, in turns too: AdamW by operations and in one pass over the weights,
+masks of half of the matrices' weights filled in and multiplied; the largest difference of a weight.
 """
 
 from __future__ import annotations
@@ -12,19 +15,24 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.lm.training.loop import Budget, TrainingLoop
 from asrprune.lm.training.loss import LossFunction, next_token_loss
-from asrprune.lm.training.optimizers import OptimizerConfig
+from asrprune.lm.training.optimizers import OptimizerConfig, make_optimizer
+from asrprune.prune.masks import apply_masks
 from asrprune.text.corpus import TokenStream
+
+TwoLms = tuple[TransformerLM, TransformerLM]
 
 
 def parse() -> argparse.Namespace:
@@ -35,6 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument("--tokens", type=int, default=4096, help="of a step, padding counted")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--tables", default="losses,updates", help="which of the two")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -67,15 +76,76 @@ def difference(some: TrainingLoop, others: TrainingLoop) -> float:
     return float((apart / sum(float(a.square().sum()) for a, _ in pairs)) ** 0.5)
 
 
-def main() -> None:
-    args = parse()
-    torch.set_num_threads(args.threads)
-    print(f"{args.threads} threads, {args.tokens} tokens a step, {args.turns} turns")
+def updates(shape: ModelShape) -> dict[str, tuple[Callable[[], None], Callable[[], None], TwoLms]]:
+    """What -> how torch does it by itself, how we do it, on two LMs that are alike."""
+    torch.manual_seed(0)
+    ours, plain, masked = (TransformerLM(shape) for _ in range(3))
+    for model in (plain, masked):
+        model.load_state_dict(ours.state_dict())
+    for one, other in zip(ours.parameters(), plain.parameters()):
+        one.grad = other.grad = torch.randn_like(one)
+    config = OptimizerConfig("adamw")
+    optimizer = make_optimizer(ours, config)
+    betas = config.beta1, config.beta2
+    groups = [{**group, "fused": False} for group in optimizer.parts[0].param_groups]
+    own = {id(one): other for one, other in zip(ours.parameters(), plain.parameters())}
+    for group in groups:
+        group["params"] = [own[id(one)] for one in group["params"]]
+    looped = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8)
+    masks = {
+        place: torch.rand_like(linear.weight) > 0.5
+        for place, linear in masked.linears()
+        if isinstance(linear, DenseLinear)
+    }
+    filled = TransformerLM(shape)
+    filled.load_state_dict(masked.state_dict())
+
+    def fill() -> None:
+        with torch.no_grad():
+            for place, linear in filled.linears():
+                linear.weight.masked_fill_(~masks[place], 0.0)
+
+    return {
+        "AdamW": (lambda: looped.step(), optimizer.step, (plain, ours)),
+        "masks": (fill, lambda: apply_masks(masked, masks), (filled, masked)),
+    }
+
+
+def print_updates(shapes: Sequence[str], turns: int) -> None:
+    """The second table."""
+    print("| layers x width x vocabulary | what | torch, s | ours, s | ratio | difference |")
+    print("|---|---|---:|---:|---:|---:|")
+    for name in shapes:
+        for what, (*both, lms) in updates(shape_of(name)).items():
+            seconds = []
+            for _ in range(turns):
+                taken = []
+                for update in both:
+                    start = time.perf_counter()
+                    update()
+                    taken.append(time.perf_counter() - start)
+                seconds.append(taken)
+            theirs, ours = (statistics.median(column) for column in zip(*seconds))
+            ratio = statistics.median(a / b for a, b in seconds)
+            pairs = zip(*(lm.parameters() for lm in lms))
+            apart = max(float((a - b).abs().max()) for a, b in pairs if a.numel())
+            print(
+                f"| {name} | {what} | {theirs:.3f} | {ours:.3f} | {ratio:.2f} | {apart:.1e} |",
+                flush=True,
+            )
+
+
+def shape_of(name: str) -> ModelShape:
+    layers, width, vocab = map(int, name.split("x"))
+    return ModelShape.uniform(vocab, width, layers, width // 64, max_positions=64)
+
+
+def print_losses(args: argparse.Namespace) -> None:
+    """The first table."""
     print("| layers x width x vocabulary | precision | all, s | few, s | ratio | difference |")
     print("|---|---|---:|---:|---:|---:|")
     for name in args.shapes.split(","):
-        layers, width, vocab = map(int, name.split("x"))
-        shape = ModelShape.uniform(vocab, width, layers, width // 64, max_positions=64)
+        shape = shape_of(name)
         for precision in args.precisions.split(","):
             loops = [
                 made(shape, loss, args.tokens, precision) for loss in (all_logits, next_token_loss)
@@ -98,6 +168,18 @@ def main() -> None:
                 f"| {name} | {precision} | {whole:.3f} | {few:.3f} | {ratio:.2f} | {apart:.1e} |",
                 flush=True,
             )
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    print(f"{args.threads} threads, {args.tokens} tokens a step, {args.turns} turns")
+    tables = args.tables.split(",")
+    if "losses" in tables:
+        print_losses(args)
+    if "updates" in tables:
+        with torch.no_grad():
+            print_updates(args.shapes.split(","), args.turns)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ sys.path.insert(0, str(LOCAL))
 import bible_text  # noqa: E402
 import leakage  # noqa: E402
 import prepare_text  # noqa: E402
+import prune_ngram  # noqa: E402
 import train_ngram  # noqa: E402
 
 import asrprune  # noqa: E402
@@ -239,6 +241,66 @@ def test_kaldingram_is_normalised(tmp_path: Path) -> None:
         total = sum(10 ** (lm.score(f"{context} {word}", eos=False) - base) for word in seen)
         total += 10 ** (lm.score(context) - base)
         assert total == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("most_bytes", [500_000, 90_000, 4_000])
+def test_the_threshold_of_a_size_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    def prune(lm: Path, threshold: float, out: Path) -> int:
+        size = min(1_000_000, int(30 * threshold**-0.5)) + 900  # words stay
+        out.write_bytes(bytes(size))
+        tried.append(size)
+        return size
+
+    tried: list[int] = []
+    monkeypatch.setattr(prune_ngram, "prune", prune)
+    (tmp_path / "lm.arpa").write_bytes(bytes(1_000_900))
+    found = prune_ngram.prune_to(tmp_path / "lm.arpa", most_bytes, tmp_path / "small.arpa")
+    assert found is not None
+    threshold, size = found
+    assert prune_ngram.TIGHT * most_bytes <= size <= most_bytes
+    assert size == (tmp_path / "small.arpa").stat().st_size == tried[-1]
+    assert size == min(1_000_000, int(30 * threshold**-0.5)) + 900
+    assert len(tried) < prune_ngram.TRIES
+    assert prune_ngram.prune_to(tmp_path / "lm.arpa", 1_000, tmp_path / "none.arpa") is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lm.arpa", "small.arpa"]
+
+
+@pytest.mark.slow
+def test_a_pruned_ngram_has_the_bytes_and_is_normalised(tmp_path: Path) -> None:
+    kenlm = pytest.importorskip("kenlm")
+    pytest.importorskip("kaldingram")
+    chance = random.Random(5)
+    words = [f"w{number}" for number in range(50)]
+    lines = [
+        " ".join(words[(7 * place + chance.randrange(9)) % 50] for place in range(9))
+        for _ in range(800)
+    ]
+    (tmp_path / "text").write_text("\n".join(lines) + "\n")
+    lm = tmp_path / "lm.arpa"
+    assert script("train_ngram.py", "--text", tmp_path / "text", "--out", lm).returncode == 0
+    (tmp_path / "other").write_bytes(bytes(lm.stat().st_size))
+    options = ["--lm", lm, "--beside", tmp_path / "other", "--out", tmp_path / "small"]
+    run = script("prune_ngram.py", *options, "--fractions", "1", "0.5", "0.001", "0.02")
+    assert run.returncode == 0, run.stderr
+    said = run.stdout.splitlines()
+    assert said[0].startswith("lm-1.00.arpa: not made, lm.arpa has ")
+    assert re.fullmatch(r"lm-0.00.arpa: not made, \d+ bytes hold no more than its words", said[2])
+    assert said[3].startswith("lm-0.02.arpa: not made")  # no bigram of the text is in it
+    (pruned,) = (tmp_path / "small").iterdir()
+    assert pruned.name == "lm-0.50.arpa"
+    assert 0.4 * lm.stat().st_size < pruned.stat().st_size <= 0.5 * lm.stat().st_size
+    model = kenlm.Model(str(pruned))
+    for context in ("w0", "w8 w15"):
+        base = model.score(context, eos=False)
+        total = sum(10 ** (model.score(f"{context} {word}", eos=False) - base) for word in words)
+        total += 10 ** (model.score(context) - base)
+        assert total == pytest.approx(1.0, abs=1e-3)
+    options[1] = tmp_path / "none.arpa"
+    run = script("prune_ngram.py", *options, "--fractions", "0.5")
+    assert (run.returncode, run.stderr.count("\n")) == (1, 1)
+    assert "none.arpa: no such file; expected an existing file" in run.stderr
 
 
 def test_plan_files_are_plans_that_differ_from_the_default() -> None:

@@ -334,7 +334,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     pytest.importorskip("kaldingram")
     draw = random.Random(5)
     words = ("the", "cat", "sat", "on", "a", "mat", "and", "hat", "it", "dog")
-    sentences = [" ".join(draw.choice(words) for _ in range(6)) for _ in range(400)]
+    pairs = list(zip(words, words[1:]))  # bigrams that are worth their bytes
+    sentences = [" ".join(sum(draw.choices(pairs, k=3), ())) for _ in range(400)]
     for name, part in (("text", sentences[:300]), ("heldout", sentences[300:])):
         (tmp_path / name).write_text("".join(f"{one}\n" for one in part))
     lists = [
@@ -354,7 +355,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     (tmp_path / "train-small.json").write_text(
         json.dumps({**TINY, "model": {**TINY["model"], "d_model": 16}})
     )
-    options += ["--ngram-order", "2", "--small-confs", str(tmp_path / "train-small.json")]
+    options += ["--ngram-order", "2", "--ngram-sizes", "1 0.03"]
+    options += ["--small-confs", str(tmp_path / "train-small.json")]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
     low_rank = {**AXES, "method": ["low-rank"]}
     elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
@@ -368,7 +370,10 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
     assert (lm["name"], lm["shape"]["d_model"], len(lm["text"]["words"])) == ("tiny", 32, 40)
     assert sum(lm["text"]["words"]) == 80 * 7
-    dense, ngram, *rest = lm["cells"]
+    dense, ngram, small_ngram, *rest = lm["cells"]
+    assert (small_ngram["kind"], small_ngram["name"]) == ("ngram", "kn2-0.03.arpa")
+    assert small_ngram["bytes"] <= round(0.03 * dense["bytes"]) < ngram["bytes"]
+    assert sum(small_ngram["nll"]) > sum(ngram["nll"])
     pruned = [one for one in rest if one.get("method") == "structured"]
     (small,) = [one for one in rest if one["kind"] == "scratch"]
     decoded, bare, listed = lm["lists"]
@@ -464,6 +469,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert [one["kind"] for one in run_study.collect("tiny", exp, {}, other_rates)["cells"]] == [
         "dense",
         "ngram",
+        "ngram",
         "scratch",
     ]
     for name in ("heldout.txt", "lists/small.jsonl.gz", "data/data.json"):
@@ -476,5 +482,6 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         stream.write("the cat sat\n")
     assert [one["kind"] for one in run_study.collect("tiny", exp, {})["cells"]] == [
         "dense",
+        "ngram",
         "ngram",
     ]

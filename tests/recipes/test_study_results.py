@@ -363,6 +363,7 @@ def place(tmp_path: Path) -> Path:
         cell("structured", "kfac", "one-shot", 0.3, 0.15, errors=None),
         cell("scratch", None, None, 0.5, 0.4, kind="scratch", tokens=7777),
         {**measured("4-gram", 0.5), "kind": "ngram", "bytes": 2_000_000},
+        {**measured("4-gram-0.50", 0.6), "kind": "ngram", "bytes": 480_000},
     ]
     (tmp_path / "results.json").write_text(json.dumps(study(cells), indent=1))
     assert call(tmp_path) == 0
@@ -385,6 +386,8 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     assert "WER on speech +1.50 [" in short
     assert "(a loss); against the same size from scratch" in short
     assert "1.5 times as fast as the dense LM" in short
+    assert re.search(r"against the n-gram of 0.48 MB -39\.\d+ \[", short)  # e^(0.1 - 0.6) - 1
+    assert "2.00 MB" not in short  # larger than the plan
     assert "a quarter of the dense LM's bytes: no plan that was run is that small" in short
     verdicts = {line.split("|")[1][1:4]: line for line in page.splitlines() if "| (" in line}
     assert re.search(r"\| +not run \| +0 \|", verdicts["(b,"])
