@@ -8,7 +8,9 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,6 +221,13 @@ def test_ngrams_of_probability_zero_are_refused(tmp_path: Path) -> None:
         train_ngram.add_unk(tmp_path / "in.arpa", tmp_path / "out.arpa")
 
 
+def mass(lm: Any, context: str, words: Iterable[str]) -> float:
+    """The probability of all words and of the end of the sentence after ``context``."""
+    base = lm.score(context, eos=False) if context else 0.0
+    total = sum(10 ** (lm.score(f"{context} {word}", eos=False) - base) for word in words)
+    return float(total + 10 ** (lm.score(context) - base))
+
+
 @pytest.mark.slow
 def test_kaldingram_is_normalised(tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm")
@@ -237,10 +246,7 @@ def test_kaldingram_is_normalised(tmp_path: Path) -> None:
     lm = kenlm.Model(str(tmp_path / "lm.arpa"))
     seen = sorted(set(" ".join(lines).split()))
     for context in ("", "w0", "w0 w1", "w9 w150"):
-        base = lm.score(context, eos=False) if context else 0.0
-        total = sum(10 ** (lm.score(f"{context} {word}", eos=False) - base) for word in seen)
-        total += 10 ** (lm.score(context) - base)
-        assert total == pytest.approx(1.0, abs=1e-4)
+        assert mass(lm, context, seen) == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("most_bytes", [500_000, 90_000, 4_000])
@@ -293,10 +299,7 @@ def test_a_pruned_ngram_has_the_bytes_and_is_normalised(tmp_path: Path) -> None:
     assert 0.4 * lm.stat().st_size < pruned.stat().st_size <= 0.5 * lm.stat().st_size
     model = kenlm.Model(str(pruned))
     for context in ("w0", "w8 w15"):
-        base = model.score(context, eos=False)
-        total = sum(10 ** (model.score(f"{context} {word}", eos=False) - base) for word in words)
-        total += 10 ** (model.score(context) - base)
-        assert total == pytest.approx(1.0, abs=1e-3)
+        assert mass(model, context, words) == pytest.approx(1.0, abs=1e-3)
     options[1] = tmp_path / "none.arpa"
     run = script("prune_ngram.py", *options, "--fractions", "0.5")
     assert (run.returncode, run.stderr.count("\n")) == (1, 1)
