@@ -154,10 +154,13 @@ stage_baselines() { # score weights of the lists, tuned on halves for the dense 
     python local/mini/train_ngram.py --text "$exp/ngram.txt" --order "$ngram_order" \
       --out "$exp/kn$ngram_order.arpa"
     rm "$exp/ngram.txt"
-    rm -rf "$exp/ngrams"
-    python local/mini/prune_ngram.py --lm "$exp/kn$ngram_order.arpa" --beside "$exp/dense/model.safetensors" \
-      --fractions $ngram_sizes --out "$exp/ngrams"
     local pruned
+    rm -rf "$exp/ngrams"
+    mkdir -p "$exp/ngrams"
+    if [ -n "$ngram_sizes" ]; then
+      python local/mini/prune_ngram.py --lm "$exp/kn$ngram_order.arpa" \
+        --beside "$exp/dense/model.safetensors" --fractions $ngram_sizes --out "$exp/ngrams"
+    fi
     mapfile -t pruned < <(find "$exp/ngrams" -name '*.arpa' | sort)
     python local/study/run_study.py ngram "$exp/kn$ngram_order.arpa" ${pruned[@]+"${pruned[@]}"} --exp "$exp"
   fi

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -74,6 +76,28 @@ def test_state_can_be_taken_up_again(name: str) -> None:
         return torch.cat([value.flatten() for value in lm.state_dict().values()])
 
     assert torch.equal(run(6, switch_at=3), run(6, switch_at=-1))
+
+
+def test_adamw_in_one_pass_is_that_of_torch_and_goes_on_from_its_state() -> None:
+    """Also from the state of a run that was made elsewhere, without the one pass."""
+    lms, own = [model(), model()], []
+    config = OptimizerConfig("adamw", lr=0.01, weight_decay=0.1)
+    for lm in lms:
+        own.append(make_optimizer(lm, config))
+    assert all(group["fused"] for group in own[0].parts[0].param_groups)
+    groups = [{**group, "fused": False} for group in own[1].parts[0].param_groups]
+    looped = torch.optim.AdamW(groups, lr=0.01, betas=(config.beta1, config.beta2))
+    for step in range(6):
+        for one, other in zip(*(lm.parameters() for lm in lms)):
+            one.grad = other.grad = torch.randn_like(one)
+        own[0].step()
+        looped.step()
+        for one, other in zip(*(lm.parameters() for lm in lms)):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        if step == 2:
+            own[0] = make_optimizer(lms[0], config)
+            own[0].load_state_dict([copy.deepcopy(looped.state_dict())])
+            assert all(group["fused"] for group in own[0].parts[0].param_groups)
 
 
 @pytest.mark.parametrize("name", LR_SCHEDULES)
