@@ -89,12 +89,14 @@ def main() -> int:
         for path in (args.lm, args.beside):
             if not path.is_file():
                 raise InputError(path, None, "no such file", "an existing file")
-        if not all(0 < one < math.inf for one in args.fractions):
-            parser.error(f"--fractions {args.fractions}; expected numbers above 0")
+        names = {fraction: f"{args.lm.stem}-{fraction:.2f}.arpa" for fraction in args.fractions}
+        positive = all(0 < one < math.inf for one in names)
+        if not positive or len(set(names.values())) < len(args.fractions):
+            expected = "numbers above 0, two decimals of which differ"
+            parser.error(f"--fractions {args.fractions}; expected {expected}")
         own, whole = args.lm.stat().st_size, args.beside.stat().st_size
-        for fraction in args.fractions:
+        for fraction, name in names.items():
             most_bytes = round(fraction * whole)
-            name = f"{args.lm.stem}-{fraction:.2f}.arpa"
             made = None if own <= most_bytes else prune_to(args.lm, most_bytes, args.out / name)
             if made is not None:
                 print(f"{name}: {made[1]} bytes of {most_bytes}, threshold {made[0]:.3g}")

@@ -221,6 +221,15 @@ def test_ngrams_of_probability_zero_are_refused(tmp_path: Path) -> None:
         train_ngram.add_unk(tmp_path / "in.arpa", tmp_path / "out.arpa")
 
 
+def trigrams(folder: Path, lines: Iterable[str]) -> Path:
+    """An n-gram LM of the lines, by the script."""
+    (folder / "text").write_text("".join(f"{line}\n" for line in lines))
+    lm = folder / "lm.arpa"
+    run = script("train_ngram.py", "--text", folder / "text", "--out", lm, "--order", 3)
+    assert run.returncode == 0, run.stderr
+    return lm
+
+
 def mass(lm: Any, context: str, words: Iterable[str]) -> float:
     """The probability of all words and of the end of the sentence after ``context``."""
     base = lm.score(context, eos=False) if context else 0.0
@@ -238,12 +247,7 @@ def test_kaldingram_is_normalised(tmp_path: Path) -> None:
     lines = [
         " ".join(chance.choices(words, shares, k=chance.randrange(1, 12))) for _ in range(2000)
     ]
-    (tmp_path / "text").write_text("\n".join(lines) + "\n")
-    run = script(
-        "train_ngram.py", "--text", tmp_path / "text", "--out", tmp_path / "lm.arpa", "--order", 3
-    )
-    assert run.returncode == 0, run.stderr
-    lm = kenlm.Model(str(tmp_path / "lm.arpa"))
+    lm = kenlm.Model(str(trigrams(tmp_path, lines)))
     seen = sorted(set(" ".join(lines).split()))
     for context in ("", "w0", "w0 w1", "w9 w150"):
         assert mass(lm, context, seen) == pytest.approx(1.0, abs=1e-4)
@@ -273,6 +277,12 @@ def test_the_threshold_of_a_size_is_found(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lm.arpa", "small.arpa"]
 
 
+@pytest.mark.parametrize(("bigrams", "empty"), [("", True), ("-2.5\ta b\n", False)])
+def test_an_order_that_pruning_emptied_is_seen(tmp_path: Path, bigrams: str, empty: bool) -> None:
+    (tmp_path / "lm.arpa").write_text(ARPA + f"\\2-grams:\n{bigrams}\n\\end\\\n")
+    assert prune_ngram.has_empty_order(tmp_path / "lm.arpa") == empty
+
+
 @pytest.mark.slow
 def test_a_pruned_ngram_has_the_bytes_and_is_normalised(tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm")
@@ -283,9 +293,7 @@ def test_a_pruned_ngram_has_the_bytes_and_is_normalised(tmp_path: Path) -> None:
         " ".join(words[(7 * place + chance.randrange(9)) % 50] for place in range(9))
         for _ in range(800)
     ]
-    (tmp_path / "text").write_text("\n".join(lines) + "\n")
-    lm = tmp_path / "lm.arpa"
-    assert script("train_ngram.py", "--text", tmp_path / "text", "--out", lm).returncode == 0
+    lm = trigrams(tmp_path, lines)
     (tmp_path / "other").write_bytes(bytes(lm.stat().st_size))
     options = ["--lm", lm, "--beside", tmp_path / "other", "--out", tmp_path / "small"]
     run = script("prune_ngram.py", *options, "--fractions", "1", "0.5", "0.001", "0.02")
@@ -300,6 +308,9 @@ def test_a_pruned_ngram_has_the_bytes_and_is_normalised(tmp_path: Path) -> None:
     model = kenlm.Model(str(pruned))
     for context in ("w0", "w8 w15"):
         assert mass(model, context, words) == pytest.approx(1.0, abs=1e-3)
+    run = script("prune_ngram.py", *options, "--fractions", "0.5", "0.502")
+    assert run.returncode == 2
+    assert "expected numbers above 0, two decimals of which differ" in run.stderr
     options[1] = tmp_path / "none.arpa"
     run = script("prune_ngram.py", *options, "--fractions", "0.5")
     assert (run.returncode, run.stderr.count("\n")) == (1, 1)
