@@ -37,13 +37,15 @@ SIZES: Mapping[str, Size] = {"equal bytes": size_bytes, "equal speed": speed}
 @dataclass(frozen=True)
 class Measured:
     """The cells of one LM by one measure, lower = better: ln perplexity per word, or the WER of a
-    list in percent. ``ngrams``: (bytes, value) of the n-gram LMs beside it."""
+    list in percent. ``continued``: budget -> the dense LM trained on with it. ``ngrams``: (bytes,
+    value) of the n-gram LMs beside it."""
 
     lm: Lm
     measure: str
     dense: Quantity
     pruned: Plans
     scratch: Plans
+    continued: Mapping[float, Quantity]
     ngrams: tuple[tuple[int, Quantity], ...]
 
 
@@ -95,7 +97,9 @@ def _measured(
     drawn = draws(len(words))
     columns = drawn @ np.array(list(sums.values()), float).T / (drawn @ words)[:, None] * scale
     vectors = dict(zip(sums, np.round(columns.T, 10)))
-    pruned, scratch = (_known(plans, vectors) for plans in (lm.pruned, lm.scratch))
+    pruned, scratch, continued = (
+        _known(plans, vectors) for plans in (lm.pruned, lm.scratch, lm.continued)
+    )
     noise = _seed_noise([*pruned.items(), *scratch.items()], vectors)
 
     def quantities(plans: Mapping[Plan, list[Cell]]) -> dict[Plan, Quantity]:
@@ -112,7 +116,8 @@ def _measured(
         for cell in lm.of_kind(NGRAM)
         if cell in vectors
     )
-    return Measured(lm, name, dense, quantities(pruned), quantities(scratch), ngrams)
+    longer = {plan.budget: value for plan, value in quantities(continued).items()}
+    return Measured(lm, name, dense, quantities(pruned), quantities(scratch), longer, ngrams)
 
 
 def _known(

@@ -13,7 +13,9 @@ what has the lowest perplexity on the validation sentences is kept; without them
 may have ``rates`` of its own, as new weights (method ``scratch``) need. Schedule
 ``elastic-interpolative`` is elastic, with sizes stored as interpolative decompositions. With
 ``"words": false`` the perplexities of a grid's runs are measured, but no word errors and no speed,
-unless a grid before it has the run too.
+unless a grid before it has the run too. ``"continued": [0.1]``: behind the grids the dense LM
+itself is trained on with each of these budgets, at the file's ``rates`` and without distillation,
+for pruned LMs to be held against.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ ELASTIC: Mapping[str, tuple[str, ...]] = {
     "elastic-interpolative": ("options.form=interpolative",),
 }
 """Schedules of one LM for all sizes -> what ``prune --schedule elastic`` is told by ``--set``."""
+CONTINUED = "continued"
+"""The method of a run that prunes nothing, and trains the dense LM on."""
 Rates = tuple[tuple[float, float], ...]
 
 
@@ -65,6 +69,8 @@ class Run:
     @property
     def name(self) -> str:
         """Of its file: axes, budget and seed, and the size where each has a run of its own."""
+        if self.method == CONTINUED:
+            return f"{CONTINUED}-b{self.budget:g}"
         parts = [self.method, self.criterion, self.schedule, f"b{self.budget:g}", f"s{self.seed}"]
         if len(self.sparsities) == 1:
             parts.append(f"{self.sparsities[0]:g}")
@@ -125,6 +131,9 @@ def read_study(path: Path) -> Study:
             if runs.setdefault(run.name, run) != run:
                 found = f"{run.name} twice, with other sizes or rates"
                 raise InputError(path, None, found, "all sizes of a run in one grid")
+    for budget in record.find("continued", a_list_of(a_ratio)) or ():
+        run = Run(CONTINUED, "", "one-shot", (0.0,), budget, 1, common)
+        runs[run.name] = run
     if not runs:
         raise InputError(path, None, "no run", "a grid with a value on each axis")
     settings = record.find("set", a_list_of(a_string)) or ()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Optional
+from typing import Any, Optional
 
-from grid import told
+from grid import CONTINUED, told
 
 from asrprune.core.record import (
     Record,
     a_count,
     a_label,
+    a_list,
     a_list_of,
     a_ratio,
     a_string,
@@ -23,7 +25,10 @@ from asrprune.core.record import (
     read_record,
 )
 from asrprune.errors import InputError
+from asrprune.files import write_text
+from asrprune.provenance import provenance
 from asrprune.report.table_file import read_texts
+from asrprune.rescore.bench.machine import describe_machine
 
 FORMAT, VERSION = "asrprune-study", 1
 DENSE, PRUNED, SCRATCH, NGRAM = "dense", "pruned", "scratch", "ngram"
@@ -114,6 +119,11 @@ class Lm:
     def scratch(self) -> dict[Plan, list[Cell]]:
         """The same for the LMs that were trained small."""
         return _by_plan(self.of_kind(SCRATCH))
+
+    @cached_property
+    def continued(self) -> dict[Plan, list[Cell]]:
+        """The same for the dense LM trained on: a plan differs from others by its budget."""
+        return _by_plan(self.of_kind(CONTINUED))
 
     def of_kind(self, kind: str) -> list[Cell]:
         """The cells of a kind."""
@@ -240,7 +250,7 @@ def _cell(
     )
     return Cell(
         record.get("name", a_label),
-        record.get("kind", one_of(DENSE, PRUNED, SCRATCH, NGRAM)),
+        record.get("kind", one_of(DENSE, PRUNED, SCRATCH, NGRAM, CONTINUED)),
         plan,
         record.find("tokens", a_count) or 0,
         record.find("seed", a_count) or 0,
@@ -252,3 +262,38 @@ def _cell(
         record.find("file_bytes", a_count),
         told(plan.schedule, settings, record.find("rates", a_list_of(an_amount)) or ()),
     )
+
+
+def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
+    """Put the entry of an LM in a results file, in the place of its former one."""
+    others = []
+    if out.exists():
+        old = read_record(out).check_format(FORMAT, VERSION, "results of a study")
+        others = [one for one in old.get("lms", a_list) if one["name"] != entry["name"]]
+    made, machine = provenance([command]), describe_machine()
+    told = [machine["processor"], *machine["flags"], f"{machine['cores']} cores"]
+    facts = {
+        "machine": ", ".join(told),
+        "commit": made["commit"],
+        "versions": f"python {made['python']}, torch {made['torch']}, numpy {made['numpy']}",
+        "date": made["time_utc"][:10],
+    }
+    entry["facts"] |= facts
+    lms = sorted([*others, entry], key=lambda one: str(one["name"]))
+    with write_text(out) as stream:
+        stream.write(results_text(lms))
+
+
+def results_text(lms: Sequence[Mapping[str, Any]]) -> str:
+    """A results file: a line for each cell, and one for the rest of each LM."""
+
+    def line(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    parts = []
+    for lm in lms:
+        rest = line({key: value for key, value in lm.items() if key != "cells"})
+        cells = ",\n".join(line(cell) for cell in lm["cells"])
+        parts.append(f'{rest[:-1]},"cells":[\n{cells}\n]}}')
+    head = line({"format": FORMAT, "version": VERSION})
+    return f'{head[:-1]},"lms":[\n' + ",\n".join(parts) + "\n]}\n"

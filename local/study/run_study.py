@@ -32,9 +32,10 @@ from statistics import fmean
 from typing import Any
 
 import grid as grids
-from grid import Rates, Run, Study, read_study
+from grid import CONTINUED, Rates, Run, Study, read_study
 from lattice_sets import SEARCH, LatticeSet, read_lattice_sets
 from measurement import DENSE, TUNING, Engines, Measurement, errors_of
+from results_file import NGRAM, PRUNED, SCRATCH, add_entry
 
 from asrprune.api.lms import load_checkpoint, open_lm, save_checkpoint
 from asrprune.cli.main import call
@@ -50,12 +51,10 @@ from asrprune.core.record import (
     read_record,
 )
 from asrprune.errors import InputError
-from asrprune.files import sha256, write_json, write_text
+from asrprune.files import sha256, write_json
 from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS
 from asrprune.lm.model.transformer import count_parameters
-from asrprune.provenance import provenance
 from asrprune.prune.run.family import ELASTIC, FAMILY
-from asrprune.rescore.bench.machine import describe_machine
 from asrprune.wer.wer import count_errors
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,6 @@ log = logging.getLogger(__name__)
 DATA = "data/data.json"
 COMMON = ("statistics_tokens", "set", "rates")
 """The settings that all runs of a grid file share."""
-FORMAT, VERSION = "asrprune-study", 1
 
 
 def measure_dense(exp: Path, engines: Engines) -> None:
@@ -90,7 +88,7 @@ def measure_ngrams(exp: Path, paths: Sequence[Path]) -> None:
     cells = [
         {
             "name": path.name,
-            "kind": "ngram",
+            "kind": NGRAM,
             "sparsity": 0.0,
             "bytes": path.stat().st_size,
             "nll": measured.nll(open_lm(path)),
@@ -116,8 +114,8 @@ def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
     measured, size, tokens = Measurement(exp, engines), weights_bytes(out), trained_tokens(out, exp)
     cell: dict[str, Any] = {
         "name": name,
-        "kind": "scratch",
-        "method": "scratch",  # no criterion: all sizes are of one way of training
+        "kind": SCRATCH,
+        "method": SCRATCH,  # no criterion: all sizes are of one way of training
         "sparsity": round(1.0 - size / weights_bytes(exp / DENSE), 4),
         "budget": round(tokens / trained_tokens(exp / DENSE, exp), 2),
         "tokens": tokens,
@@ -163,9 +161,9 @@ def execute(run: Run, study: Study, exp: Path, engines: Engines) -> None:
             name += f"-{run.kind.split()[-1]}-{member.get('asked', a_number):g}"
         cell: dict[str, Any] = {
             "name": name,
-            "kind": "scratch" if run.method == "scratch" else "pruned",
+            "kind": run.method if run.method in (SCRATCH, CONTINUED) else PRUNED,
             "method": run.method,
-            "criterion": run.criterion,
+            **({"criterion": run.criterion} if run.criterion else {}),
             "schedule": run.kind,
             "sparsity": member.get("asked", a_number),
             "budget": run.budget,
@@ -194,7 +192,11 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     tokens = round(run.budget * trained_tokens(exp / DENSE, exp))
     words = ["prune", "--lm", str(exp / DENSE), "--data", str(exp / "data")]
     schedule = "elastic" if run.is_elastic else run.schedule
-    words += ["--method", run.method, "--criterion", run.criterion, "--schedule", schedule]
+    if run.method == CONTINUED:  # nothing is pruned, and there is no better LM to learn from
+        words += ["--method", "unstructured", "--criterion", "magnitude", "--no-distill"]
+    else:
+        words += ["--method", run.method, "--criterion", run.criterion]
+    words += ["--schedule", schedule]
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
@@ -342,41 +344,6 @@ def lattice_entry(name: str, lattices: LatticeSet) -> dict[str, Any]:
         "first_pass_errors": lattices.first_pass_errors(),
         "oracle_errors": lattices.oracle_errors(),
     }
-
-
-def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
-    """Put the entry of an LM in a results file, in the place of its former one."""
-    others = []
-    if out.exists():
-        old = read_record(out).check_format(FORMAT, VERSION, "results of a study")
-        others = [one for one in old.get("lms", a_list) if one["name"] != entry["name"]]
-    made, machine = provenance([command]), describe_machine()
-    told = [machine["processor"], *machine["flags"], f"{machine['cores']} cores"]
-    facts = {
-        "machine": ", ".join(told),
-        "commit": made["commit"],
-        "versions": f"python {made['python']}, torch {made['torch']}, numpy {made['numpy']}",
-        "date": made["time_utc"][:10],
-    }
-    entry["facts"] |= facts
-    lms = sorted([*others, entry], key=lambda one: str(one["name"]))
-    with write_text(out) as stream:
-        stream.write(results_text(lms))
-
-
-def results_text(lms: Sequence[Mapping[str, Any]]) -> str:
-    """A results file: a line for each cell, and one for the rest of each LM."""
-
-    def line(value: object) -> str:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-    parts = []
-    for lm in lms:
-        rest = line({key: value for key, value in lm.items() if key != "cells"})
-        cells = ",\n".join(line(cell) for cell in lm["cells"])
-        parts.append(f'{rest[:-1]},"cells":[\n{cells}\n]}}')
-    head = line({"format": FORMAT, "version": VERSION})
-    return f'{head[:-1]},"lms":[\n' + ",\n".join(parts) + "\n]}\n"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -24,6 +24,7 @@ from claims import (
     would_change,
 )
 from elastic_section import elastic_section, is_held
+from grid import CONTINUED
 from intervals import ALPHA, REPLICATIONS, Estimate, Quantity, interpolated
 from results_file import NGRAM, SCRATCH, Cell, Lm, Plan, Results, size_bytes, speed
 
@@ -136,7 +137,12 @@ def _best(plan: Plan, own: Sequence[Measured]) -> str:
     for one in own:
         if plan in one.pruned:
             what = one.measure if one.measure == PERPLEXITY else f"WER on {one.measure}"
-            said.append(f"{what} {_ratio(one.pruned[plan], one.dense, one)}{_loss(one, plan)}")
+            value = one.pruned[plan]
+            said.append(f"{what} {_ratio(value, one.dense, one)}{_loss(one, value, one.dense)}")
+            longer = one.continued.get(plan.budget)
+            if longer is not None:
+                text = "against the dense LM trained on as many more tokens"
+                said.append(f"{text} {_ratio(value, longer, one)}{_loss(one, value, longer)}")
         read = [interpolated(curve, size, REACH) for curve in scratch_curves(one).values()]
         small = [known for known in read if known is not None]
         if plan in one.pruned and small:
@@ -156,11 +162,11 @@ def _best(plan: Plan, own: Sequence[Measured]) -> str:
     return "; ".join(said)
 
 
-def _loss(one: Measured, plan: Plan) -> str:
+def _loss(one: Measured, value: Quantity, dense: Quantity) -> str:
     """Whether the interval of the WER's difference to the dense LM's shows a loss."""
     if one.measure == PERPLEXITY:
         return ""
-    estimate = (one.pruned[plan] - one.dense).estimate()
+    estimate = (value - dense).estimate()
     if estimate.low > 0:
         return " (a loss)"
     return " (a gain)" if estimate.high < 0 else " (no significant difference)"
@@ -311,8 +317,8 @@ def _range(numbers: Iterable[int]) -> str:
 
 
 def _others(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
-    """The LMs that were not pruned: trained small, n-grams."""
-    cells = [*lm.of_kind(SCRATCH), *lm.of_kind(NGRAM)]
+    """The LMs that were not pruned: the dense one trained on, those trained small, n-grams."""
+    cells = [cell for kind in (CONTINUED, SCRATCH, NGRAM) for cell in lm.of_kind(kind)]
     if cells:
         lines = [["not pruned", "kind", "MB", "tokens", "ppl/word", *(x.name for x in lm.lists)]]
         for cell in sorted(cells, key=lambda cell: (cell.kind, -cell.size_bytes, cell.name)):

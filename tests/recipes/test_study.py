@@ -141,6 +141,18 @@ def test_a_grid_may_have_rates_of_its_own(tmp_path: Path) -> None:
         grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "rates": [[1, 1]]}))
 
 
+def test_the_dense_lm_is_trained_on_behind_the_grids(tmp_path: Path) -> None:
+    own = {**AXES, "rates": [[2e-3, 1e-2]]}
+    path = write_grid(tmp_path / "grid.json", own, rates=[[1e-3, 5e-3]], continued=[0.25, 2])
+    *pruned, first, second = grid.read_study(path).runs
+    assert {run.method for run in pruned} == {"low-rank", "structured"}
+    assert (first.name, first.budget, second.name) == ("continued-b0.25", 0.25, "continued-b2")
+    assert first.sparsities == second.sparsities == (0.0,)
+    assert first.rates == ((1e-3, 5e-3),)
+    with pytest.raises(InputError, match="continued"):
+        grid.read_study(write_grid(tmp_path / "grid.json", own, continued=[0]))
+
+
 def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
     members = [{"perplexity": value} for value in (10.0, 1000.0)]
     (tmp_path / "family.json").write_text(json.dumps({"members": members}))
@@ -364,7 +376,8 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     separate = {**low_rank, "schedule": ["one-shot"], "sparsity": [0.5]}
     grids = few, separate, elastic, silent
     rates = [[1e-3, 5e-3], [1e-8, 1e-8]]
-    options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids, rates=rates))]
+    more: dict[str, Any] = {"rates": rates, "continued": [0.25]}
+    options += ["--grid", str(write_grid(tmp_path / "grid.json", *grids, **more))]
     done = run_recipe("study", tmp_path, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (lm,) = json.loads((tmp_path / "exp/results.json").read_text())["lms"]
@@ -376,6 +389,10 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert sum(small_ngram["nll"]) > sum(ngram["nll"])
     pruned = [one for one in rest if one.get("method") == "structured"]
     (small,) = [one for one in rest if one["kind"] == "scratch"]
+    (longer,) = [one for one in rest if one["kind"] == "continued"]
+    assert (longer["name"], longer["bytes"]) == ("continued-b0.25", dense["bytes"])
+    assert longer["tokens"] == pruned[0]["tokens"]
+    assert sum(longer["nll"]) < sum(dense["nll"])  # it has only begun to learn
     decoded, bare, listed = lm["lists"]
     assert {**bare, "name": "small"} == listed
     assert (decoded["name"], listed["name"]) == ("decoded", "small")
@@ -432,14 +449,14 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
 
     # a run that cannot be made is named when the others are done
     none = {**few, "method": ["width"], "schedule": ["one-shot"], "sparsity": [0.999]}
-    write_grid(tmp_path / "grid.json", none, *grids, rates=rates)
+    write_grid(tmp_path / "grid.json", none, *grids, **more)
     (tmp_path / "exp/cells/low-rank-kfac-elastic-b0.5-s1.json").unlink()
     failed = run_recipe("study", tmp_path, *options, "--stage", "5", "--stop-stage", "5")
     assert failed.returncode == 1
     line = "the others are done (EXP/log tells why): width-kfac-one-shot-b0.25-s1-0.999"
     assert line in failed.stdout + failed.stderr
     assert (tmp_path / "exp/cells/low-rank-kfac-elastic-b0.5-s1.json").exists()
-    write_grid(tmp_path / "grid.json", *grids, rates=rates)
+    write_grid(tmp_path / "grid.json", *grids, **more)
 
     # only a run whose settings have changed is made again, to the same figures
     cells = tmp_path / "exp/cells"

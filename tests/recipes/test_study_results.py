@@ -362,6 +362,8 @@ def place(tmp_path: Path) -> Path:
         cell("low-rank", "kfac", "cubic", 0.5, 0.1, times_padded=15.0, extra_errors=9),
         cell("structured", "kfac", "one-shot", 0.3, 0.15, errors=None),
         cell("scratch", None, None, 0.5, 0.4, kind="scratch", tokens=7777),
+        cell("continued", None, None, 0.0, -0.05, kind="continued", tokens=8888),
+        cell("continued", None, None, 0.0, -0.5, kind="continued", tokens=9999, budget=0.1),
         {**measured("4-gram", 0.5), "kind": "ngram", "bytes": 2_000_000},
         {**measured("4-gram-0.50", 0.6), "kind": "ngram", "bytes": 480_000},
     ]
@@ -384,6 +386,8 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     short = " ".join(page.split("## Short answer")[1].split("## Verdicts")[0].split())
     assert "half of the dense LM's bytes: low-rank-kfac-cubic-0.50, budget 0.01 (0.50 MB" in short
     assert "WER on speech +1.50 [" in short
+    assert "(a loss); against the dense LM trained on as many more tokens +1.50 [" in short
+    assert re.search(r"trained on as many more tokens \+1[56]\.\d+ \[", short)  # e^(0.1 + 0.05) - 1
     assert "(a loss); against the same size from scratch" in short
     assert "1.5 times as fast as the dense LM" in short
     assert re.search(r"against the n-gram of 0.48 MB -39\.\d+ \[", short)  # e^(0.1 - 0.6) - 1
@@ -394,7 +398,8 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     assert "by perplexity: confirmed" in page
     assert "No plan was run with several seeds" in page
     assert re.search(r"\| prose \| +structured \| +0 of 60 \| +3 of 120 \| +0 of 120 \|", page)
-    assert re.search(r"\| scratch-.* \| scratch \| 0.50 \| +7,777 \|", page)
+    assert re.search(r"\| scratch-.* \| +scratch \| 0.50 \| +7,777 \|", page)
+    assert re.search(r"\| continued-.* \| continued \| 1.00 \| +9,999 \|", page)
     assert "1 of 5 pruned LMs have other errors" in " ".join(page.split())
     assert re.search(r"\| 4-gram +\| +ngram \| 2.00 \| ", page)
 
