@@ -12,10 +12,11 @@ import numpy.typing as npt
 REPLICATIONS = 2000
 SEED = 0
 ALPHA = 0.05
-_ANGLES = (np.arange(20_000) + 0.5) * (math.pi / 40_000)  # of Student's t = sqrt(freedom) tan
 
 Vector = npt.NDArray[np.float64]
 """Shape [1 + REPLICATIONS]: the value on all units, then on units drawn with replacement."""
+_ANGLES: Vector = np.linspace(0.0, math.pi / 2, 20_000, endpoint=False) + math.pi / 80_000
+"""Of Student's t = sqrt(freedom) tan."""
 
 
 def draws(units: int) -> npt.NDArray[np.float64]:

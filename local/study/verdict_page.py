@@ -13,24 +13,22 @@ from claims import (
     CLAIMS,
     FREEDOM,
     PERPLEXITY,
-    REACH,
     Judged,
     Measured,
     judge,
     measure,
-    scratch_curves,
-    shown,
     verdict,
     would_change,
 )
 from elastic_section import elastic_section, is_held
 from grid import CONTINUED
-from intervals import ALPHA, REPLICATIONS, Estimate, Quantity, interpolated
-from results_file import NGRAM, SCRATCH, Cell, Lm, Plan, Results, size_bytes, speed
+from intervals import ALPHA, REPLICATIONS, Quantity
+from results_file import NGRAM, SCRATCH, Cell, Lm, Plan, Results
+from short_answer import LEGEND, effect, ratio, short_answer
 
 from asrprune.report.documents import hand, joined, paragraph
-from asrprune.report.front import TOLERANCE, markdown_item
-from asrprune.report.tables import difference, markdown_lines, megabytes, probability, times
+from asrprune.report.front import markdown_item
+from asrprune.report.tables import difference, markdown_lines, megabytes, probability
 
 BY_HAND = ("setting", "reading")
 """The parts of RESULTS.md that are written by hand."""
@@ -38,8 +36,6 @@ MADE = (
     "<!-- Made of results.json by local/study/write_results.py: change only what is between marks "
     '"by hand". -->'
 )
-PARTS = {"half": 1 / 2, "a quarter": 1 / 4}
-"""Of the dense LM's bytes, for the short answer."""
 CRITERIA = ("magnitude", "magnitude-normalised", "taylor", "fisher", "kfac", "activation")
 METHODS = ("unstructured", "structured", "width", "low-rank", "low-rank+structured")
 SCHEDULES = {"one-shot": METHODS, "cubic": METHODS, "elastic": METHODS[3:]}
@@ -76,7 +72,9 @@ def results_page(results: Results, by_hand: Mapping[str, str]) -> str:
     every = [one for lm in results.lms for one in measure(lm)]
     facts = [markdown_item(f"{label}: {text}") for label, text in results.facts.items()]
     parts = ["# Results of recipes/study", MADE, hand("setting", by_hand), "\n".join(facts)]
-    parts += ["## Short answer", *(_short_answer(lm, every) for lm in results.lms)]
+    parts += ["## Short answer", paragraph(LEGEND)]
+    for lm in results.lms:
+        parts += short_answer([one for one in every if one.lm is lm])
     judged = {
         (letter, by): judge(c for one in every if _by(one) == by for c in claim.compare(one))
         for letter, claim in CLAIMS.items()
@@ -100,76 +98,6 @@ def _by(measured: Measured) -> str:
 
 def _list(measured: Measured) -> str:
     return "" if measured.measure == PERPLEXITY else measured.measure
-
-
-def _effect(one: Estimate) -> str:
-    return difference(one.value, one.low, one.high)
-
-
-def _ratio(value: Quantity, other: Quantity, measured: Measured) -> str:
-    """The difference in percent of perplexity or points of WER, with its interval."""
-    unit = " %" if measured.measure == PERPLEXITY else ""
-    return _effect(shown(measured, (value - other).estimate())) + unit
-
-
-def _short_answer(lm: Lm, every: Sequence[Measured]) -> str:
-    """The best plan at each of PARTS of the dense LM's bytes, by perplexity."""
-    own = [one for one in every if one.lm is lm]
-    sizes = {plan: size_bytes(cells) / lm.dense.size_bytes for plan, cells in lm.pruned.items()}
-    found = []
-    for name, part in PARTS.items():
-        fitting = [plan for plan, size in sizes.items() if size <= part * (1 + TOLERANCE)]
-        start = f"{lm.name}, {name} of the dense LM's bytes:"
-        if fitting:
-            best = min(fitting, key=lambda plan: own[0].pruned[plan].value)
-            found.append(f"{start} {_best(best, own)}. Best perplexity of {len(fitting)} plans.")
-        else:
-            least = f"; the smallest has {min(sizes.values()):.2f} of them" if sizes else ""
-            found.append(f"{start} no plan that was run is that small{least}.")
-    return "\n".join(markdown_item(one) for one in found)
-
-
-def _best(plan: Plan, own: Sequence[Measured]) -> str:
-    lm = own[0].lm
-    cells = lm.pruned[plan]
-    size = size_bytes(cells)
-    said = [f"{plan} ({size / 1e6:.2f} MB, {size / lm.dense.size_bytes:.2f} of them)"]
-    for one in own:
-        if plan in one.pruned:
-            what = one.measure if one.measure == PERPLEXITY else f"WER on {one.measure}"
-            value = one.pruned[plan]
-            said.append(f"{what} {_ratio(value, one.dense, one)}{_loss(one, value, one.dense)}")
-            longer = one.continued.get(plan.budget)
-            if longer is not None:
-                text = "against the dense LM trained on as many more tokens"
-                said.append(f"{text} {_ratio(value, longer, one)}{_loss(one, value, longer)}")
-        read = [interpolated(curve, size, REACH) for curve in scratch_curves(one).values()]
-        small = [known for known in read if known is not None]
-        if plan in one.pruned and small:
-            best = min(small, key=lambda known: known.value)
-            text = f"against the same size from scratch {_ratio(one.pruned[plan], best, one)}"
-            said.append(text)
-        elif one.measure == PERPLEXITY:
-            said.append("the same size from scratch was not run")
-        fitting = [known for known in one.ngrams if known[0] <= size * (1 + TOLERANCE)]
-        if plan in one.pruned and fitting:
-            ngram_size, ngram = max(fitting, key=lambda known: known[0])
-            effect = _ratio(one.pruned[plan], ngram, one)
-            said.append(f"against the n-gram of {megabytes(ngram_size)} MB {effect}")
-    fast, dense = speed(cells), lm.dense.times_padded
-    if fast is not None and dense is not None:
-        said.append(f"{times(fast / dense)} times as fast as the dense LM")
-    return "; ".join(said)
-
-
-def _loss(one: Measured, value: Quantity, dense: Quantity) -> str:
-    """Whether the interval of the WER's difference to the dense LM's shows a loss."""
-    if one.measure == PERPLEXITY:
-        return ""
-    estimate = (value - dense).estimate()
-    if estimate.low > 0:
-        return " (a loss)"
-    return " (a gain)" if estimate.high < 0 else " (no significant difference)"
 
 
 def _verdicts(judged: Mapping[tuple[str, str], Sequence[Judged]]) -> str:
@@ -240,7 +168,7 @@ def _comparison_lines(found: Sequence[Judged]) -> list[list[str]]:
     for one in found:
         texts = [of(one) for of in kept.values()]
         ps = probability(one.estimate.p), probability(one.p)
-        lines.append([*texts, _effect(one.estimate), *ps])
+        lines.append([*texts, effect(one.estimate), *ps])
     return lines
 
 
@@ -260,7 +188,7 @@ def _lm_section(lm: Lm, own: Sequence[Measured]) -> Iterator[str]:
     yield from _by_budget(perplexity, lambda one, value: f"{math.exp(value.value):.1f}")
     for one in lists:
         yield _list_words(one)
-        yield from _by_budget(one, lambda one, value: _ratio(value, one.dense, one))
+        yield from _by_budget(one, lambda one, value: ratio(value, one.dense, one))
     yield from _others(lm, own)
     if lm.pruned:
         yield "Cost of a run (that of a family or an elastic LM makes all of its sizes), medians:"

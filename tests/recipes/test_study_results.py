@@ -381,18 +381,39 @@ def call(place: Path, *arguments: str) -> int:
     return status
 
 
+def short_lines(page: str) -> list[str]:
+    """Of the page's short answer."""
+    return page.split("## Short answer")[1].split("## Verdicts")[0].splitlines()
+
+
 def test_the_page_answers_judges_and_counts(place: Path) -> None:
     page = (place / "RESULTS.md").read_text()
-    short = " ".join(page.split("## Short answer")[1].split("## Verdicts")[0].split())
-    assert "half of the dense LM's bytes: low-rank-kfac-cubic-0.50, budget 0.01 (0.50 MB" in short
-    assert "WER on speech +1.50 [" in short
-    assert "(a loss); against the dense LM trained on as many more tokens +1.50 [" in short
-    assert re.search(r"trained on as many more tokens \+1[56]\.\d+ \[", short)  # e^(0.1 + 0.05) - 1
-    assert "(a loss); against the same size from scratch" in short
+    short = " ".join(" ".join(short_lines(page)).split())
+    assert "half of the dense LM's bytes: low-rank-kfac-cubic-0.50, budget 0.01** (0.50 MB" in short
     assert "1.5 times as fast as the dense LM" in short
-    assert re.search(r"against the n-gram of 0.48 MB -39\.\d+ \[", short)  # e^(0.1 - 0.6) - 1
-    assert "2.00 MB" not in short  # larger than the plan
-    assert "a quarter of the dense LM's bytes: no plan that was run is that small" in short
+    assert "a quarter of the dense LM's bytes:** no plan that was run is that small" in short
+    rows = [line for line in short_lines(page) if line.startswith("|")]
+    heading, by_perplexity, by_words = (
+        [text.strip() for text in line.split("|")[2:-1]]
+        for line in (rows[0], *(row for row in rows if row.startswith(("| perp", "| WER"))))
+    )
+    assert heading == [
+        "plan",
+        "the dense LM",
+        "it, trained on as much",
+        "as large from scratch",
+        "n-gram of 0.48 MB",  # that of 2.00 MB is larger than the plan
+    ]
+    value, *differences = by_perplexity
+    (lm,) = json.loads((place / "results.json").read_text())["lms"]
+    (nll,) = (one["nll"] for one in lm["cells"] if one.get("method") == "low-rank")
+    assert value == f"{math.exp(sum(nll) / sum(WORDS)):.2f}"
+    expected = [math.expm1(0.1 - other) for other in (0.0, -0.05, 0.4, 0.6)]
+    found = [float(text.split()[0]) for text in differences]
+    assert found == pytest.approx([100 * one for one in expected], abs=1.0)
+    _, dense, longer, small, ngram = by_words
+    assert dense == longer == "+1.50 [+0.59, +2.41], a loss"
+    assert small == ngram == "+1.50 [+0.59, +2.41]"
     verdicts = {line.split("|")[1][1:4]: line for line in page.splitlines() if "| (" in line}
     assert re.search(r"\| +not run \| +0 \|", verdicts["(b,"])
     assert "by perplexity: confirmed" in page
@@ -425,6 +446,7 @@ def test_the_page_says_what_seeds_there_are(tmp_path: Path) -> None:
     assert call(tmp_path) == 0
     page = (tmp_path / "RESULTS.md").read_text()
     assert "1 of 2 plans were run with several seeds" in " ".join(page.split())
+    assert "The same size from scratch was not run." in " ".join(short_lines(page))
     assert re.search(r"\| width +\| +kfac \| +cubic \| 1 to 2 \|", page)
 
 
