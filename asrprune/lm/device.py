@@ -1,8 +1,9 @@
-"""Which device and how many CPU threads torch computes with."""
+"""Which device and how many CPU threads torch computes with, and what they take for 0."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Optional
 
@@ -34,6 +35,30 @@ def _without_plans(device: torch.device) -> torch.device:
     if device.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
         torch.backends.cuda.enable_cudnn_sdp(False)
     return device
+
+
+SUBNORMAL = sys.float_info.min / 2
+"""Above 0, but for a thread that takes such small numbers for 0."""
+
+
+@contextlib.contextmanager
+def without_denormals() -> Iterator[None]:
+    """Inside the block numbers nearer to 0 than 1.2e-38 are 0 in this thread, and in those CPU
+    threads of torch that first come up inside it. To be used as a decorator too.
+
+    A CPU takes many times as long for such numbers. LMs make them when they have been trained for
+    long, of what is far from 0 in the tanh of GELU and in attention: until then they do not show in
+    any timing. Without them such an LM is scored and trained in less time, and comes to the same
+    (tests/bench/RESULTS.md).
+    """
+    if SUBNORMAL == 0.0:
+        yield
+        return
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def default_threads() -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asrprune.lm.device import without_denormals
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import Batch, BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
@@ -119,6 +120,7 @@ class TrainingLoop:
         """Whether the budget is used up."""
         return self.progress >= 1.0
 
+    @without_denormals()
     def step(self) -> Step:
         """Make one step. The model is left in training mode.
 

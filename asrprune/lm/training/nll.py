@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from asrprune.lm.device import without_denormals
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch, make_batch, sorted_batches
 from asrprune.lm.training.distributed import ProcessGroup
@@ -20,6 +21,7 @@ TOKENS_PER_BATCH = 4096
 """Padded tokens of one forward pass."""
 
 
+@without_denormals()
 def sentence_nll(model: TransformerLM, batch: Batch) -> Tensor:
     """-ln P(sentence, </s> | <s>) of each sentence: [B] float64.
 

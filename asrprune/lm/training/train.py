@@ -24,6 +24,7 @@ from asrprune.core.config import to_json
 from asrprune.core.progress import Progress
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, locked
+from asrprune.lm.device import without_denormals
 from asrprune.lm.model.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -104,6 +105,7 @@ def train(
         return _train(data, config, out, init, group, command_line, tensorboard)
 
 
+@without_denormals()
 def _train(
     data: Corpus,
     config: TrainingConfig,

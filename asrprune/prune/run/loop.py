@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from asrprune.files import PathLike, locked
+from asrprune.lm.device import without_denormals
 from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.training.distributed import ProcessGroup
@@ -147,6 +148,7 @@ class FamilyRun:
         }
 
 
+@without_denormals()
 def prune_family(
     parent: Checkpoint,
     data: PruningData,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from asrprune.lm.device import resolve_device
+from asrprune.lm.device import resolve_device, without_denormals
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import log_sum_exp, pair_logits
 from asrprune.lm.model.transformer import KeyValues, TransformerLM
@@ -79,6 +79,7 @@ class KeyValueStore:
             for node in victims[: count - len(self._free)]:
                 self.release(node)
 
+    @without_denormals()
     @torch.inference_mode()
     def compute(self, rows: Sequence[Row]) -> None:
         """Run the new nodes of ``rows`` in one forward pass and store them."""

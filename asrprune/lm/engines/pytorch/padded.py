@@ -31,8 +31,8 @@ class PaddedScorer:
 
     Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch (None:
     what is fastest, as for tries). It is the baseline of ``asrprune bench`` and the oracle of the
-    trie's tests. ``over_long``: "error", or "window", a sliding context as ``TransformerScorer``
-    has it.
+    trie's tests, and computes as torch does by itself: denormals are kept. ``over_long``: "error",
+    or "window", a sliding context as ``TransformerScorer`` has it.
     """
 
     def __init__(
