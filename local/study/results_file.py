@@ -271,9 +271,9 @@ def add_entry(out: Path, entry: dict[str, Any], command: str) -> None:
         old = read_record(out).check_format(FORMAT, VERSION, "results of a study")
         others = [one for one in old.get("lms", a_list) if one["name"] != entry["name"]]
     made, machine = provenance([command]), describe_machine()
-    told = [machine["processor"], *machine["flags"], f"{machine['cores']} cores"]
+    words = [machine["processor"], *machine["flags"], f"{machine['cores']} cores"]
     facts = {
-        "machine": ", ".join(told),
+        "machine": ", ".join(words),
         "commit": made["commit"],
         "versions": f"python {made['python']}, torch {made['torch']}, numpy {made['numpy']}",
         "date": made["time_utc"][:10],
