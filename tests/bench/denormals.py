@@ -21,7 +21,10 @@ import numpy as np
 import torch
 
 import asrprune
+from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.open import open_padded
+from asrprune.lm.protocol import LanguageModel
 from asrprune.lm.training.batches import BatchStream
 from asrprune.lm.training.loop import Budget, TrainingLoop
 from asrprune.lm.training.optimizers import OptimizerConfig
@@ -43,7 +46,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lm", required=True, help="checkpoint folder")
     parser.add_argument("--lists", required=True, help="n-best lists (jsonl)")
     parser.add_argument("--data", help="token streams to train on")
-    parser.add_argument("--engines", default="torch,torch-bf16")
+    parser.add_argument("--engines", default="padded,torch,torch-bf16")
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument("--utts", type=int, default=60, help="of the lists, the first")
     parser.add_argument("--turns", type=int, default=5)
@@ -54,7 +57,10 @@ def print_scoring(args: argparse.Namespace) -> None:
     lists = [[hyp.text for hyp in one.hyps] for one in asrprune.read_nbest(args.lists)]
     print("engine       kept, s  0, s  ratio  difference")
     for engine in args.engines.split(","):
-        lm = asrprune.open_lm(args.lm, engine, threads=1)
+        if engine == "padded":
+            lm: LanguageModel = open_padded(args.lm, EngineOptions(threads=1, device="cpu"), None)
+        else:
+            lm = asrprune.open_lm(args.lm, engine, threads=1)
         seconds: list[list[float]] = []
         scores = []
         for _ in range(args.turns + 1):

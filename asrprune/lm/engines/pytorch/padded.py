@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrprune.lm.device import cpu_threads, resolve_device
+from asrprune.lm.device import cpu_threads, resolve_device, without_denormals
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.memory import token_budget as best_budget
 from asrprune.lm.model.logprob import pair_log_probs
@@ -31,8 +31,8 @@ class PaddedScorer:
 
     Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch (None:
     what is fastest, as for tries). It is the baseline of ``asrprune bench`` and the oracle of the
-    trie's tests, and computes as torch does by itself: denormals are kept. ``over_long``: "error",
-    or "window", a sliding context as ``TransformerScorer`` has it.
+    trie's tests. ``over_long``: "error", or "window", a sliding context as ``TransformerScorer``
+    has it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PaddedScorer:
             size = max(1, budget // longest)
             chosen, order = order[:size], order[size:]
             pieces = [(flat[number], one) for number, one in map(cut.__getitem__, chosen)]
-            with cpu_threads(self._threads), torch.inference_mode():
+            with cpu_threads(self._threads), without_denormals(), torch.inference_mode():
                 np.add.at(scores, [cut[i][0] for i in chosen], self._score(pieces, longest))
             computed += len(chosen) * longest
         tokens = sum(len(ids) + 1 for ids in flat)
