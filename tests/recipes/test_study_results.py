@@ -410,7 +410,7 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     assert value == f"{math.exp(sum(nll) / sum(WORDS)):.2f}"
     expected = [math.expm1(0.1 - other) for other in (0.0, -0.05, 0.4, 0.6)]
     found = [float(text.split()[0]) for text in differences]
-    assert found == pytest.approx([100 * one for one in expected], abs=1.0)
+    assert found == pytest.approx([100 * one for one in expected], abs=0.5)
     _, dense, longer, small, ngram = by_words
     assert dense == longer == "+1.50 [+0.59, +2.41], a loss"
     assert small == ngram == "+1.50 [+0.59, +2.41]"
