@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import io
 import json
 import logging
@@ -263,7 +264,8 @@ def _where() -> str:
 def _is_training() -> bool:
     """Whether the exception came in a training step, and steps before it were finished."""
     frames = [frame for frame, _ in traceback.walk_tb(sys.exc_info()[2])]
-    loops = [one.f_locals["self"] for one in frames if one.f_code is TrainingLoop.step.__code__]
+    step = inspect.unwrap(TrainingLoop.step).__code__
+    loops = [one.f_locals["self"] for one in frames if one.f_code is step]
     return any(loop.steps >= ENOUGH_STEPS for loop in loops)
 
 
