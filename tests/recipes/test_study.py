@@ -160,9 +160,9 @@ def test_the_loss_of_a_run_is_the_mean_over_its_sizes(tmp_path: Path) -> None:
 
 
 def test_the_grids_of_the_recipe() -> None:
-    whole, mini, quick, imported = (
+    whole, mini, quick, imported, prose = (
         grid.read_study(ROOT / f"recipes/study/conf/{name}.json")
-        for name in ("grid", "grid-mini", "grid-quick", "grid-smollm2")
+        for name in ("grid", "grid-mini", "grid-quick", "grid-smollm2", "grid-prose")
     )
     assert len(whole.runs) > 200
     for axis, least in (("method", 5), ("criterion", 6), ("schedule", 3), ("budget", 3)):
@@ -171,7 +171,11 @@ def test_the_grids_of_the_recipe() -> None:
     assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.05, 0.075, 0.1}
     assert len({run.schedule for run in mini.runs}) == 4
     assert len(quick.runs) < 20
-    assert {run.method for run in imported.runs} > {"width", "structured", "low-rank"}
+    for own in (imported, prose):
+        assert {run.method for run in own.runs} > {"width", "structured", "low-rank"}
+        assert {run.budget for run in own.runs if run.method == "width"} <= {
+            run.budget for run in own.runs if run.method == "continued"
+        }
 
 
 def test_blocks_hold_each_sentence_once(tmp_path: Path) -> None:
