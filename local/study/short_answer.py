@@ -48,7 +48,8 @@ def _facts(plan: Plan, own: Sequence[Measured], plans: int) -> str:
     fast, dense = speed(cells), lm.dense.times_padded
     if fast is not None and dense is not None:
         said += f"; {times(fast / dense)} times as fast as the dense LM"
-    said += f"). Best perplexity of {plans} plans."
+    choice = f"Best perplexity of {plans} plans" if plans > 1 else "No other plan is that small"
+    said += f"). {choice}."
     if SMALL not in _against(plan, own[0]):
         said += " The same size from scratch was not run."
     return said

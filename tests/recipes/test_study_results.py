@@ -30,6 +30,7 @@ from intervals import (  # noqa: E402
     student_tail,
 )
 from results_file import read_results  # noqa: E402
+from short_answer import short_answer  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("study_write_results", LOCAL / "write_results.py")
 assert _spec is not None
@@ -423,6 +424,19 @@ def test_the_page_answers_judges_and_counts(place: Path) -> None:
     assert re.search(r"\| continued-.* \| continued \| 1.00 \| +9,999 \|", page)
     assert "1 of 5 pruned LMs have other errors" in " ".join(page.split())
     assert re.search(r"\| 4-gram +\| +ngram \| 2.00 \| ", page)
+
+
+@pytest.mark.parametrize(
+    ("criteria", "said"),
+    [(("kfac",), "No other plan is that small."), (("kfac", "taylor"), "perplexity of 2 plans.")],
+)
+def test_the_short_answer_counts_the_plans_of_a_size(
+    tmp_path: Path, criteria: tuple[str, ...], said: str
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(study([cell("width", one, "cubic", 0.5, 0.2) for one in criteria])))
+    best = next(short_answer(list(claims.measure(read_results(path).lms[0]))))
+    assert said in " ".join(best.split())
 
 
 def test_a_row_of_the_table_is_a_plan_against_the_dense_lm(place: Path) -> None:
