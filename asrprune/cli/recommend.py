@@ -132,10 +132,11 @@ def _lines(
             f"fine-tuning tokens: {plans[0].family[3]:g} of the training tokens of {row.lm} "
             f"({row.training_tokens}), as {lm} does not say how many it saw"
         )
-    ratio = size.parameters / row.parameters
+    ratio = f"{size.parameters / row.parameters:.2g}"
+    many = "as many" if ratio == "1" else f"{ratio} times as many"
     lines.append(
         f"from the study's LM {row.lm}, {row.parameters / 1e6:.3g} M parameters: this LM has "
-        f"{ratio:.2g} times as many; intervals (95 %) and speeds are those measured there"
+        f"{many}; intervals (95 %) and speeds are those measured there"
     )
     lines.append("between two measured sizes all figures are read off a straight line")
     return lines

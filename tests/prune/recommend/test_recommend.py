@@ -10,6 +10,7 @@ import pytest
 
 from asrprune.cli.main import main
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.transformer import count_parameters
 from asrprune.prune.recommend import table
 from asrprune.prune.recommend.plan import Budget, LmSize, nearest, parse_budget, recommend
 from asrprune.prune.recommend.table import read_table
@@ -106,6 +107,18 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "nothing to do" in capsys.readouterr().out
     assert main([*argv, "0.01"]) == 1
     assert "smaller than all measured; expected at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "said"), [(1, "has as many;"), (2, "has 0.5 times as many;")])
+def test_the_studys_lm_is_compared_with_this_one(
+    share: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = save_small_lm(tmp_path)
+    own = count_parameters(load_checkpoint(lm).model)
+    rows = tuple({**row, "parameters": share * own} for row in ROWS)
+    study = save_study(tmp_path / "study", rows)
+    assert main(["recommend", "--lm", str(lm), "--table", str(study), "--budget", "0.8"]) == 0
+    assert f"this LM {said}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("budget", "size"), [("0.78", 0.2), ("0.67", 0.3), ("0.55", 0.5)])
