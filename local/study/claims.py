@@ -241,29 +241,43 @@ def low_rank_over_others(measured: Measured) -> Iterator[Comparison]:
                     continue
                 curve = _curve(measured.pruned, lm.pruned, replace(plan.family, method=method), of)
                 curves[method] = curve + ([(dense, measured.dense)] if dense and curve else [])
-            yield from _against_best(measured, plan, value, curves, of(lm.pruned[plan]), at=at)
+            yield from _against_best(measured, plan, value, curves, of(lm.pruned[plan]), at)
 
 
 def pruned_over_scratch(measured: Measured) -> Iterator[Comparison]:
     """The best plan of each method, size and budget against the best LM of the same bytes that was
-    trained from scratch."""
-    lm = measured.lm
+    trained from scratch, with about as many tokens in all."""
     strata: dict[tuple[str, float, float], list[Plan]] = {}
     for plan in measured.pruned:
         strata.setdefault((plan.method, plan.budget, plan.sparsity), []).append(plan)
     for plans in strata.values():
         best = min(plans, key=lambda plan: measured.pruned[plan].value)
-        value, size = measured.pruned[best], size_bytes(lm.pruned[best])
-        yield from _against_best(measured, best, value, scratch_curves(measured), size, len(plans))
+        small = trained_small(measured, best)
+        if small:
+            against, other, rivals = small
+            difference = measured.pruned[best] - other
+            yield Comparison(
+                measured, best, against, difference, len(plans), rivals, at="equal bytes"
+            )
 
 
-def scratch_curves(measured: Measured) -> dict[str, list[tuple[float, Quantity]]]:
-    """Way of training -> (bytes, value) of the LMs trained small."""
-    families = {plan.family for plan in measured.scratch}
-    return {
-        str(family): _curve(measured.scratch, measured.lm.scratch, family, size_bytes)
-        for family in sorted(families)
-    }
+def trained_small(measured: Measured, plan: Plan) -> Optional[tuple[str, Quantity, int]]:
+    """What a plan is held against as the same size from scratch: of the ways of training that reach
+    its bytes, those whose tokens are nearest to the dense LM's and the plan's own in all, and the
+    best of these. Its name, its value there, and how many ways it is the best of."""
+    size = size_bytes(measured.lm.pruned[plan])
+    nearest: dict[float, dict[str, Quantity]] = {}
+    for family in sorted({one.family for one in measured.scratch}):
+        curve = _curve(measured.scratch, measured.lm.scratch, family, size_bytes)
+        value = interpolated(curve, size, REACH)
+        if value is not None:
+            apart = abs(family.budget - (1.0 + plan.budget))
+            nearest.setdefault(apart, {})[str(family)] = value
+    if not nearest:
+        return None
+    known = nearest[min(nearest)]
+    best = min(known, key=lambda name: known[name].value)
+    return best, known[best], len(known)
 
 
 def _curve(
@@ -284,15 +298,15 @@ def _against_best(
     value: Quantity,
     curves: Mapping[str, Sequence[tuple[float, Quantity]]],
     size: Optional[float],
-    choices: int = 1,
-    at: str = "equal bytes",
+    at: str,
 ) -> Iterator[Comparison]:
     """The comparison with the lowest of the curves at ``size``; none where no curve reaches it."""
     read = {name: size and interpolated(curve, size, REACH) for name, curve in curves.items()}
     known = {name: one for name, one in read.items() if isinstance(one, Quantity)}
     if known:
         best = min(known, key=lambda name: known[name].value)
-        yield Comparison(measured, plan, best, value - known[best], choices, len(known), at)
+        difference = value - known[best]
+        yield Comparison(measured, plan, best, difference, rivals=len(known), at=at)
 
 
 def _existing(plans: Plans, wanted: Iterable[Plan]) -> dict[Plan, Quantity]:
@@ -355,7 +369,8 @@ CLAIMS = {
         "A pruned LM is better than a small one trained from scratch",
         f"The best plan of each method, size and budget against the best of the LMs trained from "
         f"scratch at its bytes, taken as straight over ln bytes within a factor of {1 + REACH:g} "
-        f"of a measured one",
+        f"of a measured one: of those whose tokens are nearest to the dense LM's and the plan's in "
+        f"all",
         pruned_over_scratch,
     ),
 }

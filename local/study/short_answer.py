@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from claims import PERPLEXITY, REACH, Measured, scratch_curves, shown
-from intervals import Estimate, Quantity, interpolated
+from claims import PERPLEXITY, Measured, shown, trained_small
+from intervals import Estimate, Quantity
 from results_file import Plan, size_bytes, speed
 
 from asrprune.report.documents import paragraph
@@ -20,7 +20,9 @@ DENSE, CONTINUED, SMALL = "the dense LM", "it, trained on as much", "as large fr
 """What a plan is held against, beside n-grams."""
 LEGEND = (
     "Differences of the plan to others, of perplexity in percent and of WER in points, with their "
-    "95 % intervals; below 0 the plan is ahead. A loss: the whole interval is above 0."
+    "95 % intervals; below 0 the plan is ahead. A loss: the whole interval is above 0. Of LMs as "
+    "large from scratch those are meant whose tokens are nearest to the dense LM's and the plan's "
+    "in all."
 )
 
 
@@ -79,10 +81,9 @@ def _against(plan: Plan, one: Measured) -> dict[str, Quantity]:
     found = {DENSE: one.dense}
     if plan.budget in one.continued:
         found[CONTINUED] = one.continued[plan.budget]
-    read = [interpolated(curve, size, REACH) for curve in scratch_curves(one).values()]
-    small = [known for known in read if known is not None]
+    small = trained_small(one, plan)
     if small:
-        found[SMALL] = min(small, key=lambda known: known.value)
+        found[SMALL] = small[1]
     fitting = [known for known in one.ngrams if known[0] <= size * (1 + TOLERANCE)]
     if fitting:
         ngram_size, ngram = max(fitting, key=lambda known: known[0])

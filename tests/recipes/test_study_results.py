@@ -342,17 +342,35 @@ def test_speeds_are_those_beside_the_dense_lm(tmp_path: Path) -> None:
 
 
 def test_the_best_plan_meets_the_best_of_those_trained_small(judge: Judge) -> None:
+    ways = ((1.0, 0.5, None), (1.0, 0.3, "distilled"), (2.0, 0.0, None))
     small = [
-        cell("scratch", None, None, sparsity, loss, kind="scratch", budget=budget, bytes=size)
-        for budget, shift in ((1.0, 0.3), (2.0, 0.0))
+        cell("scratch", way, None, sparsity, loss, kind="scratch", budget=budget, bytes=size)
+        for budget, shift, way in ways
         for sparsity, size, loss in ((0.5, 500_000, 0.3 + shift), (0.9, 100_000, 0.6 + shift))
     ]
     pruned = [cell("width", name, "cubic", 0.5, x) for name, x in (("kfac", 0.2), ("taylor", 0.4))]
     (only,) = judge("d", [*small, *pruned])
     assert only.comparison.plan.criterion == "kfac"
-    assert only.estimate.value == pytest.approx(100 * math.expm1(-0.1), abs=0.6)
+    assert only.comparison.against == "scratch-distilled, budget 1"
+    assert only.estimate.value == pytest.approx(100 * math.expm1(-0.4), abs=0.6)
     assert (only.comparison.choices, only.comparison.rivals) == (2, 2)
     assert judge("d", pruned) == []
+
+
+def test_a_plan_meets_those_trained_small_on_as_many_tokens(judge: Judge) -> None:
+    small = [
+        cell("scratch", None, None, 0.5, loss, kind="scratch", budget=budget)
+        for budget, loss in ((1.0, 0.5), (2.0, 0.3), (3.0, 0.1))
+    ]
+    other_size = cell("scratch", None, None, 0.9, 0.5, kind="scratch", budget=2.6)
+    plans = [cell("width", "kfac", "cubic", 0.5, 0.2, budget=budget) for budget in (0.3, 1.4, 5)]
+    met = judge("d", [*small, other_size, *plans])
+    assert [(one.comparison.plan.budget, one.comparison.against) for one in met] == [
+        (0.3, "scratch, budget 1"),
+        (1.4, "scratch, budget 2"),
+        (5, "scratch, budget 3"),
+    ]
+    assert {one.comparison.rivals for one in met} == {1}
 
 
 @pytest.fixture
