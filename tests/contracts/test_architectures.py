@@ -90,7 +90,7 @@ def largest_unit(model: TransformerLM, method: str) -> int:
     matrices = [matrix for _, matrix in model.linears()]
     if method == "width":
         return sum(matrix.weights for matrix in matrices) // model.width + 1
-    if method in ("structured", "depth", "scratch"):
+    if method in ("structured", "width+structured", "depth", "scratch"):
         return max(costs)
     return max(costs + [matrix.in_features + matrix.out_features for matrix in matrices])
 

@@ -168,7 +168,7 @@ def test_the_grids_of_the_recipe() -> None:
     for axis, least in (("method", 5), ("criterion", 6), ("schedule", 3), ("budget", 3)):
         assert len({getattr(run, axis) for run in whole.runs}) >= least
     assert {run.rates for run in whole.runs if run.method == "scratch"} == {((0.003, 0.01),)}
-    assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.05, 0.075, 0.1}
+    assert {run.budget for run in mini.runs} == {0.0, 0.01, 0.015, 0.05, 0.075, 0.1, 1.0}
     assert len({run.schedule for run in mini.runs}) == 4
     assert len(quick.runs) < 20
     for own in (imported, prose):

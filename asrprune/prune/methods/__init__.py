@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from asrprune.prune.methods.combined import low_rank_attention_structured_ffn
+from asrprune.prune.methods.combined import (
+    low_rank_attention_structured_ffn,
+    width_and_structured,
+)
 from asrprune.prune.methods.depth import depth
 from asrprune.prune.methods.elastic import elastic_low_rank, elastic_low_rank_structured
 from asrprune.prune.methods.low_rank import low_rank
@@ -22,6 +25,9 @@ METHODS: dict[str, Method] = {
     "structured": Method(structured, "FFN neurons and attention heads", masks=False, fits=True),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
     "width": Method(width, "d_model: PCA of the residual stream, as SliceGPT", masks=False),
+    "width+structured": Method(
+        width_and_structured, "d_model, then FFN neurons and attention heads", masks=False
+    ),
     "low-rank": Method(
         low_rank,
         "rank-one components of every matrix",

@@ -51,7 +51,8 @@ class Options:
 
     ``factorisation`` makes the components of a matrix; with ``refactor`` those of an already
     factored one are made again from its product at every step; method width takes ``svd`` for its
-    components of the weights alone. ``form``: what low rank stores, two ``factors`` or the
+    components of the weights alone. ``width_share``: what method width+structured leaves to the
+    width, as the exponent of the factor by which the weights shrink. ``form``: what low rank stores, two ``factors`` or the
     ``interpolative`` decomposition (see InterpolativeLinear). ``embedding_rank`` factors the tied
     embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no part of
     the sparsity. ``compensation`` (weight compensation) says how the kept weights make up for the
@@ -72,6 +73,7 @@ class Options:
     compensation: str = "none"
     depth_unit: str = "sublayer"
     head_unit: str = "group"
+    width_share: float = 0.35
 
     def __post_init__(self) -> None:
         for name in self.matrices:
@@ -94,6 +96,8 @@ class Options:
                 raise ValueError(f"{field} is {getattr(self, field)}; expected >= 0")
         if not 0.0 <= self.min_share <= 1.0:
             raise ValueError(f"min_share is {self.min_share}; expected 0..1")
+        if not 0.0 <= self.width_share <= 1.0:
+            raise ValueError(f"width_share is {self.width_share}; expected 0..1")
 
 
 SCOPES = ("global", "matrix", "row")

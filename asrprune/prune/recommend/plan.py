@@ -70,10 +70,19 @@ class LmSize:
     def pruned(self, method: str, sparsity: float) -> float:
         """Bytes of the weights file at ``sparsity``."""
         added, leaving = self._step(method)
-        return self.bytes + added - sparsity * leaving
+        rest = self.bytes - leaving
+        if method == "width+structured":  # of these the share that leaves the stream
+            rest *= (1.0 - sparsity) ** Options().width_share
+        return rest + added + (1.0 - sparsity) * leaving
 
     def sparsity(self, method: str, budget: float) -> float:
         """The least sparsity whose weights file has at most ``budget`` bytes; may be above 1."""
+        if method == "width+structured":
+            low, high = 0.0, 1.0
+            for _ in range(50):
+                half = (low + high) / 2
+                low, high = (low, half) if self.pruned(method, half) <= budget else (half, high)
+            return high
         added, leaving = self._step(method)
         return (self.bytes + added - budget) / max(leaving, 1.0)
 

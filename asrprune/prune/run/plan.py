@@ -175,6 +175,7 @@ PLAN_MEANINGS = {
     "options.min_width": "neurons that each FFN keeps",
     "options.min_rank": "rank that each matrix keeps",
     "options.min_share": "share of each masked matrix that stays",
+    "options.width_share": "exponent of the shrinkage that width takes in width+structured",
     "options.factorisation": "what makes the components of a matrix (asrprune list factorisations)",
     "options.refactor": "whether factored matrices are factored anew at every step",
     "options.form": "what low rank stores: factors or interpolative",

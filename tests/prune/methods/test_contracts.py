@@ -21,6 +21,7 @@ INTERPOLATIVE = replace(FREE, form="interpolative")
 VARIANTS = {
     **{name: (name, FREE) for name in PRUNERS},
     "width": ("width", replace(FREE, multiple_of=1)),
+    "width+structured": ("width+structured", replace(FREE, multiple_of=1)),
     "low-rank, interpolative": ("low-rank", INTERPOLATIVE),
     "low-rank+structured, interpolative": ("low-rank+structured", INTERPOLATIVE),
     "structured, anchored": ("structured", replace(FREE, compensation="anchored")),
@@ -55,6 +56,7 @@ def test_every_criterion_with_every_method(criterion: str, variant: str, case: s
             "unstructured": 0,
             "width": 0.5 / 16,  # half a channel of 16
             "structured": 0.06,
+            "width+structured": 0.06,
             "low-rank": 0.06,
             "low-rank+structured": 0.06,
             "depth": 0.18,  # half an FFN of two

@@ -51,7 +51,8 @@ def test_a_small_budget_leaves_out_what_was_not_measured_there(tmp_path: Path) -
 def test_masks_and_width_have_files_of_their_own() -> None:
     assert LM.pruned("unstructured", 0.5) == 10_000_000 - 4_000_000 + 250_000
     assert LM.pruned("width", 0.5) == 5_000_000
-    for method in ("unstructured", "width", "structured"):
+    assert LM.pruned("width+structured", 0.5) == 2_000_000 * 0.5**0.35 + 4_000_000
+    for method in ("unstructured", "width", "structured", "width+structured"):
         assert LM.sparsity(method, LM.pruned(method, 0.4)) == pytest.approx(0.4)
 
 

@@ -53,7 +53,7 @@ def test_every_criterion_method_and_schedule_makes_a_family(
     dense = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
     sizes = (0.2, 0.4)
     off = {"depth": 0.18, "structured": 0.1, "low-rank": 0.06, "low-rank+structured": 0.06}
-    off["width"] = 0.5 / 16
+    off |= {"width": 0.5 / 16, "width+structured": 0.1}
     for criterion in CRITERIA:
         options = Options(min_width=1, min_rank=1, multiple_of=1)
         plan = Plan(
