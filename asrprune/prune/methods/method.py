@@ -52,11 +52,12 @@ class Options:
     ``factorisation`` makes the components of a matrix; with ``refactor`` those of an already
     factored one are made again from its product at every step; method width takes ``svd`` for its
     components of the weights alone. ``width_share``: what method width+structured leaves to the
-    width, as the exponent of the factor by which the weights shrink. ``form``: what low rank stores, two ``factors`` or the
-    ``interpolative`` decomposition (see InterpolativeLinear). ``embedding_rank`` factors the tied
-    embedding before the first step (0: it stays as it is; surgery/embedding.py); it is no part of
-    the sparsity. ``compensation`` (weight compensation) says how the kept weights make up for the
-    removed ones: ``obs`` of the mask methods, ``anchored`` of structured and low rank.
+    width, as the exponent of the factor by which the weights shrink. ``form``: what low rank
+    stores, two ``factors`` or the ``interpolative`` decomposition (see InterpolativeLinear).
+    ``embedding_rank`` factors the tied embedding before the first step (0: it stays as it is;
+    surgery/embedding.py); it is no part of the sparsity. ``compensation`` (weight compensation)
+    says how the kept weights make up for the removed ones: ``obs`` of the mask methods,
+    ``anchored`` of structured and low rank.
     """
 
     matrices: tuple[str, ...] = ALL_MATRICES
