@@ -263,15 +263,16 @@ def pruned_over_scratch(measured: Measured) -> Iterator[Comparison]:
 
 def trained_small(measured: Measured, plan: Plan) -> Optional[tuple[str, Quantity, int]]:
     """What a plan is held against as the same size from scratch: of the ways of training that reach
-    its bytes, those whose tokens are nearest to the dense LM's and the plan's own in all, and the
-    best of these. Its name, its value there, and how many ways it is the best of."""
-    size = size_bytes(measured.lm.pruned[plan])
+    its bytes, those whose tokens are nearest to the dense LM's and the plan's own in all, none with
+    fewer than these by more than REACH, and the best of them. Its name, its value there, and how
+    many ways it is the best of."""
+    size, total = size_bytes(measured.lm.pruned[plan]), 1.0 + plan.budget
     nearest: dict[float, dict[str, Quantity]] = {}
     for family in sorted({one.family for one in measured.scratch}):
         curve = _curve(measured.scratch, measured.lm.scratch, family, size_bytes)
         value = interpolated(curve, size, REACH)
-        if value is not None:
-            apart = abs(family.budget - (1.0 + plan.budget))
+        if value is not None and family.budget * (1 + REACH) >= total:
+            apart = abs(family.budget - total)
             nearest.setdefault(apart, {})[str(family)] = value
     if not nearest:
         return None
@@ -370,7 +371,7 @@ CLAIMS = {
         f"The best plan of each method, size and budget against the best of the LMs trained from "
         f"scratch at its bytes, taken as straight over ln bytes within a factor of {1 + REACH:g} "
         f"of a measured one: of those whose tokens are nearest to the dense LM's and the plan's in "
-        f"all",
+        f"all, and not fewer by more than this factor",
         pruned_over_scratch,
     ),
 }

@@ -363,13 +363,14 @@ def test_a_plan_meets_those_trained_small_on_as_many_tokens(judge: Judge) -> Non
         for budget, loss in ((1.0, 0.5), (2.0, 0.3), (3.0, 0.1))
     ]
     other_size = cell("scratch", None, None, 0.9, 0.5, kind="scratch", budget=2.6)
-    plans = [cell("width", "kfac", "cubic", 0.5, 0.2, budget=budget) for budget in (0.3, 1.4, 5)]
+    budgets = (0.1, 1.2, 2.4, 2.5)
+    plans = [cell("width", "kfac", "cubic", 0.5, 0.2, budget=budget) for budget in budgets]
     met = judge("d", [*small, other_size, *plans])
     assert [(one.comparison.plan.budget, one.comparison.against) for one in met] == [
-        (0.3, "scratch, budget 1"),
-        (1.4, "scratch, budget 2"),
-        (5, "scratch, budget 3"),
-    ]
+        (0.1, "scratch, budget 1"),
+        (1.2, "scratch, budget 2"),
+        (2.4, "scratch, budget 3"),
+    ], "none read nearly as much as the last plan"
     assert {one.comparison.rivals for one in met} == {1}
 
 
@@ -380,7 +381,7 @@ def place(tmp_path: Path) -> Path:
     cells += [
         cell("low-rank", "kfac", "cubic", 0.5, 0.1, times_padded=15.0, extra_errors=9),
         cell("structured", "kfac", "one-shot", 0.3, 0.15, errors=None),
-        cell("scratch", None, None, 0.5, 0.4, kind="scratch", tokens=7777),
+        cell("scratch", None, None, 0.5, 0.4, kind="scratch", tokens=7777, budget=1.0),
         cell("continued", None, None, 0.0, -0.05, kind="continued", tokens=8888),
         cell("continued", None, None, 0.0, -0.5, kind="continued", tokens=9999, budget=0.1),
         {**measured("4-gram", 0.5), "kind": "ngram", "bytes": 2_000_000},
