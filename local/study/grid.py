@@ -10,8 +10,9 @@ grid to the last, so that what matters most is there first. ``budget`` is the fi
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
 ``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
 what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
-may have ``rates`` of its own, as new weights (method ``scratch``) need. Schedule
-``elastic-interpolative`` is elastic, with sizes stored as interpolative decompositions. With
+may have ``rates`` of its own, as new weights (method ``scratch``) need, and its own ``set``, which
+is added to the file's, or said in the place of the same keys. Schedule ``elastic-interpolative`` is
+elastic, with sizes stored as interpolative decompositions. With
 ``"words": false`` the perplexities of a grid's runs are measured, but no word errors and no speed,
 unless a grid before it has the run too. ``"continued": [0.1]``: behind the grids the dense LM
 itself is trained on with each of these budgets, at the file's ``rates`` and without distillation,
@@ -54,7 +55,7 @@ Rates = tuple[tuple[float, float], ...]
 @dataclass(frozen=True)
 class Run:
     """One call of ``prune``, for each of ``rates`` if there are any, and the sizes that it makes.
-    ``budget``: see above."""
+    ``budget``: see above. ``settings``: its grid's own."""
 
     method: str
     criterion: str
@@ -63,6 +64,7 @@ class Run:
     budget: float
     seed: int
     rates: Rates = ()
+    settings: tuple[str, ...] = ()
     words: bool = field(default=True, compare=False)
     """Whether word errors and speed are measured too."""
 
@@ -104,6 +106,20 @@ class Study:
         """Those of the run of this name, or of all where it is not of this grid file."""
         return next((run.rates for run in self.runs if run.name == name), self.rates)
 
+    def settings_of(self, name: str) -> tuple[str, ...]:
+        """What ``prune`` is told for the run of this name, or for all where it is not here."""
+        own = next((run.settings for run in self.runs if run.name == name), ())
+        return with_own(self.settings, own)
+
+
+def with_own(settings: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+    """KEY=VALUE of a file, and those of one of its grids, which go before the file's.
+
+    >>> with_own(["hold=0.5", "steps=8"], ["hold=0.7", "growth=2"])
+    ('hold=0.7', 'steps=8', 'growth=2')
+    """
+    return tuple({one.partition("=")[0]: one for one in (*settings, *own)}.values())
+
 
 def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> tuple[str, ...]:
     """What a run tells ``prune`` by ``--set``.
@@ -118,7 +134,7 @@ def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> tupl
 
 def read_study(path: Path) -> Study:
     """The study of a grid file. Raises InputError for a bad one, for a run of a schedule that
-    prunes in steps without fine-tuning, and for one that comes twice with other sizes."""
+    prunes in steps without fine-tuning, and for one that comes twice and not alike."""
     record = read_record(path)
     common = _rates(record) or ()
     runs: dict[str, Run] = {}
@@ -129,7 +145,7 @@ def read_study(path: Path) -> Study:
                 found = f"schedule {run.schedule} with budget 0"
                 raise InputError(path, None, found, "one-shot, or some fine-tuning")
             if runs.setdefault(run.name, run) != run:
-                found = f"{run.name} twice, with other sizes or rates"
+                found = f"{run.name} twice, with other sizes, rates or settings"
                 raise InputError(path, None, found, "all sizes of a run in one grid")
     for budget in record.find("continued", a_list_of(a_ratio)) or ():
         run = Run(CONTINUED, "", "one-shot", (0.0,), budget, 1, common)
@@ -159,10 +175,12 @@ def _product(grid: Record, rates: Rates) -> Iterator[Run]:
     sparsity = grid.get("sparsity", a_list_of(a_ratio))
     budget = grid.get("budget", a_list_of(an_amount))
     seed = grid.get("seed", a_list_of(a_count))
+    settings = tuple(grid.find("set", a_list_of(a_string)) or ())
     words = grid.find("words", a_truth) is not False
     together = grid.find("together", a_truth) or False
     for point in itertools.product(method, criterion, schedule, budget, seed):
         as_one = point[2] in ELASTIC or (together and point[2] != "one-shot")
         for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
             without = point[3] == 0.0  # nothing is fine-tuned
-            yield Run(*point[:3], sizes, *point[3:], () if without else rates, words)
+            tried = () if without else rates
+            yield Run(*point[:3], sizes, *point[3:], tried, settings, words)

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Optional
 
-from grid import CONTINUED, told
+from grid import CONTINUED, told, with_own
 
 from asrprune.core.record import (
     Record,
@@ -260,7 +260,11 @@ def _cell(
         errors,
         record.find("times_padded", a_ratio),
         record.find("file_bytes", a_count),
-        told(plan.schedule, settings, record.find("rates", a_list_of(an_amount)) or ()),
+        told(
+            plan.schedule,
+            with_own(settings, record.find("set", a_list_of(a_string)) or ()),
+            record.find("rates", a_list_of(an_amount)) or (),
+        ),
     )
 
 

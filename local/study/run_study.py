@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 DATA = "data/data.json"
 COMMON = ("statistics_tokens", "set", "rates")
-"""The settings that all runs of a grid file share."""
+"""The settings that all runs of a grid share."""
 
 
 def measure_dense(exp: Path, engines: Engines) -> None:
@@ -177,6 +177,8 @@ def execute(run: Run, study: Study, exp: Path, engines: Engines) -> None:
             cell["errors"] = measured.errors(folder)
         if rate is not None:
             cell["rates"] = rate
+        if run.settings:
+            cell["set"] = list(run.settings)
         if run.is_elastic:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
@@ -200,7 +202,7 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-    for setting in grids.told(run.schedule, study.settings, rates or ()):
+    for setting in grids.told(run.schedule, study.settings_of(run.name), rates or ()):
         words += ["--set", setting]
     call([*words, "--out", str(out)])
 
@@ -229,13 +231,14 @@ def settings_of(run: Run, study: Study, exp: Path, engines: Engines) -> dict[str
     }
     if not run.words:
         own["words"] = False
-    return common_settings(study, run.rates) | own
+    return common_settings(study, run.name, run.rates) | own
 
 
-def common_settings(study: Study, rates: Rates) -> dict[str, Any]:
-    """What all runs of a grid file with these rates are made with."""
+def common_settings(study: Study, name: str, rates: Rates) -> dict[str, Any]:
+    """What the runs of a grid are made with: that of the run ``name``, with these rates."""
     tried = {"rates": [list(pair) for pair in rates]} if rates else {}
-    return tried | {"statistics_tokens": study.statistics_tokens, "set": list(study.settings)}
+    settings = list(study.settings_of(name))
+    return tried | {"statistics_tokens": study.statistics_tokens, "set": settings}
 
 
 def study_of(exp: Path) -> dict[str, Any]:
@@ -288,8 +291,9 @@ def collect(
             continue
         found = record.get("cells", a_list)
         if study is not None and made_with is not None and "set" in made_with:
-            rates = study.rates_of(Path(record.path).stem) if found[0]["budget"] else ()
-            wanted = common_settings(study, rates)
+            run = Path(record.path).stem
+            rates = study.rates_of(run) if found[0]["budget"] else ()
+            wanted = common_settings(study, run, rates)
             if {key: made_with.get(key) for key in COMMON} != {
                 key: wanted.get(key) for key in COMMON
             }:

@@ -137,8 +137,20 @@ def test_a_grid_may_have_rates_of_its_own(tmp_path: Path) -> None:
     }
     assert study.rates_of("low-rank-magnitude-cubic-b0.25-s1") == ((2e-3, 1e-2),)
     assert study.rates_of("of another grid file") == ((1e-3, 5e-3),)
-    with pytest.raises(InputError, match="twice, with other sizes or rates"):
+    with pytest.raises(InputError, match="twice, with other sizes, rates or settings"):
         grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "rates": [[1, 1]]}))
+
+
+def test_a_grid_may_have_settings_of_its_own(tmp_path: Path) -> None:
+    own = {**AXES, "criterion": ["magnitude"], "set": ["hold=0.7", "growth=2"]}
+    study = grid.read_study(write_grid(tmp_path / "grid.json", AXES, own))
+    assert study.settings_of("low-rank-kfac-cubic-b0.25-s1") == study.settings
+    assert study.settings_of("of another grid file") == study.settings
+    told = study.settings_of("low-rank-magnitude-cubic-b0.25-s1")
+    assert told == (*study.settings[:3], "hold=0.7", "growth=2")
+    assert study.settings[3] == "hold=0.9"
+    with pytest.raises(InputError, match="twice, with other sizes, rates or settings"):
+        grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "set": ["hold=0.7"]}))
 
 
 def test_the_dense_lm_is_trained_on_behind_the_grids(tmp_path: Path) -> None:
@@ -373,7 +385,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     )
     options += ["--ngram-order", "2", "--ngram-sizes", "1 0.03"]
     options += ["--small-confs", str(tmp_path / "train-small.json")]
-    few = {**AXES, "method": ["structured"], "sparsity": [0.5]}
+    few = {**AXES, "method": ["structured"], "sparsity": [0.5], "set": ["hold=0.8"]}
     low_rank = {**AXES, "method": ["low-rank"]}
     elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
     silent = {**elastic, "schedule": ["elastic-interpolative"], "words": False}
@@ -438,10 +450,13 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         ("tiny", "elastic", 0.5),
         ("tiny", "elastic", 0.7),
     }
-    told = {row.family[2]: row.settings for row in table}
+    told = {row.family[0::2]: row.settings for row in table}
     names = ("lr=0.001", "muon_lr=0.005")
     own = tuple(f"fine_tuning.optimizer.{one}" for one in names)
-    assert told["one-shot"] == (*lm["set"], *own)
+    assert told["low-rank", "one-shot"] == (*lm["set"], *own)
+    assert lm["set"][3:] == ["hold=0.9"]
+    for schedule in ("one-shot", "cubic"):
+        assert told["structured", schedule] == (*lm["set"][:3], "hold=0.8", *own)
     assert {row.statistics_tokens for row in table} == {100}
 
     # a small LM is trained once
