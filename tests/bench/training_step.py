@@ -2,9 +2,10 @@
 
     python tests/bench/training_step.py [--shapes 4x256x4000,6x512x5000] [--precisions fp32,bf16]
 
-Both losses take turns on the same LM and batch: loss, gradients, clipping, Muon. Wall seconds are
-medians over the turns, the ratio is the median of the turns' ratios (above 1: few are faster).
-``difference``: of the gradients, the norm of the difference / the norm.
+Both take turns on the same LM and batch: loss, gradients, clipping, Muon; by the next token, and
+with half of the loss from a teacher of the same shape. Wall seconds are medians over the turns, the
+ratio is the median of the turns' ratios (above 1: few are faster). ``difference``: of the
+gradients, the norm of the difference / the norm.
 
 Then what follows the gradients, in turns too: AdamW by operations and in one pass over the weights,
 masks of half of the matrices' weights filled in and multiplied; the largest difference of a weight.
@@ -13,6 +14,7 @@ masks of half of the matrices' weights filled in and multiplied; the largest dif
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,11 +27,12 @@ from torch.nn import functional
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.lm.training.batches import Batch, BatchStream
+from asrprune.lm.training.batches import IGNORED, Batch, BatchStream
 from asrprune.lm.training.loop import Budget, TrainingLoop
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.optimizers import OptimizerConfig, make_optimizer
 from asrprune.prune.masks import apply_masks
+from asrprune.prune.run.distillation import distilling
 from asrprune.text.corpus import TokenStream
 
 TwoLms = tuple[TransformerLM, TransformerLM]
@@ -52,6 +55,31 @@ def all_logits(model: TransformerLM, batch: Batch) -> Tensor:
     """The loss of next_token_loss with the logits of every token, padding too, in one tensor."""
     logits = model.logits(model(batch.tokens)[0]).float()
     return functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="sum")
+
+
+def guided(teacher: TransformerLM) -> LossFunction:
+    """That of ``distilling`` in the same way."""
+
+    def loss(model: TransformerLM, batch: Batch) -> Tensor:
+        scored = batch.targets != IGNORED
+        with torch.no_grad():
+            guide = teacher.logits(teacher(batch.tokens)[0])[scored].float()
+        logits = model.logits(model(batch.tokens)[0])[scored].float()
+        by_data = functional.cross_entropy(logits, batch.targets[scored], reduction="sum")
+        both = logits.log_softmax(-1), guide.log_softmax(-1)
+        return 0.5 * (by_data + functional.kl_div(*both, reduction="sum", log_target=True))
+
+    return loss
+
+
+def losses(shape: ModelShape) -> dict[str, tuple[LossFunction, LossFunction]]:
+    """What -> its loss with all logits at one time, and that with a few."""
+    torch.manual_seed(1)
+    teacher = TransformerLM(shape).eval()
+    return {
+        "next token": (all_logits, next_token_loss),
+        "distilled": (guided(teacher), distilling(teacher, 1.0, 0.5)),
+    }
 
 
 def made(shape: ModelShape, loss: LossFunction, tokens: int, precision: str) -> TrainingLoop:
@@ -142,14 +170,14 @@ def shape_of(name: str) -> ModelShape:
 
 def print_losses(args: argparse.Namespace) -> None:
     """The first table."""
-    print("| layers x width x vocabulary | precision | all, s | few, s | ratio | difference |")
-    print("|---|---|---:|---:|---:|---:|")
+    columns = "layers x width x vocabulary", "loss", "precision", "all, s", "few, s", "ratio"
+    print("|", " | ".join(columns), "| difference |")
+    print("|---|---|---|---:|---:|---:|---:|")
     for name in args.shapes.split(","):
         shape = shape_of(name)
-        for precision in args.precisions.split(","):
-            loops = [
-                made(shape, loss, args.tokens, precision) for loss in (all_logits, next_token_loss)
-            ]
+        formats = args.precisions.split(",")
+        for (what, both), precision in itertools.product(losses(shape).items(), formats):
+            loops = [made(shape, loss, args.tokens, precision) for loss in both]
             seconds: list[tuple[float, float]] = []
             apart = 0.0
             for turn in range(args.turns + 1):
@@ -165,7 +193,8 @@ def print_losses(args: argparse.Namespace) -> None:
             whole, few = (statistics.median(column) for column in zip(*seconds))
             ratio = statistics.median(a / b for a, b in seconds)
             print(
-                f"| {name} | {precision} | {whole:.3f} | {few:.3f} | {ratio:.2f} | {apart:.1e} |",
+                f"| {name} | {what} | {precision} | {whole:.3f} | {few:.3f} | {ratio:.2f} "
+                f"| {apart:.1e} |",
                 flush=True,
             )
 

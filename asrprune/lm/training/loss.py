@@ -52,13 +52,12 @@ def next_token_loss(model: TransformerLM, batch: Batch) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of -ln softmax(logits)[wanted], and its gradient in the memory of ``logits`` [n, V]."""
+    """Sum of -ln softmax(logits)[wanted], and its gradient by ``logits`` [n, V]."""
     column = wanted[:, None]  # [n, 1]
-    log_sum = logits.logsumexp(-1, keepdim=True)  # [n, 1]
-    total = (log_sum - logits.gather(1, column)).sum()
-    gradient = logits.sub_(log_sum).exp_()
-    gradient.scatter_add_(1, column, torch.full_like(log_sum, -1.0))
-    return total, gradient
+    log_q = logits.log_softmax(-1)
+    nll = -log_q.gather(1, column)  # [n, 1]
+    gradient = log_q.exp_().scatter_add_(1, column, torch.full_like(nll, -1.0))
+    return nll.sum(), gradient
 
 
 def loss_of_logits(

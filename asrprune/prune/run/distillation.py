@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
-from asrprune.lm.training.loss import LossFunction, cross_entropy, loss_of_logits
+from asrprune.lm.training.loss import LossFunction, loss_of_logits
 
 
 def distilling(teacher: TransformerLM, temperature: float, weight: float) -> LossFunction:
@@ -36,14 +35,21 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
 
         def part(logits: Tensor, start: int) -> tuple[Tensor, Tensor]:
             stop = start + len(logits)
-            softened = teacher.logits(guide[start:stop]).float() / temperature  # [n, V]
-            log_p = functional.log_softmax(softened, -1)
-            log_q = functional.log_softmax(logits / temperature, -1)
-            divergence = functional.kl_div(log_q, log_p, reduction="sum", log_target=True)
-            gradient = log_q.exp_().sub_(log_p.exp_()).mul_(weight * temperature)
-            data_loss, by_data = cross_entropy(logits, wanted[start:stop])
-            gradient.add_(by_data, alpha=1.0 - weight)
-            return (1.0 - weight) * data_loss + weight * temperature**2 * divergence, gradient
+            column = wanted[start:stop, None]  # [n, 1]
+            log_q = logits.log_softmax(-1)  # [n, V]
+            nll = -log_q.gather(1, column)
+            softened = log_q if temperature == 1.0 else (logits / temperature).log_softmax(-1)
+            guiding = teacher.logits(guide[start:stop]).float()
+            log_p = (guiding if temperature == 1.0 else guiding / temperature).log_softmax(-1)
+            p = log_p.exp()
+            divergence = torch.dot(p.view(-1), log_p.sub_(softened).view(-1))
+            if softened is log_q:  # (1 - w) q + w (q - p): one softmax serves both losses
+                gradient = log_q.exp_().sub_(p, alpha=weight)
+            else:
+                by_teacher = softened.exp_().sub_(p).mul_(weight * temperature)
+                gradient = log_q.exp_().mul_(1.0 - weight).add_(by_teacher)
+            gradient.scatter_add_(1, column, torch.full_like(nll, weight - 1.0))
+            return (1.0 - weight) * nll.sum() + weight * temperature**2 * divergence, gradient
 
         return loss_of_logits(student, hidden, part)
 
