@@ -218,21 +218,28 @@ def fine_tune(
     loss: LossFunction = next_token_loss,
     group: Optional[ProcessGroup] = None,
     after_step: Optional[Callable[[Step], None]] = None,
+    begun: Optional[Mapping[str, Any]] = None,
+    between: Optional[Callable[[TrainingLoop], None]] = None,
 ) -> TrainingLoop:
     """Train ``model`` in place until the budget is used up, and return the finished loop.
 
     The optimiser starts afresh with its own warm-up and decay; ``batches`` go on from where they
     stand, so that a following call sees new data and ``batches.state()`` tells where. ``loss`` may
-    hold a teacher. ``after_step`` is called after each update, to keep masks on, log or save. The
-    model is returned in evaluation mode.
+    hold a teacher. ``after_step`` is called after each update, to keep masks on or log, and then
+    ``between`` where another step follows; what that has of ``loop.state()`` is ``begun`` where a
+    killed call goes on. The model is returned in evaluation mode.
     """
     loop = TrainingLoop(
         model, batches, optimizer, budget, accumulation, precision, seed, loss, group
     )
+    if begun is not None:
+        loop.load_state(begun)
     while not loop.done:
         made = loop.step()
         if after_step is not None:
             after_step(made)
+        if between is not None and not loop.done:
+            between(loop)
     model.eval()
     return loop
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from asrprune.core.progress import Progress
@@ -17,7 +18,7 @@ from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.distributed import ProcessGroup
-from asrprune.lm.training.loop import Budget, Step, fine_tune
+from asrprune.lm.training.loop import Budget, Step, TrainingLoop, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
 from asrprune.prune.masks import Masks, apply_masks
@@ -25,6 +26,12 @@ from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import FineTuning
 from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.text.corpus import TokenStream
+
+SAVE_S = 300.0
+"""Seconds of fine-tuning from one state that a killed run goes on from to the next."""
+
+LOOK_STEPS = 8
+"""Optimiser steps between two looks at the clock for that, on which all processes agree."""
 
 CURVE_POINTS = 8
 """Points of the learning curve that a pruning step leaves in the history."""
@@ -52,6 +59,20 @@ class Movement:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Fine-tuning between two optimiser steps: all that the rest of it needs but the model.
+
+    ``loop``: TrainingLoop.state() without the model; ``losses`` [steps, 2]: tokens and loss of
+    those made, float64; ``movement``: sums of ``-w g`` over all processes; ``wall_s`` so far.
+    """
+
+    loop: Mapping[str, Any]
+    losses: Tensor
+    movement: Mapping[str, Tensor]
+    wall_s: float
+
+
 def fine_tune_pruned(
     model: TransformerLM,
     batches: BatchStream,
@@ -64,12 +85,15 @@ def fine_tune_pruned(
     group: Optional[ProcessGroup] = None,
     losses: Optional[list[tuple[int, float]]] = None,
     sandwich: Optional[Sandwich] = None,
+    begun: Optional[Begun] = None,
+    save: Optional[Callable[[Begun], None]] = None,
 ) -> Spent:
     """Train the model in place on ``tokens`` predicted tokens (whole batches), masks kept.
 
     With a ``teacher`` the loss distils from it. ``movement`` is filled with that of every matrix,
     ``losses`` with (tokens, loss) of each optimiser step. With a ``sandwich`` PARTS batches make an
-    optimiser step, each for one size of an elastic LM.
+    optimiser step, each for one size of an elastic LM. What is left is made of what has ``begun``
+    on this model; every SAVE_S seconds, ``save`` gets where it stands.
     The processes of ``group`` share out the sentences of each batch.
     The learning rate warms up and decays within this call; the model is left in evaluation mode.
     Raises ValueError when the loss is not finite.
@@ -84,16 +108,37 @@ def fine_tune_pruned(
         loss = distilling(teacher, fine_tuning.temperature, fine_tuning.distill_weight)
     if sandwich is not None:
         loss = sandwich.losing(loss)
+    group = ProcessGroup(device=model.device) if group is None else group
+    made = [] if losses is None else losses
     sums: dict[str, Tensor] = {}
+    wall_s = 0.0
+    if begun is not None:
+        made.extend((int(count), value) for count, value in begun.losses.tolist())
+        wall_s = begun.wall_s
+        if group.is_first:  # they are of all processes
+            sums.update(begun.movement)
+    saved = started
     watch = contextlib.nullcontext() if movement is None else _added_movement(model, sums)
-    bar = Progress("fine-tuning", tokens, "tokens")
+    bar = Progress("fine-tuning", tokens, "tokens", sum(count for count, _ in made))
     with _held_gradients(model, masks), watch, bar:
 
         def after_step(step: Step) -> None:
             apply_masks(model, masks)  # optimisers with momentum move what has no gradient
             bar.add(step.tokens)
-            if losses is not None:
-                losses.append((step.tokens, step.loss))
+            made.append((step.tokens, step.loss))
+
+        def between(loop: TrainingLoop) -> None:
+            nonlocal saved
+            if save is None or loop.steps % LOOK_STEPS:
+                return
+            if group.from_first(lambda: time.monotonic() - saved < SAVE_S):
+                return
+            parts = {name: one.clone() for name, one in sums.items()}
+            group.add_up(list(parts.values()))
+            state = {name: one for name, one in loop.state().items() if name != "model"}
+            losses_so_far = torch.tensor(made, dtype=torch.float64)
+            save(Begun(state, losses_so_far, parts, wall_s + time.monotonic() - started))
+            saved = time.monotonic()
 
         done = fine_tune(
             model,
@@ -106,6 +151,8 @@ def fine_tune_pruned(
             loss=loss,
             group=group,
             after_step=after_step,
+            begun=None if begun is None else {**begun.loop, "model": model.state_dict()},
+            between=between,
         )
     model.zero_grad(set_to_none=True)
     if sandwich is not None:
@@ -113,12 +160,11 @@ def fine_tune_pruned(
     if movement is not None:
         parameters = _matrix_parameters(model)
         moved = [name for name in parameters if name in sums]
-        if group is not None:
-            group.add_up([sums[name] for name in moved])
+        group.add_up([sums[name] for name in moved])
         for name in moved:
             weight = parameters[name].detach().clone()
             movement[name] = Movement(sums[name] / done.tokens, weight)
-    return Spent(done.tokens, done.steps, time.monotonic() - started)
+    return Spent(done.tokens, done.steps, wall_s + time.monotonic() - started)
 
 
 def learning_curve(losses: Sequence[tuple[int, float]]) -> list[list[float]]:

@@ -1,8 +1,8 @@
 """The folder of a family: ``OUT`` appears only when all sizes are in it.
 
 Until then the run works in ``OUT.pruning`` beside it, which holds ``plan.json`` (what makes the run
-what it is), ``state.pt`` (where it stands between two steps), ``family.json`` and the members that
-are there already, each whole: ``OUT.pruning/sparsity-S`` can be scored while smaller sizes are on
+what it is), ``state.pt`` (where it stands, see ``state``), ``family.json`` and the members that are
+there already, each whole: ``OUT.pruning/sparsity-S`` can be scored while smaller sizes are on
 their way. At the end the folder gets its name, without the state. All files carry checksums; what a
 damaged one held is done again.
 """

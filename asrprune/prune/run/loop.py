@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from asrprune.prune.run.folder import FamilyFolder
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import PruningStep
 from asrprune.prune.run.scorer import PruningData
-from asrprune.prune.run.state import from_first, save_state
+from asrprune.prune.run.state import RunState, from_first, save_state
 from asrprune.prune.run.steps import PrunedLM, PruningRun, valid_perplexity
 
 Describe = Callable[[Path], None]
@@ -77,21 +78,26 @@ class FamilyRun:
             if state is None:
                 state = self.run.fresh_state()
             else:
-                log.info("resuming after step %d of %d", state.steps_done, len(steps))
+                part = " and within the next" if state.within is not None else ""
+                log.info("resuming after step %d of %d%s", state.steps_done, len(steps), part)
+            save = functools.partial(self._save_state, number)
             while state.steps_done < len(steps):
-                made = self.run.step(state, steps)
+                made = self.run.step(state, steps, save)
                 if made is not None:
                     for member in self._save(made, bool(state.masks)):
                         family = family.with_member(member)
                         log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                     self._write(family)
                 if group.is_first:
-                    save_state(self.folder.work, number, state, self.folder.identity)
+                    save(state)
         if group.is_first:
             if self.describe is not None:
                 self.describe(self.folder.work)
             self.folder.finish(family)
         return family
+
+    def _save_state(self, number: int, state: RunState) -> None:
+        save_state(self.folder.work, number, state, self.folder.identity)
 
     def _write(self, family: Family) -> None:
         if self.run.group.is_first:
@@ -179,8 +185,6 @@ def prune_family(
     run.check_start()
     if run.plan.fine_tune_tokens == 0:
         log.warning("no fine-tuning: every size is worse than it need be (--fine-tune-tokens)")
-    elif run.plan.schedule == "elastic":
-        log.info("all sizes are trained together in one step: killed within it, it begins again")
     with locked(out) if run.group.is_first else contextlib.nullcontext():
         folder = FamilyFolder(out, {"plan": run.plan.to_dict(), **identity})
         family = run.group.from_first(folder.finished)

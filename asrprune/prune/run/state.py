@@ -1,30 +1,47 @@
-"""Where a run stands between two pruning steps, on disk: what a killed run goes on from."""
+"""Where a run stands on disk, between two pruning steps or within the fine-tuning of one: what a
+killed run goes on from."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 
+from asrprune.core.config import from_values
 from asrprune.core.resume import check_same_run, read_state
+from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.model.shapes import ModelShape, Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.state_file import read_state_file, write_state
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.masks import Masks
-from asrprune.prune.run.fine_tuning import Movement, Spent
+from asrprune.prune.run.fine_tuning import Begun, Movement, Spent
 
 STATE = "state.pt"
 """File in the working folder, gone when the run is done."""
 
 
+@dataclass(frozen=True)
+class Within:
+    """A pruning step that has been made but for a part of its fine-tuning.
+
+    ``elastic``, ``perplexities``: what it delivers beside the model; see PrunedLM. ``pruned_s``:
+    seconds before the fine-tuning, of which there is what has ``begun``.
+    """
+
+    elastic: Optional[Elastic]
+    perplexities: Mapping[float, Optional[float]]
+    pruned_s: float
+    begun: Optional[Begun] = None
+
+
 @dataclass
 class RunState:
-    """A run between two pruning steps."""
+    """A run between two pruning steps, or ``within`` one."""
 
     model: TransformerLM
     masks: Masks
@@ -33,6 +50,7 @@ class RunState:
     spent: Spent = field(default_factory=Spent)
     batches: Mapping[str, int] = field(default_factory=dict)
     movement: dict[str, Movement] = field(default_factory=dict)
+    within: Optional[Within] = None
 
 
 SavedState = tuple[int, RunState]
@@ -73,6 +91,17 @@ def _values(state: RunState) -> dict[str, Any]:
         "model": dict(state.model.state_dict()),
         "masks": {str(place): mask for place, mask in state.masks.items()},
         "movement": {name: (one.mean, one.weight) for name, one in state.movement.items()},
+        "within": None if state.within is None else _values_within(state.within),
+    }
+
+
+def _values_within(within: Within) -> dict[str, Any]:
+    elastic, begun = within.elastic, within.begun
+    return {
+        "elastic": json.dumps(None if elastic is None else asdict(elastic)),
+        "perplexities": json.dumps(list(within.perplexities.items())),
+        "pruned_s": within.pruned_s,
+        "begun": None if begun is None else {**vars(begun), "movement": dict(begun.movement)},
     }
 
 
@@ -111,4 +140,17 @@ def _state(value: Mapping[str, Any], device: torch.device) -> RunState:
         Spent(**value["spent"]),
         value["batches"],
         {name: Movement(*pair) for name, pair in dict(value["movement"]).items()},
+        _within(value.get("within")),
+    )
+
+
+def _within(value: Optional[Mapping[str, Any]]) -> Optional[Within]:
+    if value is None:  # as states of earlier versions are, too
+        return None
+    elastic, begun = json.loads(value["elastic"]), value["begun"]
+    return Within(
+        None if elastic is None else from_values(Elastic, elastic),
+        dict(json.loads(value["perplexities"])),
+        value["pruned_s"],
+        None if begun is None else Begun(**begun),
     )

@@ -6,8 +6,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import torch
@@ -24,6 +24,7 @@ from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.choices import refuse_masks
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
 from asrprune.prune.run.fine_tuning import (
+    Begun,
     Spent,
     fine_tune_pruned,
     learning_curve,
@@ -33,7 +34,7 @@ from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
-from asrprune.prune.run.state import RunState, take_over
+from asrprune.prune.run.state import RunState, Within, take_over
 from asrprune.prune.surgery.embedding import factor_embedding
 
 log = logging.getLogger(__name__)
@@ -124,19 +125,20 @@ class PruningRun:
         take_over(self.group, state)
         return state
 
-    def step(self, state: RunState, steps: Sequence[PruningStep]) -> Optional[PrunedLM]:
-        """Make the next of ``steps`` in place; what it delivers if a size is asked for there."""
+    def step(
+        self,
+        state: RunState,
+        steps: Sequence[PruningStep],
+        save: Optional[Callable[[RunState], None]] = None,
+    ) -> Optional[PrunedLM]:
+        """Make the next of ``steps`` in place; what it delivers if a size is asked for there.
+        ``save`` gets the state from time to time in the first process, within a long step."""
         step = steps[state.steps_done]
-        torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
-        started = time.monotonic()
-        state.model.checkpoint_activations = self.plan.fine_tuning.checkpoint_activations
-        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement, self.group)
-        elastic = self._prune(state, step, scorer)
-        take_over(self.group, state)
-        pruned_s = time.monotonic() - started
-        before = self.perplexities(state.model, step.member, elastic)
+        within = self._pruned(state, step) if state.within is None else state.within
+        elastic, before, pruned_s = within.elastic, within.perplexities, within.pruned_s
         losses: list[tuple[int, float]] = []
-        spent = self._fine_tune(state, steps, losses, elastic)
+        spent = self._fine_tune(state, steps, losses, within, save)
+        state.within = None
         state.spent = state.spent + spent
         now = self._sparsity(state.model, state.masks)
         log.info(
@@ -155,6 +157,17 @@ class PruningRun:
             return None
         history = tuple(state.history)
         return PrunedLM(step.member, now, state.model, history, state.spent, before, elastic)
+
+    def _pruned(self, state: RunState, step: PruningStep) -> Within:
+        """Make the step but for its fine-tuning."""
+        torch.manual_seed(self.plan.seed * 1_000_003 + state.steps_done)  # the same after a resume
+        started = time.monotonic()
+        state.model.checkpoint_activations = self.plan.fine_tuning.checkpoint_activations
+        scorer = DataScorer(self.plan, self.data, state.steps_done, state.movement, self.group)
+        elastic = self._prune(state, step, scorer)
+        take_over(self.group, state)
+        pruned_s = time.monotonic() - started
+        return Within(elastic, self.perplexities(state.model, step.member, elastic), pruned_s)
 
     def perplexities(
         self, model: TransformerLM, member: Optional[float], elastic: Optional[Elastic]
@@ -188,9 +201,10 @@ class PruningRun:
         state: RunState,
         steps: Sequence[PruningStep],
         losses: list[tuple[int, float]],
-        elastic: Optional[Elastic] = None,
+        within: Within,
+        save: Optional[Callable[[RunState], None]],
     ) -> Spent:
-        plan = self.plan
+        plan, elastic = self.plan, within.elastic
         until = budget_until(
             steps, state.steps_done + 1, plan.fine_tune_tokens or 0, plan.hold, plan.growth
         )
@@ -211,6 +225,11 @@ class PruningRun:
         teacher = self.teacher if plan.fine_tuning.distill else None
         state.movement = {}
         accumulates = "movement" in CRITERIA[self.plan.criterion].needs
+
+        def save_within(begun: Begun) -> None:
+            if save is not None and group.is_first:
+                save(replace(state, within=replace(within, begun=begun)))
+
         spent = fine_tune_pruned(
             state.model,
             batches,
@@ -223,6 +242,8 @@ class PruningRun:
             group,
             losses,
             None if elastic is None else Sandwich(elastic, plan.seed),
+            within.begun,
+            save_within,
         )
         state.batches = batches.state()
         return spent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -25,9 +26,11 @@ from asrprune.lm.training.loop import TrainingLoop
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.lm.training.train import train
 from asrprune.prune.methods import Options
+from asrprune.prune.run import fine_tuning
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.scorer import PruningData
+from asrprune.prune.run.state import STATE
 from asrprune.prune.run.steps import PruningRun
 from asrprune.text.corpus import Corpus, open_corpus
 
@@ -107,8 +110,15 @@ def one_training(
 
 
 def one_family(
-    parent: Path, data: Corpus, plan: Plan, out: Path, group: ProcessGroup, until: Optional[int]
+    parent: Path,
+    data: Corpus,
+    plan: Plan,
+    out: Path,
+    group: ProcessGroup,
+    until: Optional[int],
+    of: Any = PruningRun,
 ) -> None:
+    """Cut off behind ``until`` pruning steps, or optimiser steps (``of`` TrainingLoop)."""
     steps = 0
 
     def reached(run: Any) -> bool:
@@ -116,14 +126,14 @@ def one_family(
         steps += 1
         return steps - 1 == until
 
-    real = cut(PruningRun, "step", reached)
+    real = cut(of, "step", reached)
     streams = PruningData(data.stream("train"), data.stream("valid"))
     try:
         prune_family(load_checkpoint(parent), streams, plan, out, {}, {}, group=group)
     except CutOff:
         assert until is not None
     finally:
-        PruningRun.step = real  # type: ignore[method-assign]
+        of.step = real
 
 
 def all_runs(folder: Path, group: ProcessGroup) -> None:
@@ -144,6 +154,12 @@ def all_runs(folder: Path, group: ProcessGroup) -> None:
         group,
         {4: 1, 2: 1}.get(group.world),
     )
+    fine_tuning.SAVE_S, fine_tuning.LOOK_STEPS = 0.0, 1
+    until = {4: 3, 2: 1}.get(group.world)
+    parent, plan = folder / "parent", PLANS["masks"]
+    one_family(parent, data, plan, folder / "masks", group, until, TrainingLoop)
+    if group.world == 4 and group.is_first:
+        shutil.copy(folder / "masks.pruning" / STATE, folder / "killed.pt")
     for name, kind in KILLED.items():
         until = {4: 3, 2: 5}.get(group.world)
         one_training(data, replace(TRAININGS[name], parallel=kind), folder / name, group, until)

@@ -12,6 +12,7 @@ import torch
 
 import asrprune
 from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.state_file import read_state_file
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.train import train
 from asrprune.prune.run.family import read_family
@@ -85,7 +86,7 @@ def test_bad_input_is_told_once(runs: tuple[Path, str]) -> None:
     assert found == [f"asrprune train: none: no such folder; expected {expected}"]
 
 
-@pytest.mark.parametrize("name", [*PLANS, "units from 4 to 2 to 1"])
+@pytest.mark.parametrize("name", [*PLANS, "units from 4 to 2 to 1", "masks within"])
 def test_a_family_is_that_of_one_process(runs: tuple[Path, str], name: str) -> None:
     folder, _ = runs
     other, _, resumed = name.partition(" ")
@@ -99,3 +100,5 @@ def test_a_family_is_that_of_one_process(runs: tuple[Path, str], name: str) -> N
         left, right = (load_checkpoint(f / mine.folder).model.state_dict() for f in (made, alone))
         for key, value in left.items():
             assert torch.equal(value != 0, right[key] != 0)
+    if resumed == "within":
+        assert read_state_file(folder / "killed.pt")["within"]["begun"]["movement"]

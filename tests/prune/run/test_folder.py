@@ -11,7 +11,7 @@ import pytest
 
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asrprune.prune.methods import Options
-from asrprune.prune.run import loop
+from asrprune.prune.run import fine_tuning, loop
 from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import FineTuning, Plan
 from tests.damage import killed_at, tree
@@ -48,11 +48,23 @@ def _timeless(value: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "every"), [("cubic", 14), *slow([("cubic", 1), ("one-shot", 1), ("elastic", 7)])]
+    ("schedule", "every", "save_s"),
+    [
+        ("cubic", 14, 300.0),
+        ("elastic", 23, 0.0),
+        *slow([("cubic", 1, 300.0), ("one-shot", 1, 300.0), ("elastic", 7, 0.0)]),
+    ],
 )
 def test_a_run_that_is_killed_anywhere_ends_as_if_nothing_had_happened(
-    parent: Checkpoint, tmp_path: Path, schedule: str, every: int
+    parent: Checkpoint,
+    tmp_path: Path,
+    schedule: str,
+    every: int,
+    save_s: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(fine_tuning, "SAVE_S", save_s)
+    monkeypatch.setattr(fine_tuning, "LOOK_STEPS", 1)
     prune_family(parent, DATA, plan(schedule), tmp_path / "whole", {}, {})
     whole, out = content(tmp_path / "whole"), tmp_path / "out"
     killed, change = True, 0
