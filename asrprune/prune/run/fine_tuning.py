@@ -133,7 +133,7 @@ def fine_tune_pruned(
                 return
             if group.from_first(lambda: time.monotonic() - saved < SAVE_S):
                 return
-            parts = {name: one.clone() for name, one in sums.items()}
+            parts = {name: sums[name].clone() for name in sorted(sums)}
             group.add_up(list(parts.values()))
             state = {name: one for name, one in loop.state().items() if name != "model"}
             losses_so_far = torch.tensor(made, dtype=torch.float64)
