@@ -475,9 +475,23 @@ PRUNE = (
     Fault(
         "distillation measures the divergence from the student",
         "prune/run/distillation.py",
-        "kl_div(log_q, log_p, reduction",
-        "kl_div(log_p, log_q, reduction",
+        "p = log_p.exp()",
+        "p = softened.exp()",
         ("prune/run/test_distillation.py",),
+    ),
+    Fault(
+        "fine-tuning that goes on forgets the movement so far",
+        "prune/run/fine_tuning.py",
+        "sums.update(begun.movement)",
+        "sums.update({})",
+        ("prune/run/test_state.py",),
+    ),
+    Fault(
+        "a state within a step does not tell where its fine-tuning stood",
+        "prune/run/steps.py",
+        "within=replace(within, begun=begun)",
+        "within=within",
+        ("prune/run/test_state.py",),
     ),
     Fault(
         "steps of an interpolative elastic LM all save alike",

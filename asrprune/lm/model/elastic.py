@@ -285,13 +285,13 @@ def _kilobytes(count: int) -> int:
 def parse_size(size: Size) -> tuple[Optional[float], Optional[float]]:
     """``(sparsity, bytes)``, one of which is None. Raises ValueError for anything else.
 
-    >>> parse_size(0.5), parse_size("0.5"), parse_size("12MB")
-    ((0.5, None), (0.5, None), (None, 12000000.0))
+    >>> parse_size(0.5), parse_size("0.5"), parse_size("0.063648MB")
+    ((0.5, None), (0.5, None), (None, 63648.0))
     """
     found = re.fullmatch(r"(\d*\.?\d+)( ?MB)?", str(size), re.ASCII | re.IGNORECASE)
     value = float(found[1]) if found else -1.0
     if found and found[2]:
-        return None, value * MEGABYTE
+        return None, round(value * MEGABYTE, 3)  # the number of bytes that was meant
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"size {size!r}; expected a sparsity from 0 to 1, or megabytes as 12MB")
     return value, None
