@@ -15,7 +15,9 @@ from asrprune.lm.training.batches import BatchStream
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks, apply_masks
+from asrprune.prune.run import fine_tuning
 from asrprune.prune.run.fine_tuning import (
+    Begun,
     Movement,
     Spent,
     fine_tune_pruned,
@@ -27,6 +29,24 @@ from asrprune.text.corpus import TokenStream
 from tests.prune import small_models
 from tests.prune.tiny_lm import V, tiny
 from tests.small_lm import drawn_model
+
+
+@pytest.mark.parametrize(
+    ("save_s", "look", "at"), [(0.0, 1, [1, 2, 3, 4]), (0.0, 2, [2, 4]), (300.0, 1, [])]
+)
+def test_a_state_is_saved_when_it_is_time_and_a_step_follows(
+    save_s: float, look: int, at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fine_tuning, "SAVE_S", save_s)
+    monkeypatch.setattr(fine_tuning, "LOOK_STEPS", look)
+    settings_ = FineTuning(batch_tokens=64, distill=False, precision="fp32")
+    saved: list[Begun] = []
+    batches = BatchStream(corpus(), 64, 1, 16)
+    spent = fine_tune_pruned(tiny(), batches, 200, settings_, {}, save=saved.append)
+    assert spent.steps == 5
+    assert [one.loop["steps"] for one in saved] == at
+    assert [len(one.losses) for one in saved] == at
+    assert all(sum(one.losses[:, 0].tolist()) == one.loop["tokens"] for one in saved)
 
 
 def test_movement_is_added_up_over_the_steps_of_fine_tuning() -> None:
