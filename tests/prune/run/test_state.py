@@ -152,6 +152,7 @@ def test_a_run_that_is_taken_up_ends_like_one_that_never_stopped(
                 save_state(tmp_path, 0, state, {"seed": 1})
             except InterruptedError:
                 stops += 1
+                assert stops < 100, "it does not go on"
             if stop:
                 _, state = load(tmp_path)
         return state.model, state, delivered, stops
