@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
+import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -154,10 +155,12 @@ def all_runs(folder: Path, group: ProcessGroup) -> None:
         group,
         {4: 1, 2: 1}.get(group.world),
     )
-    fine_tuning.SAVE_S, fine_tuning.LOOK_STEPS = 0.0, 1
     until = {4: 3, 2: 1}.get(group.world)
     parent, plan = folder / "parent", PLANS["masks"]
-    one_family(parent, data, plan, folder / "masks", group, until, TrainingLoop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tuning, "SAVE_S", 0.0)
+        patch.setattr(fine_tuning, "LOOK_STEPS", 1)
+        one_family(parent, data, plan, folder / "masks", group, until, TrainingLoop)
     if group.world == 4 and group.is_first:
         shutil.copy(folder / "masks.pruning" / STATE, folder / "killed.pt")
     for name, kind in KILLED.items():
