@@ -70,21 +70,26 @@ struct Bf16 {
 #if defined(__AVX512BF16__) && WIDE
 
   static constexpr int64_t kInstructions = kAvx512Bf16;
-  static constexpr int64_t kTogether = 8;
+  static constexpr int64_t kTogether = 12, kBeside = 2;
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void multiply(const uint16_t* x, int64_t width, const uint16_t* panel,
-                              float (&sums)[kRows][kPanel]) {
-    __m512 found[kRows];
-    for (int r = 0; r < kRows; ++r) found[r] = _mm512_setzero_ps();
+                              float (&sums)[kPanels][kRows][kPanel]) {
+    __m512 found[kPanels][kRows];
+    for (int p = 0; p < kPanels; ++p)
+      for (int r = 0; r < kRows; ++r) found[p][r] = _mm512_setzero_ps();
     for (int64_t k = 0; k < width; k += 2, panel += 2 * kPanel) {
-      const __m512bh w = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel));
+      __m512bh w[kPanels];
+      for (int p = 0; p < kPanels; ++p)
+        w[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + p * kPanel * width));
       for (int r = 0; r < kRows; ++r) {
         const __m512i two = _mm512_set1_epi32(four_bytes(x + r * width + k));
-        found[r] = _mm512_dpbf16_ps(found[r], reinterpret_cast<__m512bh>(two), w);
+        for (int p = 0; p < kPanels; ++p)
+          found[p][r] = _mm512_dpbf16_ps(found[p][r], reinterpret_cast<__m512bh>(two), w[p]);
       }
     }
-    for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(sums[r], found[r]);
+    for (int p = 0; p < kPanels; ++p)
+      for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(sums[p][r], found[p][r]);
   }
 
 #else
@@ -96,11 +101,11 @@ struct Bf16 {
 #else
   static constexpr int64_t kInstructions = kPlain;
 #endif
-  static constexpr int64_t kTogether = 4;
+  static constexpr int64_t kTogether = 4, kBeside = 1;
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void multiply(const uint16_t* x, int64_t width, const uint16_t* panel,
-                              float (&sums)[kRows][kPanel]) {
+                              float (&sums)[kPanels][kRows][kPanel]) {
     constexpr int kParts = kPanel / kLanes;
     Lanes found[kRows][kParts] = {};
     for (int64_t k = 0; k < width; k += 2, panel += 2 * kPanel) {
@@ -114,22 +119,23 @@ struct Bf16 {
       }
     }
     for (int r = 0; r < kRows; ++r)
-      for (int c = 0; c < kParts; ++c) store(sums[r] + c * kLanes, found[r][c]);
+      for (int c = 0; c < kParts; ++c) store(sums[0][r] + c * kLanes, found[r][c]);
   }
 
 #endif
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void panel_product(const Rows& x, int64_t row, const Matrix& matrix, int64_t panel,
                                    bool add, float* to, int64_t stride) {
-    float sums[kRows][kPanel];
-    multiply<kRows>(x.values.data<uint16_t>() + row * x.width, x.width,
-                    static_cast<const uint16_t*>(matrix.weights) + panel * kPanel * x.width, sums);
-    for (int c = 0; c < kPanel; c += kLanes) {
+    alignas(kLine) float sums[kPanels][kRows][kPanel];
+    multiply(x.values.data<uint16_t>() + row * x.width, x.width,
+             static_cast<const uint16_t*>(matrix.weights) + panel * kPanel * x.width, sums);
+    for (int64_t c = 0; c < kPanels * kPanel; c += kLanes) {
       const Lanes bias = matrix.bias ? load(matrix.bias + panel * kPanel + c) : Lanes{};
       for (int r = 0; r < kRows; ++r) {
         float* at = to + r * stride + c;
-        store(at, load(sums[r] + c) + (add ? load(at) + bias : bias));
+        const Lanes found = load(sums[c / kPanel][r] + c % kPanel);
+        store(at, found + (add ? load(at) + bias : bias));
       }
     }
   }

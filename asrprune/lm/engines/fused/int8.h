@@ -77,14 +77,12 @@ struct Int8 {
     const float scale = (range > kSmallest ? range : kSmallest) + bad;
     const float inverse = bad == 0.0f ? 1.0f / scale : 0.0f;
     const int32_t zero = bad == 0.0f ? static_cast<int32_t>(std::nearbyint(-least * inverse)) : 0;
-    uint8_t* values = to.values.data<uint8_t>() + row * to.width;
-    for (i = 0; i < to.width; i += kLanes) {
+    const int64_t width = to.width;  // bytes may be written anywhere, for all the compiler knows
+    uint8_t* values = to.values.data<uint8_t>() + row * width;
+    for (i = 0; i + kLanes <= size; i += kLanes) quantise(load(x + i), inverse, zero, values + i);
+    for (; i < width; i += kLanes) {
       Lanes v{};
-      if (i + kLanes <= size) {
-        v = load(x + i);
-      } else {
-        for (int64_t j = i; j < size; ++j) v[j - i] = x[j];
-      }
+      for (int64_t j = i; j < size; ++j) v[j - i] = x[j];
       quantise(v, inverse, zero, values + i);
     }
     to.scales[row] = scale;
@@ -95,31 +93,36 @@ struct Int8 {
 #if defined(__AVX512VNNI__) && WIDE
 
   static constexpr int64_t kInstructions = kVnni;
-  static constexpr int64_t kTogether = 8;
+  static constexpr int64_t kTogether = 12, kBeside = 2;  // 24 sums: two of them start a cycle
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void multiply(const uint8_t* x, int64_t width, const int8_t* panel,
-                              int32_t (&sums)[kRows][kPanel]) {
-    __m512i found[kRows];
-    for (int r = 0; r < kRows; ++r) found[r] = _mm512_setzero_si512();
-    for (int64_t k = 0; k < width; k += 4, panel += 64) {
-      const __m512i w = _mm512_loadu_si512(panel);
-      for (int r = 0; r < kRows; ++r)
-        found[r] =
-            _mm512_dpbusd_epi32(found[r], _mm512_set1_epi32(four_bytes(x + r * width + k)), w);
+                              int32_t (&sums)[kPanels][kRows][kPanel]) {
+    __m512i found[kPanels][kRows];
+    for (int p = 0; p < kPanels; ++p)
+      for (int r = 0; r < kRows; ++r) found[p][r] = _mm512_setzero_si512();
+    for (int64_t k = 0; k < width; k += 4, panel += 4 * kPanel) {
+      __m512i w[kPanels];
+      for (int p = 0; p < kPanels; ++p) w[p] = _mm512_loadu_si512(panel + p * kPanel * width);
+      for (int r = 0; r < kRows; ++r) {
+        const __m512i four = _mm512_set1_epi32(four_bytes(x + r * width + k));
+        for (int p = 0; p < kPanels; ++p)
+          found[p][r] = _mm512_dpbusd_epi32(found[p][r], four, w[p]);
+      }
     }
-    for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums[r], found[r]);
+    for (int p = 0; p < kPanels; ++p)
+      for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums[p][r], found[p][r]);
   }
 
 #elif defined(__AVX2__)
 
   static constexpr int64_t kInstructions = kAvx2;
-  static constexpr int64_t kTogether = 2;
+  static constexpr int64_t kTogether = 2, kBeside = 1;
 
   // Values of inputs 8i + {0, 1, 4, 5} and 8i + {2, 3, 6, 7} meet in one number of 16 bits.
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void multiply(const uint8_t* x, int64_t width, const int8_t* panel,
-                              int32_t (&sums)[kRows][kPanel]) {
+                              int32_t (&sums)[kPanels][kRows][kPanel]) {
     __m256i found[kRows][2];
     for (int r = 0; r < kRows; ++r) found[r][0] = found[r][1] = _mm256_setzero_si256();
     const __m256i ones = _mm256_set1_epi16(1);
@@ -141,34 +144,35 @@ struct Int8 {
     }
     for (int r = 0; r < kRows; ++r)
       for (int c = 0; c < 2; ++c)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums[r] + 8 * c), found[r][c]);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums[0][r] + 8 * c), found[r][c]);
   }
 
 #else
 
   static constexpr int64_t kInstructions = kPlain;
-  static constexpr int64_t kTogether = 2;
+  static constexpr int64_t kTogether = 2, kBeside = 1;
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void multiply(const uint8_t* x, int64_t width, const int8_t* panel,
-                              int32_t (&sums)[kRows][kPanel]) {
+                              int32_t (&sums)[kPanels][kRows][kPanel]) {
     std::memset(sums, 0, sizeof sums);
     for (int64_t k = 0; k < width; k += 4, panel += 4 * kPanel)
       for (int r = 0; r < kRows; ++r)
         for (int64_t c = 0; c < kPanel; ++c)
           for (int64_t i = 0; i < 4; ++i)
-            sums[r][c] += int32_t{x[r * width + k + i]} * panel[4 * c + i];
+            sums[0][r][c] += int32_t{x[r * width + k + i]} * panel[4 * c + i];
   }
 
 #endif
 
-  template <int kRows>
+  template <int kRows, int kPanels>
   INLINE static void panel_product(const Rows& x, int64_t row, const Matrix& matrix, int64_t panel,
                                    bool add, float* to, int64_t stride) {
-    int32_t sums[kRows][kPanel];
-    multiply<kRows>(x.values.data<uint8_t>() + row * x.width, x.width,
-                    static_cast<const int8_t*>(matrix.weights) + panel * kPanel * x.width, sums);
-    finish(sums[0], kPanel, x, row, kRows, matrix, panel, add, to, stride);
+    alignas(kLine) int32_t sums[kPanels][kRows][kPanel];
+    multiply(x.values.data<uint8_t>() + row * x.width, x.width,
+             static_cast<const int8_t*>(matrix.weights) + panel * kPanel * x.width, sums);
+    for (int p = 0; p < kPanels; ++p)
+      finish(sums[p][0], kPanel, x, row, kRows, matrix, panel + p, add, to + p * kPanel, stride);
   }
 
   // The products of `rows` rows with one panel, from their sums, which are `apart` from row to row.
@@ -180,6 +184,9 @@ struct Int8 {
       const Ints of_weights = *reinterpret_cast<const Ints*>(matrix.sums + column);
       const Lanes scales = load(matrix.scales + column);
       const Lanes bias = matrix.bias ? load(matrix.bias + column) : Lanes{};
+#if !TILES
+#pragma GCC unroll 16  // so that the sums stay in registers
+#endif
       for (int64_t r = 0; r < rows; ++r) {
         const Ints exact = *reinterpret_cast<const Ints*>(sums + r * apart + c) -
                            of_weights * x.zeros[row + r];
@@ -196,8 +203,11 @@ struct Int8 {
     const int64_t width = padded(matrix.inputs, kStep);
     const int8_t* from = static_cast<const int8_t*>(matrix.weights) +
                          output / kPanel * kPanel * width + output % kPanel * 4;
-    for (int64_t i = 0; i < matrix.inputs; ++i)
-      to[i] = matrix.scales[output] * from[i / 4 * 4 * kPanel + i % 4];
+    const float scale = matrix.scales[output];
+    int64_t i = 0;
+    for (; i + 4 <= matrix.inputs; i += 4, from += 4 * kPanel)
+      for (int64_t j = 0; j < 4; ++j) to[i + j] = scale * from[j];
+    for (; i < matrix.inputs; ++i) to[i] = scale * *from++;
   }
 };
 

@@ -377,9 +377,13 @@ class Pass {
     Format::start(size, s_.rows);
     for (int64_t r = 0; r < rows; ++r) {
       float* row = inner + r * wide;
-      for (int64_t i = 0; i < size; i += kLanes)
-        store(row + i,
-              gate ? load(row + i) * silu(load(gate + r * wide + i)) : gelu(load(row + i)));
+      if (gate == nullptr) {
+        for (int64_t i = 0; i < size; i += kLanes) store(row + i, gelu(load(row + i)));
+      } else {
+        const float* by = gate + r * wide;
+        for (int64_t i = 0; i < size; i += kLanes)
+          store(row + i, load(row + i) * silu(load(by + i)));
+      }
       Format::round(row, size, r, s_.rows);
     }
     apply<Format>(block.down, s_.rows, rows, true, x, stride_, s_);
@@ -409,7 +413,8 @@ class Pass {
   float* x_;
   Scratch<Format>& s_ = scratch();
 
-  static Scratch<Format>& scratch() {
+  // Not inlined: else its address is asked for again in the loops that use it.
+  __attribute__((noinline)) static Scratch<Format>& scratch() {
     static thread_local Scratch<Format> one;
     return one;
   }

@@ -2,10 +2,10 @@
 //
 // A format is a struct with: Value, the type of a stored weight; kStep, to which multiple inputs
 // are filled up with zeros; Rows, a tile of places as products read them, `width` of them a row;
-// start() and round(), which make those, a row at a time; panel_product(), kRows rows times 16
-// outputs, kTogether of which are multiplied at once; kFloatSums, whether sums of products are
-// results; finish(), which makes results of those that are not; row_of(), one output's weights; and
-// kInstructions, what multiplies without tiles.
+// start() and round(), which make those, a row at a time; panel_product(), kRows rows times kPanels
+// panels of outputs, of which kTogether and kBeside are multiplied at once; kFloatSums, whether
+// sums of products are results; finish(), which makes results of those that are not; row_of(), one
+// output's weights; and kInstructions, what multiplies without tiles.
 
 #pragma once
 
@@ -288,6 +288,33 @@ struct [[maybe_unused]] Tiles {};
 
 #endif
 
+// What comes next into the first-level cache.
+struct Next {
+  const uint8_t *from, *end;
+};
+
+// `rows` rows with kPanels panels from `panel` on.
+template <class Format, int kPanels>
+void rows_product(const typename Format::Rows& x, int64_t rows, const Matrix& matrix, int64_t panel,
+                  Next next, bool add, float* to, int64_t stride) {
+  constexpr int64_t kTogether = Format::kTogether;
+  const int64_t steps = (rows + kTogether - 1) / kTogether * kLine;
+  const int64_t lines = (next.end - next.from + steps - 1) / steps;
+  int64_t r = 0;
+  for (; r + kTogether <= rows; r += kTogether) {
+    for (int64_t i = 0; i < lines && next.from < next.end; ++i, next.from += kLine)
+      __builtin_prefetch(next.from);
+    Format::template panel_product<kTogether, kPanels>(x, r, matrix, panel, add, to + r * stride,
+                                                       stride);
+  }
+  if constexpr (kTogether > 4) {
+    for (; r + 4 <= rows; r += 4)
+      Format::template panel_product<4, kPanels>(x, r, matrix, panel, add, to + r * stride, stride);
+  }
+  for (; r < rows; ++r)
+    Format::template panel_product<1, kPanels>(x, r, matrix, panel, add, to + r * stride, stride);
+}
+
 // Columns first..last (whole panels) of `rows` products; column `first` goes to to[0]. `to` has
 // room for sixteens of rows, and what stands in those beyond `rows` is undefined.
 template <class Format>
@@ -296,21 +323,20 @@ void product(const typename Format::Rows& x, int64_t rows, const Matrix& matrix,
 #if TILES
   if (have_tiles()) return product_by_tiles<Format>(x, rows, matrix, first, last, add, to, stride);
 #endif
-  constexpr int64_t kTogether = Format::kTogether;
   const int64_t size = kPanel * x.width * static_cast<int64_t>(sizeof(typename Format::Value));
-  const int64_t lines = (kTogether * size + kLine * rows - 1) / (kLine * rows);  // of the next
+  const int64_t panels = padded(last, kPanel) / kPanel;
   const uint8_t* weights = static_cast<const uint8_t*>(matrix.weights);
-  for (int64_t panel = first / kPanel; panel * kPanel < last; ++panel) {
+  constexpr int64_t kBeside = Format::kBeside;
+  for (int64_t panel = first / kPanel; panel < panels; panel += kBeside) {
+    const int64_t after = panel + kBeside;
+    const int64_t then = after + kBeside < panels ? after + kBeside : panels;
+    const Next next{weights + after * size, weights + then * size};
     float* at = to + panel * kPanel - first;
-    const uint8_t* next = weights + (panel + 1) * size;
-    const uint8_t* end = (panel + 1) * kPanel < last ? next + size : next;
-    int64_t r = 0;
-    for (; r + kTogether <= rows; r += kTogether) {
-      for (int64_t i = 0; i < lines && next < end; ++i, next += kLine) __builtin_prefetch(next);
-      Format::template panel_product<kTogether>(x, r, matrix, panel, add, at + r * stride, stride);
+    if (after <= panels) {
+      rows_product<Format, kBeside>(x, rows, matrix, panel, next, add, at, stride);
+    } else {
+      rows_product<Format, 1>(x, rows, matrix, panel, next, add, at, stride);
     }
-    for (; r < rows; ++r)
-      Format::template panel_product<1>(x, r, matrix, panel, add, at + r * stride, stride);
   }
 }
 
