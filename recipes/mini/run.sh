@@ -29,15 +29,14 @@ nbest=100
 max_hmms=3000
 max_words=20
 lattice_beam=70
-# method:criterion:schedule:sparsities, or a plan file such as recipes/mini/conf/plan-combined.json,
-# which takes those of $sparsities. 0.625 of the blocks is half of the file, as is 0.5 of the width
+# method:criterion:schedule, or a plan file; then :sparsities, else those of $sparsities; then :tokens
+# of fine-tuning (one-shot: of each size), else $fine_tune_tokens. Half of the LM's file is 0.625 of
+# the blocks, 0.5 of the width, 0.565 of both; 0.823 of both is a quarter, 0.95 a tenth. The longest
+# stands first
 sparsities=0.3,0.625
-plans="low-rank:kfac:cubic:0.3,0.625 structured:kfac:cubic:0.3,0.625 width:kfac:cubic:0.5,0.75"
-# then members of these families down to smaller sizes by structured pruning, taught by the dense LM:
-# family/member:sparsities (--narrow none: no). 0.8 is a quarter of the file, 0.94 a tenth
-narrow="width-kfac-cubic/sparsity-0.50:0.8 width-kfac-cubic/sparsity-0.75:0.94"
+plans="recipes/mini/conf/width+structured-kfac-one-shot.json:0.565,0.823,0.95:1500000
+  low-rank:kfac:cubic structured:kfac:cubic width:kfac:cubic:0.5"
 fine_tune_tokens=300000
-narrow_tokens=600000
 statistics_tokens=10000
 engine=onnx
 history=3
@@ -48,22 +47,21 @@ bench_utts=20
 bench_repeats=3
 # the table's first rows, beside first pass, oracle, n-gram, dense and dense+ngram
 front="low-rank-kfac-cubic-0.625 structured-kfac-cubic-0.625 width-kfac-cubic-0.50
-  width-kfac-cubic-0.50+structured-0.80 width-kfac-cubic-0.75+structured-0.94"
+  width+structured-kfac-one-shot-0.565 width+structured-kfac-one-shot-0.823
+  width+structured-kfac-one-shot-0.95"
 
 # before the options are read, so that an option still goes over --quick and --full
 if [[ " $* " == *" --quick "* && " $* " != *" --quick false "* ]]; then
   dev_utts=16 test_utts=24 train_sentences=20000 vocab_size=500
   train_conf=recipes/mini/conf/train-quick.json
   nbest=20 sparsities=0.5 fine_tune_tokens=20000 bench_repeats=1 bench_utts=10
-  plans="low-rank:magnitude:one-shot:0.5 recipes/mini/conf/plan-combined.json
-    width:kfac:cubic:0.5"
-  narrow=width-kfac-cubic/sparsity-0.50:0.7 narrow_tokens=20000
-  front="low-rank-magnitude-one-shot-0.50 plan-combined-0.50 width-kfac-cubic-0.50+structured-0.70"
+  plans="recipes/mini/conf/width+structured-kfac-one-shot.json:0.5,0.8
+    low-rank:magnitude:one-shot recipes/mini/conf/plan-combined.json"
+  front="low-rank-magnitude-one-shot-0.50 plan-combined-0.50 width+structured-kfac-one-shot-0.80"
 fi
 if [[ " $* " == *" --full "* && " $* " != *" --full false "* ]]; then # criteria and schedules too
-  plans+=" low-rank:magnitude:cubic:0.3,0.625 low-rank:kfac:one-shot:0.3,0.625
-    structured:magnitude:cubic:0.3,0.625 structured:kfac:one-shot:0.3,0.625
-    unstructured:magnitude:cubic:0.3,0.625 recipes/mini/conf/plan-combined.json"
+  plans+=" low-rank:magnitude:cubic low-rank:kfac:one-shot structured:magnitude:cubic
+    structured:kfac:one-shot unstructured:magnitude:cubic recipes/mini/conf/plan-combined.json"
 fi
 
 help_message="usage: recipes/mini/run.sh [--quick | --full] [--stage N] [--stop-stage N] [--nj N]
@@ -84,7 +82,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 . "$(dirname "${BASH_SOURCE[0]}")/../shared/stages.sh"
 parse_options "stage stop_stage nj quick full exp dev_utts test_utts train_sentences seed synthesiser
   vocab_size train_conf train_seed ngram_order nbest max_hmms max_words lattice_beam sparsities plans
-  narrow fine_tune_tokens narrow_tokens statistics_tokens engine history beam
+  fine_tune_tokens statistics_tokens engine history beam
   bench_engine bench_utts bench_repeats front" "$@"
 if [ -z "$exp" ]; then
   if $quick; then exp=exp/mini-quick; else exp=exp/mini; fi
@@ -151,57 +149,38 @@ stage_lm() {
     --config "$train_conf" --set "seed=$train_seed" --out "$exp/lm/dense"
 }
 
-list_plans() { # "NAME PLAN" of every family; first those that are pruned further
-  local plan name
-  for plan in $plans; do
-    name=$(name_of "$plan")
-    if [[ " $narrow" == *" $name/"* ]]; then echo "$name $plan"; fi
-  done
-  for plan in $plans; do
-    name=$(name_of "$plan")
-    if [[ " $narrow" != *" $name/"* ]]; then echo "$name $plan"; fi
-  done
+list_plans() { # "NAME PLAN" of every family
+  local plan
+  for plan in $plans; do echo "$(name_of "$plan") $plan"; done
 }
 
-narrowed() { # of "family/sparsity-S:sizes": the name of the family of smaller sizes
-  local member=${1%%:*}
-  echo "${member%%/*}-${member##*sparsity-}+structured"
-}
-
-prune_one() { # a family of sizes from the dense LM, and of smaller ones from members of it
-  local common=(--data "$data" --statistics-tokens "$statistics_tokens" --seed "$train_seed")
-  local what sizes=$sparsities method criterion schedule item
-  if [ -f "$2" ]; then
-    what=(--plan "$2")
+prune_one() { # a family of sizes from the dense LM
+  local what sizes tokens method criterion schedule
+  if [ -f "${2%%:*}" ]; then
+    IFS=: read -r method sizes tokens <<<"$2"
+    what=(--plan "$method")
   else
-    IFS=: read -r method criterion schedule sizes <<<"$2"
+    IFS=: read -r method criterion schedule sizes tokens <<<"$2"
     what=(--method "$method" --criterion "$criterion" --schedule "$schedule")
   fi
-  asrprune prune --lm "$exp/lm/dense" "${common[@]}" "${what[@]}" --sparsity "$sizes" \
-    --fine-tune-tokens "$fine_tune_tokens" --out "$exp/lm/$1"
-  for item in $narrow; do
-    if [ "${item%%/*}" = "$1" ]; then
-      asrprune prune --lm "$exp/lm/${item%%:*}" --teacher "$exp/lm/dense" "${common[@]}" \
-        --method structured --sparsity "${item##*:}" --fine-tune-tokens "$narrow_tokens" \
-        --out "$exp/lm/$(narrowed "$item")"
-    fi
-  done
+  asrprune prune --lm "$exp/lm/dense" --data "$data" "${what[@]}" \
+    --sparsity "${sizes:-$sparsities}" --fine-tune-tokens "${tokens:-$fine_tune_tokens}" \
+    --statistics-tokens "$statistics_tokens" --seed "$train_seed" --out "$exp/lm/$1"
 }
 
 stage_prune() {
-  local families=() item
-  for item in $plans; do families+=("$exp/lm/$(name_of "$item")"{,.pruning}); done
-  for item in $narrow; do families+=("$exp/lm/$(narrowed "$item")"{,.pruning}); done
+  local families=() plan
+  for plan in $plans; do families+=("$exp/lm/$(name_of "$plan")"{,.pruning}); done
   fresh "${families[@]}"
   each prune_one list_plans
 }
 
 name_of() { # of a plan: its three axes, or its file's name
-  local method criterion schedule sizes
-  if [ -f "$1" ]; then
-    basename "$1" .json
+  local method criterion schedule rest
+  if [ -f "${1%%:*}" ]; then
+    basename "${1%%:*}" .json
   else
-    IFS=: read -r method criterion schedule sizes <<<"$1"
+    IFS=: read -r method criterion schedule rest <<<"$1"
     echo "$method-$criterion-$schedule"
   fi
 }
@@ -211,8 +190,7 @@ list_lms() {
   local item family folder
   echo "dense $exp/lm/dense"
   echo "ngram $exp/lm/ngram.arpa"
-  for family in $(for item in $plans; do name_of "$item"; done) \
-    $(for item in $narrow; do narrowed "$item"; done); do
+  for family in $(for item in $plans; do name_of "$item"; done); do
     for folder in "$exp/lm/$family"/sparsity-*; do
       if [ -d "$folder" ]; then echo "$family-${folder##*-} $folder"; fi
     done

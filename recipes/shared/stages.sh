@@ -49,8 +49,9 @@ _usage() {
 # run_stage N NAME FUNCTION [PERCENT]: run one stage in a subshell that stops at the first failing
 # command, unless $exp/.done/N holds the same command already. The mark is written after success
 # only; it holds the text of the function and of those it calls, the value of each knob that the
-# text names, and the hash of each file of local/ and recipes/ that it names. A changed command
-# drops the marks of all later stages too. The log says what share of the recipe's time the stage
+# text names, and the hash of each file that such a knob names, alone or between blanks and colons,
+# and of each file of local/ and recipes/ that the text names. A changed command drops the marks of
+# all later stages too. The log says what share of the recipe's time the stage
 # usually takes; $exp/times.tsv gets a line of its number, name and seconds.
 run_stage() {
   local number=$1 name=$2 body=$3 marks=$exp/.done command status=0 later
@@ -140,7 +141,10 @@ _stage_command() {
     [[ $knob =~ ^(stage|stop_stage|nj)$ ]] && continue
     if grep -qE "[$]([{]$knob\\b|$knob\\b)" <<<"$text"; then
       printf '%s=%s\n' "$knob" "${!knob}"
-      if [ -f "${!knob}" ]; then sha256sum "${!knob}"; fi
+      tr ' :' '\n\n' <<<"${!knob}" | cat - <(printf '%s\n' "${!knob}") | sort -u |
+        while read -r word; do
+          if [ -f "$word" ]; then sha256sum "$word"; fi
+        done
     fi
   done
   for word in $(grep -oE '\b(local|recipes)/[A-Za-z0-9_./-]+' <<<"$text" | sort -u); do

@@ -21,11 +21,12 @@ stop_stage=9
 nj=1
 quick=false
 size=10
+plans=none
 exp=$EXP
 help_message="usage: the help"
 . "{library}"
 parse_options "stage stop_stage nj quick
-  size" "$@"
+  size plans" "$@"
 lock_folder "$exp"
 note() {{ echo "$1" >>"$exp/ran"; }}
 first() {{ note first; }}
@@ -141,6 +142,18 @@ def test_changed_knob_runs_its_stage_and_all_later_ones(recipe: Recipe) -> None:
     recipe.run()
     assert recipe.run("--size", "11")[2] == ["second 11", "third"]
     assert recipe.run("--size", "11")[2] == []
+
+
+@pytest.mark.parametrize("knob", ["{}", "one:two {}:0.5:3\n  three:four", "one {}"])
+def test_a_changed_file_that_a_knob_names_runs_its_stage(recipe: Recipe, knob: str) -> None:
+    plan = recipe.script.with_name("plan.json")
+    plan.write_text("{}")
+    recipe.write(second='echo "$plans";')
+    options = ("--plans", knob.format(plan))
+    assert recipe.run(*options)[2] == ["first", "second 10", "third"]
+    assert recipe.run(*options)[2] == []
+    plan.write_text('{"steps": 3}')
+    assert recipe.run(*options)[2] == ["second 10", "third"]
 
 
 def test_changed_command_drops_later_marks_before_it_runs(recipe: Recipe) -> None:
