@@ -283,12 +283,12 @@ stage_report() {
   run_stage 1 text stage_text 1
   run_stage 2 tokenizer stage_tokenizer 1
   run_stage 3 audio stage_audio 2
-  run_stage 4 "first pass" stage_first_pass 23
+  run_stage 4 "first pass" stage_first_pass 17
   run_stage 5 "n-gram LM" stage_ngram 1
-  run_stage 6 LM stage_lm 23
-  run_stage 7 prune stage_prune 15
-  run_stage 8 "LM scores" stage_score 9
-  run_stage 9 rescore stage_rescore 25
+  run_stage 6 LM stage_lm 31
+  run_stage 7 prune stage_prune 23
+  run_stage 8 "LM scores" stage_score 10
+  run_stage 9 rescore stage_rescore 16
   run_stage 10 report stage_report
   log "done: $exp"
   exit
