@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from asrprune.cli import values
+from asrprune.files.locks import LOCK, beside
 from asrprune.lm import fastest
 from asrprune.lm.engines import choice
 from asrprune.lm.engines.choice import EXACT, MOST_TURNS, Choice, pick, take_turns
@@ -234,6 +237,38 @@ def test_of_two_at_once_the_first_decides(
         second = chosen()
     assert len(measured) == 2
     assert second == dataclasses.replace(first, remembered=True)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_choice_that_another_process_is_writing_is_waited_for(
+    ends: bool,
+    measured: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = chosen()
+    (path,) = folder.iterdir()
+    theirs = path.read_text()
+    path.unlink()
+    lock = beside(path, LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def end() -> None:
+        path.write_text(theirs)
+        path.chmod(0o600)
+        lock.close()
+
+    monkeypatch.setattr(choice, "PATIENCE_S", 60.0 if ends else -1.0)
+    monkeypatch.setattr(fastest, "pick", lambda seconds: "torch")
+    timer = threading.Timer(0.3, end)
+    if ends:
+        timer.start()
+    found = chosen()
+    timer.join() if ends else lock.close()
+    assert len(measured) == 2
+    assert (found == dataclasses.replace(first, remembered=True)) == ends
+    assert ("is writing it" in caplog.text) != ends
 
 
 def test_where_nothing_can_be_kept_it_is_measured_anew(

@@ -38,6 +38,12 @@ def sentences(seed: int) -> Iterator[str]:
         yield " ".join(rng.choice(words) for words in choices).upper()
 
 
+def fives(words: str) -> set[tuple[str, ...]]:
+    """All five words in a row."""
+    split = words.split()
+    return {tuple(split[n : n + 5]) for n in range(len(split) - 4)}
+
+
 def real_transcripts(librispeech: Optional[Path]) -> list[str]:
     """The transcripts of dev-clean; none where there is no LibriSpeech."""
     if librispeech is None:
@@ -52,13 +58,13 @@ def write_miniature(
 ) -> None:
     """Write ``out/LibriSpeech``: ``each`` utterances of each of the made-up ``speakers`` of a set,
     and the real ones of test-clean; and the LM text: the transcripts that nobody reads, and
-    ``count`` made-up sentences."""
+    ``count`` made-up sentences without five words in a row that somebody reads."""
     import soundfile
 
     sys.path.insert(0, str(ROOT / "local/mini"))
     from hibari_voice import Hibari
 
-    voice, made = Hibari([]), []
+    voice, made, read = Hibari([]), [], set()
     transcripts = real_transcripts(librispeech)
     short = [words for words in transcripts if 4 <= len(words.split()) <= 6]
     invented = sentences(1)
@@ -71,6 +77,7 @@ def write_miniature(
                 utt = f"{first}{speaker}-100-{number:04}"
                 words = short.pop(0) if short else next(invented)
                 transcripts = [other for other in transcripts if other != words]
+                read |= fives(words)
                 voice.write(words.lower(), "", chapter / "speech.wav")
                 samples, rate = soundfile.read(chapter / "speech.wav", dtype="int16")
                 soundfile.write(chapter / f"{utt}.flac", samples, rate)
@@ -84,7 +91,7 @@ def write_miniature(
                 chapter = out / "LibriSpeech" / path.parent.relative_to(librispeech)
                 shutil.copytree(path.parent, chapter)
     (out / "LibriSpeech/SYNTHETIC.TXT").write_text("".join(made))
-    lines = sentences(2)
+    lines = (words for words in sentences(2) if not fives(words) & read)  # none leaks
     with gzip.open(out / "librispeech-lm-norm.txt.gz", "wt", encoding="utf-8") as stream:
         stream.writelines(f"{words}\n" for words in transcripts)
         stream.writelines(f"{next(lines)}\n" for _ in range(count))

@@ -188,7 +188,8 @@ def test_the_whole_recipe_on_a_miniature(tmp_path: Path) -> None:
     (tmp_path / "plans.txt").write_text("# one\nlow-rank:magnitude:one-shot:0.3\n")
     options = ["--corpus", tmp_path / "LibriSpeech", "--exp", tmp_path / "exp"]
     options += ["--lm-text", tmp_path / "librispeech-lm-norm.txt.gz", "--valid-every", "50"]
-    options += ["--vocab-size", "100", "--train-conf", tmp_path / "train.json", "--ngram", "train"]
+    pieces = "100" if real else "60"  # made-up sentences fill no more
+    options += ["--vocab-size", pieces, "--train-conf", tmp_path / "train.json", "--ngram", "train"]
     options += ["--plans", tmp_path / "plans.txt", "--fine-tune-tokens", "500"]
     options += ["--prune-options", "--set options.multiple_of=1 --set options.min_rank=1"]
     options += ["--nbest", "5", "--decode-options", "--max-hmms 1000 --lattice-beam 30"]

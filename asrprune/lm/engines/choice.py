@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from asrprune.core.checksums import read_sealed, write_sealed
 from asrprune.core.record import a, read_record
 from asrprune.core.resume import DAMAGE
+from asrprune.errors import InputError
 from asrprune.lm.engines.cache import CHOSEN, open_to_others, private_cache
 
 Floats = NDArray[np.float64]
@@ -35,6 +36,8 @@ HOPELESS = (2.0, 1.3)
 """Times the time of the fastest at which a candidate is dropped, after the first turn and later."""
 EQUAL = 1.02
 """Times the time of the fastest up to which the more accurate engine is taken."""
+PATIENCE_S = 2.0
+"""Seconds to wait for another process that is writing down the same choice."""
 LEAST_TURNS, MOST_TURNS = 5, 9
 BUDGET_S = 1.0
 """Seconds after which no turn beyond LEAST_TURNS begins, and three times them, none at all."""
@@ -149,14 +152,19 @@ def remember(key: Mapping[str, Any], found: Kept) -> Kept:
     path = _path(key)
     if path is None:
         return found
-    there = remembered(key, type(found))
-    if there is not None:
-        return there
-    try:
-        write_sealed(path, {"key": dict(key), "found": {**_values(found), "remembered": True}})
-    except OSError as problem:
-        log.warning("what was measured is not remembered: %s", problem)
-    return found
+    stop = time.monotonic() + PATIENCE_S
+    while True:
+        there = remembered(key, type(found))
+        if there is not None:
+            return there
+        try:
+            write_sealed(path, {"key": dict(key), "found": {**_values(found), "remembered": True}})
+            return found
+        except (InputError, OSError) as problem:
+            if isinstance(problem, OSError) or time.monotonic() > stop:
+                log.warning("what was measured is not remembered: %s", problem)
+                return found
+        time.sleep(0.02)  # another process is writing it
 
 
 def _values(found: Any) -> dict[str, Any]:
