@@ -228,3 +228,16 @@ def test_a_training_step_that_hangs_is_one(fuzz: Fuzz, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(TrainingLoop, "_add_up_gradients", hang)
     assert "more than 2 s" in _of_endless_training(fuzz).failure
+
+
+def test_what_hangs_between_training_steps_is_one(
+    fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asrprune.lm.training.train import _Run
+
+    def hang(self: _Run, *_: object) -> None:
+        while self._loop.steps > 20:
+            pass
+
+    monkeypatch.setattr(_Run, "after", hang)
+    assert "more than 2 s" in _of_endless_training(fuzz).failure
