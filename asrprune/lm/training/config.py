@@ -127,7 +127,7 @@ MEANINGS = {
     "accumulation": "batches of a step, over all processes",
     "max_steps": "end after so many steps; null: no limit",
     "max_tokens": "end after so many predicted tokens; null: one pass, or max_steps",
-    "precision": "auto (bf16 on a GPU that has it), fp32 or bf16",
+    "precision": "auto (bf16 where the GPU or CPU multiplies it in hardware), fp32 or bf16",
     "checkpoint_activations": "compute blocks again for gradients: less memory, more time",
     "parallel": "of several processes: replicated, or sharded (FSDP2) for LMs beyond one GPU",
     "seed": "of weights, batches and dropout",

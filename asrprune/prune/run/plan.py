@@ -32,7 +32,7 @@ class FineTuning:
     divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
     rate warms up over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its
     schedule.
-    ``precision``: ``auto`` is bf16 on a GPU that has it and fp32 elsewhere.
+    ``precision``: ``auto`` is bf16 where the GPU or CPU multiplies it in hardware, else fp32.
     ``checkpoint_activations``: less memory for more time (1.2 times, measured), here and
     in the criterion's gradients.
     """
