@@ -146,7 +146,8 @@ def _named(plan: Recommendation) -> str:
     method, criterion, schedule, budget = plan.family
     parts = [method, *(one for one in (criterion, schedule) if one is not None)]
     tuned = f"fine-tuned on {100 * budget:g} % of the training tokens" if budget else "no tuning"
-    return f"{', '.join(parts)}, sparsity {plan.sparsity:g}, {tuned}"
+    zeros = f" and {plan.embedding_sparsity:g} of the embedding" if plan.embedding_sparsity else ""
+    return f"{', '.join(parts)}, sparsity {plan.sparsity:g}{zeros}, {tuned}"
 
 
 def _expected(plan: Recommendation) -> str:
@@ -176,6 +177,7 @@ def _json(
             {
                 **dict(zip(keys, plan.family)),
                 "sparsity": plan.sparsity,
+                "embedding_sparsity": plan.embedding_sparsity,
                 "bytes": round(plan.bytes),
                 "perplexity_ratio": plan.perplexity_ratio,
                 "wer_difference": plan.wer_difference,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -10,15 +12,26 @@ from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
 Masks = dict[Place, Tensor]
-"""Matrix -> boolean tensor shaped as its weight, True = kept."""
+"""Matrix, or EMBEDDING -> boolean tensor shaped as its weight, True = kept."""
+
+EMBEDDING = Place(-1, "embedding")
+"""Where Masks have that of the embedding, which belongs to no block."""
 
 
 def apply_masks(model: TransformerLM, masks: Masks) -> None:
     """Write zeros where the masks say removed."""
     with torch.no_grad():
-        for place, linear in model.linears():
-            mask = masks.get(place)
-            if mask is not None:
-                assert isinstance(linear, DenseLinear)
-                # three times as fast as masked_fill_ on a CPU; -0.0 becomes 0.0
-                linear.weight.mul_(mask).add_(0.0)
+        for weight, mask in masked_weights(model, masks):
+            # three times as fast as masked_fill_ on a CPU; -0.0 becomes 0.0
+            weight.mul_(mask).add_(0.0)
+
+
+def masked_weights(model: TransformerLM, masks: Masks) -> Iterator[tuple[Tensor, Tensor]]:
+    """The weights that have a mask, each with it."""
+    if EMBEDDING in masks:
+        yield model.embedding.weight, masks[EMBEDDING]
+    for place, linear in model.linears():
+        mask = masks.get(place)
+        if mask is not None:
+            assert isinstance(linear, DenseLinear)
+            yield linear.weight, mask

@@ -9,7 +9,7 @@ from statistics import fmean, median
 from typing import Optional
 
 import numpy as np
-from grid import ELASTIC
+from grid import ELASTIC, on_blocks
 from intervals import ALPHA, Estimate, Quantity, draws, holm, interpolated
 from results_file import NGRAM, Cell, Lm, Plan, size_bytes, speed
 
@@ -228,15 +228,15 @@ def more_at_small_sizes(measured: Measured) -> Iterator[Comparison]:
 
 def low_rank_over_others(measured: Measured) -> Iterator[Comparison]:
     """Low rank at moderate sparsity against the best other method with the same bytes, and with
-    the same speed, criterion, schedule and budget equal."""
+    the same speed, criterion, schedule and budget equal, and the embedding left alone as well."""
     lm = measured.lm
-    methods = sorted({plan.method for plan in measured.pruned} - {LOW_RANK})
+    methods = {plan.method for plan in measured.pruned if plan.method == on_blocks(plan.method)}
     for plan, value in measured.pruned.items():
         if plan.method != LOW_RANK or not MODERATE[0] <= plan.sparsity <= MODERATE[1]:
             continue
         for at, of in SIZES.items():
             dense, curves = of([lm.dense]), {}
-            for method in methods:
+            for method in sorted(methods - {LOW_RANK}):
                 if of is speed and METHODS[method].masks:  # zeros are no faster: noise of timing
                     continue
                 curve = _curve(measured.pruned, lm.pruned, replace(plan.family, method=method), of)

@@ -12,7 +12,8 @@ a run as a fraction of the tokens that the dense LM was trained on; one-shot goe
 what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
 may have ``rates`` of its own, as new weights (method ``scratch``) need, and its own ``set``, which
 is added to the file's, or said in the place of the same keys. Schedule ``elastic-interpolative`` is
-elastic, with sizes stored as interpolative decompositions. With
+elastic, with sizes stored as interpolative decompositions. A method with ``+embedding`` behind it,
+as unstructured+embedding, makes zeros of three quarters of the tied embedding, too. With
 ``"words": false`` the perplexities of a grid's runs are measured, but no word errors and no speed,
 unless a grid before it has the run too. ``"continued": [0.1]``: behind the grids the dense LM
 itself is trained on with each of these budgets, at the file's ``rates`` and without distillation,
@@ -49,6 +50,8 @@ ELASTIC: Mapping[str, tuple[str, ...]] = {
 """Schedules of one LM for all sizes -> what ``prune --schedule elastic`` is told by ``--set``."""
 CONTINUED = "continued"
 """The method of a run that prunes nothing, and trains the dense LM on."""
+ON_EMBEDDING = "+embedding", ("options.embedding_sparsity=0.75",)
+"""What stands behind a method that takes from the embedding, too; what ``prune`` is told then."""
 Rates = tuple[tuple[float, float], ...]
 
 
@@ -121,15 +124,29 @@ def with_own(settings: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
     return tuple({one.partition("=")[0]: one for one in (*settings, *own)}.values())
 
 
-def told(schedule: str, settings: Sequence[str], rates: Sequence[float]) -> tuple[str, ...]:
+def on_blocks(method: str) -> str:
+    """The method of ``prune``.
+
+    >>> on_blocks("unstructured+embedding"), on_blocks("width+structured")
+    ('unstructured', 'width+structured')
+    """
+    return method.removesuffix(ON_EMBEDDING[0])
+
+
+def told(
+    method: str, schedule: str, settings: Sequence[str], rates: Sequence[float]
+) -> tuple[str, ...]:
     """What a run tells ``prune`` by ``--set``.
 
-    >>> told("elastic-interpolative", ["hold=0.5"], [0.001])
+    >>> told("low-rank", "elastic-interpolative", ["hold=0.5"], [0.001])
     ('hold=0.5', 'options.form=interpolative', 'fine_tuning.optimizer.lr=0.001')
+    >>> told("unstructured+embedding", "one-shot", [], [])
+    ('options.embedding_sparsity=0.75',)
     """
     named = zip(("lr", "muon_lr"), rates)
     own = (f"fine_tuning.optimizer.{name}={value:g}" for name, value in named)
-    return (*settings, *ELASTIC.get(schedule, ()), *own)
+    embedding = ON_EMBEDDING[1] if method != on_blocks(method) else ()
+    return (*settings, *embedding, *ELASTIC.get(schedule, ()), *own)
 
 
 def read_study(path: Path) -> Study:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from claims import FAMILIES, measure
-from grid import ELASTIC
+from grid import ELASTIC, on_blocks
 from intervals import Estimate
 from results_file import Results, size_bytes, speed
 
@@ -32,7 +32,7 @@ def study_table(results: Results) -> dict[str, object]:
                     "parameters": lm.parameters,
                     "d_model": lm.d_model,
                     "training_tokens": lm.training_tokens,
-                    "method": plan.method,
+                    "method": on_blocks(plan.method),
                     "criterion": plan.criterion,
                     "schedule": plan.schedule,
                     "sparsity": plan.sparsity,

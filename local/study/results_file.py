@@ -261,6 +261,7 @@ def _cell(
         record.find("times_padded", a_ratio),
         record.find("file_bytes", a_count),
         told(
+            plan.method,
             plan.schedule,
             with_own(settings, record.find("set", a_list_of(a_string)) or ()),
             record.find("rates", a_list_of(an_amount)) or (),

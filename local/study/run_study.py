@@ -197,12 +197,13 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     if run.method == CONTINUED:  # nothing is pruned, and there is no better LM to learn from
         words += ["--method", "unstructured", "--criterion", "magnitude", "--no-distill"]
     else:
-        words += ["--method", run.method, "--criterion", run.criterion]
+        words += ["--method", grids.on_blocks(run.method), "--criterion", run.criterion]
     words += ["--schedule", schedule]
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
     words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
-    for setting in grids.told(run.schedule, study.settings_of(run.name), rates or ()):
+    settings = study.settings_of(run.name)
+    for setting in grids.told(run.method, run.schedule, settings, rates or ()):
         words += ["--set", setting]
     call([*words, "--out", str(out)])
 

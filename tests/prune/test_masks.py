@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asrprune.lm.model.shapes import Place
-from asrprune.prune.masks import apply_masks
+from asrprune.prune.masks import EMBEDDING, apply_masks
 from tests.prune.small_models import SHAPES
 from tests.small_lm import drawn_model
 
@@ -19,7 +19,11 @@ def test_zeros_stand_where_the_mask_says_removed(name: str) -> None:
     for place in (Place(0, "attn.k"), Place(1, "ffn.down")):
         weight = dict(model.linears())[place].product()
         masks[place] = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.4
-    apply_masks(model, masks)
+    table = before["embedding.weight"]
+    kept = torch.rand(table.shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    apply_masks(model, {**masks, EMBEDDING: kept})
+    assert torch.equal(model.embedding.weight, before.pop("embedding.weight") * kept)
+    assert not torch.signbit(model.embedding.weight[~kept]).any()
     for place in masks:  # a negative weight leaves no negative zero, which files would keep
         assert not torch.signbit(dict(model.linears())[place].weight[~masks[place]]).any()
     for place, linear in model.linears():

@@ -55,9 +55,10 @@ class Options:
     width, as the exponent of the factor by which the weights shrink. ``form``: what low rank
     stores, two ``factors`` or the ``interpolative`` decomposition (see InterpolativeLinear).
     ``embedding_rank`` factors the tied embedding before the first step (0: it stays as it is;
-    surgery/embedding.py); it is no part of the sparsity. ``compensation`` (weight compensation)
-    says how the kept weights make up for the removed ones: ``obs`` of the mask methods,
-    ``anchored`` of structured and low rank.
+    surgery/embedding.py); ``embedding_sparsity`` is the share of the tied embedding's weights that
+    become zero at each step, after the method. Neither is a part of the sparsity. ``compensation``
+    (weight compensation) says how the kept weights make up for the removed ones: ``obs`` of the
+    mask methods, ``anchored`` of structured and low rank.
     """
 
     matrices: tuple[str, ...] = ALL_MATRICES
@@ -71,6 +72,7 @@ class Options:
     refactor: bool = True
     form: str = "factors"
     embedding_rank: int = 0
+    embedding_sparsity: float = 0.0
     compensation: str = "none"
     depth_unit: str = "sublayer"
     head_unit: str = "group"
@@ -95,10 +97,16 @@ class Options:
         for field in ("min_heads", "min_width", "min_rank", "embedding_rank"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} is {getattr(self, field)}; expected >= 0")
-        if not 0.0 <= self.min_share <= 1.0:
-            raise ValueError(f"min_share is {self.min_share}; expected 0..1")
-        if not 0.0 <= self.width_share <= 1.0:
-            raise ValueError(f"width_share is {self.width_share}; expected 0..1")
+        for field in ("min_share", "width_share"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise ValueError(f"{field} is {getattr(self, field)}; expected 0..1")
+        if not 0.0 <= self.embedding_sparsity < 1.0:
+            found = self.embedding_sparsity
+            raise ValueError(f"embedding_sparsity is {found}; expected >= 0 and less than 1")
+        if self.embedding_rank and self.embedding_sparsity:
+            raise ValueError(
+                f"embedding_rank is {self.embedding_rank}; expected 0 with embedding_sparsity"
+            )
 
 
 SCOPES = ("global", "matrix", "row")

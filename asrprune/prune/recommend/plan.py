@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from asrprune.lm.model.checkpoint import Checkpoint
@@ -45,12 +45,13 @@ def parse_budget(text: str) -> Budget:
 @dataclass(frozen=True)
 class LmSize:
     """``bytes`` of the weights file, of numbers of ``number_bytes``; ``prunable`` of its
-    ``parameters`` can be removed."""
+    ``parameters`` can be removed, and ``embedding`` of them, a tied one, can become zero."""
 
     bytes: int
     number_bytes: int
     parameters: int
     prunable: int
+    embedding: int = 0
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> LmSize:
@@ -58,7 +59,18 @@ class LmSize:
         model = checkpoint.model
         prunable = sum(prunable_parameters(model, Options().matrices).values())
         parameters = sum(one.numel() for one in model.parameters())
-        return cls(checkpoint.size_bytes(), checkpoint.stored.itemsize, parameters, prunable)
+        table = model.embedding
+        embedding = table.weight.numel() if table.tied and table.projection is None else 0
+        number_bytes = checkpoint.stored.itemsize
+        return cls(checkpoint.size_bytes(), number_bytes, parameters, prunable, embedding)
+
+    def without_zeros(self, embedding_sparsity: float) -> LmSize:
+        """This LM with a bit mask in place of the zeros of its embedding."""
+        if not embedding_sparsity:
+            return self
+        zeros = embedding_sparsity * self.embedding
+        saved = round(zeros * self.number_bytes - self.embedding / 8)
+        return replace(self, bytes=self.bytes - saved, parameters=self.parameters - round(zeros))
 
     def _step(self, method: str) -> tuple[float, float]:
         """Bytes that pruning adds at once (bit masks), and those that leave from 0 to 1."""
@@ -94,6 +106,7 @@ class Recommendation:
     ``statistics_tokens`` as the nearest measured size was pruned with."""
 
     family: Family
+    embedding_sparsity: float
     sparsity: float
     range: tuple[float, float]
     bytes: float
@@ -119,13 +132,15 @@ def is_met(budget: Budget, size: LmSize) -> bool:
 
 def recommend(rows: Sequence[Row], size: LmSize, budget: Budget) -> list[Recommendation]:
     """The best size of each family of plans that meets the budget, the least perplexity first.
-    An elastic family of one size is none: `prune` makes it between two.
+    An elastic family of one size is none: `prune` makes it between two. Zeros in the embedding are
+    for an LM with a tied one.
 
     Raises ValueError ``found; expected`` where none does.
     """
-    families: dict[Family, list[Row]] = defaultdict(list)
+    families: dict[tuple[Family, float], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.sparsity):
-        families[row.family].append(row)
+        if size.embedding or not row.embedding_sparsity:
+            families[row.family, row.embedding_sparsity].append(row)
     found = [
         _at(size, family, sparsity)
         for family in families.values()
@@ -147,7 +162,8 @@ def _most_bytes(budget: Budget, size: LmSize) -> float:
 def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[float]:
     """The least measured or interpolated sparsity that meets the budget, None if none does."""
     if budget.times is None:
-        least = size.sparsity(family[0].family[0], _most_bytes(budget, size))
+        left = size.without_zeros(family[0].embedding_sparsity)
+        least = left.sparsity(family[0].family[0], _most_bytes(budget, size))
         rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
         return None if least > family[-1].sparsity else min(rounded, family[-1].sparsity)
     timed = [(row.sparsity, row.speed_ratio) for row in family if row.speed_ratio is not None]
@@ -183,11 +199,12 @@ def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     if below.speed_ratio is not None and above.speed_ratio is not None:
         speed = between(below.speed_ratio, above.speed_ratio)
     ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
-    expected = size.pruned(above.family[0], sparsity)
+    expected = size.without_zeros(above.embedding_sparsity).pruned(above.family[0], sparsity)
     ends = family[0].sparsity, family[-1].sparsity
     like = below if part < 0.5 else above
     told = like.settings, like.statistics_tokens
-    return Recommendation(above.family, sparsity, ends, expected, ratio, wer, speed, *told)
+    plan = above.family, above.embedding_sparsity, sparsity
+    return Recommendation(*plan, ends, expected, ratio, wer, speed, *told)
 
 
 def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budget) -> str:
@@ -196,7 +213,10 @@ def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budge
         if not speeds:
             return "no speeds in the study for this LM; expected a budget in MB or a share"
         return f"{budget.times:g}x is faster than all measured; expected at most {max(speeds):.3g}x"
-    least = min(size.pruned(rows[0].family[0], rows[-1].sparsity) for rows in families)
+    least = min(
+        size.without_zeros(rows[-1].embedding_sparsity).pruned(rows[0].family[0], rows[-1].sparsity)
+        for rows in families
+    )
     smallest = math.ceil(least / 1000) * 1000 / MEGABYTE
     found = f"{_most_bytes(budget, size) / MEGABYTE:.3f}MB is smaller than all measured"
     share = math.ceil(least / size.bytes * 1000) / 1000

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from asrprune.core.progress import Progress
-from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream, usable_sentences
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loop import Budget, Step, TrainingLoop, fine_tune
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.nll import stream_nll
-from asrprune.prune.masks import Masks, apply_masks
+from asrprune.prune.masks import Masks, apply_masks, masked_weights
 from asrprune.prune.run.distillation import distilling
 from asrprune.prune.run.plan import FineTuning
 from asrprune.prune.run.sandwich import PARTS, Sandwich
@@ -189,11 +188,10 @@ def learning_curve(losses: Sequence[tuple[int, float]]) -> list[list[float]]:
 @contextlib.contextmanager
 def _held_gradients(model: TransformerLM, masks: Masks) -> Iterator[None]:
     """Gradients of what is masked are zero, so that neither clipping nor Muon sees them."""
-    handles = []
-    for place, linear in model.linears():
-        mask = masks.get(place)
-        if isinstance(linear, DenseLinear) and mask is not None:
-            handles.append(linear.weight.register_hook(mask.mul))  # type: ignore[no-untyped-call]
+    handles = [
+        weight.register_hook(mask.mul)  # type: ignore[no-untyped-call]
+        for weight, mask in masked_weights(model, masks)
+    ]
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from asrprune.lm.model.shapes import ModelShape, Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.state_file import read_state_file, write_state
 from asrprune.lm.training.distributed import ProcessGroup
-from asrprune.prune.masks import Masks
+from asrprune.prune.masks import EMBEDDING, Masks
 from asrprune.prune.run.fine_tuning import Begun, Movement, Spent
 
 STATE = "state.pt"
@@ -128,6 +128,8 @@ def _state(value: Mapping[str, Any], device: torch.device) -> RunState:
     model = TransformerLM(ModelShape.from_dict(json.loads(value["shape"]))).to(device)
     model.load_state_dict(value["model"])
     sizes = {place: (one.out_features, one.in_features) for place, one in model.linears()}
+    rows, columns = model.embedding.weight.shape
+    sizes[EMBEDDING] = (rows, columns)
     masks = {Place.parse(text): mask for text, mask in dict(value["masks"]).items()}
     for place, mask in masks.items():
         if mask.dtype != torch.bool or tuple(mask.shape) != sizes[place]:

@@ -19,7 +19,7 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.masks import Masks
+from asrprune.prune.masks import EMBEDDING, Masks, apply_masks
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.choices import refuse_masks
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
@@ -35,7 +35,7 @@ from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.state import RunState, Within, take_over
-from asrprune.prune.surgery.embedding import factor_embedding
+from asrprune.prune.surgery.embedding import embedding_mask, factor_embedding
 
 log = logging.getLogger(__name__)
 
@@ -185,16 +185,32 @@ class PruningRun:
 
     def _prune(self, state: RunState, step: PruningStep, scorer: DataScorer) -> Optional[Elastic]:
         """Prune in place; of an elastic LM, in which order the rest leaves."""
-        plan = self.plan
+        plan, made = self.plan, None
+        if plan.options.embedding_sparsity:
+            state.masks.pop(EMBEDDING, None)  # chosen anew: the method may change the embedding
         if plan.schedule != "elastic":
             keep = self.total - round(step.sparsity * self.total)
             self.method.apply(state.model, keep, scorer, plan.options, state.masks)
-            return None
-        assert self.method.elastic is not None  # Plan checks it
-        refuse_masks(state.masks)
-        sizes = plan.sparsities
-        made = self.method.elastic(state.model, sizes, self.total, scorer, plan.options)
-        return self.group.from_first(lambda: made)
+        else:
+            assert self.method.elastic is not None  # Plan checks it
+            refuse_masks(state.masks)
+            sizes = plan.sparsities
+            made = self.method.elastic(state.model, sizes, self.total, scorer, plan.options)
+            made = self.group.from_first(lambda: made)
+        if plan.options.embedding_sparsity:
+            self._mask_embedding(state, scorer)
+        return made
+
+    def _mask_embedding(self, state: RunState, scorer: DataScorer) -> None:
+        model, plan = state.model, self.plan
+        state.masks[EMBEDDING] = embedding_mask(
+            model,
+            plan.options.embedding_sparsity,
+            scorer.batches(model),
+            plan.statistics_tokens,
+            self.group,
+        )
+        apply_masks(model, {EMBEDDING: state.masks[EMBEDDING]})
 
     def _fine_tune(
         self,
@@ -257,6 +273,7 @@ class PruningRun:
             "method": self.plan.method,
             "schedule": self.plan.schedule,
             "masks": self.method.masks,
+            "embedding_sparsity": self.plan.options.embedding_sparsity,
             "asked": step.sparsity,
             "measured": now,
             "reference": {str(place): count for place, count in self.reference.items()},
@@ -315,10 +332,13 @@ def _reference(parent: TransformerLM, history: History, plan: Plan) -> dict[Plac
 
 def _masks_of(parent: TransformerLM, history: History, plan: Plan) -> Masks:
     """Masks of a parent that was pruned with masks: its zeros stay."""
-    if not any(step.get("masks") for step in history):
-        return {}
-    return {
-        place: linear.weight.detach() != 0
-        for place, linear in parent.linears()
-        if isinstance(linear, DenseLinear) and place.name in plan.options.matrices
-    }
+    masks = {}
+    if any(step.get("masks") for step in history):
+        masks = {
+            place: linear.weight.detach() != 0
+            for place, linear in parent.linears()
+            if isinstance(linear, DenseLinear) and place.name in plan.options.matrices
+        }
+    if any(step.get("embedding_sparsity") for step in history):
+        masks[EMBEDDING] = parent.embedding.weight.detach() != 0
+    return masks

@@ -1,4 +1,4 @@
-"""The tied embedding as a product of two factors."""
+"""The tied embedding in fewer bytes: as a product of two factors, or with zeros."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from asrprune.lm.model.layers import TokenEmbedding
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch
 from asrprune.lm.training.distributed import ProcessGroup
+from asrprune.prune.selection import lowest
 from asrprune.prune.statistics import MatrixStatistics, own_batches
 from asrprune.prune.surgery.factorisation import activation_aware
 
@@ -49,7 +50,7 @@ def factor_embedding(
     processes = ProcessGroup(device=model.device) if processes is None else processes
     own = own_batches(batches, max_tokens, processes)
     gram, counts = _measured(model, own, processes)
-    root = (counts + 1.0).div(counts.sum() + vocab_size).sqrt()[:, None]  # [V, 1]
+    root = _shares(counts).sqrt()[:, None]  # [V, 1]
     vectors, projection = activation_aware(whole.double() * root, MatrixStatistics(gram=gram))
     factors = balance((vectors / root)[:, :rank], projection[:rank])
     made = TokenEmbedding(vocab_size, width, rank).to(whole.device)
@@ -58,6 +59,40 @@ def factor_embedding(
         made.weight.copy_(factors[0])
         made.projection.copy_(factors[1])
     return made
+
+
+def embedding_mask(
+    model: TransformerLM,
+    sparsity: float,
+    batches: Iterable[Batch],
+    max_tokens: int,
+    processes: Optional[ProcessGroup] = None,
+) -> Tensor:
+    """Which weights of the tied embedding [V, D] stay (True) when the share ``sparsity`` leaves.
+
+    Those with the largest ``w_vd^2 sqrt(p(v)) E h_d^2`` stay, with h and p(v) as for
+    ``factor_embedding``. With p(v) instead of its root that would be each weight's own part in the
+    logits' error there; but each row is read as an input too, and of the exponents that were tried
+    the root left the lowest perplexity (tests/bench/RESULTS.md).
+
+    Raises ValueError when the embedding is not tied or has factors, or ``batches`` holds no token.
+    """
+    if not model.embedding.tied:
+        raise ValueError("embedding_sparsity is given; expected 0: the output layer is not tied")
+    if model.embedding.projection is not None:
+        raise ValueError(
+            "embedding_sparsity is given; expected 0, as the embedding has two factors"
+        )
+    processes = ProcessGroup(device=model.device) if processes is None else processes
+    gram, counts = _measured(model, own_batches(batches, max_tokens, processes), processes)
+    weight = model.embedding.weight.detach().double()
+    scores = weight.square() * _shares(counts).sqrt()[:, None] * gram.diagonal()
+    return ~lowest(scores, round(sparsity * scores.numel()))
+
+
+def _shares(counts: Tensor) -> Tensor:
+    """p(v) [V], each token counted once more than seen."""
+    return (counts + 1.0).div(counts.sum() + len(counts))
 
 
 def _measured(

@@ -80,6 +80,8 @@ def test_senseless_budgets_are_refused(text: str) -> None:
         {"method": "scissors"},
         {"budget": -1},
         {"set": ["lr=0.1; rm -r ."]},
+        {"set": ["options.embedding_sparsity=1.5"]},
+        {"set": ["options.embedding_sparsity=most"]},
         {"statistics_tokens": -1},
     ],
 )
@@ -138,6 +140,39 @@ def test_the_command_tells_prune_what_the_nearest_size_was_told(
     command = json.loads((tmp_path / "json").read_text())["plans"][0]["command"]
     told = f"--statistics-tokens 70 --set hold={size} --set options.min_rank=2 --out OUT"
     assert command.endswith(told)
+
+
+def test_zeros_of_the_embedding_are_a_family_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zeros = {"set": ["options.embedding_sparsity=0.75"]}
+    rows = (
+        *(study_row("structured", one, 1.0 + one) for one in (0.2, 0.6)),
+        *(study_row("structured", one, 1.2 + one, **zeros) for one in (0.2, 0.6)),
+    )
+    table = save_study(tmp_path / "study", rows)
+    tied = LmSize(10_000_000, 4, 2_500_000, 2_000_000, embedding=400_000)
+    (plain, other) = recommend(read_table(table), tied, Budget(share=0.7))
+    assert (plain.sparsity, plain.embedding_sparsity) == (0.375, 0.0)
+    saved = 0.75 * 400_000 * 4 - 400_000 / 8
+    assert other.embedding_sparsity == 0.75
+    assert other.sparsity == pytest.approx((10_000_000 - saved - 7_000_000) / 8_000_000, abs=0.001)
+    assert plain.bytes == 7_000_000
+    assert other.bytes == pytest.approx(7_000_000, rel=0.002)
+    (alone,) = recommend(read_table(table), LM, Budget(share=0.7))  # its embedding is not tied
+    assert alone.embedding_sparsity == 0.0
+    (smallest,) = recommend(read_table(table), tied, Budget(share=0.5))
+    assert smallest.embedding_sparsity == 0.75
+    lm = save_small_lm(tmp_path)
+    checkpoint = load_checkpoint(lm)
+    found = LmSize.of(checkpoint)
+    assert found.embedding == checkpoint.model.embedding.weight.numel()
+    least = found.without_zeros(0.75).pruned("structured", 0.6) / found.bytes
+    argv = ["recommend", "--lm", str(lm), "--table", str(table), "--budget", f"{least + 0.001:.4f}"]
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert " and 0.75 of the embedding, fine-tuned" in printed
+    assert " --set options.embedding_sparsity=0.75 --out OUT" in printed
 
 
 def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(

@@ -14,6 +14,7 @@ from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.state_file import read_state_file, write_state
+from asrprune.prune.masks import EMBEDDING
 from asrprune.prune.methods import Options
 from asrprune.prune.run import fine_tuning
 from asrprune.prune.run.fine_tuning import Begun, Movement, Spent
@@ -39,9 +40,12 @@ def test_a_state_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     place = Place(1, "ffn.down")
     weight = dict(model.linears())[place].product().detach()
     mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    kept = (
+        torch.rand(model.embedding.weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    )
     state = RunState(
         model,
-        {place: mask},
+        {place: mask, EMBEDDING: kept},
         [{"asked": 0.2, "reference": {"0.attn.q": 256}}],
         steps_done=3,
         spent=Spent(123, 4, 0.5),
@@ -59,8 +63,9 @@ def test_a_state_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     assert number == 2
     assert torch.equal(logits(found.model), logits(model))
     assert found.model.shape == model.shape
-    assert list(found.masks) == [place]
+    assert list(found.masks) == [place, EMBEDDING]
     assert torch.equal(found.masks[place], mask)
+    assert torch.equal(found.masks[EMBEDDING], kept)
     assert found.history == state.history
     assert (found.steps_done, found.spent) == (3, Spent(123, 4, 0.5))
     assert found.batches == state.batches
@@ -81,11 +86,20 @@ def test_a_state_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
 
 
 MASK = {"masks": {"0.attn.q": torch.ones(2, 3, dtype=torch.bool)}}
+TABLE = {"masks": {"-1.embedding": torch.ones(2, 3, dtype=torch.bool)}}
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"shape": "3"}, {"identity": "{"}, {"masks": 3}, {"run": {}}, MASK, {"within": {"a": 1}}],
+    [
+        {"shape": "3"},
+        {"identity": "{"},
+        {"masks": 3},
+        {"run": {}},
+        MASK,
+        TABLE,
+        {"within": {"a": 1}},
+    ],
 )
 def test_a_state_of_other_types_is_damaged(
     change: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -131,7 +145,8 @@ def test_a_run_that_is_taken_up_ends_like_one_that_never_stopped(
     """Between two pruning steps, and within each behind every optimiser step."""
     monkeypatch.setattr(fine_tuning, "SAVE_S", 0.0)
     monkeypatch.setattr(fine_tuning, "LOOK_STEPS", 1)
-    options = Options(min_heads=0, min_width=0, min_rank=0, multiple_of=1)
+    zeros = 0.4 if SHAPES[name].tied else 0.0
+    options = Options(min_heads=0, min_width=0, min_rank=0, multiple_of=1, embedding_sparsity=zeros)
     sizes = (0.3, 0.6) if schedule == "elastic" else (0.6,)
     plan = Plan(criterion, method, schedule, sizes, 3, 200, statistics_tokens=60, options=options)
     settings = FineTuning(batch_tokens=32, precision="fp32")

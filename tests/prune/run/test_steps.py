@@ -170,3 +170,60 @@ def test_the_embedding_is_factored_before_the_first_step() -> None:
     assert made.model.shape.embedding_rank == 4
     assert parent.shape.embedding_rank is None
     assert made.measured == pytest.approx(0.3, abs=1e-3)  # it is no part of the sparsity
+
+
+@pytest.mark.parametrize(
+    ("method", "schedule"),
+    [
+        ("unstructured", "one-shot"),
+        ("unstructured", "linear"),
+        ("structured", "linear"),
+        ("width+structured", "linear"),
+        ("width", "one-shot"),
+        ("scratch", "one-shot"),
+        ("low-rank", "elastic"),
+    ],
+)
+def test_zeros_of_the_embedding_are_counted_apart_and_stay(method: str, schedule: str) -> None:
+    zeros = replace(FREE, embedding_sparsity=0.6, multiple_of=1)
+    parent = drawn_model(SHAPES["qwen2"])
+    sizes = (0.2, 0.5)
+    asked = plan(method, schedule, sizes, options=zeros, fine_tune_tokens=200)
+    without = replace(asked, options=replace(zeros, embedding_sparsity=0.0))
+    made = list(prune_in_memory(parent, DATA, asked))
+    plain = list(prune_in_memory(parent, DATA, without))
+    assert [one.measured for one in made] == [one.measured for one in plain]
+    for one, dense in zip(made, plain):
+        table = one.model.embedding.weight
+        assert table.shape == dense.model.embedding.weight.shape
+        assert int((table == 0).sum()) == round(0.6 * table.numel())
+        assert int((dense.model.embedding.weight == 0).sum()) < 0.1 * table.numel()
+        assert one.history[-1]["embedding_sparsity"] == 0.6
+        assert dense.history[-1]["embedding_sparsity"] == 0.0
+    if "width" not in method and len(made) == 2 and schedule == "linear":
+        small, smaller = (one.model.embedding.weight == 0 for one in made)
+        assert torch.equal(small, smaller)
+
+
+def test_zeros_of_a_parents_embedding_stay() -> None:
+    parent = drawn_model(SHAPES["gpt2"])
+    zeros = replace(FREE, embedding_sparsity=0.5)
+    (half,) = prune_in_memory(parent, DATA, plan("structured", "one-shot", (0.2,), options=zeros))
+    gone = half.model.embedding.weight == 0
+    for method in ("structured", "unstructured"):
+        again = plan(method, "one-shot", (0.5,), fine_tune_tokens=100)
+        (one,) = prune_in_memory(half.model, DATA, again, half.history, teacher=parent)
+        assert torch.equal(one.model.embedding.weight == 0, gone)
+    again = plan("width", "one-shot", (0.5,), fine_tune_tokens=100)
+    with pytest.raises(
+        ValueError, match="has zeros that width would fill; expected embedding_spars"
+    ):
+        next(prune_in_memory(half.model, DATA, again, half.history, teacher=parent))
+    fewer = replace(again, options=replace(FREE, embedding_sparsity=0.7))
+    (one,) = prune_in_memory(half.model, DATA, fewer, half.history, teacher=parent)
+    table = one.model.embedding.weight
+    assert int((table == 0).sum()) == round(0.7 * table.numel())
+    (forgotten,) = prune_in_memory(
+        half.model, DATA, plan("structured", "one-shot", (0.5,), fine_tune_tokens=100), ()
+    )
+    assert forgotten.model.embedding.weight[gone].any()  # without its history zeros are weights
