@@ -18,6 +18,11 @@ EMBEDDING = Place(-1, "embedding")
 """Where Masks have that of the embedding, which belongs to no block."""
 
 
+def matrices_are_masked(masks: Masks) -> bool:
+    """Whether a matrix is masked, and not the embedding alone."""
+    return any(place != EMBEDDING for place in masks)
+
+
 def apply_masks(model: TransformerLM, masks: Masks) -> None:
     """Write zeros where the masks say removed."""
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asrprune.lm.model.transformer import TransformerLM
-from asrprune.prune.masks import EMBEDDING, Masks
+from asrprune.prune.masks import Masks, matrices_are_masked
 from asrprune.prune.methods.anchored import ANCHORED, anchored
 from asrprune.prune.methods.method import Options, Scorer, prunable_parameters, unreachable
 from asrprune.prune.selection import Chain, choose_levels
@@ -52,7 +52,7 @@ def shrink(
 
 def refuse_masks(masks: Masks) -> None:
     """Raises ValueError for masked matrices: what shrinks must not hold zeros to be kept."""
-    if any(place != EMBEDDING for place in masks):
+    if matrices_are_masked(masks):
         raise ValueError("the model is masked; matrices become smaller only in an unmasked one")
 
 

@@ -15,6 +15,7 @@ from asrprune.lm.device import without_denormals
 from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.training.distributed import ProcessGroup
+from asrprune.prune.masks import matrices_are_masked
 from asrprune.prune.run.family import (
     ELASTIC,
     Family,
@@ -84,7 +85,7 @@ class FamilyRun:
             while state.steps_done < len(steps):
                 made = self.run.step(state, steps, save)
                 if made is not None:
-                    for member in self._save(made, bool(state.masks)):
+                    for member in self._save(made, matrices_are_masked(state.masks)):
                         family = family.with_member(member)
                         log.info("sparsity %g\n%s", member.asked, matrix_table(member))
                     self._write(family)
@@ -142,7 +143,7 @@ class FamilyRun:
 
     def _parent_row(self) -> dict[str, Any]:
         run, model = self.run, self.parent.model
-        rows = matrix_rows(model, run.reference, bool(run.start_masks))
+        rows = matrix_rows(model, run.reference, matrices_are_masked(run.start_masks))
         return {
             "measured": measured(rows),
             "shape": model.shape.to_dict(),

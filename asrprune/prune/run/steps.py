@@ -35,7 +35,7 @@ from asrprune.prune.run.sandwich import PARTS, Sandwich
 from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.state import RunState, Within, take_over
-from asrprune.prune.surgery.embedding import embedding_mask, factor_embedding
+from asrprune.prune.surgery.embedding import check_maskable, embedding_mask, factor_embedding
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,10 @@ class PruningRun:
         model = copy.deepcopy(self.parent)
         masks = {place: mask.clone() for place, mask in self.start_masks.items()}
         rank = self.plan.options.embedding_rank
+        if self.plan.options.embedding_sparsity:
+            check_maskable(model)
         if rank:
+            masks.pop(EMBEDDING, None)
             batches = DataScorer(self.plan, self.data, 0).batches(model)
             tokens = self.plan.statistics_tokens
             model.embedding = factor_embedding(model, rank, batches, tokens, self.group)
@@ -211,6 +214,8 @@ class PruningRun:
             self.group,
         )
         apply_masks(model, {EMBEDDING: state.masks[EMBEDDING]})
+        kept = state.masks[EMBEDDING]
+        log.info("embedding: %d of %d weights stay", int(kept.sum()), kept.numel())
 
     def _fine_tune(
         self,

@@ -77,17 +77,22 @@ def embedding_mask(
 
     Raises ValueError when the embedding is not tied or has factors, or ``batches`` holds no token.
     """
+    check_maskable(model)
+    processes = ProcessGroup(device=model.device) if processes is None else processes
+    gram, counts = _measured(model, own_batches(batches, max_tokens, processes), processes)
+    weight = model.embedding.weight.detach().double()
+    scores = weight.square() * _shares(counts).sqrt()[:, None] * gram.diagonal()
+    return ~lowest(scores, round(sparsity * scores.numel()))
+
+
+def check_maskable(model: TransformerLM) -> None:
+    """Raises ValueError when the embedding is not tied or has factors."""
     if not model.embedding.tied:
         raise ValueError("embedding_sparsity is given; expected 0: the output layer is not tied")
     if model.embedding.projection is not None:
         raise ValueError(
             "embedding_sparsity is given; expected 0, as the embedding has two factors"
         )
-    processes = ProcessGroup(device=model.device) if processes is None else processes
-    gram, counts = _measured(model, own_batches(batches, max_tokens, processes), processes)
-    weight = model.embedding.weight.detach().double()
-    scores = weight.square() * _shares(counts).sqrt()[:, None] * gram.diagonal()
-    return ~lowest(scores, round(sparsity * scores.numel()))
 
 
 def _shares(counts: Tensor) -> Tensor:

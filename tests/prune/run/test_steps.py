@@ -15,7 +15,7 @@ from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.methods import METHODS
 from asrprune.prune.run.plan import FineTuning, Plan
-from asrprune.prune.run.scorer import PruningData
+from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.steps import PrunedLM, prune_in_memory
 from asrprune.text.corpus import TokenStream
 from tests.prune.small_models import DATA, FREE, SHAPES
@@ -205,6 +205,13 @@ def test_zeros_of_the_embedding_are_counted_apart_and_stay(method: str, schedule
         assert torch.equal(small, smaller)
 
 
+def test_zeros_are_for_a_tied_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, embedding_sparsity=0.5))
+    monkeypatch.setattr(DataScorer, "statistics", None)  # refused before anything is measured
+    with pytest.raises(ValueError, match="expected 0: the output layer is not tied"):
+        next(prune_in_memory(drawn_model(SHAPES["llama"]), DATA, asked))
+
+
 def test_zeros_of_a_parents_embedding_stay() -> None:
     parent = drawn_model(SHAPES["gpt2"])
     zeros = replace(FREE, embedding_sparsity=0.5)
@@ -223,6 +230,11 @@ def test_zeros_of_a_parents_embedding_stay() -> None:
     (one,) = prune_in_memory(half.model, DATA, fewer, half.history, teacher=parent)
     table = one.model.embedding.weight
     assert int((table == 0).sum()) == round(0.7 * table.numel())
+    factored = replace(
+        plan("structured", "one-shot", (0.5,)), options=replace(FREE, embedding_rank=3)
+    )
+    (one,) = prune_in_memory(half.model, DATA, factored, half.history, teacher=parent)
+    assert one.model.embedding.weight.shape[1] == 3
     (forgotten,) = prune_in_memory(
         half.model, DATA, plan("structured", "one-shot", (0.5,), fine_tune_tokens=100), ()
     )
