@@ -587,9 +587,47 @@ PRUNE = (
     Fault(
         "gradients of masked weights are clipped with the rest",
         "prune/run/fine_tuning.py",
-        "if isinstance(linear, DenseLinear) and mask is not None:",
-        "if isinstance(linear, DenseLinear) and mask is None:",
+        "for weight, mask in masked_weights(model, masks)",
+        "for weight, mask in masked_weights(model, {})",
         ("prune/run/test_fine_tuning.py",),
+    ),
+    Fault(
+        "zeros of the embedding are filled in fine-tuning",
+        "prune/masks.py",
+        "if EMBEDDING in masks:",
+        "if not masks:",
+        ("prune/test_masks.py", "prune/run/test_steps.py"),
+    ),
+    Fault(
+        "zeros of a parent's embedding may come back",
+        "prune/run/steps.py",
+        'any(step.get("embedding_sparsity") for step in history)',
+        'any(step.get("embedding") for step in history)',
+        ("prune/run/test_steps.py",),
+    ),
+    Fault(
+        "weights of the embedding stay without regard to how often a token comes",
+        "prune/surgery/embedding.py",
+        "weight.square() * _shares(counts).sqrt()[:, None]",
+        "weight.square()",
+        ("prune/surgery/test_embedding.py",),
+    ),
+    Fault(
+        "an LM with zeros in its embedding alone is called sparse",
+        "prune/masks.py",
+        "return any(place != EMBEDDING for place in masks)",
+        "return bool(masks)",
+        ("prune/run/test_family.py",),
+    ),
+    Fault(
+        "a recommended size forgets the zeros of the embedding",
+        "prune/recommend/plan.py",
+        "left = size.without_zeros(family[0].embedding_sparsity)",
+        "left = size",
+        (
+            "prune/recommend/test_recommend.py::"
+            "test_zeros_of_the_embedding_are_a_family_of_their_own",
+        ),
     ),
     Fault(
         "sparsity counts from a pruned parent",
