@@ -345,5 +345,7 @@ def _masks_of(parent: TransformerLM, history: History, plan: Plan) -> Masks:
             if isinstance(linear, DenseLinear) and place.name in plan.options.matrices
         }
     if any(step.get("embedding_sparsity") for step in history):
-        masks[EMBEDDING] = parent.embedding.weight.detach() != 0
+        kept = parent.embedding.weight.detach() != 0
+        if not kept.all():  # it may have been factored since
+            masks[EMBEDDING] = kept
     return masks

@@ -36,6 +36,20 @@ def test_what_is_not_stated_stays_as_it_was() -> None:
         ('{"sparsities": []}', "expected one or more, distinct"),
         ('{"sparsities": [true]}', "sparsities[0] is true; expected float"),
         ('{"options": {"matrices": []}}', "options.matrices is []; expected one or more"),
+        ('{"options": {"min_share": 1.5}}', "min_share is 1.5; expected 0..1"),
+        ('{"options": {"width_share": -1}}', "width_share is -1.0; expected 0..1"),
+        (
+            '{"options": {"embedding_sparsity": 1}}',
+            "embedding_sparsity is 1.0; expected >= 0 and less than 1",
+        ),
+        (
+            '{"options": {"embedding_sparsity": -0.5}}',
+            "embedding_sparsity is -0.5; expected >= 0 and less than 1",
+        ),
+        (
+            '{"options": {"embedding_sparsity": 0.5, "embedding_rank": 8}}',
+            "embedding_rank is 8; expected 0 with embedding_sparsity",
+        ),
     ],
 )
 def test_a_bad_plan_file_is_named(tmp_path: Path, text: str, message: str) -> None:

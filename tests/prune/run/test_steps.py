@@ -235,6 +235,9 @@ def test_zeros_of_a_parents_embedding_stay() -> None:
     )
     (one,) = prune_in_memory(half.model, DATA, factored, half.history, teacher=parent)
     assert one.model.embedding.weight.shape[1] == 3
+    narrow = plan("width", "one-shot", (0.7,))  # factors have no zeros that it would fill
+    (one,) = prune_in_memory(one.model, DATA, narrow, one.history, teacher=parent)
+    assert one.model.width < parent.width
     (forgotten,) = prune_in_memory(
         half.model, DATA, plan("structured", "one-shot", (0.5,), fine_tune_tokens=100), ()
     )
