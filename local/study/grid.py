@@ -13,7 +13,8 @@ what has the lowest perplexity on the validation sentences is kept; without them
 may have ``rates`` of its own, as new weights (method ``scratch``) need, and its own ``set``, which
 is added to the file's, or said in the place of the same keys. Schedule ``elastic-interpolative`` is
 elastic, with sizes stored as interpolative decompositions. A method with ``+embedding`` behind it,
-as unstructured+embedding, makes zeros of three quarters of the tied embedding, too. With
+as unstructured+embedding, makes zeros of three quarters of the tied embedding, too, and
+unstructured+embedding0.5 of half of it. With
 ``"words": false`` the perplexities of a grid's runs are measured, but no word errors and no speed,
 unless a grid before it has the run too. ``"continued": [0.1]``: behind the grids the dense LM
 itself is trained on with each of these budgets, at the file's ``rates`` and without distillation,
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +52,10 @@ ELASTIC: Mapping[str, tuple[str, ...]] = {
 """Schedules of one LM for all sizes -> what ``prune --schedule elastic`` is told by ``--set``."""
 CONTINUED = "continued"
 """The method of a run that prunes nothing, and trains the dense LM on."""
-ON_EMBEDDING = "+embedding", ("options.embedding_sparsity=0.75",)
-"""What stands behind a method that takes from the embedding, too; what ``prune`` is told then."""
+ON_EMBEDDING = re.compile(r"\+embedding(0?\.\d+)?$", re.ASCII)
+"""What stands behind a method that makes zeros in the embedding, too, with their share."""
+EMBEDDING_SPARSITY = "0.75"
+"""That share where none stands there."""
 Rates = tuple[tuple[float, float], ...]
 
 
@@ -127,10 +131,10 @@ def with_own(settings: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
 def on_blocks(method: str) -> str:
     """The method of ``prune``.
 
-    >>> on_blocks("unstructured+embedding"), on_blocks("width+structured")
+    >>> on_blocks("unstructured+embedding0.5"), on_blocks("width+structured")
     ('unstructured', 'width+structured')
     """
-    return method.removesuffix(ON_EMBEDDING[0])
+    return ON_EMBEDDING.sub("", method)
 
 
 def told(
@@ -142,10 +146,13 @@ def told(
     ('hold=0.5', 'options.form=interpolative', 'fine_tuning.optimizer.lr=0.001')
     >>> told("unstructured+embedding", "one-shot", [], [])
     ('options.embedding_sparsity=0.75',)
+    >>> told("unstructured+embedding0.5", "one-shot", [], [])
+    ('options.embedding_sparsity=0.5',)
     """
     named = zip(("lr", "muon_lr"), rates)
     own = (f"fine_tuning.optimizer.{name}={value:g}" for name, value in named)
-    embedding = ON_EMBEDDING[1] if method != on_blocks(method) else ()
+    zeros = [found[1] or EMBEDDING_SPARSITY for found in ON_EMBEDDING.finditer(method)]
+    embedding = (f"options.embedding_sparsity={share}" for share in zeros)
     return (*settings, *embedding, *ELASTIC.get(schedule, ()), *own)
 
 
