@@ -9,6 +9,7 @@ others get from it; only the first writes.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import time
@@ -165,6 +166,9 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     if chosen.type == "cuda":
         chosen = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(chosen)
+    # Its defaults are the group of the time of its import. Imported later, as training
+    # does, it keeps the group's threads past the end, where one may abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
     store, rank, world = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     distributed.init_process_group(

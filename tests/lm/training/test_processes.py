@@ -102,3 +102,30 @@ def test_a_family_is_that_of_one_process(runs: tuple[Path, str], name: str) -> N
             assert torch.equal(value != 0, right[key] != 0)
     if resumed == "within":
         assert read_state_file(folder / "killed.pt")["within"]["begun"]["movement"]
+
+
+LEAVING = """
+import os
+from pathlib import Path
+from asrprune.lm.training.distributed import process_group
+
+def threads():
+    return {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+
+with process_group("cpu") as group:
+    assert group.add(1.0) == [2.0]
+    import torch.distributed.fsdp
+    assert any("gloo" in name for name in threads())
+left = [name for name in threads() if "gloo" in name]
+assert not left, left
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads have names on Linux")
+def test_no_thread_of_the_group_is_left(tmp_path: Path) -> None:
+    """One that is left when the interpreter ends may abort a run that has done its work."""
+    script = tmp_path / "leaving.py"
+    script.write_text(LEAVING)
+    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*argv, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
