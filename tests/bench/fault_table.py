@@ -599,6 +599,13 @@ PRUNE = (
         ("prune/test_masks.py", "prune/run/test_steps.py"),
     ),
     Fault(
+        "the rate falls at the steps between sizes alone",
+        "prune/run/steps.py",
+        "if steps[state.steps_done].member is None:",
+        "if steps[state.steps_done].member is not None:",
+        ("prune/run/test_steps.py",),
+    ),
+    Fault(
         "zeros of a parent's embedding may come back",
         "prune/run/steps.py",
         'any(step.get("embedding_sparsity") for step in history)',

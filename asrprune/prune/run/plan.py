@@ -24,14 +24,17 @@ FINE_TUNE_SHARE = 0.1
 """Fine-tuning tokens of a run whose plan states none, as a share of one pass over the training
 data."""
 
+ANNEALED = ("steps", "sizes")
+
 
 @dataclass(frozen=True)
 class FineTuning:
     """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
-    divergence from the parent, or another teacher, at ``temperature``. In each segment the learning
-    rate warms up over a tenth of it (at most ``optimizer.warmup_steps``) and falls along its
-    schedule.
+    divergence from the parent, or another teacher, at ``temperature``. After each pruning step the
+    learning rate warms up over a tenth of what follows (at most ``optimizer.warmup_steps``) and
+    falls along its schedule; with ``anneal`` ``sizes`` it falls at the saved sizes alone and stays
+    at its peak after the steps between.
     ``precision``: ``auto`` is bf16 where the GPU or CPU multiplies it in hardware, else fp32.
     ``checkpoint_activations``: less memory for more time (1.2 times, measured), here and
     in the criterion's gradients.
@@ -41,6 +44,7 @@ class FineTuning:
     distill: bool = True
     temperature: float = 1.0
     distill_weight: float = 0.5
+    anneal: str = "steps"
     precision: str = "auto"
     checkpoint_activations: bool = False
     optimizer: OptimizerConfig = field(
@@ -56,6 +60,14 @@ class FineTuning:
             raise ValueError(f"temperature is {self.temperature}; expected > 0")
         if not 0.0 <= self.distill_weight <= 1.0:
             raise ValueError(f"distill_weight is {self.distill_weight}; expected 0..1")
+        if self.anneal not in ANNEALED:
+            raise ValueError(f"anneal {self.anneal!r}; known: {', '.join(ANNEALED)}")
+
+    def between_sizes(self) -> FineTuning:
+        """That of a pruning step whose LM is not saved."""
+        if self.anneal == "steps":
+            return self
+        return replace(self, optimizer=replace(self.optimizer, schedule="constant"))
 
 
 @dataclass(frozen=True)
@@ -187,6 +199,7 @@ PLAN_MEANINGS = {
     "fine_tuning.batch_tokens": "tokens of a step, padding counted",
     "fine_tuning.temperature": "of the teacher's and the model's distributions in distillation",
     "fine_tuning.distill_weight": "share of the loss that is distillation, the rest cross-entropy",
+    "fine_tuning.anneal": "whether the rate falls in all steps, or at the saved sizes alone",
 }
 """Key of the plan that has no flag of its own -> what it is, in a line for a help text; those of
 ``fine_tuning.optimizer``, ``fine_tuning.precision`` and ``fine_tuning.checkpoint_activations`` mean

@@ -233,7 +233,10 @@ class PruningRun:
         if tokens <= 0:
             return Spent()
         positions = state.model.max_positions
-        budget = self.plan.fine_tuning.batch_tokens
+        fine_tuning = plan.fine_tuning
+        if steps[state.steps_done].member is None:
+            fine_tuning = fine_tuning.between_sizes()
+        budget = fine_tuning.batch_tokens
         if elastic is not None:
             budget = max(budget // PARTS, min(budget, positions))
         group = self.group
@@ -242,8 +245,8 @@ class PruningRun:
         )
         if state.batches:
             batches.load_state(state.batches)
-        state.model.checkpoint_activations = plan.fine_tuning.checkpoint_activations
-        teacher = self.teacher if plan.fine_tuning.distill else None
+        state.model.checkpoint_activations = fine_tuning.checkpoint_activations
+        teacher = self.teacher if fine_tuning.distill else None
         state.movement = {}
         accumulates = "movement" in CRITERIA[self.plan.criterion].needs
 
@@ -255,7 +258,7 @@ class PruningRun:
             state.model,
             batches,
             tokens,
-            self.plan.fine_tuning,
+            fine_tuning,
             state.masks,
             teacher,
             self.plan.seed,

@@ -36,6 +36,7 @@ def test_what_is_not_stated_stays_as_it_was() -> None:
         ('{"sparsities": []}', "expected one or more, distinct"),
         ('{"sparsities": [true]}', "sparsities[0] is true; expected float"),
         ('{"options": {"matrices": []}}', "options.matrices is []; expected one or more"),
+        ('{"fine_tuning": {"anneal": "never"}}', "anneal 'never'; known: steps, sizes"),
         ('{"options": {"min_share": 1.5}}', "min_share is 1.5; expected 0..1"),
         ('{"options": {"width_share": -1}}', "width_share is -1.0; expected 0..1"),
         (

@@ -13,6 +13,7 @@ from asrprune.lm.model import transformer
 from asrprune.lm.model.anatomy import Block
 from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
+from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.prune.methods import METHODS
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.scorer import DataScorer, PruningData
@@ -159,6 +160,36 @@ def test_activations_made_again_prune_the_same_model(monkeypatch: pytest.MonkeyP
     left, right = one.model.state_dict(), other.model.state_dict()
     for name, value in left.items():
         torch.testing.assert_close(right[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("anneal", "expected"),
+    [
+        ("steps", ["cosine", "cosine", "cosine", "cosine"]),
+        ("sizes", ["constant", "cosine", "constant", "cosine"]),
+    ],
+)
+def test_the_rate_falls_in_all_steps_or_at_the_saved_sizes(
+    anneal: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, schedules, last = OptimizerConfig.lr_factor, [], []
+
+    def watched(config: OptimizerConfig, step: int, progress: float) -> float:
+        factor = real(config, step, progress)
+        if not step:
+            schedules.append(config.schedule)
+            last.append(factor)
+        last[-1] = factor
+        return factor
+
+    monkeypatch.setattr(OptimizerConfig, "lr_factor", watched)
+    tuning = replace(QUICK, anneal=anneal, optimizer=OptimizerConfig(schedule="cosine"))
+    asked = plan("unstructured", "linear", (0.4, 0.8), fine_tuning=tuning, fine_tune_tokens=800)
+    parent = drawn_model(SHAPES["llama"])
+    made = list(prune_in_memory(parent, DATA, replace(asked, steps=4)))
+    assert [one.asked for one in made] == [0.4, 0.8]
+    assert schedules == expected
+    assert [factor == 1.0 for factor in last] == [name == "constant" for name in expected]
 
 
 def test_the_embedding_is_factored_before_the_first_step() -> None:
