@@ -19,7 +19,7 @@ writes OUT/runs/NAME/ of every system, OUT/lms/ (scores and speed by LM) and OUT
 
 MODES = (
     Mode(("system", "dev", "dev_ref", "test", "test_ref", "first_pass", "baseline", "out")),
-    Mode(("engine", "threads", "nj", "bench_utts", "title", "accept_unknown")),
+    Mode(("engine", "threads", "nj", "bench_utts", "title", "accept_unknown", "utt2spk")),
     Mode(("repeats",), lambda args: args.bench_utts > 0, "has no use with --bench-utts 0"),
 )
 
@@ -69,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="go on where an LM does not know more than 50 %% of the words",
     )
+    parser.add_argument(
+        "--utt2spk",
+        metavar="FILE",
+        help="Kaldi's 'utt speaker' of the test lists: the report's intervals are over speakers",
+    )
     parser.add_argument("--title", default="asrprune sweep", help="heading of the report")
     parser.add_argument(
         "--out", required=True, type=output_folder, metavar="DIR", help="folder of all runs"
@@ -103,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
             repeats=args.repeats,
             title=args.title,
             accept_unknown=args.accept_unknown,
+            utt2spk=args.utt2spk,
             out=args.out,
         )
     )

@@ -53,6 +53,7 @@ class Sweep:
     repeats: int
     title: str
     accept_unknown: bool
+    utt2spk: str | None
     out: str
 
     def path(self, *parts: str) -> str:
@@ -161,6 +162,9 @@ def report_step(sweep: Sweep) -> Step:
     if sweep.first_pass is not None:
         argv += ["--first-pass", sweep.first_pass]
         reads.append(sweep.first_pass)
+    if sweep.utt2spk is not None:
+        argv += ["--utt2spk", sweep.utt2spk]
+        reads.append(sweep.utt2spk)
     lms = [(name, paths[0]) for name, paths in sweep.systems if len(paths) == 1]
     if lms:
         argv += ["--lm", *(f"{name}={path}" for name, path in lms)]
@@ -178,8 +182,8 @@ def run_steps(sweep: Sweep) -> None:
     from asrprune.rescore.weights_file import read_first_pass
 
     done = _Done(sweep.path(STEPS))
-    for lists, references in ((sweep.dev, sweep.dev_ref), (sweep.test, sweep.test_ref)):
-        _check_lists(lists, references)
+    _check_lists(sweep.dev, sweep.dev_ref)
+    _check_speakers(sweep.utt2spk, _check_lists(sweep.test, sweep.test_ref))
     if sweep.first_pass is not None:
         read_first_pass(sweep.first_pass)
     os.makedirs(os.path.realpath(sweep.out), exist_ok=True)  # it may be a link
@@ -193,17 +197,28 @@ def run_steps(sweep: Sweep) -> None:
     done.run([report_step(sweep)], 1)
 
 
-def _check_lists(path: str, ref: str) -> None:
-    """Raise InputError now for what a step would find after hours."""
+def _check_lists(path: str, ref: str) -> list[str]:
+    """The utterances. Raise InputError now for what a step would find after hours."""
     from asrprune.firstpass.formats.jsonl import read_nbest
     from asrprune.wer.kaldi_text import read_kaldi_text
 
     references = read_kaldi_text(ref)
+    utterances = []
     for nbest in read_nbest(path):
         if not nbest.hyps:
             raise InputError(path, None, f"{nbest.utt}: no hypothesis", "one at least")
         if nbest.utt not in references:
             raise InputError(ref, None, f"no reference of {nbest.utt}", f"one for each of {path}")
+        utterances.append(nbest.utt)
+    return utterances
+
+
+def _check_speakers(path: str | None, utterances: Sequence[str]) -> None:
+    """As ``_check_lists``."""
+    from asrprune.wer.speakers import number_speakers, read_utt2spk
+
+    if path is not None:
+        number_speakers(path, read_utt2spk(path), utterances)
 
 
 def _write_texts(sweep: Sweep) -> None:

@@ -84,7 +84,9 @@ def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
 def test_lms_are_scored_once_whatever_systems_they_are_in() -> None:
     both, alone, ngram = ("both", ("exp/a", "b.arpa")), ("a", ("exp/a",)), ("lm1", ("c.arpa",))
     files = ("dev", "dev.text", "test", "test.text")
-    sweep = Sweep((both, alone, ngram), *files, None, "a", "auto", 2, 1, 5, 3, "", True, "out")
+    sweep = Sweep(
+        (both, alone, ngram), *files, None, "a", "auto", 2, 1, 5, 3, "", True, None, "out"
+    )
     assert sweep.lms == {"a": "exp/a", "lm2": "b.arpa", "lm1": "c.arpa"}
     calls = [step.command for step in scoring_steps(sweep)]
     assert len(calls) == 9
@@ -118,6 +120,32 @@ def test_wrong_calls(
     systems = [one.format(lm=inputs["lm"]) for one in more]
     assert main(argv(inputs, tmp_path / "out", *systems)) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"asrprune sweep: {line}"
+
+
+def test_speakers_reach_the_report_and_are_checked_before_all_else(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speakers, out = tmp_path / "utt2spk", tmp_path / "out"
+    utts = [line.split()[0] for line in inputs["ref"].read_text().splitlines()]
+    call = [*argv(inputs, out, f"one={inputs['lm']}"), "--utt2spk", str(speakers)]
+    speakers.write_text(f"{utts[0]} anna\n")
+    assert main(call) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    missing = f"no speaker of utterance {utts[1]}; expected one of every utterance"
+    assert line == f"asrprune sweep: {speakers}: {missing}"
+    assert not out.exists()
+    speakers.write_text("".join(f"{utt} {'ab'[n % 2]}\n" for n, utt in enumerate(utts)))
+    call[call.index("--bench-utts") + 1] = "0"
+    del call[call.index("--repeats") : call.index("--repeats") + 2]
+    assert main(call) == 0
+    facts = json.loads((out / "report/table.json").read_text())["facts"]
+    assert "over speakers" in facts.values()
+    (step,) = [
+        step
+        for step in json.loads((out / "steps.json").read_text())["done"]
+        if step["command"].startswith("asrprune report ")
+    ]
+    assert f" --utt2spk {speakers} " in step["command"]
 
 
 def test_the_first_step_that_fails_says_why(

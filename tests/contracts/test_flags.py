@@ -497,6 +497,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--bench-utts": (None, "sweep --bench-utts -1"),
         "--repeats": ("sweep --repeats 2", "sweep --bench-utts 1 --repeats 0"),
         "--title": (None, "sweep --title ''"),
+        "--utt2spk": (None, f"sweep --utt2spk {NONE}"),
         "--accept-unknown": (None, "sweep --accept-unknown=often"),
         "--out": (None, "sweep --out {text}"),
     },
