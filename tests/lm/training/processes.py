@@ -207,6 +207,7 @@ def launched(world: int, function: Callable[..., None], *given: Any) -> None:
         rdzv_endpoint="localhost:0",
         run_id=function.__name__,
         max_restarts=0,
+        monitor_interval=2.0,  # a process that died is noticed by the others first
         start_method="fork",
     )
     with contextlib.suppress(ChildFailedError):
