@@ -101,10 +101,11 @@ def measure_ngrams(exp: Path, paths: Sequence[Path]) -> None:
 
 def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
     """Train a small LM from scratch, measure it, write ``cells/scratch-NAME.json`` and drop the
-    weights."""
+    weights. Configurations that differ in their seed alone are seeds of one plan."""
     name = f"scratch-{config.stem}"
     done = exp / "cells" / f"{name}.json"
-    settings = {"config": read_record(config).values, "study": study_of(exp)} | engines.settings()
+    record = read_record(config)
+    settings = {"config": record.values, "study": study_of(exp)} | engines.settings()
     if is_done(done, settings):
         return
     out = exp / "scratch" / f"{name}-{content_sum(settings)}"
@@ -112,13 +113,16 @@ def measure_scratch(exp: Path, config: Path, engines: Engines) -> None:
         words = ["train", "--data", str(exp / "data"), "--config", str(config)]
         call([*words, "--threads", "1", "--out", str(out)])
     measured, size, tokens = Measurement(exp, engines), weights_bytes(out), trained_tokens(out, exp)
+    seed, asked = record.find("seed", a_count), record.find("max_tokens", a_count) or tokens
     cell: dict[str, Any] = {
         "name": name,
         "kind": SCRATCH,
         "method": SCRATCH,  # no criterion: all sizes are of one way of training
         "sparsity": round(1.0 - size / weights_bytes(exp / DENSE), 4),
-        "budget": round(tokens / trained_tokens(exp / DENSE, exp), 2),
+        # of what was asked: batches of one seed hold a little more than those of another
+        "budget": round(asked / trained_tokens(exp / DENSE, exp), 2),
         "tokens": tokens,
+        **({} if seed is None else {"seed": seed}),
         "bytes": size,
         "nll": measured.nll(open_lm(out, "torch", threads=1)),
         "errors": measured.errors(out),

@@ -380,11 +380,12 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     options += ["--lattices", f"decoded={lattices},{lattices / 'text'}"]
     options += ["--train-conf", str(tmp_path / "train.json"), "--vocab-size", "24"]
     options += ["--valid-sentences", "10", "--heldout-sentences", "80", "--lm-name", "tiny"]
-    (tmp_path / "train-small.json").write_text(
-        json.dumps({**TINY, "model": {**TINY["model"], "d_model": 16}})
-    )
+    small_conf = {**TINY, "model": {**TINY["model"], "d_model": 16}}
+    (tmp_path / "train-small.json").write_text(json.dumps(small_conf))
+    (tmp_path / "train-small-seed2.json").write_text(json.dumps({**small_conf, "seed": 2}))
     options += ["--ngram-order", "2", "--ngram-sizes", "1 0.03"]
-    options += ["--small-confs", str(tmp_path / "train-small.json")]
+    small_confs = (str(tmp_path / f"train-{name}.json") for name in ("small", "small-seed2"))
+    options += ["--small-confs", " ".join(small_confs)]
     few = {**AXES, "method": ["structured"], "sparsity": [0.5], "set": ["hold=0.8"]}
     low_rank = {**AXES, "method": ["low-rank"]}
     elastic = {**low_rank, "schedule": ["elastic"], "budget": [0.5]}
@@ -411,7 +412,11 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert pruned[1]["bytes"] - zeros["bytes"] == pytest.approx(
         0.6 * table_bytes - table_bytes / 32, abs=300
     )
-    (small,) = [one for one in rest if one["kind"] == "scratch"]
+    small, small_again = [one for one in rest if one["kind"] == "scratch"]
+    assert ("seed" in small, small_again["seed"]) == (False, 2)
+    for key in ("method", "sparsity", "budget", "bytes"):
+        assert small[key] == small_again[key]  # seeds of one plan
+    assert small["nll"] != small_again["nll"]
     (longer,) = [one for one in rest if one["kind"] == "continued"]
     assert (longer["name"], longer["bytes"]) == ("continued-b0.25", dense["bytes"])
     assert longer["tokens"] == pruned[0]["tokens"]
@@ -423,7 +428,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     assert decoded["oracle_errors"] == listed["oracle_errors"] == [0] * 8
     assert (small["name"], small["budget"], np.shape(small["nll"])) == (
         "scratch-train-small",
-        1,
+        round(TINY["max_tokens"] / lm["training_tokens"], 2),
         (40,),
     )
     assert "criterion" not in small  # LMs of several configurations make one curve
@@ -515,6 +520,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         "dense",
         "ngram",
         "ngram",
+        "scratch",
         "scratch",
     ]
     for name in ("heldout.txt", "lists/small.jsonl.gz", "data/data.json"):
