@@ -146,7 +146,7 @@ def _named(plan: Recommendation) -> str:
     method, criterion, schedule, budget = plan.family
     parts = [method, *(one for one in (criterion, schedule) if one is not None)]
     tuned = f"fine-tuned on {100 * budget:g} % of the training tokens" if budget else "no tuning"
-    zeros = f" and {plan.embedding_sparsity:g} of the embedding" if plan.embedding_sparsity else ""
+    zeros = "".join(f" and {share:g} of the {table}" for table, share in plan.zeros.items())
     return f"{', '.join(parts)}, sparsity {plan.sparsity:g}{zeros}, {tuned}"
 
 
@@ -168,6 +168,8 @@ def _expected(plan: Recommendation) -> str:
 def _json(
     size: LmSize, row: Row, plans: list[Recommendation], commands: list[str], met: bool
 ) -> dict[str, Any]:
+    from asrprune.prune.recommend.table import ZEROS
+
     keys = ("method", "criterion", "schedule", "budget")
     return {
         "met": met,
@@ -177,7 +179,7 @@ def _json(
             {
                 **dict(zip(keys, plan.family)),
                 "sparsity": plan.sparsity,
-                "embedding_sparsity": plan.embedding_sparsity,
+                **{f"{table}_sparsity": plan.zeros.get(table, 0.0) for table in ZEROS},
                 "bytes": round(plan.bytes),
                 "perplexity_ratio": plan.perplexity_ratio,
                 "wer_difference": plan.wer_difference,

@@ -12,15 +12,17 @@ from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 
 Masks = dict[Place, Tensor]
-"""Matrix, or EMBEDDING -> boolean tensor shaped as its weight, True = kept."""
+"""Matrix, EMBEDDING or POSITIONS -> boolean tensor shaped as its weight, True = kept."""
 
 EMBEDDING = Place(-1, "embedding")
-"""Where Masks have that of the embedding, which belongs to no block."""
+POSITIONS = Place(-1, "positions")
+"""Where Masks have those of the embedding and of learned positions, which belong to no block."""
+TABLES = (EMBEDDING, POSITIONS)
 
 
 def matrices_are_masked(masks: Masks) -> bool:
-    """Whether a matrix is masked, and not the embedding alone."""
-    return any(place != EMBEDDING for place in masks)
+    """Whether a matrix is masked, and not tables alone."""
+    return any(place not in TABLES for place in masks)
 
 
 def apply_masks(model: TransformerLM, masks: Masks) -> None:
@@ -35,6 +37,9 @@ def masked_weights(model: TransformerLM, masks: Masks) -> Iterator[tuple[Tensor,
     """The weights that have a mask, each with it."""
     if EMBEDDING in masks:
         yield model.embedding.weight, masks[EMBEDDING]
+    if POSITIONS in masks:
+        assert model.positions is not None
+        yield model.positions, masks[POSITIONS]
     for place, linear in model.linears():
         mask = masks.get(place)
         if mask is not None:

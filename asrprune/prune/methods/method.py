@@ -56,8 +56,9 @@ class Options:
     stores, two ``factors`` or the ``interpolative`` decomposition (see InterpolativeLinear).
     ``embedding_rank`` factors the tied embedding before the first step (0: it stays as it is;
     surgery/embedding.py); ``embedding_sparsity`` is the share of the tied embedding's weights that
-    become zero at each step, after the method. Neither is a part of the sparsity. ``compensation``
-    (weight compensation) says how the kept weights make up for the removed ones: ``obs`` of the
+    become zero at each step, after the method, and ``positions_sparsity`` that of the learned
+    positions (surgery/positions.py). None is a part of the sparsity. ``compensation`` (weight
+    compensation) says how the kept weights make up for the removed ones: ``obs`` of the
     mask methods, ``anchored`` of structured and low rank.
     """
 
@@ -73,6 +74,7 @@ class Options:
     form: str = "factors"
     embedding_rank: int = 0
     embedding_sparsity: float = 0.0
+    positions_sparsity: float = 0.0
     compensation: str = "none"
     depth_unit: str = "sublayer"
     head_unit: str = "group"
@@ -100,9 +102,10 @@ class Options:
         for field in ("min_share", "width_share"):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise ValueError(f"{field} is {getattr(self, field)}; expected 0..1")
-        if not 0.0 <= self.embedding_sparsity < 1.0:
-            found = self.embedding_sparsity
-            raise ValueError(f"embedding_sparsity is {found}; expected >= 0 and less than 1")
+        for field in ("embedding_sparsity", "positions_sparsity"):
+            found = getattr(self, field)
+            if not 0.0 <= found < 1.0:
+                raise ValueError(f"{field} is {found}; expected >= 0 and less than 1")
         if self.embedding_rank and self.embedding_sparsity:
             raise ValueError(
                 f"embedding_rank is {self.embedding_rank}; expected 0 with embedding_sparsity"

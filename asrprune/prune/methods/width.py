@@ -12,7 +12,7 @@ from asrprune.lm.model.matrices import Matrix
 from asrprune.lm.model.shapes import Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.groups import Group
-from asrprune.prune.masks import EMBEDDING, Masks
+from asrprune.prune.masks import TABLES, Masks
 from asrprune.prune.methods.choices import best, refuse_masks
 from asrprune.prune.methods.low_rank import opened
 from asrprune.prune.methods.method import Options, Scorer, prunable_parameters, unreachable
@@ -37,16 +37,17 @@ def width(model: TransformerLM, keep: int, scorer: Scorer, options: Options, mas
     the data (not with svd). The width that is left is a multiple of ``multiple_of``, so sizes are
     met to the nearest one. All matrices get narrower, also those that are not among
     ``options.matrices`` and so do not count; embedding, positions and norms too. Raises ValueError
-    for a masked model, the embedding too, or a size out of reach.
+    for a masked model, its tables too, or a size out of reach.
 
     Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024) for the principal components.
     """
     refuse_masks(masks)
-    if EMBEDDING in masks:
-        raise ValueError(
-            "the embedding has zeros that width would fill; expected embedding_sparsity above 0, "
-            "which makes them anew, or another method"
-        )
+    for table in TABLES:
+        if table in masks:
+            raise ValueError(
+                f"the table {table.name} has zeros that width would fill; expected "
+                f"{table.name}_sparsity above 0, which makes them anew, or another method"
+            )
     size = model.width
     left = _width_for(model, keep, options)
     if left == size:

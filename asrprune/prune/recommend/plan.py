@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from asrprune.lm.model.checkpoint import Checkpoint
@@ -45,13 +45,14 @@ def parse_budget(text: str) -> Budget:
 @dataclass(frozen=True)
 class LmSize:
     """``bytes`` of the weights file, of numbers of ``number_bytes``; ``prunable`` of its
-    ``parameters`` can be removed, and ``embedding`` of them, a tied one, can become zero."""
+    ``parameters`` can be removed; those of ``tables`` (a tied embedding, learned positions; how
+    many weights each has) can become zero."""
 
     bytes: int
     number_bytes: int
     parameters: int
     prunable: int
-    embedding: int = 0
+    tables: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> LmSize:
@@ -60,17 +61,22 @@ class LmSize:
         prunable = sum(prunable_parameters(model, Options().matrices).values())
         parameters = sum(one.numel() for one in model.parameters())
         table = model.embedding
-        embedding = table.weight.numel() if table.tied and table.projection is None else 0
+        tables = {}
+        if table.tied and table.projection is None:
+            tables["embedding"] = table.weight.numel()
+        if model.positions is not None:
+            tables["positions"] = model.positions.numel()
         number_bytes = checkpoint.stored.itemsize
-        return cls(checkpoint.size_bytes(), number_bytes, parameters, prunable, embedding)
+        return cls(checkpoint.size_bytes(), number_bytes, parameters, prunable, tables)
 
-    def without_zeros(self, embedding_sparsity: float) -> LmSize:
-        """This LM with a bit mask in place of the zeros of its embedding."""
-        if not embedding_sparsity:
-            return self
-        zeros = embedding_sparsity * self.embedding
-        saved = round(zeros * self.number_bytes - self.embedding / 8)
-        return replace(self, bytes=self.bytes - saved, parameters=self.parameters - round(zeros))
+    def without_zeros(self, zeros: Mapping[str, float]) -> LmSize:
+        """This LM with a bit mask in place of the zeros of its tables (table -> share)."""
+        saved, gone = 0.0, 0.0
+        for table, share in zeros.items():
+            gone += share * self.tables[table]
+            saved += share * self.tables[table] * self.number_bytes - self.tables[table] / 8
+        left = self.parameters - round(gone)
+        return replace(self, bytes=self.bytes - round(saved), parameters=left)
 
     def _step(self, method: str) -> tuple[float, float]:
         """Bytes that pruning adds at once (bit masks), and those that leave from 0 to 1."""
@@ -101,12 +107,13 @@ class LmSize:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A plan with its expected size and cost; ``range``: the sparsities that were measured.
+    """A plan with its expected size and cost; ``zeros`` of tables, as those of Row; ``range``: the
+    sparsities that were measured.
     ``speed_ratio`` None: not measured; ``wer_difference`` in points; ``settings`` and
     ``statistics_tokens`` as the nearest measured size was pruned with."""
 
     family: Family
-    embedding_sparsity: float
+    zeros: Mapping[str, float]
     sparsity: float
     range: tuple[float, float]
     bytes: float
@@ -132,15 +139,17 @@ def is_met(budget: Budget, size: LmSize) -> bool:
 
 def recommend(rows: Sequence[Row], size: LmSize, budget: Budget) -> list[Recommendation]:
     """The best size of each family of plans that meets the budget, the least perplexity first.
-    An elastic family of one size is none: `prune` makes it between two. Zeros in the embedding are
-    for an LM with a tied one.
+    An elastic family of one size is none: `prune` makes it between two. Zeros in tables are for an
+    LM that has these.
 
     Raises ValueError ``found; expected`` where none does.
     """
-    families: dict[tuple[Family, float], list[Row]] = defaultdict(list)
+    families: dict[tuple[Family, tuple[tuple[str, float], ...]], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.sparsity):
-        if size.embedding or not row.embedding_sparsity:
-            families[row.family, row.embedding_sparsity].append(row)
+        if row.zeros.keys() <= size.tables.keys():
+            families[row.family, tuple(row.zeros.items())].append(row)
+    if not families:
+        raise ValueError("all plans have zeros in tables that this LM has not; expected others")
     found = [
         _at(size, family, sparsity)
         for family in families.values()
@@ -162,7 +171,7 @@ def _most_bytes(budget: Budget, size: LmSize) -> float:
 def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[float]:
     """The least measured or interpolated sparsity that meets the budget, None if none does."""
     if budget.times is None:
-        left = size.without_zeros(family[0].embedding_sparsity)
+        left = size.without_zeros(family[0].zeros)
         least = left.sparsity(family[0].family[0], _most_bytes(budget, size))
         rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
         return None if least > family[-1].sparsity else min(rounded, family[-1].sparsity)
@@ -199,11 +208,11 @@ def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     if below.speed_ratio is not None and above.speed_ratio is not None:
         speed = between(below.speed_ratio, above.speed_ratio)
     ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
-    expected = size.without_zeros(above.embedding_sparsity).pruned(above.family[0], sparsity)
+    expected = size.without_zeros(above.zeros).pruned(above.family[0], sparsity)
     ends = family[0].sparsity, family[-1].sparsity
     like = below if part < 0.5 else above
     told = like.settings, like.statistics_tokens
-    plan = above.family, above.embedding_sparsity, sparsity
+    plan = above.family, above.zeros, sparsity
     return Recommendation(*plan, ends, expected, ratio, wer, speed, *told)
 
 
@@ -214,7 +223,7 @@ def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budge
             return "no speeds in the study for this LM; expected a budget in MB or a share"
         return f"{budget.times:g}x is faster than all measured; expected at most {max(speeds):.3g}x"
     least = min(
-        size.without_zeros(rows[-1].embedding_sparsity).pruned(rows[0].family[0], rows[-1].sparsity)
+        size.without_zeros(rows[-1].zeros).pruned(rows[0].family[0], rows[-1].sparsity)
         for rows in families
     )
     smallest = math.ceil(least / 1000) * 1000 / MEGABYTE

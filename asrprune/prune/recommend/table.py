@@ -29,7 +29,11 @@ from asrprune.prune.run.schedules import SCHEDULES
 STUDY = Path(__file__).with_name("study.json")
 Interval = tuple[float, float, float]
 """Mean and the ends of its 95 % interval: mean, low, high."""
-EMBEDDING_SPARSITY = "options.embedding_sparsity"
+ZEROS = {
+    "embedding": "options.embedding_sparsity",
+    "positions": "options.positions_sparsity",
+}
+"""Table of an LM -> the setting by which it gets zeros."""
 Family = tuple[str, Optional[str], Optional[str], float]
 """Method, criterion, schedule, and fine-tuning tokens as a share of the training tokens."""
 
@@ -53,10 +57,11 @@ class Row:
     statistics_tokens: Optional[int] = None
 
     @property
-    def embedding_sparsity(self) -> float:
-        """Share of the embedding's weights that became zero."""
+    def zeros(self) -> dict[str, float]:
+        """Table of the LM -> the share of its weights that became zero, of those that got any."""
         told = dict(one.split("=", 1) for one in self.settings)
-        return float(told.get(EMBEDDING_SPARSITY, 0.0))
+        shares = {table: float(told.get(key, 0.0)) for table, key in ZEROS.items()}
+        return {table: share for table, share in shares.items() if share}
 
 
 def read_table(path: Optional[PathLike] = None) -> list[Row]:
@@ -69,7 +74,7 @@ def read_table(path: Optional[PathLike] = None) -> list[Row]:
     rows = [_row(part) for part in record.parts("rows")]
     if not rows:
         raise InputError(path, None, "no rows", "one for each pruned LM of the study")
-    keys = [(row.lm, row.family, row.embedding_sparsity, row.sparsity) for row in rows]
+    keys = [(row.lm, row.family, row.zeros, row.sparsity) for row in rows]
     for number, key in enumerate(keys):
         if key in keys[:number]:
             raise InputError(path, None, f"rows[{number}] has the plan of another", "each once")
@@ -113,7 +118,7 @@ def _setting(value: Any) -> str:
     if not re.fullmatch(r"[a-z0-9_.]+=[A-Za-z0-9_.+-]+", a_string(value)):
         raise OtherThan("KEY=VALUE as prune --set takes it")
     key, _, number = value.partition("=")
-    if key == EMBEDDING_SPARSITY and not re.fullmatch(r"0(\.\d+)?", number, re.ASCII):
+    if key in ZEROS.values() and not re.fullmatch(r"0(\.\d+)?", number, re.ASCII):
         raise OtherThan(f"{key} of 0 or more and less than 1")
     return a_string(value)
 

@@ -193,6 +193,7 @@ PLAN_MEANINGS = {
     "options.form": "what low rank stores: factors or interpolative",
     "options.embedding_rank": "of the tied embedding before the first step; 0: it stays as it is",
     "options.embedding_sparsity": "share of the tied embedding's weights that become zero",
+    "options.positions_sparsity": "share of the learned positions' weights that become zero",
     "options.compensation": "how kept weights make up for removed ones (list compensations)",
     "options.depth_unit": "depth removes each sublayer by itself, or whole blocks",
     "options.head_unit": "query heads of a key and value head leave as a group, or as query heads",

@@ -18,7 +18,7 @@ from asrprune.lm.model.shapes import ModelShape, Place
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.state_file import read_state_file, write_state
 from asrprune.lm.training.distributed import ProcessGroup
-from asrprune.prune.masks import EMBEDDING, Masks
+from asrprune.prune.masks import EMBEDDING, POSITIONS, Masks
 from asrprune.prune.run.fine_tuning import Begun, Movement, Spent
 
 STATE = "state.pt"
@@ -130,6 +130,8 @@ def _state(value: Mapping[str, Any], device: torch.device) -> RunState:
     sizes = {place: (one.out_features, one.in_features) for place, one in model.linears()}
     rows, columns = model.embedding.weight.shape
     sizes[EMBEDDING] = (rows, columns)
+    if model.positions is not None:
+        sizes[POSITIONS] = (model.max_positions, model.width)
     masks = {Place.parse(text): mask for text, mask in dict(value["masks"]).items()}
     for place, mask in masks.items():
         if mask.dtype != torch.bool or tuple(mask.shape) != sizes[place]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import torch
+from torch import Tensor
 
 from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.model.matrices import DenseLinear
@@ -19,7 +20,7 @@ from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import BatchStream
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.criteria import CRITERIA
-from asrprune.prune.masks import EMBEDDING, Masks, apply_masks
+from asrprune.prune.masks import EMBEDDING, POSITIONS, Masks, apply_masks
 from asrprune.prune.methods import METHODS
 from asrprune.prune.methods.choices import refuse_masks
 from asrprune.prune.methods.method import kept_parameters, prunable_parameters
@@ -36,6 +37,7 @@ from asrprune.prune.run.schedules import PruningStep, budget_until, one_run
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.state import RunState, Within, take_over
 from asrprune.prune.surgery.embedding import check_maskable, embedding_mask, factor_embedding
+from asrprune.prune.surgery.positions import check_learned, positions_mask
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ class PruningRun:
         rank = self.plan.options.embedding_rank
         if self.plan.options.embedding_sparsity:
             check_maskable(model)
+        if self.plan.options.positions_sparsity:
+            check_learned(model)
         if rank:
             masks.pop(EMBEDDING, None)
             batches = DataScorer(self.plan, self.data, 0).batches(model)
@@ -189,8 +193,9 @@ class PruningRun:
     def _prune(self, state: RunState, step: PruningStep, scorer: DataScorer) -> Optional[Elastic]:
         """Prune in place; of an elastic LM, in which order the rest leaves."""
         plan, made = self.plan, None
-        if plan.options.embedding_sparsity:
-            state.masks.pop(EMBEDDING, None)  # chosen anew: the method may change the embedding
+        tables = self._table_masks()
+        for table in tables:
+            state.masks.pop(table, None)  # chosen anew: the method may change the table
         if plan.schedule != "elastic":
             keep = self.total - round(step.sparsity * self.total)
             self.method.apply(state.model, keep, scorer, plan.options, state.masks)
@@ -200,22 +205,22 @@ class PruningRun:
             sizes = plan.sparsities
             made = self.method.elastic(state.model, sizes, self.total, scorer, plan.options)
             made = self.group.from_first(lambda: made)
-        if plan.options.embedding_sparsity:
-            self._mask_embedding(state, scorer)
+        for table, (choose, sparsity) in tables.items():
+            model, tokens = state.model, plan.statistics_tokens
+            kept = choose(model, sparsity, scorer.batches(model), tokens, self.group)
+            state.masks[table] = kept
+            apply_masks(model, {table: kept})
+            log.info("%s: %d of %d weights stay", table.name, int(kept.sum()), kept.numel())
         return made
 
-    def _mask_embedding(self, state: RunState, scorer: DataScorer) -> None:
-        model, plan = state.model, self.plan
-        state.masks[EMBEDDING] = embedding_mask(
-            model,
-            plan.options.embedding_sparsity,
-            scorer.batches(model),
-            plan.statistics_tokens,
-            self.group,
-        )
-        apply_masks(model, {EMBEDDING: state.masks[EMBEDDING]})
-        kept = state.masks[EMBEDDING]
-        log.info("embedding: %d of %d weights stay", int(kept.sum()), kept.numel())
+    def _table_masks(self) -> dict[Place, tuple[Callable[..., Tensor], float]]:
+        """What chooses the weights that stay in each table that gets zeros, and its sparsity."""
+        options = self.plan.options
+        chosen = {
+            EMBEDDING: (embedding_mask, options.embedding_sparsity),
+            POSITIONS: (positions_mask, options.positions_sparsity),
+        }
+        return {table: one for table, one in chosen.items() if one[1]}
 
     def _fine_tune(
         self,
@@ -282,6 +287,7 @@ class PruningRun:
             "schedule": self.plan.schedule,
             "masks": self.method.masks,
             "embedding_sparsity": self.plan.options.embedding_sparsity,
+            "positions_sparsity": self.plan.options.positions_sparsity,
             "asked": step.sparsity,
             "measured": now,
             "reference": {str(place): count for place, count in self.reference.items()},
@@ -351,4 +357,7 @@ def _masks_of(parent: TransformerLM, history: History, plan: Plan) -> Masks:
         kept = parent.embedding.weight.detach() != 0
         if not kept.all():  # it may have been factored since
             masks[EMBEDDING] = kept
+    if any(step.get("positions_sparsity") for step in history):
+        assert parent.positions is not None
+        masks[POSITIONS] = parent.positions.detach() != 0
     return masks

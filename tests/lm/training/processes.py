@@ -74,7 +74,11 @@ PLAN = Plan(
 )
 PLANS = {
     "masks": replace(PLAN, criterion="movement", method="unstructured"),
-    "units": replace(PLAN, method="structured", options=replace(OPTIONS, embedding_sparsity=0.4)),
+    "units": replace(
+        PLAN,
+        method="structured",
+        options=replace(OPTIONS, embedding_sparsity=0.4, positions_sparsity=0.6),
+    ),
     "ranks": replace(PLAN, method="low-rank", options=replace(OPTIONS, embedding_rank=4)),
     "elastic": replace(PLAN, method="low-rank", schedule="elastic"),
     "noise": replace(PLAN, criterion="random", method="2:4", sparsities=(0.5,)),

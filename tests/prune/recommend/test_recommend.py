@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -151,28 +152,52 @@ def test_zeros_of_the_embedding_are_a_family_of_their_own(
         *(study_row("structured", one, 1.2 + one, **zeros) for one in (0.2, 0.6)),
     )
     table = save_study(tmp_path / "study", rows)
-    tied = LmSize(10_000_000, 4, 2_500_000, 2_000_000, embedding=400_000)
+    tied = LmSize(10_000_000, 4, 2_500_000, 2_000_000, {"embedding": 400_000})
     (plain, other) = recommend(read_table(table), tied, Budget(share=0.7))
-    assert (plain.sparsity, plain.embedding_sparsity) == (0.375, 0.0)
+    assert (plain.sparsity, plain.zeros) == (0.375, {})
     saved = 0.75 * 400_000 * 4 - 400_000 / 8
-    assert other.embedding_sparsity == 0.75
+    assert other.zeros == {"embedding": 0.75}
     assert other.sparsity == pytest.approx((10_000_000 - saved - 7_000_000) / 8_000_000, abs=0.001)
     assert plain.bytes == 7_000_000
     assert other.bytes == pytest.approx(7_000_000, rel=0.002)
     (alone,) = recommend(read_table(table), LM, Budget(share=0.7))  # its embedding is not tied
-    assert alone.embedding_sparsity == 0.0
+    assert alone.zeros == {}
     (smallest,) = recommend(read_table(table), tied, Budget(share=0.5))
-    assert smallest.embedding_sparsity == 0.75
+    assert smallest.zeros == {"embedding": 0.75}
     lm = save_small_lm(tmp_path)
     checkpoint = load_checkpoint(lm)
     found = LmSize.of(checkpoint)
-    assert found.embedding == checkpoint.model.embedding.weight.numel()
-    least = found.without_zeros(0.75).pruned("structured", 0.6) / found.bytes
+    assert found.tables["embedding"] == checkpoint.model.embedding.weight.numel()
+    least = found.without_zeros(smallest.zeros).pruned("structured", 0.6) / found.bytes
     argv = ["recommend", "--lm", str(lm), "--table", str(table), "--budget", f"{least + 0.001:.4f}"]
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert " and 0.75 of the embedding, fine-tuned" in printed
     assert " --set options.embedding_sparsity=0.75 --out OUT" in printed
+
+
+def test_zeros_of_positions_are_for_an_lm_that_learned_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["options.embedding_sparsity=0.5", "options.positions_sparsity=0.9"]
+    rows = [study_row("structured", one, 1.2 + one, set=settings) for one in (0.2, 0.6)]
+    table = save_study(tmp_path / "study", rows)
+    size = LmSize(10_000_000, 4, 2_500_000, 2_000_000, {"embedding": 400_000, "positions": 80_000})
+    (plan,) = recommend(read_table(table), size, Budget(share=0.7))
+    saved = 4 * (0.5 * 400_000 + 0.9 * 80_000) - (400_000 + 80_000) / 8
+    assert plan.sparsity == pytest.approx((10_000_000 - saved - 7_000_000) / 8_000_000, abs=0.001)
+    rotary = replace(size, tables={"embedding": 400_000})
+    with pytest.raises(ValueError, match="zeros in tables that this LM has not"):
+        recommend(read_table(table), rotary, Budget(share=0.7))
+    lm = save_small_lm(tmp_path)
+    model = load_checkpoint(lm).model
+    assert model.positions is not None
+    assert LmSize.of(load_checkpoint(lm)).tables["positions"] == model.positions.numel()
+    argv = ["recommend", "--lm", str(lm), "--table", str(table), "--budget", "0.7"]
+    assert main([*argv, "--json", str(tmp_path / "json")]) == 0
+    assert " and 0.5 of the embedding and 0.9 of the positions, fine" in capsys.readouterr().out
+    (told,) = json.loads((tmp_path / "json").read_text())["plans"]
+    assert (told["embedding_sparsity"], told["positions_sparsity"]) == (0.5, 0.9)
 
 
 def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(

@@ -168,25 +168,29 @@ def test_forms_of_factored_matrices() -> None:
     ("method", "schedule"),
     [("structured", "one-shot"), ("unstructured", "one-shot"), ("low-rank", "elastic")],
 )
-def test_zeros_of_the_embedding_leave_the_file(method: str, schedule: str, tmp_path: Path) -> None:
+def test_zeros_of_tables_leave_the_file(method: str, schedule: str, tmp_path: Path) -> None:
     (tmp_path / "pieces").write_bytes(b"pieces")
     parent = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
     dense = load_checkpoint(parent)
     plan = Plan("kfac", method, schedule, (0.2, 0.4), 3, 64, statistics_tokens=60)
     plan = replace(plan, options=Options(min_width=1, min_rank=1, multiple_of=1))
-    zeros = replace(plan, options=replace(plan.options, embedding_sparsity=0.75))
+    shares = {"embedding_sparsity": 0.75, "positions_sparsity": 0.9}
+    zeros = replace(plan, options=replace(plan.options, **shares))
     plain = prune_family(dense, DATA, plan, tmp_path / "plain", {}, {})
     family = prune_family(dense, DATA, zeros, tmp_path / "zeros", {}, {})
-    weights = dense.model.embedding.weight.numel()
+    assert dense.model.positions is not None
+    weights, positions = dense.model.embedding.weight.numel(), dense.model.positions.numel()
     for one, other in zip(family.members, plain.members, strict=True):
         assert one.faster == other.faster == (method != "unstructured")
         assert one.measured == other.measured
         assert [row.form for row in one.matrices] == [row.form for row in other.matrices]
-        saved = 4 * 0.75 * weights - weights / 8
+        saved = 4 * (0.75 * weights + 0.9 * positions) - (weights + positions) / 8
         assert other.bytes - one.bytes == pytest.approx(saved, abs=300)  # and some names
         size = one.asked if schedule == "elastic" else None
-        table = load_checkpoint(tmp_path / "zeros" / one.folder, size=size).model.embedding.weight
-        assert int(table.count_nonzero()) == round(0.25 * weights)
+        found = load_checkpoint(tmp_path / "zeros" / one.folder, size=size).model
+        assert int(found.embedding.weight.count_nonzero()) == round(0.25 * weights)
+        assert found.positions is not None
+        assert int(found.positions.count_nonzero()) == positions - round(0.9 * positions)
 
 
 def test_tables_say_what_is_faster() -> None:

@@ -48,6 +48,10 @@ def test_what_is_not_stated_stays_as_it_was() -> None:
             "embedding_sparsity is -0.5; expected >= 0 and less than 1",
         ),
         (
+            '{"options": {"positions_sparsity": 1}}',
+            "positions_sparsity is 1.0; expected >= 0 and less than 1",
+        ),
+        (
             '{"options": {"embedding_sparsity": 0.5, "embedding_rank": 8}}',
             "embedding_rank is 8; expected 0 with embedding_sparsity",
         ),

@@ -147,6 +147,7 @@ def test_a_run_that_is_taken_up_ends_like_one_that_never_stopped(
     monkeypatch.setattr(fine_tuning, "LOOK_STEPS", 1)
     zeros = 0.4 if SHAPES[name].tied else 0.0
     options = Options(min_heads=0, min_width=0, min_rank=0, multiple_of=1, embedding_sparsity=zeros)
+    options = replace(options, positions_sparsity=0.7 if name == "gpt2" else 0.0)
     sizes = (0.3, 0.6) if schedule == "elastic" else (0.6,)
     plan = Plan(criterion, method, schedule, sizes, 3, 200, statistics_tokens=60, options=options)
     settings = FineTuning(batch_tokens=32, precision="fp32")

@@ -236,6 +236,57 @@ def test_zeros_of_the_embedding_are_counted_apart_and_stay(method: str, schedule
         assert torch.equal(small, smaller)
 
 
+@pytest.mark.parametrize(
+    ("method", "schedule"),
+    [("unstructured", "linear"), ("width+structured", "linear"), ("low-rank", "elastic")],
+)
+def test_zeros_of_positions_are_counted_apart_and_stay(method: str, schedule: str) -> None:
+    zeros = replace(FREE, positions_sparsity=0.7, multiple_of=1)
+    asked = plan(method, schedule, (0.2, 0.5), options=zeros, fine_tune_tokens=200)
+    without = replace(asked, options=replace(zeros, positions_sparsity=0.0))
+    parent = drawn_model(SHAPES["gpt2"])
+    made = list(prune_in_memory(parent, DATA, asked))
+    plain = list(prune_in_memory(parent, DATA, without))
+    assert [one.measured for one in made] == [one.measured for one in plain]
+    for one, dense in zip(made, plain):
+        table, whole = one.model.positions, dense.model.positions
+        assert table is not None
+        assert whole is not None
+        assert table.shape == whole.shape
+        assert int((table == 0).sum()) == round(0.7 * table.numel())
+        assert int((whole == 0).sum()) == 0
+        assert one.history[-1]["positions_sparsity"] == 0.7
+        assert dense.history[-1]["positions_sparsity"] == 0.0
+
+
+def test_zeros_are_for_learned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, positions_sparsity=0.5))
+    monkeypatch.setattr(DataScorer, "statistics", None)  # refused before anything is measured
+    with pytest.raises(ValueError, match="expected 0: the LM learned no positions"):
+        next(prune_in_memory(drawn_model(SHAPES["llama"]), DATA, asked))
+
+
+def test_zeros_of_a_parents_positions_stay() -> None:
+    parent = drawn_model(SHAPES["gpt2"])
+    zeros = replace(FREE, positions_sparsity=0.5)
+    (half,) = prune_in_memory(parent, DATA, plan("structured", "one-shot", (0.2,), options=zeros))
+    assert half.model.positions is not None
+    gone = half.model.positions == 0
+    again = plan("unstructured", "one-shot", (0.5,), fine_tune_tokens=100)
+    (one,) = prune_in_memory(half.model, DATA, again, half.history, teacher=parent)
+    assert one.model.positions is not None
+    assert torch.equal(one.model.positions == 0, gone)
+    narrow = plan("width", "one-shot", (0.5,), fine_tune_tokens=100)
+    with pytest.raises(
+        ValueError, match="table positions has zeros that width would fill; expected positions_spa"
+    ):
+        next(prune_in_memory(half.model, DATA, narrow, half.history, teacher=parent))
+    fewer = replace(narrow, options=replace(FREE, positions_sparsity=0.8))
+    (one,) = prune_in_memory(half.model, DATA, fewer, half.history, teacher=parent)
+    assert one.model.positions is not None
+    assert int((one.model.positions == 0).sum()) == round(0.8 * one.model.positions.numel())
+
+
 def test_zeros_are_for_a_tied_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, embedding_sparsity=0.5))
     monkeypatch.setattr(DataScorer, "statistics", None)  # refused before anything is measured
