@@ -10,8 +10,9 @@ grid to the last, so that what matters most is there first. ``budget`` is the fi
 a run as a fraction of the tokens that the dense LM was trained on; one-shot goes without it too.
 ``rates`` are pairs of peak learning rates (AdamW's and Muon's): fine-tuning is tried with each, and
 what has the lowest perplexity on the validation sentences is kept; without them prune's own. A grid
-may have ``rates`` of its own, as new weights (method ``scratch``) need, and its own ``set``, which
-is added to the file's, or said in the place of the same keys. Schedule ``elastic-interpolative`` is
+may have ``rates`` of its own, as new weights (method ``scratch``) need, its own
+``statistics_tokens``, and its own ``set``, which is added to the file's, or said in the place of
+the same keys. Schedule ``elastic-interpolative`` is
 elastic, with sizes stored as interpolative decompositions. A method with ``+embedding`` behind it,
 as unstructured+embedding, makes zeros of three quarters of the tied embedding, too, and
 unstructured+embedding0.5 of half of it. With
@@ -62,7 +63,7 @@ Rates = tuple[tuple[float, float], ...]
 @dataclass(frozen=True)
 class Run:
     """One call of ``prune``, for each of ``rates`` if there are any, and the sizes that it makes.
-    ``budget``: see above. ``settings``: its grid's own."""
+    ``budget``: see above. ``settings`` and ``statistics_tokens``: its grid's own."""
 
     method: str
     criterion: str
@@ -72,6 +73,7 @@ class Run:
     seed: int
     rates: Rates = ()
     settings: tuple[str, ...] = ()
+    statistics_tokens: Optional[int] = None
     words: bool = field(default=True, compare=False)
     """Whether word errors and speed are measured too."""
 
@@ -117,6 +119,11 @@ class Study:
         """What ``prune`` is told for the run of this name, or for all where it is not here."""
         own = next((run.settings for run in self.runs if run.name == name), ())
         return with_own(self.settings, own)
+
+    def statistics_of(self, name: str) -> int:
+        """Tokens of the statistics of the run of this name, or of all where it is not here."""
+        own = next((run.statistics_tokens for run in self.runs if run.name == name), None)
+        return self.statistics_tokens if own is None else own
 
 
 def with_own(settings: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
@@ -200,6 +207,7 @@ def _product(grid: Record, rates: Rates) -> Iterator[Run]:
     budget = grid.get("budget", a_list_of(an_amount))
     seed = grid.get("seed", a_list_of(a_count))
     settings = tuple(grid.find("set", a_list_of(a_string)) or ())
+    tokens = grid.find("statistics_tokens", a_count)
     words = grid.find("words", a_truth) is not False
     together = grid.find("together", a_truth) or False
     for point in itertools.product(method, criterion, schedule, budget, seed):
@@ -207,4 +215,4 @@ def _product(grid: Record, rates: Rates) -> Iterator[Run]:
         for sizes in [sparsity] if as_one else [(one,) for one in sparsity]:
             without = point[3] == 0.0  # nothing is fine-tuned
             tried = () if without else rates
-            yield Run(*point[:3], sizes, *point[3:], tried, settings, words)
+            yield Run(*point[:3], sizes, *point[3:], tried, settings, tokens, words)

@@ -42,7 +42,7 @@ def study_table(results: Results) -> dict[str, object]:
                     "wer_difference": wer,
                     "speed_ratio": _rounded(fast / dense) if fast and dense else None,
                     "set": cells[0].settings,
-                    "statistics_tokens": lm.statistics_tokens,
+                    "statistics_tokens": cells[0].statistics_tokens or lm.statistics_tokens,
                 }
             )
     source = "recipes/study/RESULTS.md"

@@ -63,7 +63,7 @@ class Cell:
     where a file tells how fast a cell was beside the dense LM (``times_dense``), that times the
     dense LM's own, so that clocks of different hours are not compared. ``file_bytes``: of an
     elastic LM, the file that holds all of its sizes. ``settings``: what ``prune`` was told by
-    ``--set``."""
+    ``--set``; ``statistics_tokens`` where they are not those of the other cells."""
 
     name: str
     kind: str
@@ -77,6 +77,7 @@ class Cell:
     times_padded: Optional[float]
     file_bytes: Optional[int] = None
     settings: tuple[str, ...] = ()
+    statistics_tokens: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,7 @@ def _cell(
             with_own(settings, record.find("set", a_list_of(a_string)) or ()),
             record.find("rates", a_list_of(an_amount)) or (),
         ),
+        record.find("statistics_tokens", a_count),
     )
 
 

@@ -183,6 +183,8 @@ def execute(run: Run, study: Study, exp: Path, engines: Engines) -> None:
             cell["rates"] = rate
         if run.settings:
             cell["set"] = list(run.settings)
+        if run.statistics_tokens is not None:
+            cell["statistics_tokens"] = run.statistics_tokens
         if run.is_elastic:
             cell["file_bytes"] = weights_bytes(out / ELASTIC)
         cells.append(cell)
@@ -205,7 +207,7 @@ def prune(run: Run, study: Study, exp: Path, rates: tuple[float, float] | None, 
     words += ["--schedule", schedule]
     words += ["--sparsity", ",".join(f"{one:g}" for one in run.sparsities)]
     words += ["--fine-tune-tokens", str(tokens), "--seed", str(run.seed)]
-    words += ["--statistics-tokens", str(study.statistics_tokens), "--threads", "1"]
+    words += ["--statistics-tokens", str(study.statistics_of(run.name)), "--threads", "1"]
     settings = study.settings_of(run.name)
     for setting in grids.told(run.method, run.schedule, settings, rates or ()):
         words += ["--set", setting]
@@ -243,7 +245,7 @@ def common_settings(study: Study, name: str, rates: Rates) -> dict[str, Any]:
     """What the runs of a grid are made with: that of the run ``name``, with these rates."""
     tried = {"rates": [list(pair) for pair in rates]} if rates else {}
     settings = list(study.settings_of(name))
-    return tried | {"statistics_tokens": study.statistics_tokens, "set": settings}
+    return tried | {"statistics_tokens": study.statistics_of(name), "set": settings}
 
 
 def study_of(exp: Path) -> dict[str, Any]:

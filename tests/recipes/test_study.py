@@ -392,6 +392,7 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     silent = {**elastic, "schedule": ["elastic-interpolative"], "words": False}
     separate = {**low_rank, "schedule": ["one-shot"], "sparsity": [0.5]}
     sparse = {**few, "method": ["structured+embedding0.6"], "schedule": ["one-shot"]}
+    sparse["statistics_tokens"] = 90
     grids = few, sparse, separate, elastic, silent
     rates = [[1e-3, 5e-3], [1e-8, 1e-8]]
     more: dict[str, Any] = {"rates": rates, "continued": [0.25]}
@@ -462,16 +463,17 @@ def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
         ("tiny", "elastic", 0.5),
         ("tiny", "elastic", 0.7),
     }
-    (row,) = [row for row in table if row.embedding_sparsity]
-    assert (row.family[0], row.embedding_sparsity) == ("structured", 0.6)
-    told = {row.family[0::2]: row.settings for row in table if not row.embedding_sparsity}
+    (row,) = [row for row in table if row.zeros]
+    assert (row.family[0], row.zeros) == ("structured", {"embedding": 0.6})
+    told = {row.family[0::2]: row.settings for row in table if not row.zeros}
     names = ("lr=0.001", "muon_lr=0.005")
     own = tuple(f"fine_tuning.optimizer.{one}" for one in names)
     assert told["low-rank", "one-shot"] == (*lm["set"], *own)
     assert lm["set"][3:] == ["hold=0.9"]
     for schedule in ("one-shot", "cubic"):
         assert told["structured", schedule] == (*lm["set"][:3], "hold=0.8", *own)
-    assert {row.statistics_tokens for row in table} == {100}
+    assert {row.statistics_tokens for row in table if not row.zeros} == {100}
+    assert (row.statistics_tokens, zeros["statistics_tokens"]) == (90, 90)
 
     # a small LM is trained once
     scratch = ["scratch", str(tmp_path / "train-small.json"), "--exp", str(tmp_path / "exp")]
