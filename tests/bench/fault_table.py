@@ -620,16 +620,30 @@ PRUNE = (
         ("prune/surgery/test_embedding.py",),
     ),
     Fault(
-        "an LM with zeros in its embedding alone is called sparse",
+        "weights of positions stay without regard to how often these are read",
+        "prune/surgery/positions.py",
+        "square() * (counts + seen)[:, None]",
+        "square() * counts[:, None]",
+        ("prune/surgery/test_positions.py",),
+    ),
+    Fault(
+        "zeros of a parent's positions may come back",
+        "prune/run/steps.py",
+        'any(step.get("positions_sparsity") for step in history)',
+        'any(step.get("positions") for step in history)',
+        ("prune/run/test_steps.py",),
+    ),
+    Fault(
+        "an LM with zeros in its tables alone is called sparse",
         "prune/masks.py",
-        "return any(place != EMBEDDING for place in masks)",
+        "return any(place not in TABLES for place in masks)",
         "return bool(masks)",
         ("prune/run/test_family.py",),
     ),
     Fault(
         "a recommended size forgets the zeros of the embedding",
         "prune/recommend/plan.py",
-        "left = size.without_zeros(family[0].embedding_sparsity)",
+        "left = size.without_zeros(family[0].zeros)",
         "left = size",
         (
             "prune/recommend/test_recommend.py::"

@@ -149,8 +149,15 @@ def test_a_grid_may_have_settings_of_its_own(tmp_path: Path) -> None:
     told = study.settings_of("low-rank-magnitude-cubic-b0.25-s1")
     assert told == (*study.settings[:3], "hold=0.7", "growth=2")
     assert study.settings[3] == "hold=0.9"
+    more = {**AXES, "criterion": ["fisher"], "statistics_tokens": 900}
+    study = grid.read_study(write_grid(tmp_path / "grid.json", AXES, more))
+    assert study.statistics_of("low-rank-fisher-cubic-b0.25-s1") == 900
+    assert study.statistics_of("low-rank-kfac-cubic-b0.25-s1") == 100
+    assert study.statistics_of("of another grid file") == 100
     with pytest.raises(InputError, match="twice, with other sizes, rates or settings"):
         grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "set": ["hold=0.7"]}))
+    with pytest.raises(InputError, match="twice, with other sizes, rates or settings"):
+        grid.read_study(write_grid(tmp_path / "grid.json", AXES, {**AXES, "statistics_tokens": 9}))
 
 
 def test_the_dense_lm_is_trained_on_behind_the_grids(tmp_path: Path) -> None:

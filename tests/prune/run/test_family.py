@@ -12,7 +12,8 @@ import torch
 from asrprune.errors import InputError
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.matrices import DenseLinear, InterpolativeLinear, LowRankLinear, Matrix
-from asrprune.lm.model.shapes import Place
+from asrprune.lm.model.shapes import ModelShape, Place
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.criteria import CRITERIA
 from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.run.family import (
@@ -32,7 +33,7 @@ from asrprune.prune.run.loop import prune_family
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.schedules import SCHEDULES
 from asrprune.prune.run.steps import valid_perplexity
-from tests.prune.small_models import DATA, PRUNERS, SHAPES, logits, small_model
+from tests.prune.small_models import DATA, PRUNERS, SHAPES, V, logits, small_model
 from tests.small_lm import drawn_model
 
 PAIRS = [
@@ -168,29 +169,44 @@ def test_forms_of_factored_matrices() -> None:
     ("method", "schedule"),
     [("structured", "one-shot"), ("unstructured", "one-shot"), ("low-rank", "elastic")],
 )
-def test_zeros_of_tables_leave_the_file(method: str, schedule: str, tmp_path: Path) -> None:
+def test_zeros_of_the_embedding_leave_the_file(method: str, schedule: str, tmp_path: Path) -> None:
     (tmp_path / "pieces").write_bytes(b"pieces")
     parent = save_checkpoint(tmp_path / "lm", small_model(), tmp_path / "pieces", {})
     dense = load_checkpoint(parent)
     plan = Plan("kfac", method, schedule, (0.2, 0.4), 3, 64, statistics_tokens=60)
     plan = replace(plan, options=Options(min_width=1, min_rank=1, multiple_of=1))
-    shares = {"embedding_sparsity": 0.75, "positions_sparsity": 0.9}
-    zeros = replace(plan, options=replace(plan.options, **shares))
+    zeros = replace(plan, options=replace(plan.options, embedding_sparsity=0.75))
     plain = prune_family(dense, DATA, plan, tmp_path / "plain", {}, {})
     family = prune_family(dense, DATA, zeros, tmp_path / "zeros", {}, {})
-    assert dense.model.positions is not None
-    weights, positions = dense.model.embedding.weight.numel(), dense.model.positions.numel()
+    weights = dense.model.embedding.weight.numel()
     for one, other in zip(family.members, plain.members, strict=True):
         assert one.faster == other.faster == (method != "unstructured")
         assert one.measured == other.measured
         assert [row.form for row in one.matrices] == [row.form for row in other.matrices]
-        saved = 4 * (0.75 * weights + 0.9 * positions) - (weights + positions) / 8
+        saved = 4 * 0.75 * weights - weights / 8
         assert other.bytes - one.bytes == pytest.approx(saved, abs=300)  # and some names
         size = one.asked if schedule == "elastic" else None
-        found = load_checkpoint(tmp_path / "zeros" / one.folder, size=size).model
-        assert int(found.embedding.weight.count_nonzero()) == round(0.25 * weights)
-        assert found.positions is not None
-        assert int(found.positions.count_nonzero()) == positions - round(0.9 * positions)
+        table = load_checkpoint(tmp_path / "zeros" / one.folder, size=size).model.embedding.weight
+        assert int(table.count_nonzero()) == round(0.25 * weights)
+
+
+@pytest.mark.parametrize("method", ["structured", "unstructured"])
+def test_zeros_of_positions_leave_the_file(method: str, tmp_path: Path) -> None:
+    (tmp_path / "pieces").write_bytes(b"pieces")
+    torch.manual_seed(0)
+    model = TransformerLM(ModelShape.uniform(V, 16, 2, 2, max_positions=200)).eval()
+    dense = load_checkpoint(save_checkpoint(tmp_path / "lm", model, tmp_path / "pieces", {}))
+    plan = Plan("kfac", method, "one-shot", (0.2,), 3, 64, statistics_tokens=60)
+    plan = replace(plan, options=Options(min_width=1, multiple_of=1))
+    zeros = replace(plan, options=replace(plan.options, positions_sparsity=0.9))
+    (other,) = prune_family(dense, DATA, plan, tmp_path / "plain", {}, {}).members
+    (one,) = prune_family(dense, DATA, zeros, tmp_path / "zeros", {}, {}).members
+    assert (one.measured, one.faster) == (other.measured, other.faster)
+    saved = 4 * 0.9 * 200 * 16 - 200 * 16 / 8
+    assert other.bytes - one.bytes == pytest.approx(saved, abs=300)  # and some names
+    table = load_checkpoint(tmp_path / "zeros" / one.folder).model.positions
+    assert table is not None
+    assert int(table.count_nonzero()) == round(0.1 * 200 * 16)
 
 
 def test_tables_say_what_is_faster() -> None:
