@@ -21,6 +21,7 @@ import grid  # noqa: E402
 import lattice_sets  # noqa: E402
 import measurement  # noqa: E402
 import run_study  # noqa: E402
+import sentences_to_read  # noqa: E402
 import split_heldout  # noqa: E402
 
 import asrprune  # noqa: E402
@@ -363,6 +364,40 @@ def check_elastic(cells: list[dict[str, Any]]) -> None:
     assert other["nll"] != larger["nll"]
     assert not {"errors", "times_padded"} & other.keys()
     assert other["file_bytes"] > larger["file_bytes"]
+
+
+def test_sentences_to_read_are_taken_from_transcripts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {f"1-2-000{n}": " ".join(["WORD"] * n) for n in range(1, 7)}
+    for name, part in (("1-2", (1, 2, 3)), ("1-3", (4, 5, 6))):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        lines = (f"1-2-000{n} {texts[f'1-2-000{n}']}\n" for n in part)
+        (tmp_path / "set" / name / f"{name}.trans.txt").write_text("".join(lines))
+
+    def run(*more: str) -> int:
+        argv = ["sentences_to_read", "--transcripts", str(tmp_path / "set")]
+        argv += ["--out", str(tmp_path / "new/list.jsonl"), *more]
+        monkeypatch.setattr(sys, "argv", argv)
+        return sentences_to_read.main()
+
+    limits = ("--min-words", "2", "--max-words", "5")
+    assert run(*limits, "--every", "2", "--rest", str(tmp_path / "rest.txt")) == 0
+    rows = [json.loads(line) for line in (tmp_path / "new/list.jsonl").read_text().splitlines()]
+    assert [(row["utt"], row["voice"], len(row["text"].split())) for row in rows] == [
+        ("rms-1-2-0002", "rms", 2),
+        ("slt-1-2-0004", "slt", 4),
+    ]
+    rest = (tmp_path / "rest.txt").read_text().splitlines()
+    assert [len(one.split()) for one in rest] == [1, 3, 5, 6]
+    assert run("--min-words", "7") == 1
+    assert "6 transcripts; expected some of 7 to 30 words" in capsys.readouterr().err
+    (tmp_path / "set/1-3/1-3.trans.txt").write_text("1-2-0001 WORD\n")
+    assert run() == 1
+    assert "1-3.trans.txt:1: 1-2-0001 again; expected" in capsys.readouterr().err
+    (tmp_path / "set/1-3/1-3.trans.txt").write_text("1-2-0009\n")
+    assert run() == 1
+    assert "1-3.trans.txt:1: 1-2-0009; expected utterance and words" in capsys.readouterr().err
 
 
 def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
