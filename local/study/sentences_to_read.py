@@ -3,10 +3,12 @@
     python local/study/sentences_to_read.py --transcripts LibriSpeech/dev-clean --every 3 \\
         --out exp/dev-clean/utterances.jsonl --rest exp/dev-clean/rest.txt
 
-Writes what ``local/mini/synthesise.py --utterances`` reads. Of the transcripts (``*.trans.txt``, in
+Writes what ``local/mini/synthesise.py --utterances`` reads, in lower case, as pocketsphinx writes
+words (and as flite reads them: it spells some that are in capitals). Of the transcripts (``*.trans.txt``, in
 the order of their ids) with ``--min-words`` to ``--max-words`` words every N-th is taken; the four
 voices of flite take turns, and stand before the ids, so that intervals can be over voices. ``rest``
-has the other transcripts, whatever their length, a sentence a line: held-out text of the same kind.
+has the other transcripts as they are, whatever their length, a sentence a line: held-out text of the
+same kind.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def sentences(
     rows = []
     for index, utt in enumerate(fitting[::every]):
         voice = VOICES[index % len(VOICES)]
-        rows.append({"utt": f"{voice}-{utt}", "voice": voice, "text": found.pop(utt)})
+        rows.append({"utt": f"{voice}-{utt}", "voice": voice, "text": found.pop(utt).lower()})
     rest = [found[utt] for utt in sorted(found)]
     return sorted(rows, key=lambda row: row["utt"]), rest
 
