@@ -4,11 +4,10 @@
         --out exp/dev-clean/utterances.jsonl --rest exp/dev-clean/rest.txt
 
 Writes what ``local/mini/synthesise.py --utterances`` reads, in lower case, as pocketsphinx writes
-words (and as flite reads them: it spells some that are in capitals). Of the transcripts
-(``*.trans.txt``, in the order of their ids) with ``--min-words`` to ``--max-words`` words every N-th
-is taken; the four voices of flite take turns, and stand before the ids, so that intervals can be
-over voices. ``rest`` has the other transcripts as they are, whatever their length, a sentence a
-line: held-out text of the same kind.
+words. Of the transcripts (``*.trans.txt``, in the order of their ids) with ``--min-words`` to
+``--max-words`` words every N-th is taken; the four voices of flite take turns, and stand before
+the ids, so that intervals can be over voices. ``rest`` has the other transcripts as they are,
+whatever their length, a sentence a line: held-out text of the same kind.
 """
 
 from __future__ import annotations
