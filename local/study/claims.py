@@ -25,6 +25,8 @@ MODERATE = (0.3, 0.5)
 """Sparsities of moderate compression, both ends among them."""
 REACH = 0.15
 """A curve is read only where a measured size is within this fraction."""
+EDGE = 0.025
+"""Beyond its smallest and largest LM from scratch only within this fraction, as that LM itself."""
 FREEDOM = 4
 """Differences of seeds that make a variance: one or two say nothing of it."""
 PERPLEXITY = "perplexity"
@@ -270,7 +272,7 @@ def trained_small(measured: Measured, plan: Plan) -> Optional[tuple[str, Quantit
     nearest: dict[float, dict[str, Quantity]] = {}
     for family in sorted({one.family for one in measured.scratch}):
         curve = _curve(measured.scratch, measured.lm.scratch, family, size_bytes)
-        value = interpolated(curve, size, REACH)
+        value = interpolated(curve, size, REACH, EDGE)
         if value is not None and family.budget * (1 + REACH) >= total:
             apart = abs(family.budget - total)
             nearest.setdefault(apart, {})[str(family)] = value
@@ -370,8 +372,9 @@ CLAIMS = {
         "A pruned LM is better than a small one trained from scratch",
         f"The best plan of each method, size and budget against the best of the LMs trained from "
         f"scratch at its bytes, taken as straight over ln bytes within a factor of {1 + REACH:g} "
-        f"of a measured one: of those whose tokens are nearest to the dense LM's and the plan's in "
-        f"all, and not fewer by more than this factor",
+        f"of a measured one (smaller than all or larger than all, the nearest within a factor of "
+        f"{1 + EDGE:g}): of those whose tokens are nearest to the dense LM's and the plan's in "
+        f"all, and not fewer by more than the former factor",
         pruned_over_scratch,
     ),
 }

@@ -129,11 +129,12 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def interpolated(
-    curve: Sequence[tuple[float, Quantity]], size: float, reach: float
+    curve: Sequence[tuple[float, Quantity]], size: float, reach: float, edge: float = 0.0
 ) -> Quantity | None:
     """The value of a curve of (size, value) at ``size``, on a straight line over ln size between
     the two measured sizes around it; at a measured size (to 1 %) that one's. None where no measured
-    size is within a factor of 1 + ``reach``, and outside of the measured sizes."""
+    size is within a factor of 1 + ``reach``. Outside of the measured sizes that of the nearest, if
+    it is within a factor of 1 + ``edge``, else None."""
     points = sorted(curve, key=lambda point: point[0])
     near = min(points, key=lambda point: abs(math.log(point[0] / size)), default=None)
     if near is None or abs(math.log(near[0] / size)) > math.log1p(reach):
@@ -143,4 +144,4 @@ def interpolated(
     for (small, at_small), (large, at_large) in zip(points, points[1:]):
         if small < size < large:
             return at_small.toward(at_large, math.log(size / small) / math.log(large / small))
-    return None
+    return near[1] if abs(math.log(near[0] / size)) <= math.log1p(edge) else None

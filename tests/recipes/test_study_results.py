@@ -161,6 +161,10 @@ def test_a_curve_is_straight_over_the_logarithm_of_its_size() -> None:
     assert interpolated(curve, 402.0, 0.1) is curve[0][1]
     assert interpolated(curve, 200.0, 0.9) is None, "no measured size is near"
     assert interpolated(curve, 450.0, 1.0) is None, "beyond what was measured"
+    assert interpolated(curve, 450.0, 1.0, edge=0.12) is None
+    assert interpolated(curve, 450.0, 1.0, edge=0.13) is curve[0][1]
+    assert interpolated(curve, 98.0, 1.0, edge=0.03) is curve[1][1]
+    assert interpolated(curve, 200.0, 0.9, edge=2.0) is None, "no measured size is near"
 
 
 def two_criteria(*losses: tuple[float, float]) -> list[Cell]:
