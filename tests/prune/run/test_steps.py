@@ -259,13 +259,6 @@ def test_zeros_of_positions_are_counted_apart_and_stay(method: str, schedule: st
         assert dense.history[-1]["positions_sparsity"] == 0.0
 
 
-def test_zeros_are_for_learned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, positions_sparsity=0.5))
-    monkeypatch.setattr(DataScorer, "statistics", None)  # refused before anything is measured
-    with pytest.raises(ValueError, match="expected 0: the LM learned no positions"):
-        next(prune_in_memory(drawn_model(SHAPES["llama"]), DATA, asked))
-
-
 def test_zeros_of_a_parents_positions_stay() -> None:
     parent = drawn_model(SHAPES["gpt2"])
     zeros = replace(FREE, positions_sparsity=0.5)
@@ -287,10 +280,19 @@ def test_zeros_of_a_parents_positions_stay() -> None:
     assert int((one.model.positions == 0).sum()) == round(0.8 * one.model.positions.numel())
 
 
-def test_zeros_are_for_a_tied_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, embedding_sparsity=0.5))
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("embedding_sparsity", "expected 0: the output layer is not tied"),
+        ("positions_sparsity", "expected 0: the LM learned no positions"),
+    ],
+)
+def test_zeros_are_for_tables_that_the_lm_has(
+    option: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan("structured", "one-shot", (0.3,), options=replace(FREE, **{option: 0.5}))
     monkeypatch.setattr(DataScorer, "statistics", None)  # refused before anything is measured
-    with pytest.raises(ValueError, match="expected 0: the output layer is not tied"):
+    with pytest.raises(ValueError, match=line):
         next(prune_in_memory(drawn_model(SHAPES["llama"]), DATA, asked))
 
 
