@@ -83,6 +83,7 @@ def test_senseless_budgets_are_refused(text: str) -> None:
         {"set": ["lr=0.1; rm -r ."]},
         {"set": ["options.embedding_sparsity=1.5"]},
         {"set": ["options.embedding_sparsity=most"]},
+        {"set": ["options.positions_sparsity=1.5"]},
         {"statistics_tokens": -1},
     ],
 )
