@@ -13,7 +13,7 @@ from asrprune.cli.values import output, output_file
 from asrprune.core.record import Record, a_string, one_of
 from asrprune.core.shards import END, ShardRecord, check_shards, read_shard, whole_command
 from asrprune.errors import InputError
-from asrprune.files import content_hash, is_stream
+from asrprune.files import allow_open_files, content_hash, is_stream
 
 EXAMPLE = """\
 example:
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     outs = [path for path in args.shards if not path.endswith(END)]  # which a glob may match
     if not outs:
         raise ValueError(f"SHARD are records (*{END}) only; expected the outputs beside them")
+    allow_open_files(2 * len(outs))  # a record and an output of each
     records = check_shards([read_shard(path) for path in outs])
     verb = str(records[0].identity.get("verb"))
     if verb not in _MERGE:

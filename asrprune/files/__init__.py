@@ -6,9 +6,11 @@
 - ``passing``: folders for a while
 - ``writing``: files and folders that appear under their name when they are complete
 - ``together``: files that appear together in a folder that may hold others
+- ``open_files``: how many at once
 """
 
 from asrprune.files.locks import locked
+from asrprune.files.open_files import allow_open_files
 from asrprune.files.passing import passing_folder
 from asrprune.files.reading import (
     PathLike,
@@ -33,6 +35,7 @@ from asrprune.files.writing import (
 
 __all__ = [
     "PathLike",
+    "allow_open_files",
     "append_text",
     "content_hash",
     "is_stream",

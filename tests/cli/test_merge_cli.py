@@ -9,6 +9,8 @@ import random
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from asrprune.core.shards import read_shard
 from asrprune.core.weights import ScoreWeights
 from asrprune.files import write_json
 from asrprune.firstpass.decoders.pocketsphinx import PocketSphinxConfig
-from asrprune.firstpass.formats.jsonl import write_nbest
+from asrprune.firstpass.formats.jsonl import read_nbest, write_nbest
 from asrprune.firstpass.formats.slf import write_slf_files
 from asrprune.lm import open as opening
 from asrprune.lm.engines.choice import Choice
@@ -396,3 +398,12 @@ def test_a_merged_first_pass_is_that_of_one_command(inputs: dict[str, Path], pla
     for key in ("decode_wall_s", "search_wall_s", "hypotheses", "utterances"):
         assert whole[key] == pytest.approx(sum(run[key] for run in runs))
     assert whole["run"]["wall_s"] == pytest.approx(sum(run["run"]["wall_s"] for run in runs))
+
+
+def test_more_shards_than_files_that_may_be_open(inputs: dict[str, Path], place: Path) -> None:
+    for number in range(1, 31):
+        words = f"convert --from jsonl --to jsonl {inputs['nbest']} --out {number}.jsonl"
+        assert main([*words.split(), "--shard", f"{number}/30"]) == 0
+    merge = f"{sys.executable} -m asrprune merge *.jsonl --out whole.jsonl"
+    subprocess.run(["bash", "-c", f"ulimit -Sn 40 && exec {merge}"], check=True)
+    assert list(read_nbest("whole.jsonl")) == list(read_nbest(inputs["nbest"]))
