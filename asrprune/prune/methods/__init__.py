@@ -24,9 +24,14 @@ METHODS: dict[str, Method] = {
     "block-16x1": Method(block_16x1, "16 weights along the output", masks=True),
     "structured": Method(structured, "FFN neurons and attention heads", masks=False, fits=True),
     "depth": Method(depth, "attention or FFN of a block, or whole blocks", masks=False),
-    "width": Method(width, "d_model: PCA of the residual stream, as SliceGPT", masks=False),
+    "width": Method(
+        width, "d_model: PCA of the residual stream, as SliceGPT", masks=False, narrows=True
+    ),
     "width+structured": Method(
-        width_and_structured, "d_model, then FFN neurons and attention heads", masks=False
+        width_and_structured,
+        "d_model, then FFN neurons and attention heads",
+        masks=False,
+        narrows=True,
     ),
     "low-rank": Method(
         low_rank,

@@ -153,7 +153,8 @@ class Method:
     shape, which makes the file smaller but no ordinary kernel faster. ``fresh``: a baseline whose
     weights start at random, so it takes the one-shot schedule only. ``elastic``: what makes an
     elastic LM, for the schedule of that name; None: it has no nested sizes. ``fits``: what it left
-    can be fitted by ``compensation`` anchored."""
+    can be fitted by ``compensation`` anchored. ``narrows``: hidden states become narrower than the
+    parent's."""
 
     apply: Apply
     description: str
@@ -161,6 +162,7 @@ class Method:
     fresh: bool = False
     elastic: Optional[MakeElastic] = None
     fits: bool = False
+    narrows: bool = False
 
 
 def prunable_parameters(model: TransformerLM, matrices: Sequence[str]) -> dict[Place, int]:

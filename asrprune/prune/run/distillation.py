@@ -1,6 +1,11 @@
-"""Distillation: the pruned model learns its dense parent's whole distribution."""
+"""Distillation: the pruned model learns its dense parent's whole distribution, and its hidden
+states."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,28 +15,36 @@ from asrprune.lm.training.batches import IGNORED, Batch
 from asrprune.lm.training.loss import LossFunction, loss_of_logits
 
 
-def distilling(teacher: TransformerLM, temperature: float, weight: float) -> LossFunction:
-    """A loss: the sum over scored positions of ``(1 - w) CE + w t^2 KL(teacher || student)``.
+def distilling(
+    teacher: TransformerLM, temperature: float, weight: float, hidden_weight: float = 0.0
+) -> LossFunction:
+    """A loss: the sum over scored positions of ``(1 - w) CE + w t^2 KL(teacher || student) + h H``.
 
-    w = ``weight``, t = ``temperature``. CE is the next-token cross-entropy in nats, KL that
-    between both models' distributions softened by t.
+    w = ``weight``, t = ``temperature``, h = ``hidden_weight``. CE is the next-token cross-entropy
+    in nats, KL that between both models' distributions softened by t, H the mean over blocks of
+    ``|s - t|^2 / |t|^2``, s and t [D] what stands behind the block in student and teacher.
 
-    Source: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: the factor t^2 keeps the
-    gradients' size independent of t.
+    Sources: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: the factor t^2 keeps the
+    gradients' size independent of t. Kurtic et al. 2023 (SquareHead, arXiv 2310.06927) for H, there
+    with both squares summed over all positions first; so they may come in parts.
 
-    Raises ValueError for a temperature that is not positive or a weight outside 0..1.
+    Raises ValueError for a temperature that is not positive, a weight outside 0..1 or a hidden
+    weight below 0; the loss raises it where H compares blocks of other number or width.
     """
     if not temperature > 0.0:
         raise ValueError(f"temperature is {temperature}; expected > 0")
     if not 0.0 <= weight <= 1.0:
         raise ValueError(f"distillation weight is {weight}; expected 0..1")
+    if not hidden_weight >= 0.0:
+        raise ValueError(f"weight of hidden states is {hidden_weight}; expected >= 0")
 
     def loss(student: TransformerLM, batch: Batch) -> Tensor:
         scored = batch.targets != IGNORED
         wanted = batch.targets[scored]  # [N]
-        with torch.no_grad():
+        with torch.no_grad(), behind_blocks(teacher, hidden_weight > 0.0) as guiding_states:
             guide = teacher(batch.tokens)[0][scored]  # [N, D of the teacher]
-        hidden = student(batch.tokens)[0][scored]  # [N, D]
+        with behind_blocks(student, hidden_weight > 0.0) as states:
+            hidden = student(batch.tokens)[0][scored]  # [N, D]
 
         def part(logits: Tensor, start: int) -> tuple[Tensor, Tensor]:
             stop = start + len(logits)
@@ -51,6 +64,44 @@ def distilling(teacher: TransformerLM, temperature: float, weight: float) -> Los
             gradient.scatter_add_(1, column, torch.full_like(nll, weight - 1.0))
             return (1.0 - weight) * nll.sum() + weight * temperature**2 * divergence, gradient
 
-        return loss_of_logits(student, hidden, part)
+        total = loss_of_logits(student, hidden, part)
+        if hidden_weight > 0.0:
+            total = total + hidden_weight * hidden_distance(states, guiding_states, scored)
+        return total
 
     return loss
+
+
+@contextlib.contextmanager
+def behind_blocks(model: TransformerLM, wanted: bool = True) -> Iterator[list[Tensor]]:
+    """A list that the passes in the context fill with what stands behind each block [B, T, D]."""
+    states: list[Tensor] = []
+
+    def keep(block: Any, given: Any, made: tuple[Tensor, Any]) -> None:
+        states.append(made[0])
+
+    handles = [one.register_forward_hook(keep) for one in model.blocks] if wanted else []
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def hidden_distance(states: Sequence[Tensor], wanted: Sequence[Tensor], scored: Tensor) -> Tensor:
+    """The sum over the positions ``scored`` [B, T] of the mean over blocks of the squared distance
+    of ``states`` [B, T, D] from those ``wanted``, in squared lengths of the latter.
+
+    Raises ValueError for blocks of other number or width.
+    """
+    found, expected = ([one.shape[-1] for one in some] for some in (states, wanted))
+    if found != expected:
+        raise ValueError(
+            f"widths behind the blocks are {found}; expected the teacher's, {expected}"
+        )
+    total = torch.zeros((), device=scored.device)
+    for state, goal in zip(states, wanted):
+        goal = goal[scored].float()  # [N, D]
+        distance = (state[scored].float() - goal).square().sum(-1)
+        total = total + (distance / goal.square().sum(-1).clamp_min(1e-12)).sum()
+    return total / max(len(states), 1)

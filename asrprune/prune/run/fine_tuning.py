@@ -104,7 +104,12 @@ def fine_tune_pruned(
     warmup = min(fine_tuning.optimizer.warmup_steps, steps // 10)
     loss: LossFunction = next_token_loss
     if teacher is not None:
-        loss = distilling(teacher, fine_tuning.temperature, fine_tuning.distill_weight)
+        loss = distilling(
+            teacher,
+            fine_tuning.temperature,
+            fine_tuning.distill_weight,
+            fine_tuning.distill_hidden,
+        )
     if sandwich is not None:
         loss = sandwich.losing(loss)
     group = ProcessGroup(device=model.device) if group is None else group

@@ -31,7 +31,9 @@ ANNEALED = ("steps", "sizes")
 class FineTuning:
     """How fine-tuning runs: ``batch_tokens`` tokens a step, padding counted; with ``distill`` the
     loss is ``(1 - distill_weight)`` times cross-entropy plus ``distill_weight`` times the
-    divergence from the parent, or another teacher, at ``temperature``. After each pruning step the
+    divergence from the parent, or another teacher, at ``temperature``, plus ``distill_hidden``
+    times the distance of what stands behind each block from the same of the teacher
+    (distillation.py), which has to have blocks as many and as wide. After each pruning step the
     learning rate warms up over a tenth of what follows (at most ``optimizer.warmup_steps``) and
     falls along its schedule; with ``anneal`` ``sizes`` it falls at the saved sizes alone and stays
     at its peak after the steps between.
@@ -44,6 +46,7 @@ class FineTuning:
     distill: bool = True
     temperature: float = 1.0
     distill_weight: float = 0.5
+    distill_hidden: float = 0.0
     anneal: str = "steps"
     precision: str = "auto"
     checkpoint_activations: bool = False
@@ -60,6 +63,10 @@ class FineTuning:
             raise ValueError(f"temperature is {self.temperature}; expected > 0")
         if not 0.0 <= self.distill_weight <= 1.0:
             raise ValueError(f"distill_weight is {self.distill_weight}; expected 0..1")
+        if not 0.0 <= self.distill_hidden <= 1e6:
+            raise ValueError(f"distill_hidden is {self.distill_hidden}; expected 0..1e6")
+        if self.distill_hidden and not self.distill:
+            raise ValueError(f"distill_hidden is {self.distill_hidden}; expected 0 without distill")
         if self.anneal not in ANNEALED:
             raise ValueError(f"anneal {self.anneal!r}; known: {', '.join(ANNEALED)}")
 
@@ -112,6 +119,11 @@ class Plan:
         if self.schedule == "elastic":
             self._check_elastic()
         self._check_compensation()
+        if METHODS[self.method].narrows and self.fine_tuning.distill_hidden:
+            raise ValueError(
+                f"fine_tuning.distill_hidden is {self.fine_tuning.distill_hidden}; expected 0, as "
+                f"method {self.method} makes hidden states narrower than the teacher's"
+            )
         if not self.options.matrices:
             raise ValueError("options.matrices is []; expected one or more")
         lookup(FACTORISATIONS, self.options.factorisation, "factorisation")
@@ -200,6 +212,7 @@ PLAN_MEANINGS = {
     "fine_tuning.batch_tokens": "tokens of a step, padding counted",
     "fine_tuning.temperature": "of the teacher's and the model's distributions in distillation",
     "fine_tuning.distill_weight": "share of the loss that is distillation, the rest cross-entropy",
+    "fine_tuning.distill_hidden": "times the distance of hidden states from the teacher's",
     "fine_tuning.anneal": "whether the rate falls in all steps, or at the saved sizes alone",
 }
 """Key of the plan that has no flag of its own -> what it is, in a line for a help text; those of

@@ -106,7 +106,14 @@ class PruningRun:
         return [one_run(self.plan.schedule, self.plan.steps, self.start, sizes)]
 
     def check_start(self) -> None:
-        """Raises ValueError for a size that the parent is already below."""
+        """Raises ValueError for a size that the parent is already below, and for a teacher whose
+        hidden states are wanted and not as many or as wide."""
+        blocks, wanted = ((len(one.blocks), one.width) for one in (self.teacher, self.parent))
+        if self.plan.fine_tuning.distill_hidden and blocks != wanted:
+            raise ValueError(
+                f"the teacher has {blocks[0]} blocks of width {blocks[1]}; expected {wanted[0]} of "
+                f"{wanted[1]}, as in the LM, with distill_hidden"
+            )
         smallest = min(self.plan.sparsities)
         if smallest < self.start - 1e-9:
             raise ValueError(

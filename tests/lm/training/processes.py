@@ -78,6 +78,7 @@ PLANS = {
         PLAN,
         method="structured",
         options=replace(OPTIONS, embedding_sparsity=0.4, positions_sparsity=0.6),
+        fine_tuning=replace(PLAN.fine_tuning, distill_hidden=0.5),
     ),
     "ranks": replace(PLAN, method="low-rank", options=replace(OPTIONS, embedding_rank=4)),
     "elastic": replace(PLAN, method="low-rank", schedule="elastic"),

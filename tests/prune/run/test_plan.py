@@ -37,6 +37,15 @@ def test_what_is_not_stated_stays_as_it_was() -> None:
         ('{"sparsities": [true]}', "sparsities[0] is true; expected float"),
         ('{"options": {"matrices": []}}', "options.matrices is []; expected one or more"),
         ('{"fine_tuning": {"anneal": "never"}}', "anneal 'never'; known: steps, sizes"),
+        ('{"fine_tuning": {"distill_hidden": -1}}', "distill_hidden is -1.0; expected 0..1e6"),
+        (
+            '{"fine_tuning": {"distill": false, "distill_hidden": 1}}',
+            "distill_hidden is 1.0; expected 0 without distill",
+        ),
+        (
+            '{"method": "width", "fine_tuning": {"distill_hidden": 1}}',
+            "distill_hidden is 1.0; expected 0, as method width makes hidden states narrower",
+        ),
         ('{"options": {"min_share": 1.5}}', "min_share is 1.5; expected 0..1"),
         ('{"options": {"width_share": -1}}', "width_share is -1.0; expected 0..1"),
         (

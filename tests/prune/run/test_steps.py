@@ -15,11 +15,12 @@ from asrprune.lm.model.matrices import DenseLinear
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.optimizers import OptimizerConfig
 from asrprune.prune.methods import METHODS
+from asrprune.prune.run.distillation import behind_blocks, hidden_distance
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.scorer import DataScorer, PruningData
 from asrprune.prune.run.steps import PrunedLM, prune_in_memory
 from asrprune.text.corpus import TokenStream
-from tests.prune.small_models import DATA, FREE, SHAPES
+from tests.prune.small_models import DATA, FREE, SHAPES, TOKENS
 from tests.quick import grid
 from tests.small_lm import drawn_model
 
@@ -94,6 +95,33 @@ def test_sparsity_counts_from_the_dense_ancestor(name: str) -> None:
     too_little = plan("structured", "one-shot", (0.2,))
     with pytest.raises(ValueError, match=r"sparsity 0\.2 is asked of a model that has 0\.[34]"):
         next(prune_in_memory(half.model, DATA, too_little, half.history))
+
+
+def test_a_teacher_of_other_blocks_gives_no_hidden_states() -> None:
+    parent, teacher = (drawn_model(SHAPES["gpt2"]) for _ in range(2))
+    (narrow,) = prune_in_memory(teacher, DATA, plan("width", "one-shot", (0.5,)))
+    hidden = replace(QUICK, distill_hidden=1.0)
+    wanted = plan("structured", "one-shot", (0.5,), fine_tune_tokens=60, fine_tuning=hidden)
+    with pytest.raises(ValueError, match="blocks of width 8; expected 2 of 16, as in the LM"):
+        next(prune_in_memory(parent, DATA, wanted, teacher=narrow.model))
+
+
+@pytest.mark.parametrize("method", ["unstructured", "structured", "low-rank"])
+def test_hidden_states_come_nearer_to_the_teachers(method: str) -> None:
+    parent = drawn_model(SHAPES["gpt2"])
+    distances = []
+    for weight in (0.0, 30.0):
+        told = replace(QUICK, distill_hidden=weight, optimizer=OptimizerConfig(lr=3e-3))
+        (one,) = prune_in_memory(
+            parent, DATA, plan(method, "one-shot", (0.5,), fine_tune_tokens=3000, fine_tuning=told)
+        )
+        states = []
+        for model in (one.model, parent):
+            with torch.no_grad(), behind_blocks(model) as behind:
+                model(TOKENS)
+            states.append(behind)
+        distances.append(hidden_distance(*states, torch.ones_like(TOKENS) > 0).item())
+    assert distances[1] < 0.8 * distances[0]
 
 
 def test_zeros_of_a_masked_parent_stay() -> None:
