@@ -1,7 +1,7 @@
 """A model on disk: a folder with ``config.json``, ``model.safetensors`` and the tokeniser.
 
 It rebuilds without flags. A matrix with many zeros is stored as a bit mask and its non-zero
-values, whenever that is smaller; reading it back gives the same numbers bit for bit.
+values, whenever that is smaller (sparse_tensors.py).
 
 ``config.json`` ends with its own checksum and states the SHA-256 of the other two files; all are
 checked when the model is loaded. A config without them is one of an earlier version, or was edited,
@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,9 +38,10 @@ from asrprune.files import PathLike, sha256, write_folder
 from asrprune.lm.model.architecture import ARCHITECTURES, check_shape
 from asrprune.lm.model.elastic import Elastic, Size
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.sparse_tensors import is_part, pack, sparse_name, unpacked
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.model.weights_file import StoredTensors, write_tensors
-from asrprune.lm.model.weights_fit import MASK, SPARSE_SHAPE, VALUES, check_fit
+from asrprune.lm.model.weights_fit import check_fit
 from asrprune.text.form import TextForm, TextOptions
 from asrprune.text.tokenizer import TOKENIZER_NAMES, Tokenizer, tokenizer_in, tokenizer_name
 
@@ -139,7 +139,7 @@ def save_checkpoint(
             name: value.detach().cpu().to(dtype) if value.is_floating_point() else value.cpu()
             for name, value in model.state_dict().items()
         }
-        write_tensors(folder / WEIGHTS, _pack(state))
+        write_tensors(folder / WEIGHTS, pack(state))
         write_sealed(
             folder / CONFIG,
             {
@@ -317,14 +317,11 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype, mapped: 
         with open(path, "rb") as stream:
             stored = StoredTensors(stream, mapped)
             for name in stored.names:
-                if name.endswith((VALUES, SPARSE_SHAPE)):
+                if is_part(name):
                     continue
-                if name.endswith(MASK):
-                    name = name.removesuffix(MASK)
-                    value = _unpacked(stored, name)
-                else:
-                    value = stored.read(name)
-                state[name] = value.to(dtype) if value.is_floating_point() else value
+                base = sparse_name(name)
+                value = stored.read(name) if base is None else unpacked(stored, name)
+                state[base or name] = value.to(dtype) if value.is_floating_point() else value
         model.load_state_dict(state, assign=True)
     except (RuntimeError, IndexError, ValueError) as problem:
         found = f"weights that do not load ({problem})"
@@ -334,35 +331,3 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype, mapped: 
         if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
             found = f"the outputs of {place} in an order with gaps"
             raise InputError(path, None, found, "each output once")
-
-
-def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as stored: those with enough zeros become a bit mask and their other values.
-
-    The zero test is on bits, so that -0.0 survives.
-    """
-    packed: dict[str, Tensor] = {}
-    for name, value in state.items():
-        value = value.contiguous()
-        size = value.element_size()
-        bits = value.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[size]).flatten()
-        kept = bits != 0
-        if value.numel() // 8 + int(kept.sum()) * size < 0.95 * value.numel() * size:
-            mask = torch.from_numpy(np.packbits(kept.numpy()))
-            packed[name + MASK] = mask
-            packed[name + VALUES] = value.flatten()[kept]
-            packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64)
-        else:
-            packed[name] = value
-    return packed
-
-
-def _unpacked(stored: StoredTensors, name: str) -> Tensor:
-    """The tensor whose parts ``_pack`` made."""
-    shape = stored.read(name + SPARSE_SHAPE).tolist()
-    values = stored.read(name + VALUES)
-    count = int(np.prod(shape))
-    kept = torch.from_numpy(np.unpackbits(stored.read(name + MASK).numpy(), count=count)).bool()
-    whole = torch.zeros(count, dtype=values.dtype)
-    whole[kept] = values
-    return whole.view(shape)

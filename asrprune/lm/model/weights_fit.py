@@ -15,11 +15,16 @@ from safetensors import SafetensorError, safe_open
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.sparse_tensors import (
+    LONGEST,
+    MASK,
+    SPARSE_SHAPE,
+    VALUES,
+    is_part,
+    sparse_name,
+)
 from asrprune.lm.model.transformer import TransformerLM
 
-MASK, VALUES, SPARSE_SHAPE = ".sparse_mask", ".sparse_values", ".sparse_shape"
-"""Ends of the names under which a sparse tensor is stored: a bit for every number (uint8), those
-that are not zero, and its shape (int64)."""
 _FEW = 8
 """Dimensions that no tensor exceeds."""
 
@@ -76,26 +81,33 @@ def _stored(path: PathLike) -> Sizes:
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
         for name in sorted(names):
-            if name.endswith(MASK):
-                base = name.removesuffix(MASK)
-                sizes[base] = _sparse(file, names, base)
-            elif not name.endswith((VALUES, SPARSE_SHAPE)):
+            base = sparse_name(name)
+            if base is not None:
+                if base in sizes:
+                    raise ValueError(f"{base} stored twice")
+                sizes[base] = _sparse(file, names, base, name)
+            elif not is_part(name):
                 stored = file.get_slice(name)
                 sizes[name] = tuple(stored.get_shape()), "F" in str(stored.get_dtype())
     return sizes
 
 
-def _sparse(file: Any, names: set[str], base: str) -> tuple[tuple[int, ...], bool]:
+def _sparse(file: Any, names: set[str], base: str, bits: str) -> tuple[tuple[int, ...], bool]:
+    """What the mask called ``bits`` stands for."""
     if not {base + VALUES, base + SPARSE_SHAPE} <= names:
         raise ValueError(f"{base} without its values or shape")
-    mask, values, shape = (file.get_slice(base + end) for end in (MASK, VALUES, SPARSE_SHAPE))
+    mask, values, shape = map(file.get_slice, (bits, base + VALUES, base + SPARSE_SHAPE))
     if mask.get_dtype() != "U8" or shape.get_dtype() != "I64" or len(shape.get_shape()) != 1:
         raise ValueError(f"{base} of a mask or shape of another type")
     if shape.get_shape()[0] > _FEW or len(values.get_shape()) != 1:
         raise ValueError(f"{base} of values or dimensions that none has")
     size = tuple(file.get_tensor(base + SPARSE_SHAPE).tolist())
-    if min(size, default=0) < 0 or list(mask.get_shape()) != [(math.prod(size) + 7) // 8]:
-        raise ValueError(f"{base} of shape {list(size)} with a mask of {mask.get_shape()} bytes")
+    count, length = math.prod(size), list(mask.get_shape())
+    whole = length == [(count + 7) // 8]
+    if not bits.endswith(MASK):
+        whole = len(length) == 1 and count <= LONGEST * length[0]
+    if min(size, default=0) < 0 or not whole:
+        raise ValueError(f"{base} of shape {list(size)} with a mask of {length} bytes")
     return size, "F" in str(values.get_dtype())
 
 
