@@ -74,35 +74,43 @@ class LmSize:
         saved, gone = 0.0, 0.0
         for table, share in zeros.items():
             gone += share * self.tables[table]
-            saved += share * self.tables[table] * self.number_bytes - self.tables[table] / 8
+            saved += share * self.tables[table] * self.number_bytes
+            saved -= mask_bytes(self.tables[table], share)
         left = self.parameters - round(gone)
         return replace(self, bytes=self.bytes - round(saved), parameters=left)
 
-    def _step(self, method: str) -> tuple[float, float]:
-        """Bytes that pruning adds at once (bit masks), and those that leave from 0 to 1."""
-        if method == "width":  # of the embedding and norms, too, the same share leaves
-            return 0.0, float(self.bytes)
-        masks = self.prunable / 8 if METHODS[method].masks else 0.0
-        return masks, float(self.prunable * self.number_bytes)
-
     def pruned(self, method: str, sparsity: float) -> float:
-        """Bytes of the weights file at ``sparsity``."""
-        added, leaving = self._step(method)
+        """Bytes of the weights file at ``sparsity``; see ``mask_bytes``."""
+        if method == "width":  # of the embedding and norms, too, the same share leaves
+            return (1.0 - sparsity) * self.bytes
+        leaving = float(self.prunable * self.number_bytes)
         rest = self.bytes - leaving
         if method == "width+structured":  # of these the share that leaves the stream
             rest *= (1.0 - sparsity) ** Options().width_share
-        return rest + added + (1.0 - sparsity) * leaving
+        masks = mask_bytes(self.prunable, sparsity) if METHODS[method].masks else 0.0
+        return rest + masks + (1.0 - sparsity) * leaving
 
     def sparsity(self, method: str, budget: float) -> float:
-        """The least sparsity whose weights file has at most ``budget`` bytes; may be above 1."""
-        if method == "width+structured":
-            low, high = 0.0, 1.0
-            for _ in range(50):
-                half = (low + high) / 2
-                low, high = (low, half) if self.pruned(method, half) <= budget else (half, high)
-            return high
-        added, leaving = self._step(method)
-        return (self.bytes + added - budget) / max(leaving, 1.0)
+        """The least sparsity whose weights file has at most ``budget`` bytes; inf: none has."""
+        if self.pruned(method, 1.0) > budget:
+            return math.inf
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            half = (low + high) / 2
+            low, high = (low, half) if self.pruned(method, half) <= budget else (half, high)
+        return high
+
+
+def mask_bytes(weights: int, share: float) -> float:
+    """Bytes of the coded mask of so many ``weights`` of which a ``share`` is zero, drawn one by
+    one (lm/model/sparse_tensors.py); those of matrices of unlike shares, or of zeros that stand
+    in a pattern, have fewer.
+
+    >>> mask_bytes(1000, 0.5), round(mask_bytes(1000, 0.8), 1), mask_bytes(1000, 1.0)
+    (125.0, 90.2, 0.0)
+    """
+    entropy = sum(-one * math.log2(one) for one in (share, 1.0 - share) if one > 0.0)
+    return weights / 8 * entropy
 
 
 @dataclass(frozen=True)
@@ -173,8 +181,10 @@ def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[flo
     if budget.times is None:
         left = size.without_zeros(family[0].zeros)
         least = left.sparsity(family[0].family[0], _most_bytes(budget, size))
+        if least > family[-1].sparsity:
+            return None
         rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
-        return None if least > family[-1].sparsity else min(rounded, family[-1].sparsity)
+        return min(rounded, family[-1].sparsity)
     timed = [(row.sparsity, row.speed_ratio) for row in family if row.speed_ratio is not None]
     before: Optional[tuple[float, float]] = None
     for sparsity, speed in timed:

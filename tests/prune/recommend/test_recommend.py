@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 
 from asrprune.cli.main import main
-from asrprune.lm.model.checkpoint import load_checkpoint
-from asrprune.lm.model.transformer import count_parameters
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM, count_parameters
+from asrprune.prune.methods import METHODS
 from asrprune.prune.recommend import table
-from asrprune.prune.recommend.plan import Budget, LmSize, nearest, parse_budget, recommend
+from asrprune.prune.recommend.plan import (
+    Budget,
+    LmSize,
+    mask_bytes,
+    nearest,
+    parse_budget,
+    recommend,
+)
 from asrprune.prune.recommend.table import read_table
 from tests.small_lm import save_small_lm
 from tests.small_study import ROWS, save_study, study_row
@@ -55,6 +66,30 @@ def test_masks_and_width_have_files_of_their_own() -> None:
     assert LM.pruned("width+structured", 0.5) == 2_000_000 * 0.5**0.35 + 4_000_000
     for method in ("unstructured", "width", "structured", "width+structured"):
         assert LM.sparsity(method, LM.pruned(method, 0.4)) == pytest.approx(0.4)
+
+
+def test_a_file_with_masks_is_as_large_as_told(tmp_path: Path) -> None:
+    """Zeros anywhere, in matrices of one share."""
+    torch.manual_seed(0)
+    model = TransformerLM(ModelShape.uniform(500, 96, 3, 4))
+    (tmp_path / "pieces").write_bytes(b"pieces")
+    whole = load_checkpoint(save_checkpoint(tmp_path / "lm", model, tmp_path / "pieces", {}))
+    size = LmSize.of(whole)
+    for share in (0.5, 0.7, 0.9):
+        pruned = copy.deepcopy(model)
+        with torch.no_grad():
+            for _, linear in pruned.linears():
+                linear.weight[torch.rand_like(linear.weight) < share] = 0.0
+        out = save_checkpoint(tmp_path / f"{share}", pruned, tmp_path / "pieces", {})
+        found = (Path(out) / "model.safetensors").stat().st_size
+        assert size.pruned("unstructured", share) == pytest.approx(found, rel=0.015)
+    embedding = copy.deepcopy(model)
+    with torch.no_grad():
+        weight = embedding.embedding.weight
+        weight[torch.rand_like(weight) < 0.8] = 0.0
+    out = save_checkpoint(tmp_path / "embedding", embedding, tmp_path / "pieces", {})
+    found = (Path(out) / "model.safetensors").stat().st_size
+    assert size.without_zeros({"embedding": 0.8}).bytes == pytest.approx(found, rel=0.01)
 
 
 def test_the_nearest_lm_is_taken(tmp_path: Path) -> None:
@@ -156,7 +191,7 @@ def test_zeros_of_the_embedding_are_a_family_of_their_own(
     tied = LmSize(10_000_000, 4, 2_500_000, 2_000_000, {"embedding": 400_000})
     (plain, other) = recommend(read_table(table), tied, Budget(share=0.7))
     assert (plain.sparsity, plain.zeros) == (0.375, {})
-    saved = 0.75 * 400_000 * 4 - 400_000 / 8
+    saved = 0.75 * 400_000 * 4 - 400_000 / 8 * 0.81128  # of a mask, a bit's entropy
     assert other.zeros == {"embedding": 0.75}
     assert other.sparsity == pytest.approx((10_000_000 - saved - 7_000_000) / 8_000_000, abs=0.001)
     assert plain.bytes == 7_000_000
@@ -185,7 +220,7 @@ def test_zeros_of_positions_are_for_an_lm_that_learned_some(
     table = save_study(tmp_path / "study", rows)
     size = LmSize(10_000_000, 4, 2_500_000, 2_000_000, {"embedding": 400_000, "positions": 80_000})
     (plan,) = recommend(read_table(table), size, Budget(share=0.7))
-    saved = 4 * (0.5 * 400_000 + 0.9 * 80_000) - (400_000 + 80_000) / 8
+    saved = 4 * (0.5 * 400_000 + 0.9 * 80_000) - (400_000 + 0.469 * 80_000) / 8
     assert plan.sparsity == pytest.approx((10_000_000 - saved - 7_000_000) / 8_000_000, abs=0.001)
     rotary = replace(size, tables={"embedding": 400_000})
     with pytest.raises(ValueError, match="zeros in tables that this LM has not"):
@@ -223,6 +258,9 @@ def test_sizes_are_those_of_the_studys_files() -> None:
     assert {row["parameters"] for row in rows} == {dense.parameters}
     for row in rows:
         share = dense.pruned(row["method"], row["sparsity"]) / dense.bytes
+        if METHODS[row["method"]].masks:  # measured before masks were coded
+            plain = dense.prunable / 8 - mask_bytes(dense.prunable, row["sparsity"])
+            share += plain / dense.bytes
         assert share == pytest.approx(row["bytes_share"], rel=0.03), row
 
 
