@@ -28,6 +28,8 @@ AIM = 0.985
 """The fraction that is aimed at."""
 TRIES = 12
 """Thresholds that are tried for a size."""
+NEAREST = 0.01
+"""Difference of the logarithms of two thresholds between which none is tried."""
 THRESHOLDS = 1e-9, 1e-2
 """Relative changes of perplexity between which the threshold is searched."""
 
@@ -47,24 +49,33 @@ def has_empty_order(arpa: Path) -> bool:
         return re.search(rb"-grams:\s+\\end\\", stream.read()) is not None
 
 
-def prune_to(lm: Path, most_bytes: int, out: Path) -> tuple[float, int] | None:
+def prune_to(
+    lm: Path, most_bytes: int, out: Path, known: dict[float, int] | None = None
+) -> tuple[float, int] | None:
     """Write the largest pruned LM of at most ``most_bytes`` that TRIES thresholds find. Returns its
-    threshold and bytes; None where none is small enough with n-grams of each order in it."""
-    low, high = (math.log(one) for one in THRESHOLDS)
-    above, below, wanted = math.log(lm.stat().st_size), 0.0, math.log(most_bytes) + math.log(AIM)
+    threshold and bytes; None where none is small enough with n-grams of each order in it.
+    ``known``: ln of a threshold -> bytes; of this LM, for other sizes, and it gets those that are
+    tried."""
+    known = {} if known is None else known
+    wanted = math.log(most_bytes) + math.log(AIM)
     best: tuple[float, int] | None = None
     out.parent.mkdir(parents=True, exist_ok=True)
     with passing_folder(out.parent) as scratch:
         for _ in range(TRIES):
+            low, above = math.log(THRESHOLDS[0]), math.log(lm.stat().st_size)
+            high, below = math.log(THRESHOLDS[1]), 0.0
+            for one, size in known.items():
+                if size > most_bytes and one > low:
+                    low, above = one, math.log(size)
+                elif size <= most_bytes and one < high:
+                    high, below = one, math.log(size)
+            if high - low < NEAREST:
+                break
             # ln bytes as straight over ln threshold, once both ends are known
             part = (above - wanted) / (above - below) if below else 0.5
             tried = low + min(max(part, 0.1), 0.9) * (high - low)
-            size = prune(lm, math.exp(tried), scratch / "tried.arpa")
-            if size > most_bytes:
-                low, above = tried, math.log(size)
-                continue
-            high, below = tried, math.log(size)
-            if has_empty_order(scratch / "tried.arpa"):
+            size = known[tried] = prune(lm, math.exp(tried), scratch / "tried.arpa")
+            if size > most_bytes or has_empty_order(scratch / "tried.arpa"):
                 continue
             best = math.exp(tried), size  # the largest so far: the threshold only falls
             (scratch / "tried.arpa").replace(scratch / "best.arpa")
@@ -95,9 +106,12 @@ def main() -> int:
             expected = "numbers above 0, two decimals of which differ"
             parser.error(f"--fractions {args.fractions}; expected {expected}")
         own, whole = args.lm.stat().st_size, args.beside.stat().st_size
+        known: dict[float, int] = {}
         for fraction, name in names.items():
             most_bytes = round(fraction * whole)
-            made = None if own <= most_bytes else prune_to(args.lm, most_bytes, args.out / name)
+            made = None
+            if own > most_bytes:
+                made = prune_to(args.lm, most_bytes, args.out / name, known)
             if made is not None:
                 print(f"{name}: {made[1]} bytes of {most_bytes}, threshold {made[0]:.3g}")
             elif own <= most_bytes:

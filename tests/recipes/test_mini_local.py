@@ -277,6 +277,39 @@ def test_the_threshold_of_a_size_is_found(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lm.arpa", "small.arpa"]
 
 
+def test_what_was_tried_for_a_size_is_known_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try of a large LM takes minutes: none is made twice, and none that cannot help."""
+
+    def prune(lm: Path, threshold: float, out: Path) -> int:
+        assert threshold not in tried
+        size = int(40 * threshold**-0.5) + 900
+        # none of an order is left where fewer than 60,000 bytes are
+        out.write_text(ARPA + "\\2-grams:\n" + "-2.5\ta b\n" * (size > 60_000) + "\n\\end\\\n")
+        tried.append(threshold)
+        return size
+
+    tried: list[float] = []
+    monkeypatch.setattr(prune_ngram, "prune", prune)
+    (tmp_path / "lm.arpa").write_bytes(bytes(2_000_000))
+    known: dict[float, int] = {}
+    counts = []
+    for most_bytes in (500_000, 250_000, 40_000):
+        found = prune_ngram.prune_to(tmp_path / "lm.arpa", most_bytes, tmp_path / "out", known)
+        assert (found is None) == (most_bytes == 40_000)
+        if found is not None:
+            assert prune_ngram.TIGHT * most_bytes <= found[1] <= most_bytes
+        counts.append(len(tried))
+    alone = []
+    for most_bytes in (250_000, 40_000):
+        tried.clear()
+        prune_ngram.prune_to(tmp_path / "lm.arpa", most_bytes, tmp_path / "out")
+        alone.append(len(tried))
+    assert counts[1] - counts[0] < alone[0]
+    assert counts[2] - counts[1] < alone[1] <= prune_ngram.TRIES
+
+
 @pytest.mark.parametrize(("bigrams", "empty"), [("", True), ("-2.5\ta b\n", False)])
 def test_an_order_that_pruning_emptied_is_seen(tmp_path: Path, bigrams: str, empty: bool) -> None:
     (tmp_path / "lm.arpa").write_text(ARPA + f"\\2-grams:\n{bigrams}\n\\end\\\n")
