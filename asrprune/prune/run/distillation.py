@@ -25,8 +25,8 @@ def distilling(
     ``|s - t|^2 / |t|^2``, s and t [D] what stands behind the block in student and teacher.
 
     Sources: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2: the factor t^2 keeps the
-    gradients' size independent of t. Kurtic et al. 2023 (SquareHead, arXiv 2310.06927) for H, there
-    with both squares summed over all positions first; so they may come in parts.
+    gradients' size independent of t. Kurtic et al. 2023 (SquareHead, arXiv 2310.06927) for H: there
+    the quotient is that of a batch, here of a position, so that processes can share a batch out.
 
     Raises ValueError for a temperature that is not positive, a weight outside 0..1 or a hidden
     weight below 0; the loss raises it where H compares blocks of other number or width.
