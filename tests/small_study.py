@@ -12,7 +12,7 @@ def study_row(method: str, sparsity: float, ratio: float, **other: Any) -> dict[
     return {
         **{"lm": "small", "parameters": 5000, "d_model": 16, "training_tokens": 1000000},
         **{"method": method, "criterion": "kfac", "schedule": "cubic", "sparsity": sparsity},
-        **{"budget": 0.01, "bytes_share": 1 - sparsity / 2},
+        "budget": 0.01,
         **{"perplexity_ratio": [ratio, ratio - 0.01, ratio + 0.01]},
         **{"wer_difference": None, "speed_ratio": None, **other},
     }

@@ -470,7 +470,7 @@ def test_a_row_of_the_table_is_a_plan_against_the_dense_lm(place: Path) -> None:
     assert low < value < high
     assert value == pytest.approx(math.exp(0.1), abs=0.01)
     assert row["wer_difference"][0] == pytest.approx(100 * 9 / 600)
-    assert (row["bytes_share"], row["speed_ratio"]) == (0.5, 1.5)
+    assert (row["bytes"], row["dense_bytes"], row["speed_ratio"]) == (500_000, 1_000_000, 1.5)
     without = next(one for one in rows if one["schedule"] == "one-shot")
     assert (without["wer_difference"], without["speed_ratio"]) == (None, None)
 
@@ -530,7 +530,7 @@ def test_numbers_by_hand_are_refused(
     [
         ("RESULTS.md", "confirmed", "refuted"),
         ("RESULTS.md", "7,777", "7,778"),
-        ("study.json", '"bytes_share": 0.5,', '"bytes_share": 0.4,'),
+        ("study.json", '"bytes": 500000,', '"bytes": 400000,'),
         ("results.json", '"bytes": 500000', '"bytes": 510000'),
         ("results.json", '"seconds": 9.5', '"seconds": 19.5'),
     ],

@@ -179,12 +179,16 @@ def _most_bytes(budget: Budget, size: LmSize) -> float:
 def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[float]:
     """The least measured or interpolated sparsity that meets the budget, None if none does."""
     if budget.times is None:
-        left = size.without_zeros(family[0].zeros)
-        least = left.sparsity(family[0].family[0], _most_bytes(budget, size))
-        if least > family[-1].sparsity:
-            return None
-        rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
-        return min(rounded, family[-1].sparsity)
+        most = _most_bytes(budget, size)
+        files = {row.sparsity: _file_bytes(size, row) for row in family}
+        met = [sparsity for sparsity, file in files.items() if file is not None and file <= most]
+        least = size.without_zeros(family[0].zeros).sparsity(family[0].family[0], most)
+        if least <= family[-1].sparsity:
+            rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
+            rounded = min(rounded, family[-1].sparsity)
+            if (files.get(rounded) or 0.0) <= most:
+                met.append(rounded)
+        return min(met, default=None)
     timed = [(row.sparsity, row.speed_ratio) for row in family if row.speed_ratio is not None]
     before: Optional[tuple[float, float]] = None
     for sparsity, speed in timed:
@@ -196,6 +200,22 @@ def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[flo
             return min(math.ceil(exact * 1000 - 1e-6) / 1000, sparsity)
         before = sparsity, speed
     return None
+
+
+def _file_bytes(size: LmSize, row: Row) -> Optional[float]:
+    """Bytes of the file that the study made of an LM of just this size; None where it made none.
+
+    Masks may have been written before they were coded; they are no larger now than is expected.
+    """
+    if not row.bytes or (row.parameters, row.dense_bytes) != (size.parameters, size.bytes):
+        return None
+    return min(row.bytes, _expected_bytes(size, row)) if METHODS[row.family[0]].masks else row.bytes
+
+
+def _expected_bytes(size: LmSize, row: Row, sparsity: Optional[float] = None) -> float:
+    """Bytes of this LM pruned as in ``row``, to another ``sparsity`` if one is given."""
+    left = size.without_zeros(row.zeros)
+    return left.pruned(row.family[0], row.sparsity if sparsity is None else sparsity)
 
 
 def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
@@ -218,7 +238,8 @@ def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     if below.speed_ratio is not None and above.speed_ratio is not None:
         speed = between(below.speed_ratio, above.speed_ratio)
     ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
-    expected = size.without_zeros(above.zeros).pruned(above.family[0], sparsity)
+    file = None if span else _file_bytes(size, above)
+    expected = _expected_bytes(size, above, sparsity) if file is None else file
     ends = family[0].sparsity, family[-1].sparsity
     like = below if part < 0.5 else above
     told = like.settings, like.statistics_tokens
@@ -232,10 +253,8 @@ def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budge
         if not speeds:
             return "no speeds in the study for this LM; expected a budget in MB or a share"
         return f"{budget.times:g}x is faster than all measured; expected at most {max(speeds):.3g}x"
-    least = min(
-        size.without_zeros(rows[-1].zeros).pruned(rows[0].family[0], rows[-1].sparsity)
-        for rows in families
-    )
+    files = [(rows[-1], _file_bytes(size, rows[-1])) for rows in families]
+    least = min(_expected_bytes(size, row) if file is None else file for row, file in files)
     smallest = math.ceil(least / 1000) * 1000 / MEGABYTE
     found = f"{_most_bytes(budget, size) / MEGABYTE:.3f}MB is smaller than all measured"
     share = math.ceil(least / size.bytes * 1000) / 1000

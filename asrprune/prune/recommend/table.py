@@ -43,7 +43,8 @@ class Row:
     """A pruned LM. ``sparsity``: share of the prunable weights removed; ``perplexity_ratio`` to the
     dense LM; ``wer_difference`` to it in points, negative for fewer errors; ``speed_ratio``: times
     as fast as it. ``settings`` (KEY=VALUE of ``prune --set``) and ``statistics_tokens``: what it
-    was pruned with beside the plan."""
+    was pruned with beside the plan. ``bytes`` of its weights file, ``dense_bytes`` of the dense
+    LM's; None in tables of before."""
 
     lm: str
     parameters: int
@@ -55,6 +56,8 @@ class Row:
     speed_ratio: Optional[float]
     settings: tuple[str, ...] = ()
     statistics_tokens: Optional[int] = None
+    bytes: Optional[int] = None
+    dense_bytes: Optional[int] = None
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -98,6 +101,8 @@ def _row(record: Record) -> Row:
         record.find("speed_ratio", a_ratio),
         record.find("set", a_list_of(_setting)) or (),
         record.find("statistics_tokens", a_count),
+        record.find("bytes", a_count),
+        record.find("dense_bytes", a_count),
     )
 
 

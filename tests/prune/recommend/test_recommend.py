@@ -257,11 +257,47 @@ def test_sizes_are_those_of_the_studys_files() -> None:
     dense = LmSize(8_858_048, 4, 2_212_992, 12 * 192**2 * 4)  # 4 blocks of d_model 192
     assert {row["parameters"] for row in rows} == {dense.parameters}
     for row in rows:
-        share = dense.pruned(row["method"], row["sparsity"]) / dense.bytes
+        assert row["dense_bytes"] == dense.bytes
+        expected = dense.pruned(row["method"], row["sparsity"])
         if METHODS[row["method"]].masks:  # measured before masks were coded
-            plain = dense.prunable / 8 - mask_bytes(dense.prunable, row["sparsity"])
-            share += plain / dense.bytes
-        assert share == pytest.approx(row["bytes_share"], rel=0.03), row
+            expected += dense.prunable / 8 - mask_bytes(dense.prunable, row["sparsity"])
+        assert expected == pytest.approx(row["bytes"], rel=0.03), row
+
+
+@pytest.mark.parametrize(
+    ("method", "file", "at"),
+    [
+        ("unstructured", 3_770_000, {"0.377": 3_770_000, "0.376": None}),  # less than expected
+        ("unstructured", 3_900_000, {"0.3781": 3_780_482, "0.378": None}),  # with plain masks
+        ("structured", 3_590_000, {"0.359": 3_590_000, "0.358": None}),
+        ("structured", 3_610_000, {"0.361": 3_610_000, "0.36": None}),  # more than expected
+    ],
+)
+def test_a_file_of_an_lm_of_this_size_is_known(
+    method: str, file: int, at: dict[str, int | None], tmp_path: Path
+) -> None:
+    """Expected are 3,600,000 bytes without masks and 3,780,482 with them."""
+    row = study_row(method, 0.8, 1.3, bytes=file, dense_bytes=LM.bytes)
+    rows = read_table(save_study(tmp_path / "study", ({**row, "parameters": LM.parameters},)))
+    for share, told in at.items():
+        if told is None:
+            with pytest.raises(ValueError, match="is smaller than all measured"):
+                recommend(rows, LM, parse_budget(share))
+        else:
+            (one,) = recommend(rows, LM, parse_budget(share))
+            assert (one.sparsity, round(one.bytes)) == (0.8, told)
+    for other in (replace(LM, bytes=LM.bytes + 4), replace(LM, parameters=LM.parameters + 1)):
+        (one,) = recommend(rows, other, parse_budget("0.4"))
+        plain = 3_600_000 if method == "structured" else 3_780_482
+        assert one.bytes == pytest.approx(plain + other.bytes - LM.bytes, abs=1)
+
+
+def test_the_quarter_of_the_study_is_told_for_its_lm() -> None:
+    prose = LmSize(
+        17_002_432, 4, 4_249_088, 12 * 256**2 * 4, {"embedding": 1_024_000, "positions": 65_536}
+    )
+    best = recommend(nearest(read_table(), prose.parameters), prose, Budget(share=0.25))[0]
+    assert (best.sparsity, best.bytes) == (0.8, 4_240_917)
 
 
 def test_without_the_studys_table(
