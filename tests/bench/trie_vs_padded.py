@@ -31,14 +31,16 @@ def products(model: TransformerLM) -> int:
 
 
 def product_speed(width: int, dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of torch in the products of a feed-forward layer, the best of some."""
+    """Operations a second of torch in the products of a feed-forward layer, the best of some."""
     torch.set_num_threads(threads)
-    x, weight = torch.randn(2048, width).to(dtype), torch.randn(width, 4 * width).to(dtype)
+    shapes = (2048, width), (width, 4 * width)
+    x, weight = ((9 * torch.randn(shape)).to(dtype) for shape in shapes)  # integers get values too
+    multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
     clock = time.process_time if threads == 1 else time.perf_counter
     best = float("inf")
     for _ in range(20):
         start = clock()
-        x @ weight
+        multiply(x, weight)
         best = min(best, clock() - start)
     return 2 * 2048 * 4 * width**2 / best
 
@@ -77,11 +79,11 @@ def main() -> None:
         stats = systems[args.engines.split(",")[0]].stats
         print(f"{stats.tokens / stats.unique_tokens:.2f} tokens per distinct (prefix, token)")
         work = 2 * products(subject.model) * stats.unique_tokens / (args.repeats + 1)
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16, torch.int8):
             speed = product_speed(subject.model.width, dtype, threads)
             limit = statistics.median(times["padded"]) / (work / speed)
             name = str(dtype).removeprefix("torch.")
-            print(f"limit in {name}: {limit:.1f}, at {speed / 1e9:.0f} GFLOP/s")
+            print(f"limit in {name}: {limit:.1f}, at {speed / 1e9:.0f} G operations/s")
 
 
 if __name__ == "__main__":
