@@ -643,12 +643,19 @@ PRUNE = (
     Fault(
         "a recommended size forgets the zeros of the embedding",
         "prune/recommend/plan.py",
-        "left = size.without_zeros(family[0].zeros)",
-        "left = size",
+        "least = size.without_zeros(family[0].zeros).sparsity(",
+        "least = size.sparsity(",
         (
             "prune/recommend/test_recommend.py::"
             "test_zeros_of_the_embedding_are_a_family_of_their_own",
         ),
+    ),
+    Fault(
+        "recommend goes by the files of an LM of another size",
+        "prune/recommend/plan.py",
+        "(row.parameters, row.dense_bytes) != (size.parameters, size.bytes)",
+        "row.parameters != size.parameters",
+        ("prune/recommend/test_recommend.py::test_a_file_of_an_lm_of_this_size_is_known",),
     ),
     Fault(
         "sparsity counts from a pruned parent",
