@@ -643,8 +643,8 @@ PRUNE = (
     Fault(
         "a recommended size forgets the zeros of the embedding",
         "prune/recommend/plan.py",
-        "least = size.without_zeros(family[0].zeros).sparsity(",
-        "least = size.sparsity(",
+        "left = size.without_zeros(above.zeros)",
+        "left = size",
         (
             "prune/recommend/test_recommend.py::"
             "test_zeros_of_the_embedding_are_a_family_of_their_own",
@@ -656,6 +656,13 @@ PRUNE = (
         "(row.parameters, row.dense_bytes) != (size.parameters, size.bytes)",
         "row.parameters != size.parameters",
         ("prune/recommend/test_recommend.py::test_a_file_of_an_lm_of_this_size_is_known",),
+    ),
+    Fault(
+        "recommend takes what one file has more for all sizes beyond it",
+        "prune/recommend/plan.py",
+        "known = (1.0 - part) * _excess(size, below) + part * _excess(size, above)",
+        "known = _excess(size, below)",
+        ("prune/recommend/test_recommend.py::test_what_files_have_more_counts_between_them",),
     ),
     Fault(
         "sparsity counts from a pruned parent",

@@ -90,16 +90,6 @@ class LmSize:
         masks = mask_bytes(self.prunable, sparsity) if METHODS[method].masks else 0.0
         return rest + masks + (1.0 - sparsity) * leaving
 
-    def sparsity(self, method: str, budget: float) -> float:
-        """The least sparsity whose weights file has at most ``budget`` bytes; inf: none has."""
-        if self.pruned(method, 1.0) > budget:
-            return math.inf
-        low, high = 0.0, 1.0
-        for _ in range(50):
-            half = (low + high) / 2
-            low, high = (low, half) if self.pruned(method, half) <= budget else (half, high)
-        return high
-
 
 def mask_bytes(weights: int, share: float) -> float:
     """Bytes of the coded mask of so many ``weights`` of which a ``share`` is zero, drawn one by
@@ -179,16 +169,11 @@ def _most_bytes(budget: Budget, size: LmSize) -> float:
 def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[float]:
     """The least measured or interpolated sparsity that meets the budget, None if none does."""
     if budget.times is None:
-        most = _most_bytes(budget, size)
-        files = {row.sparsity: _file_bytes(size, row) for row in family}
-        met = [sparsity for sparsity, file in files.items() if file is not None and file <= most]
-        least = size.without_zeros(family[0].zeros).sparsity(family[0].family[0], most)
-        if least <= family[-1].sparsity:
-            rounded = max(math.ceil(least * 1000 - 1e-6) / 1000, family[0].sparsity)
-            rounded = min(rounded, family[-1].sparsity)
-            if (files.get(rounded) or 0.0) <= most:
-                met.append(rounded)
-        return min(met, default=None)
+        most = _most_bytes(budget, size) + 0.5  # files have whole bytes
+        ends = family[0].sparsity, family[-1].sparsity
+        steps = range(math.ceil(ends[0] * 1000), math.floor(ends[1] * 1000) + 1)
+        tried = sorted({row.sparsity for row in family} | {step / 1000 for step in steps})
+        return next((one for one in tried if _bytes(size, family, one) <= most), None)
     timed = [(row.sparsity, row.speed_ratio) for row in family if row.speed_ratio is not None]
     before: Optional[tuple[float, float]] = None
     for sparsity, speed in timed:
@@ -202,28 +187,37 @@ def _wanted(size: LmSize, family: Sequence[Row], budget: Budget) -> Optional[flo
     return None
 
 
-def _file_bytes(size: LmSize, row: Row) -> Optional[float]:
-    """Bytes of the file that the study made of an LM of just this size; None where it made none.
+def _bytes(size: LmSize, family: Sequence[Row], sparsity: float) -> float:
+    """Bytes of the weights file of the family's plan at ``sparsity``."""
+    below, above, part = _between(family, sparsity)
+    left = size.without_zeros(above.zeros)
+    known = (1.0 - part) * _excess(size, below) + part * _excess(size, above)
+    return left.pruned(above.family[0], sparsity) + known
+
+
+def _excess(size: LmSize, row: Row) -> float:
+    """Bytes that the study's file has more than is expected; 0 where its LM was not of this size.
 
     Masks may have been written before they were coded; they are no larger now than is expected.
     """
     if not row.bytes or (row.parameters, row.dense_bytes) != (size.parameters, size.bytes):
-        return None
-    return min(row.bytes, _expected_bytes(size, row)) if METHODS[row.family[0]].masks else row.bytes
+        return 0.0
+    method = row.family[0]
+    excess = row.bytes - size.without_zeros(row.zeros).pruned(method, row.sparsity)
+    return min(excess, 0.0) if METHODS[method].masks else excess
 
 
-def _expected_bytes(size: LmSize, row: Row, sparsity: Optional[float] = None) -> float:
-    """Bytes of this LM pruned as in ``row``, to another ``sparsity`` if one is given."""
-    left = size.without_zeros(row.zeros)
-    return left.pruned(row.family[0], row.sparsity if sparsity is None else sparsity)
+def _between(family: Sequence[Row], sparsity: float) -> tuple[Row, Row, float]:
+    """The measured sizes around ``sparsity``, and which part of the way it is to the second."""
+    above = next(row for row in family if row.sparsity >= sparsity)
+    below = [row for row in family if row.sparsity <= sparsity][-1]
+    span = above.sparsity - below.sparsity
+    return below, above, (sparsity - below.sparsity) / span if span else 0.0
 
 
 def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     """The family's plan at ``sparsity``, which lies between those measured."""
-    above = next(row for row in family if row.sparsity >= sparsity)
-    below = [row for row in family if row.sparsity <= sparsity][-1]
-    span = above.sparsity - below.sparsity
-    part = (sparsity - below.sparsity) / span if span else 0.0
+    below, above, part = _between(family, sparsity)
 
     def between(low: float, high: float) -> float:
         return low + part * (high - low)
@@ -238,8 +232,7 @@ def _at(size: LmSize, family: Sequence[Row], sparsity: float) -> Recommendation:
     if below.speed_ratio is not None and above.speed_ratio is not None:
         speed = between(below.speed_ratio, above.speed_ratio)
     ratio = interval(below.perplexity_ratio, above.perplexity_ratio)
-    file = None if span else _file_bytes(size, above)
-    expected = _expected_bytes(size, above, sparsity) if file is None else file
+    expected = _bytes(size, family, sparsity)
     ends = family[0].sparsity, family[-1].sparsity
     like = below if part < 0.5 else above
     told = like.settings, like.statistics_tokens
@@ -253,8 +246,7 @@ def _out_of_reach(families: Sequence[Sequence[Row]], size: LmSize, budget: Budge
         if not speeds:
             return "no speeds in the study for this LM; expected a budget in MB or a share"
         return f"{budget.times:g}x is faster than all measured; expected at most {max(speeds):.3g}x"
-    files = [(rows[-1], _file_bytes(size, rows[-1])) for rows in families]
-    least = min(_expected_bytes(size, row) if file is None else file for row, file in files)
+    least = min(_bytes(size, rows, rows[-1].sparsity) for rows in families)
     smallest = math.ceil(least / 1000) * 1000 / MEGABYTE
     found = f"{_most_bytes(budget, size) / MEGABYTE:.3f}MB is smaller than all measured"
     share = math.ceil(least / size.bytes * 1000) / 1000

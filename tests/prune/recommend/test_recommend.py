@@ -13,6 +13,7 @@ import torch
 
 from asrprune.cli.main import main
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.elastic import MEGABYTE
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
 from asrprune.prune.methods import METHODS
@@ -60,12 +61,15 @@ def test_a_small_budget_leaves_out_what_was_not_measured_there(tmp_path: Path) -
         _best(tmp_path, "5x")
 
 
-def test_masks_and_width_have_files_of_their_own() -> None:
+def test_masks_and_width_have_files_of_their_own(tmp_path: Path) -> None:
     assert LM.pruned("unstructured", 0.5) == 10_000_000 - 4_000_000 + 250_000
     assert LM.pruned("width", 0.5) == 5_000_000
     assert LM.pruned("width+structured", 0.5) == 2_000_000 * 0.5**0.35 + 4_000_000
     for method in ("unstructured", "width", "structured", "width+structured"):
-        assert LM.sparsity(method, LM.pruned(method, 0.4)) == pytest.approx(0.4)
+        rows = tuple(study_row(method, sparsity, 1.1) for sparsity in (0.3, 0.7))
+        budget = Budget(megabytes=LM.pruned(method, 0.4) / MEGABYTE)
+        (one,) = recommend(read_table(save_study(tmp_path / "study", rows)), LM, budget)
+        assert one.sparsity == pytest.approx(0.4)
 
 
 def test_a_file_with_masks_is_as_large_as_told(tmp_path: Path) -> None:
@@ -292,12 +296,27 @@ def test_a_file_of_an_lm_of_this_size_is_known(
         assert one.bytes == pytest.approx(plain + other.bytes - LM.bytes, abs=1)
 
 
+def test_what_files_have_more_counts_between_them(tmp_path: Path) -> None:
+    """Expected are 8,000,000 bytes at a quarter and 6,000,000 at a half."""
+    rows = [
+        study_row("structured", sparsity, 1.1, bytes=file, dense_bytes=LM.bytes)
+        for sparsity, file in ((0.25, 8_000_000), (0.5, 6_100_000))
+    ]
+    told = tuple({**row, "parameters": LM.parameters} for row in rows)
+    known = read_table(save_study(tmp_path / "study", told))
+    (one,) = recommend(known, LM, parse_budget("0.7052"))
+    assert one.sparsity == pytest.approx(0.375)
+    assert one.bytes == pytest.approx(7_050_000)
+    (one,) = recommend(known, replace(LM, parameters=LM.parameters + 1), parse_budget("0.7052"))
+    assert one.sparsity == pytest.approx(0.369)
+
+
 def test_the_quarter_of_the_study_is_told_for_its_lm() -> None:
     prose = LmSize(
         17_002_432, 4, 4_249_088, 12 * 256**2 * 4, {"embedding": 1_024_000, "positions": 65_536}
     )
     best = recommend(nearest(read_table(), prose.parameters), prose, Budget(share=0.25))[0]
-    assert (best.sparsity, best.bytes) == (0.8, 4_240_917)
+    assert (best.sparsity, round(best.bytes)) == (0.8, 4_240_917)
 
 
 def test_without_the_studys_table(
