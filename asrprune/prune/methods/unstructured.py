@@ -103,14 +103,35 @@ def _global(
 
 
 def _each(scores: list[Tensor], remove: int) -> list[Tensor]:
-    """The same share of every tensor; the total is exact (largest remainders get one more)."""
-    total = sum(score.numel() for score in scores)
-    if not 0 <= remove <= total:
-        raise unreachable(total - remove, 0)
-    shares = [remove * score.numel() / max(total, 1) for score in scores]
-    counts = [math.floor(share) for share in shares]
-    order = sorted(range(len(scores)), key=lambda i: (counts[i] - shares[i], i))
-    for i in order[: remove - sum(counts)]:
-        counts[i] += 1
-    counts = [max(count, int(torch.isneginf(score).sum())) for count, score in zip(counts, scores)]
+    """The same share of every tensor, but no less than has left it already (scores of -inf); the
+    total is exact (largest remainders get one more)."""
+    sizes = [score.numel() for score in scores]
+    gone = [int(torch.isneginf(score).sum()) for score in scores]
+    total, before = sum(sizes), sum(gone)
+    if not before <= remove <= total:
+        raise unreachable(total - remove, 0 if remove > total else total - before)
+    counts = _even_counts(sizes, gone, remove)
     return [lowest(score, count) for score, count in zip(scores, counts)]
+
+
+def _even_counts(sizes: list[int], least: list[int], total: int) -> list[int]:
+    """Counts that add up to ``total``: each at least its ``least``, and all that are above it the
+    same share of their sizes, rounded down; the largest remainders, else the first, get one more.
+
+    >>> _even_counts([10, 10, 20], [0, 7, 0], 16)
+    [3, 7, 6]
+    """
+    counts, free, left = list(least), list(range(len(sizes))), total
+    while True:  # those that are above the share already have no part in what is left
+        whole = sum(sizes[i] for i in free)
+        above = {i for i in free if least[i] * whole > left * sizes[i]}
+        if not above:
+            break
+        left -= sum(least[i] for i in above)
+        free = [i for i in free if i not in above]
+    for i in free:
+        counts[i] = left * sizes[i] // max(whole, 1)
+    order = sorted(free, key=lambda i: -(left * sizes[i] % max(whole, 1)))
+    for i in order[: total - sum(counts)]:
+        counts[i] += 1
+    return counts

@@ -83,3 +83,33 @@ def test_what_is_removed_stays_removed_whatever_it_is_worth_later(
     for place, linear in model.linears():
         assert not (masks[place] & ~first[place]).any()
         assert torch.equal(linear.product() != 0, masks[place])
+
+
+@pytest.mark.parametrize("scope", ["matrix", "row"])
+@pytest.mark.parametrize("method", ["unstructured", "block-4x1"])
+def test_a_scope_makes_no_more_zeros_than_asked_after_uneven_ones(method: str, scope: str) -> None:
+    model, scorer = small_model(), Reversed()
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    masks: Masks = {}
+    uneven = Options(scope="global", min_share=0.0)
+    METHODS[method].apply(
+        model, total // 2, DataScorer(Plan(criterion="magnitude"), DATA, 0), uneven, masks
+    )
+    shares = [float(mask.float().mean()) for mask in masks.values()]
+    assert max(shares) - min(shares) > 0.1
+    for keep in (total // 2, total * 49 // 100, total // 3, total // 10):
+        METHODS[method].apply(model, keep, scorer, Options(scope=scope), masks)
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        assert abs(kept - keep) <= (2 if method == "block-4x1" else 0)
+    with pytest.raises(ValueError, match="cannot go down to"):
+        METHODS[method].apply(model, total // 2, scorer, Options(scope=scope), masks)
+
+
+@pytest.mark.parametrize("scope", ["matrix", "row"])
+def test_a_scope_makes_as_many_zeros_as_asked_however_small_the_steps(scope: str) -> None:
+    model, scorer = small_model(), Reversed()
+    masks: Masks = {}
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    for keep in range(total, total - 200, -7):
+        METHODS["unstructured"].apply(model, keep, scorer, Options(scope=scope), masks)
+        assert sum(int(mask.sum()) for mask in masks.values()) == keep
