@@ -105,7 +105,7 @@ each() {
       wait -n || status=$?
       running=$((running - 1))
       if [ "$status" -ne 0 ]; then
-        kill $(jobs -pr) 2>/dev/null || true
+        _stop $(jobs -pr)
         wait
         return "$status"
       fi
@@ -114,6 +114,28 @@ each() {
       OMP_NUM_THREADS=1 "$1" "${line%% *}" "${line#* }" &
       running=$((running + 1))
     fi
+  done
+}
+
+# _stop PID ...: end these processes and all that they have started, and wait until they are gone, for
+# ten seconds at most: what lives on would hold the folder's lock.
+_stop() {
+  local all=("$@") place=0 tries=0 pid
+  while [ "$place" -lt "${#all[@]}" ]; do
+    pid=${all[place]} place=$((place + 1))
+    kill -STOP "$pid" 2>/dev/null || continue # so that it starts nothing more
+    mapfile -t -O "${#all[@]}" all < <(
+      grep -lx "PPid:[[:space:]]*$pid" /proc/[0-9]*/status 2>/dev/null | cut -d / -f 3
+    )
+  done
+  for pid in ${all[@]+"${all[@]}"}; do
+    kill -TERM "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null || true
+  done
+  for pid in ${all[@]+"${all[@]}"}; do
+    while [ "$tries" -lt 100 ] && grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status" 2>/dev/null; do
+      sleep 0.1
+      tries=$((tries + 1))
+    done
   done
 }
 
@@ -128,12 +150,16 @@ fresh() {
 }
 
 _stage_command() {
-  local knob word text
+  local knob word text before= found=" $1 "
   text=$(declare -f "$1")
-  for word in $(compgen -A function); do # the functions that it calls
-    if [ "$word" != "$1" ] && grep -qwF -- "$word" <<<"$text"; then
-      text+=$'\n'$(declare -f "$word")
-    fi
+  while [ "$text" != "$before" ]; do # the functions that it calls, and those that they call
+    before=$text
+    for word in $(compgen -A function); do
+      if [[ $found != *" $word "* ]] && grep -qwF -- "$word" <<<"$text"; then
+        found+="$word "
+        text+=$'\n'$(declare -f "$word")
+      fi
+    done
   done
   printf '%s\n' "$text"
   for knob in "${knobs[@]}"; do

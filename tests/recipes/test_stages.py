@@ -129,13 +129,31 @@ def test_each_runs_no_more_at_once_than_jobs(recipe: Recipe) -> None:
     assert running[-1] == 0
 
 
-def test_one_that_fails_stops_the_others(recipe: Recipe) -> None:
-    job = 'job() { if [ "$1" = b ]; then (exit 7); fi; sleep 5; note "end $1"; };'
-    recipe.write(second=f"{ITEMS} {job} each job items;")
+def test_one_that_fails_stops_the_others_and_what_they_run(recipe: Recipe, tmp_path: Path) -> None:
+    """Commands of a job are processes of their own: they must not outlive it, and keep the lock."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    command = f"bash -c 'touch {begun}; sleep 4; touch {ended}'"
+    fails = f'if [ "$1" = b ]; then until [ -e {begun} ]; do sleep 0.1; done; (exit 7); fi'
+    recipe.write(second=f'{ITEMS} job() {{ {fails}; {command}; note "end $1"; }}; each job items;')
+    started = time.monotonic()
     status, log, ran = recipe.run("--nj", "2")
     assert status == 7
     assert "stage 1 (two): failed with status 7" in log
     assert ran == ["first", "second 10"]
+    again = recipe.run("--stop-stage", "0")
+    assert again[0] == 0, again[1]  # nobody holds the lock
+    time.sleep(max(0.0, 5.0 - (time.monotonic() - started)))
+    assert begun.exists()
+    assert not ended.exists()
+
+
+def test_a_change_to_what_a_stage_calls_in_turn_runs_it(recipe: Recipe) -> None:
+    for text in ("one", "two"):
+        recipe.write(second=f"z_outer; }}; a_inner() {{ true {text}; }}; z_outer() {{ a_inner;")
+        assert recipe.run()[0] == 0
+    assert recipe.run()[2] == []
+    recipe.write(second="z_outer; }; a_inner() { true three; }; z_outer() { a_inner;")
+    assert recipe.run()[2] == ["second 10", "third"]
 
 
 def test_changed_knob_runs_its_stage_and_all_later_ones(recipe: Recipe) -> None:
