@@ -14,9 +14,10 @@ from asrprune import __version__
 from asrprune.cli.outputs import OUTPUT_TYPES
 from asrprune.cli.overwriting import keep_existing
 from asrprune.cli.values import shard
-from asrprune.core.resume import AnotherRunError, difference, read_state, remove
+from asrprune.core.resume import AnotherRunError, difference, read_state
 from asrprune.core.shards import Part, Shard, ShardRecord, read_shard
 from asrprune.files import content_hash, is_stream
+from asrprune.files.locks import remove
 
 HOW_IT_RUNS = {"help", "shard", "force", "nj", "threads", "early_threads", "device"}
 """Options that change how a verb runs, not what it makes."""

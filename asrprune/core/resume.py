@@ -17,7 +17,6 @@ import logging
 import os
 import pickle
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
@@ -26,6 +25,7 @@ from asrprune.core.checksums import read_sealed
 from asrprune.core.config import first_difference, shown
 from asrprune.errors import InputError
 from asrprune.files import PathLike
+from asrprune.files.locks import remove
 
 State = TypeVar("State")
 
@@ -113,14 +113,6 @@ def remove_leftovers(folder: PathLike) -> None:
     for place in Path(folder).iterdir():
         if _TEMPORARY.fullmatch(place.name):
             remove(place)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; neither need be there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def remove_at_once(folder: Path, wanted: bool = True) -> None:

@@ -43,7 +43,6 @@ from asrprune.text.tokenizer import tokenizer_in
 
 FORMAT_VERSION = 1
 DATA = "data.json"
-SETS = ("train", "valid")
 OFFSET_DTYPE, SUM_DTYPE = "<i8", "<u4"
 BLOCK_TOKENS = 8192
 """Ids that have a checksum together: about what the system reads from disk at once."""

@@ -94,6 +94,7 @@ ensure_venv .venv mini,dev
 lock_folder "$exp"
 if [ "$gpus" = auto ]; then
   gpus=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU || true)
+  if [ "$gpus" -eq 0 ]; then gpus=1; fi # a process on the CPU of each node
 fi
 if [ "$lattices" = auto ]; then
   lattices=false
@@ -199,7 +200,7 @@ list_plans() { # "NAME PLAN" of every family
       IFS=: read -r method criterion schedule sizes <<<"$plan"
       echo "$method-$criterion-$schedule $plan"
     fi
-  done < <(grep -v '^#' "$plans")
+  done < <(grep -vE '^[[:space:]]*(#|$)' "$plans")
 }
 
 stage_prune() { # a family after the other, each in its own job; those that are done are passed over

@@ -68,9 +68,6 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 """Name -> kind."""
 
-READS: dict[str, tuple[str, ...]] = {}
-"""Kind of file or format, as the contract test asks for it -> kinds of KINDS."""
-
 LIST_TEXTS = ("the cat sat", "a cat sat", "the hat", "")
 
 

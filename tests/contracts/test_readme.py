@@ -26,6 +26,13 @@ DOCUMENTS = ["README.md", "recipes/mini/README.md"]
 GUIDES = [
     f"asrprune/{folder}/README.md" for folder in ("prune", "rescore", "lm/engines", "exchange")
 ]
+RECIPES = [f"recipes/{name}" for name in ("own_lm", "study", "librispeech")]
+EVERY_PAGE = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("*.md", "*/*.md", "asrprune/**/*.md", "recipes/**/*.md", "tests/**/*.md")
+    for path in ROOT.glob(folder)
+    if path.parent.name[0] != "."
+)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,20 @@ def test_recipes_take_the_options_that_are_written(document: str) -> None:
         assert result.stdout.startswith("usage:"), line
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, *GUIDES])
+@pytest.mark.parametrize("folder", RECIPES)
+def test_options_of_recipes_exist(folder: str) -> None:
+    lines = _blocks((ROOT / folder / "README.md").read_text(encoding="utf-8"))
+    script = (ROOT / folder / "run.sh").read_text(encoding="utf-8")
+    found = re.search(r'^parse_options "([^"]+)"', script, re.MULTILINE)
+    assert found is not None
+    knobs = {"--" + knob.replace("_", "-") for knob in found.group(1).split()}
+    commands = [line for line in lines if line.startswith(f"{folder}/run.sh")]
+    assert commands
+    for line in commands:
+        assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", line)) <= knobs, line
+
+
+@pytest.mark.parametrize("document", EVERY_PAGE)
 def test_files_that_are_linked_exist(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):

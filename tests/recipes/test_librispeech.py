@@ -169,6 +169,25 @@ def test_a_stage_out_of_order_names_the_one_that_is_missing(tmp_path: Path) -> N
         assert line in done.stderr
 
 
+def test_nodes_without_a_gpu_train_with_a_process_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools, tokens = tmp_path / "venv/bin", tmp_path / "exp/tokens"
+    for folder in (tools, tokens):
+        folder.mkdir(parents=True)
+    (tokens / "data.json").touch()
+    for name, text in (("nvidia-smi", "exit 9"), ("torchrun", f'echo "$@" >{tmp_path}/called')):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    (tools / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("ASRPRUNE_VENV", str(tmp_path / "venv"))
+    command = ["recipes/librispeech/run.sh", "--exp", tmp_path / "exp", "--nodes", "2"]
+    command += ["--stage", "5", "--stop-stage", "5"]
+    done = subprocess.run(["bash", *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--nnodes 2 --nproc-per-node 1 " in (tmp_path / "called").read_text()
+
+
 def test_the_short_way_says_what_it_misses(tmp_path: Path) -> None:
     done = run("local/score.sh", "--lms", "a=b", "x")
     assert (done.returncode, "1 arguments; expected 5" in done.stderr) == (2, True)
@@ -185,7 +204,7 @@ def test_the_whole_recipe_on_a_miniature(tmp_path: Path) -> None:
     real = miniature.SHARED if miniature.SHARED.is_dir() else None
     miniature.write_miniature(tmp_path, real, each=1, count=800)
     (tmp_path / "train.json").write_text(json.dumps(TINY))
-    (tmp_path / "plans.txt").write_text("# one\nlow-rank:magnitude:one-shot:0.3\n")
+    (tmp_path / "plans.txt").write_text("# one\n\nlow-rank:magnitude:one-shot:0.3\n")
     options = ["--corpus", tmp_path / "LibriSpeech", "--exp", tmp_path / "exp"]
     options += ["--lm-text", tmp_path / "librispeech-lm-norm.txt.gz", "--valid-every", "50"]
     pieces = "100" if real else "60"  # made-up sentences fill no more

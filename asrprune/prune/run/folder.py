@@ -23,11 +23,11 @@ from asrprune.core.resume import (
     check_same_run,
     read_identity,
     read_state,
-    remove,
     remove_leftovers,
 )
 from asrprune.errors import InputError
 from asrprune.files import PathLike
+from asrprune.files.locks import remove
 from asrprune.lm.model.checkpoint import check_checkpoint
 from asrprune.prune.run.family import FAMILY, Family, Member, read_family
 from asrprune.prune.run.state import STATE, SavedState, load_state

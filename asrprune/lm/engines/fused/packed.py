@@ -121,7 +121,7 @@ class PackedModel:
 
     def __init__(self, kernel: Kernel, form: str, model: TransformerLM) -> None:
         self._memory = Memory(kernel, form)
-        blocks = [self._block(block, model.shape.head_dim) for block in model.layers()]
+        blocks = [self._block(block) for block in model.layers()]
         self._blocks = (BlockStruct * len(blocks))(*blocks)
         kept = (block.kv_heads * model.shape.head_dim for block in model.shape.blocks)
         self.kept_widths = [-(-size // PANEL) * PANEL for size in kept]
@@ -157,7 +157,7 @@ class PackedModel:
             self.struct.spread = self._memory.stored(_numpy(embedding.projection).T)
             self.struct.narrow = self._memory.stored(_numpy(embedding.projection))
 
-    def _block(self, block: Block, head_dim: int) -> BlockStruct:
+    def _block(self, block: Block) -> BlockStruct:
         norm_attention, norm_ffn = (block.get_submodule(name) for name in block.anatomy.readers)
         anatomy, attn = block.anatomy, block.attn
         ffn = ("gate", "up", "down")[-len(anatomy.ffn.matrices) :]
