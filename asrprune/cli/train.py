@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="one setting, over --config; may be repeated; the keys are listed below",
     )
-    parser.add_argument("--init", metavar="DIR", help="checkpoint to start from")
+    parser.add_argument(
+        "--init", metavar="DIR", help="checkpoint to start from; zeros that pruning made stay"
+    )
     parser.add_argument(
         "--tokens",
         metavar="FILE",

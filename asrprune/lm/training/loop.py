@@ -20,7 +20,7 @@ from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.lm.training.loss import LossFunction, next_token_loss
 from asrprune.lm.training.optimizers import Optimizer, OptimizerConfig, make_optimizer
 from asrprune.lm.training.precision import choose_precision
-from asrprune.lm.training.sharding import gathered, is_sharded, split_like, whole
+from asrprune.lm.training.sharding import gathered, is_sharded, local, split_like, whole
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class TrainingLoop:
     ``accumulation`` batches make a step, over all processes of ``group``: the step is the same, up
     to the order of sums, for any number of them. Dropout noise is drawn from (``seed``, batch
     number), so that it is the same after a resume, and with other processes that take whole
-    batches; of a batch that several share each draws its own.
+    batches; of a batch that several share each draws its own. With ``keep_zeros`` the zeros that
+    matrices have now stay, and neither clipping nor the optimiser sees their gradients.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class TrainingLoop:
         seed: int = 1,
         loss: LossFunction = next_token_loss,
         group: Optional[ProcessGroup] = None,
+        keep_zeros: bool = False,
     ) -> None:
         if accumulation < 1:
             raise ValueError(f"accumulation is {accumulation}; expected 1 or more")
@@ -104,6 +106,8 @@ class TrainingLoop:
         self._group = ProcessGroup(device=self._device) if group is None else group
         self._sharded = is_sharded(model)
         self.precision = choose_precision(precision, self._device)
+        matrices = [one for one in model.parameters() if keep_zeros and one.ndim == 2]
+        self._masks = [(one, local(one.detach()) != 0) for one in matrices]
 
     @property
     def optimizer_bytes(self) -> int:
@@ -137,6 +141,9 @@ class TrainingLoop:
                 f"{self.steps + 1}; expected finite numbers: lower optimizer.lr or muon_lr"
             )
         self._optimizer.step(factor)
+        with torch.no_grad():
+            for matrix, mask in self._masks:
+                local(matrix).mul_(mask).add_(0.0)  # momentum moves what has no gradient
         self.steps += 1
         self.tokens += n_targets
         return Step(self.steps, loss_sum / n_targets, n_targets, norm, factor)
@@ -158,6 +165,9 @@ class TrainingLoop:
 
     def _finish_gradients(self, n_targets: int) -> float:
         """Turn the sum's gradients into the mean's and clip them; the norm before clipping."""
+        for matrix, mask in self._masks:
+            if matrix.grad is not None:
+                local(matrix.grad).mul_(mask)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         shares = self._group.world if self._sharded else 1  # FSDP2 makes a mean over processes
         for gradient in gradients:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
@@ -44,6 +44,8 @@ from asrprune.provenance import provenance
 from asrprune.text.corpus import Corpus
 
 log = logging.getLogger(__name__)
+
+History = tuple[Mapping[str, Any], ...]
 
 
 class Validation:
@@ -94,8 +96,8 @@ def train(
     """Train, write the best model on the validation set to ``out``, and return that path.
 
     Without a validation set the last model is written. ``init`` starts from another model, whose
-    shape it keeps. State and log are kept in ``OUT.training`` (state.py). A finished run is
-    left as it is.
+    shape, pruning history and zeros of masks it keeps. State and log are kept in ``OUT.training``
+    (state.py). A finished run is left as it is.
 
     Raises ValueError when ``out`` or its state belongs to a run with another configuration, when
     the loss stops being finite, or for impossible sizes; InputError for bad data.
@@ -127,11 +129,12 @@ def _train(
         log.info("%s: %s; on %s", data.path, sizes, group.device)
     model = _make_model(data, config, init, group)
     model.checkpoint_activations = config.checkpoint_activations
-    loop = _make_loop(model, data, config, group)
+    history = () if init is None else init.history
+    loop = _make_loop(model, data, config, group, _is_masked(history))
     validation = None
     if data.has("valid"):
         validation = Validation(data, model.shape.max_positions, group)
-    run = _Run(loop, validation, folder, config, data, group, command_line, tensorboard)
+    run = _Run(loop, validation, folder, config, data, group, command_line, tensorboard, history)
     run.resume()
     with run.progress_bar() as bar:
         while not loop.done:
@@ -153,7 +156,9 @@ class _Run:
         group: ProcessGroup,
         command_line: Sequence[str],
         tensorboard: bool,
+        history: History,
     ) -> None:
+        self._history = history
         self._loop = loop
         self._validation = validation
         self._folder = folder
@@ -310,6 +315,7 @@ class _Run:
             model,
             self._data.tokenizer_path,
             provenance(self._command_line, seed=self._config.seed, training=training),
+            self._history,
             form=self._data.form,
         )
 
@@ -347,6 +353,8 @@ def _whole_model(
         raise InputError(
             data.tokenizer_path, None, "another tokenizer than the initial model's", "the same"
         )
+    if init.elastic is not None:
+        log.warning("%s holds LMs of several sizes; the trained one is its largest", init.path)
     return init.model
 
 
@@ -366,8 +374,18 @@ def _check_memory(parameters: int, parallel: str, group: ProcessGroup) -> None:
         )
 
 
+def _is_masked(history: History) -> bool:
+    """Whether single weights were pruned."""
+    marks = ("masks", "embedding_sparsity", "positions_sparsity")
+    return any(step.get(mark) for step in history for mark in marks)
+
+
 def _make_loop(
-    model: TransformerLM, data: Corpus, config: TrainingConfig, group: ProcessGroup
+    model: TransformerLM,
+    data: Corpus,
+    config: TrainingConfig,
+    group: ProcessGroup,
+    keep_zeros: bool,
 ) -> TrainingLoop:
     batches = BatchStream(
         data.stream("train"),
@@ -389,6 +407,7 @@ def _make_loop(
         config.precision,
         config.seed,
         group=group,
+        keep_zeros=keep_zeros,
     )
 
 

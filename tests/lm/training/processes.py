@@ -104,11 +104,16 @@ def cut(owner: Any, name: str, when: Callable[[Any], bool]) -> Any:
 
 
 def one_training(
-    data: Corpus, config: TrainingConfig, out: Path, group: ProcessGroup, until: Optional[int]
+    data: Corpus,
+    config: TrainingConfig,
+    out: Path,
+    group: ProcessGroup,
+    until: Optional[int],
+    init: Optional[Path] = None,
 ) -> None:
     real = cut(TrainingLoop, "step", lambda loop: loop.steps == until)
     try:
-        train(data, config, out, group=group)
+        train(data, config, out, None if init is None else load_checkpoint(init), group)
     except CutOff:
         assert until is not None
     finally:
@@ -149,6 +154,8 @@ def all_runs(folder: Path, group: ProcessGroup) -> None:
     kind = "sharded" if group.world == 2 else "replicated"
     for name, config in TRAININGS.items():
         one_training(data, replace(config, parallel=kind), own / kind / name, group, None)
+    config = replace(CONFIG, model=ModelConfig(), parallel=kind)
+    one_training(data, config, own / kind / "masked", group, None, folder / "masked")
     for name, plan in PLANS.items():
         if group.world != 4:
             one_family(folder / "parent", data, plan, own / name, group, None)

@@ -20,7 +20,7 @@ from asrprune.text.corpus import open_corpus
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
 from tests.lm.training.processes import CONFIG, KILLED, PLANS, TRAININGS, all_runs
-from tests.lm.training.test_training import log_of, write_text
+from tests.lm.training.test_training import log_of, write_masked, write_text, zeros_of
 
 pytestmark = pytest.mark.slow
 NEAR, BF16 = 2e-5, 5e-3
@@ -35,6 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     text, valid = write_text(place / "train.txt", 0, 400), write_text(place / "valid.txt", 1, 40)
     data = pack_corpus([text], valid, TokenizerConfig(40, "bpe"), place / "data")
     train(data, CONFIG, place / "parent")
+    write_masked(place / "parent", place / "masked")
     command = [sys.executable, "-m", "tests.lm.training.processes", str(place)]
     places = Path(asrprune.__file__).parents[1], Path(__file__).parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -63,6 +64,13 @@ def test_the_number_of_processes_does_not_change_a_training(
     made, alone = (load_checkpoint(folder / one / name) for one in (kind, "1/replicated"))
     assert made.model.shape == alone.model.shape
     assert made.provenance["training"]["run"] == alone.provenance["training"]["run"]
+
+
+@pytest.mark.parametrize("kind", ["2/sharded", "4/replicated"])
+def test_zeros_stay_in_all_processes(runs: tuple[Path, str], kind: str) -> None:
+    folder, _ = runs
+    same_log(folder / kind / "masked", folder / "1/replicated/masked", NEAR)
+    assert zeros_of(folder / kind / "masked") == zeros_of(folder / "masked") != {}
 
 
 @pytest.mark.parametrize("name", KILLED)

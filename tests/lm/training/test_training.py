@@ -14,7 +14,8 @@ import torch
 
 from asrprune.errors import InputError
 from asrprune.lm.model import transformer
-from asrprune.lm.model.checkpoint import load_checkpoint
+from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
+from asrprune.lm.model.elastic import Elastic
 from asrprune.lm.training import train as training_module
 from asrprune.lm.training.config import ModelConfig, TrainingConfig
 from asrprune.lm.training.loop import TrainingLoop
@@ -241,6 +242,60 @@ def test_initial_checkpoint(data: Corpus, tmp_path: Path) -> None:
     elsewhere = pack_corpus([other], None, TokenizerConfig(30, "bpe"), tmp_path / "elsewhere")
     with pytest.raises(InputError, match="another tokenizer"):
         train(elsewhere, config, tmp_path / "fourth", load_checkpoint(first))
+
+
+def write_masked(parent: Path, out: Path) -> Path:
+    """``parent`` with every third weight of its matrices zero, as pruning leaves them."""
+    checkpoint = load_checkpoint(parent)
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            if parameter.ndim == 2:
+                parameter.view(-1)[::3] = 0.0
+    step = {"criterion": "magnitude", "method": "unstructured", "masks": True}
+    tokenizer = checkpoint.tokenizer_path
+    return save_checkpoint(out, checkpoint.model, tokenizer, {}, (step,), checkpoint.form)
+
+
+def zeros_of(lm: Path) -> dict[str, list[int]]:
+    """Where the matrices of ``lm`` that have zeros have them."""
+    weights = load_checkpoint(lm).model.state_dict()
+    places = {
+        name: torch.nonzero(value.flatten() == 0).flatten().tolist()
+        for name, value in weights.items()
+        if value.ndim == 2
+    }
+    return {name: found for name, found in places.items() if found}
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_zeros_of_a_pruned_lm_stay(data: Corpus, tmp_path: Path, optimizer: str) -> None:
+    first = train(data, replace(CONFIG, max_steps=2), tmp_path / "first")
+    masked = write_masked(first, tmp_path / "masked")
+    config = replace(CONFIG, model=ModelConfig(), max_steps=6)
+    config = replace(config, optimizer=replace(CONFIG.optimizer, optimizer=optimizer))
+    made = train(data, config, tmp_path / "made", load_checkpoint(masked))
+    assert zeros_of(made) == zeros_of(masked) != {}
+    assert not same_weights(made, masked)
+    assert load_checkpoint(made).history == load_checkpoint(masked).history
+
+
+def test_the_history_of_a_pruned_lm_stays(data: Corpus, tmp_path: Path) -> None:
+    first = load_checkpoint(train(data, replace(CONFIG, max_steps=2), tmp_path / "first"))
+    step = {"method": "structured", "masks": False, "reference": {"0.up": 4096}}
+    pruned = replace(first, history=(step,))
+    config = replace(CONFIG, model=ModelConfig(), max_steps=2)
+    made = load_checkpoint(train(data, config, tmp_path / "made", pruned))
+    assert made.history == (step,)
+
+
+def test_an_elastic_lm_is_trained_as_its_largest(
+    data: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load_checkpoint(train(data, replace(CONFIG, max_steps=2), tmp_path / "first"))
+    elastic = replace(first, elastic=Elastic((0.0,), 1, 1, 1, {}, ""))
+    config = replace(CONFIG, model=ModelConfig(), max_steps=2)
+    train(data, config, tmp_path / "made", elastic)
+    assert "holds LMs of several sizes; the trained one is its largest" in caplog.text
 
 
 def test_without_validation_and_budget_one_pass(data: Corpus, tmp_path: Path) -> None:
