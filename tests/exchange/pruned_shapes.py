@@ -27,6 +27,13 @@ ALIKE = {
     "llama tied, all heads of their own": replace(LLAMA, tied=True, blocks=(BlockShape(2, 8),)),
 }
 """Shapes whose blocks are dense and all alike, as the standard formats have them."""
+GONE = {
+    "gpt2": replace(
+        GPT2, blocks=(BlockShape(0, 0), BlockShape(4, 5)) * 2 + (BlockShape(0, 0),) * 2
+    ),
+    "llama": replace(LLAMA, blocks=(*LLAMA.blocks, BlockShape(0, 0, groups=()), *LLAMA.blocks)),
+}
+"""Shapes of which whole blocks were removed, the others are alike."""
 SHAPES = {
     "gpt2": GPT2,
     "gpt2-structured": replace(

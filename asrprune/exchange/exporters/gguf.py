@@ -34,7 +34,7 @@ from asrprune.exchange.exporters.gguf_vocabulary import (
 from asrprune.exchange.exporters.llama_cpp import LlamaCpp, as_llama_cpp, compare, moved, version
 from asrprune.exchange.exporters.numbers import FLOAT32
 from asrprune.exchange.exporters.onnx_file import facts_of, marks_of
-from asrprune.exchange.exporters.standard import obstacle
+from asrprune.exchange.exporters.standard import obstacle, without_empty_blocks
 from asrprune.exchange.read_gguf import read_gguf_tensors
 from asrprune.files import passing_folder, write_binary
 from asrprune.files.reading import PathLike
@@ -216,6 +216,7 @@ def _add(writer: Any, key: str, value: Any) -> None:
 
 
 def _write(request: Request, out: PathLike) -> Written:
+    request = replace(request, model=without_empty_blocks(request.model))
     shape = request.model.shape
     problem = obstacle(shape) or _obstacle(shape)
     if problem is not None:

@@ -25,7 +25,7 @@ from asrprune.exchange.exporters.check import Difference, log_probs, sentences_f
 from asrprune.exchange.exporters.exporter import Exporter, Request, Written
 from asrprune.exchange.exporters.numbers import FLOAT32
 from asrprune.exchange.exporters.onnx_file import facts_of, marks_of
-from asrprune.exchange.exporters.standard import obstacle
+from asrprune.exchange.exporters.standard import obstacle, without_empty_blocks
 from asrprune.files import PathLike, write_folder
 from asrprune.lm.model.architecture import details_of
 from asrprune.lm.model.transformer import TransformerLM
@@ -167,7 +167,9 @@ def own_config_of(request: Request) -> dict[str, Any]:
 
 
 def _write(request: Request, out: PathLike) -> Written:
-    problem, own = obstacle(request.model.shape), request.form == OWN_CODE
+    own = request.form == OWN_CODE
+    standard = replace(request, model=without_empty_blocks(request.model))
+    problem = obstacle(standard.model.shape)
     if problem is not None and not own:
         expected = (
             "dense blocks, all alike: transformers has no other (--form own-code writes it with a "
@@ -175,9 +177,9 @@ def _write(request: Request, out: PathLike) -> Written:
         )
         raise InputError(request.lm, None, problem, expected)
     with write_folder(out) as folder:
-        config = json.dumps(own_config_of(request) if own else config_of(request), indent=2)
+        config = json.dumps(own_config_of(request) if own else config_of(standard), indent=2)
         (folder / CONFIG).write_text(config + "\n", encoding="utf-8")
-        tensors = _own_tensors(request.model) if own else tensors_of(request.model)
+        tensors = _own_tensors(request.model) if own else tensors_of(standard.model)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         if own:
             code = Path(__file__).with_name(f"{MODELLING}.py").read_bytes()

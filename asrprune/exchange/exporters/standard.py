@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Optional
 
+import torch
+from torch import nn
+
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
+
+
+def without_empty_blocks(model: TransformerLM) -> TransformerLM:
+    """The same LM without the blocks that have neither heads nor an FFN; ``model`` itself where it
+    has none such, or no others.
+
+    Such a block adds its biases to every place; here the last matrix before it does, or else the
+    positions.
+    """
+    kept = [block.heads > 0 or block.ffn > 0 for block in model.shape.blocks]
+    if all(kept) or not any(kept):
+        return model
+    made = copy.deepcopy(model)
+    layers = made.layers()
+    last = made.anatomy.writers[-1]
+    with torch.no_grad():
+        into = made.positions
+        for block, stays in zip(layers, kept):
+            if stays:
+                into = block.linear(last).bias
+                continue
+            for name in made.anatomy.writers:
+                bias = block.linear(name).bias
+                if bias is not None:
+                    assert into is not None  # an architecture has biases, or none
+                    into.add_(bias)
+    made.blocks = nn.ModuleList(block for block, stays in zip(layers, kept) if stays)
+    return made
 
 
 def obstacle(shape: ModelShape) -> Optional[str]:

@@ -18,8 +18,9 @@ from asrprune.exchange.importing import import_lm
 from asrprune.exchange.read_gguf import halves_apart, read_gguf_tensors
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.transformer import TransformerLM
 from tests.exchange.foreign_gguf import write_gguf
-from tests.exchange.pruned_shapes import ALIKE, GPT2, LLAMA, SENTENCES, SHAPES
+from tests.exchange.pruned_shapes import ALIKE, GONE, GPT2, LLAMA, SENTENCES, SHAPES
 from tests.small_lm import drawn_model
 
 gguf = pytest.importorskip("gguf")
@@ -87,6 +88,19 @@ def test_what_is_written_is_read_back(name, tmp_path, caplog):
     assert replace(shape, details={}) == replace(ours.shape, details={})
     for key, value in ours.state_dict().items():
         assert torch.equal(tensors[key](), value), key
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_blocks_that_are_gone_are_left_out(name, tmp_path):
+    lm = _save(tmp_path, GONE[name])
+    status, out = _export(tmp_path, lm, "--no-verify")
+    assert status == 0
+    shape, tensors = read_gguf_tensors(out)
+    assert len(shape.blocks) == sum(block.ffn > 0 for block in GONE[name].blocks)
+    ours, theirs = load_checkpoint(lm).model, TransformerLM(shape)
+    theirs.load_state_dict({key: load() for key, load in tensors.items()})
+    expected, found = (_logits(one.eval(), shape.vocab_size) for one in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

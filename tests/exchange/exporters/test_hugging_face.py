@@ -13,11 +13,12 @@ from asrprune.cli.main import main
 from asrprune.exchange.exporters import hugging_face
 from asrprune.lm.model.checkpoint import load_checkpoint
 from asrprune.lm.model.shapes import BlockShape, ModelShape
-from tests.exchange.pruned_shapes import ALIKE, GPT2, LLAMA, SHAPES, save_transducer_lm
+from tests.exchange.pruned_shapes import ALIKE, GONE, GPT2, LLAMA, SHAPES, save_transducer_lm
 
 LIKE = {
     **ALIKE,
     "qwen2": replace(LLAMA, details={"qkv_bias": True, "rope_theta": 500.0}),
+    **{f"{name}, blocks gone": shape for name, shape in GONE.items()},
 }
 
 
@@ -42,6 +43,7 @@ def test_transformers_loads_it_and_gives_the_same_logits(name, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["bos_token_id"] == config["eos_token_id"] == 1
     assert config["asrprune"]["verified"] == "yes"
+    assert loaded.config.num_hidden_layers == sum(one.ffn > 0 for one in LIKE[name].blocks)
     assert (out / "tokenizer.model").read_bytes() == (tmp_path / "bpe.model").read_bytes()
 
 
