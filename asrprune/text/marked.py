@@ -90,8 +90,7 @@ class MarkedTokenizer:
                 raise InputError(self.path, None, f"the piece {text!r} across words", expected)
         words = self._sample_words()
         together = self._ids([" ".join(words)])[0]
-        alone = self._spelled(words[:1], True) + self._spelled(words[1:], False)
-        if together != [token for ids in alone for token in ids]:
+        if together != self.encode_text(words):
             found = "pieces of a word that depend on the words beside it"
             raise InputError(self.path, None, found, expected)
 
@@ -155,6 +154,11 @@ class MarkedTokenizer:
     def encode_words(self, words: Sequence[str], first: bool) -> list[list[int]]:
         """Ids of each word, in order; ``first``: as that of a sentence's first word."""
         return self._spelled(words, first and self.marks.starts_fresh) if words else []
+
+    def encode_text(self, words: Sequence[str]) -> list[int]:
+        """Ids of a text that begins with these words, whatever prompt sentences have."""
+        alone = self._spelled(words[:1], True) + self._spelled(words[1:], False)
+        return [token for ids in alone for token in ids]
 
     def _spelled(self, words: Sequence[str], fresh: bool) -> list[list[int]]:
         if fresh:

@@ -42,6 +42,7 @@ from asrprune.lm.engines.onnx_runtime.writer import Floats, to_numpy
 from asrprune.lm.model.architecture import details_of
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
+from asrprune.text.marked import MarkedTokenizer
 
 TYPES: Mapping[str, tuple[str, str]] = {
     FLOAT32: ("F32", "ALL_F32"),
@@ -361,6 +362,8 @@ def _is_plain(word: str) -> bool:
 def _ids(request: Request, words: list[str]) -> list[int]:
     """The begin mark and the pieces of the words as they are."""
     pieces = request.tokenizer.model
+    if isinstance(pieces, MarkedTokenizer):
+        return [request.tokenizer.begin, *pieces.encode_text(words)]
     ids = [*pieces.encode_words(words[:1], True), *pieces.encode_words(words[1:], False)]
     return [request.tokenizer.begin, *(index for one in ids for index in one)]
 

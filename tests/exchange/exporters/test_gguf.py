@@ -14,7 +14,7 @@ import torch
 from asrprune.cli.main import main
 from asrprune.exchange.exporters import gguf as exporter
 from asrprune.exchange.exporters.sentencepiece_proto import sentencepiece_facts
-from asrprune.exchange.importing import import_lm
+from asrprune.exchange.importing import ImportOptions, import_lm
 from asrprune.exchange.read_gguf import halves_apart, read_gguf_tensors
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
@@ -168,6 +168,16 @@ def test_import_and_export_are_inverse(kind, tmp_path):
     words = ["the", "cat", "can't", "1999", "caf\u00e9s", "\u4eca\u5929"]
     assert again.tokenizer().encode_words(words) == once.tokenizer().encode_words(words)
     assert again.tokenizer().model.marks == once.tokenizer().model.marks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["the cat", "the cat\n"])
+def test_a_text_is_cut_as_it_stands_whatever_the_prompt(prompt, tmp_path):
+    pytest.importorskip("xllamacpp")
+    write_gguf(tmp_path / "theirs.gguf", "llama")
+    options = ImportOptions(prompt=prompt)
+    lm = import_lm("gguf", tmp_path / "theirs.gguf", tmp_path / "lm", options)
+    assert _export(tmp_path, lm)[0] == 0
 
 
 @pytest.mark.parametrize(
