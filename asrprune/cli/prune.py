@@ -87,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the pruned checkpoints; it appears when all are made, until then they "
         "are in DIR.pruning",
     )
-    parser.add_argument("--plan", metavar="FILE", help="plan as JSON; other flags override it")
+    parser.add_argument(
+        "--plan", metavar="FILE", help="plan as JSON, or a family's plan.json; flags override it"
+    )
     parser.add_argument(
         "--criterion",
         choices=list(CRITERIA),

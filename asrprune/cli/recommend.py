@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 examples:
   asrprune recommend --lm exp/lm --budget 0.5
-  asrprune recommend --lm exp/lm --budget 12MB --json plan.json"""
+  asrprune recommend --lm exp/lm --budget 12MB --json advice.json"""
 
 MODES = (Mode(("lm", "budget", "table", "json")),)
 

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 def _refuse_shape(args: argparse.Namespace, value: Any) -> None:
     """Raise ValueError for settings of the model, be they those that it has by default."""
     stated = [f"--set {one}" for one in args.set if one.startswith("model.")]
-    if isinstance(value, dict) and "model" in value:
+    if isinstance(value, dict) and any(key.partition(".")[0] == "model" for key in value):
         stated.append(f"model in {args.config}")
     if stated:
         raise ValueError(f"{stated[0]} has no use with --init, which has its own shape")

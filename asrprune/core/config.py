@@ -166,19 +166,24 @@ def _defaults(config_type: Any, prefix: str) -> dict[str, Any]:
 
 
 def _flat(config_type: Any, value: Any, prefix: str) -> dict[str, Any]:
-    """Dotted key -> checked setting, from nested JSON values."""
+    """Dotted key -> checked setting, from JSON values, nested or with dotted keys."""
     if not isinstance(value, Mapping):
         what = prefix.rstrip(".") or "the configuration"
         raise ValueError(f"{what} is {shown(value)}, not a JSON object")
     settings: dict[str, Any] = {}
     types = _types(config_type)
     for name, inner in value.items():
-        if name in types and dataclasses.is_dataclass(types[name]):
-            settings.update(_flat(types[name], inner, f"{prefix}{name}."))
+        part, dot, rest = name.partition(".")
+        if part in types and dataclasses.is_dataclass(types[part]):
+            found = _flat(types[part], {rest: inner} if dot else inner, f"{prefix}{part}.")
         elif name in types:
-            settings[prefix + name] = _checked(prefix + name, inner, types[name])
+            found = {prefix + name: _checked(prefix + name, inner, types[name])}
         else:
             raise ValueError(_unknown(f"{prefix}{name}", _keys(config_type, prefix)))
+        for key in found:
+            if key in settings:
+                raise ValueError(f"{key} is given twice")
+        settings.update(found)
     return settings
 
 

@@ -39,6 +39,8 @@ parse_options() {
     printf -v "$name" %s "$2"
     shift 2
   done
+  # lists of NAME=PATH stand in one word
+  if [[ ${exp:-} =~ [[:space:]] ]]; then _usage "--exp '$exp'; expected a path without blanks"; fi
 }
 
 _usage() {

@@ -491,6 +491,43 @@ def test_a_plan_file_and_flags_over_it(place: Path) -> None:
     assert made["options"]["min_rank"] == 4
 
 
+def test_the_plan_of_a_family_makes_it_again(place: Path) -> None:
+    flags = ["--method", "structured", "--criterion", "magnitude", "--sparsity", "0.3"]
+    assert prune(place, *flags, "--fine-tune-tokens", "0") == 0
+    assert prune(place, "--plan", str(place / "out/plan.json"), out="again") == 0
+    first, second = (read_family(place / name) for name in ("out", "again"))
+    assert first.plan == second.plan
+    assert same(place / "out/sparsity-0.30", place / "again/sparsity-0.30")
+
+
+def test_a_size_out_of_reach_leaves_nothing_in_the_way(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--method", "structured", "--criterion", "magnitude", "--fine-tune-tokens", "0"]
+    for schedule in ("one-shot", "cubic"):
+        assert prune(place, *flags, "--sparsity", "0.99", "--schedule", schedule) == 2
+        assert "cannot go down to" in capsys.readouterr().err
+        assert not (place / "out.pruning").exists()
+    assert prune(place, *flags, "--sparsity", "0.3,0.99", "--schedule", "one-shot") == 2
+    assert (place / "out.pruning/sparsity-0.30").is_dir()  # for a resume
+    assert prune(place, *flags, "--sparsity", "0.3") == 1
+    assert (place / "out.pruning/sparsity-0.30").is_dir()
+    assert "belongs to another run" in capsys.readouterr().err
+
+
+def test_a_first_step_that_cannot_be_made_leaves_nothing_in_the_way(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_step(*given: Any) -> None:
+        raise ValueError("tiles that do not fit")
+
+    monkeypatch.setattr(steps.PruningRun, "step", no_step)
+    assert prune(place, "--sparsity", "0.5") == 2
+    assert not (place / "out.pruning").exists()
+    monkeypatch.undo()
+    assert prune(place, "--sparsity", "0.5", "--fine-tune-tokens", "0") == 0
+
+
 def test_bad_input_is_one_line_and_status_1(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

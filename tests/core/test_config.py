@@ -64,9 +64,18 @@ def test_overrides_win_and_ints_become_floats() -> None:
     assert value == {"inner": {"rate": 2, "name": "b"}, "steps": 4}
 
 
+def test_keys_of_a_file_may_be_dotted() -> None:
+    assert from_json(Outer, {"inner.rate": 2, "steps": 4}, "x") == Outer(Inner(2.0), 4)
+    mixed = {"inner": {"name": "b"}, "inner.rate": 2}
+    assert from_json(Outer, mixed, "x") == Outer(Inner(2.0, "b"))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        ({"inner": {"rate": 1}, "inner.rate": 2}, "inner.rate is given twice"),
+        ({"inner.rates": 1}, "unknown key 'inner.rates'; did you mean 'inner.rate'"),
+        ({"inner.rate.x": 1}, "unknown key 'inner.rate.x'"),
         ({"stepz": 1}, "unknown key 'stepz'; did you mean 'steps'"),
         ({"inner": {"rat": 1}}, "unknown key 'inner.rat'; did you mean 'inner.rate'"),
         ({"steps": "1"}, 'steps is "1"; expected int'),

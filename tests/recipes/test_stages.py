@@ -108,6 +108,14 @@ def test_the_log_says_what_share_of_the_time_a_stage_takes(recipe: Recipe) -> No
     assert all(0 <= int(line.split("\t")[2]) < 60 for line in times)
 
 
+def test_a_folder_with_a_blank_is_refused_before_any_work(recipe: Recipe, tmp_path: Path) -> None:
+    recipe.exp = tmp_path / "my exp"
+    status, log, ran = recipe.run()
+    assert (status, ran) == (2, [])
+    assert "my exp'; expected a path without blanks" in log
+    assert not recipe.exp.exists()
+
+
 ITEMS = 'items() { printf "a 1\\nb 2\\nc 3\\nd 4\\n"; };'
 
 

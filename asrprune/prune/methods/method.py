@@ -181,9 +181,13 @@ def kept_parameters(
     }
 
 
-def unreachable(keep: int, least: int) -> ValueError:
+class UnreachableError(ValueError):
+    """A size that no run of the plan can come to."""
+
+
+def unreachable(keep: int, least: int) -> UnreachableError:
     """The error for asking to keep fewer parameters than the units allow."""
-    return ValueError(
+    return UnreachableError(
         f"cannot go down to {keep} prunable parameters: the least that this method can keep is "
         f"{least} under its min_* options"
     )

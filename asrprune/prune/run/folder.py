@@ -100,6 +100,16 @@ class FamilyFolder:
         path = self.work / FAMILY
         return read_state(path, lambda: read_family(self.work)) if path.is_file() else None, state
 
+    def drop(self, state: bool) -> None:
+        """Remove ``OUT.pruning`` if it is of this run and holds nothing but, with ``state``, a
+        state: another plan may have the name."""
+        plan = self.work / PLAN
+        if not plan.is_file() or read_identity(plan) != self.identity:
+            return
+        names = {place.name for place in self.work.iterdir()}
+        if names <= {PLAN, FAMILY, *([STATE] if state else [])}:
+            remove(self.work)
+
     def is_whole(self, member: Member) -> bool:
         """Whether its checkpoint is as it was written; a warning says that it is not."""
         place = self.work / member.folder

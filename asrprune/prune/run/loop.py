@@ -16,6 +16,7 @@ from asrprune.lm.model.checkpoint import Checkpoint, save_checkpoint
 from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
 from asrprune.lm.training.distributed import ProcessGroup
 from asrprune.prune.masks import matrices_are_masked
+from asrprune.prune.methods.method import UnreachableError
 from asrprune.prune.run.family import (
     ELASTIC,
     Family,
@@ -192,7 +193,12 @@ def prune_family(
         if family is not None:
             log.info("%s: finished already, nothing to do", out)
         else:
-            family = FamilyRun(parent, run, folder, provenance, describe).go()
+            try:
+                family = FamilyRun(parent, run, folder, provenance, describe).go()
+            except ValueError as problem:
+                if run.group.is_first:
+                    folder.drop(state=isinstance(problem, UnreachableError))
+                raise
     log.info("%s", family_table(family))
     return family
 

@@ -185,8 +185,12 @@ def plan_from_dict(value: Mapping[str, Any], default: Plan) -> Plan:
 
 
 def read_plan(path: PathLike, default: Plan) -> Plan:
-    """``default`` with what a JSON file states. Raises InputError for anything wrong in it."""
-    return from_json(Plan, read_json(path), path, start=default)
+    """``default`` with what a JSON file states, as a plan or under the key ``plan``, where
+    ``prune`` itself writes it. Raises InputError for anything wrong in it."""
+    value = read_json(path)
+    if isinstance(value, dict) and "plan" in value:
+        value = value["plan"]
+    return from_json(Plan, value, path, start=default)
 
 
 PLAN_MEANINGS = {
