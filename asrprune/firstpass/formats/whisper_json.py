@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from asrprune.core.hypothesis import Hypothesis, NBest
+from asrprune.core.units import unspaced_words
 from asrprune.files import PathLike
 from asrprune.firstpass.formats.result_json import plain_text, read_results
 from asrprune.firstpass.on_bad import REFUSE, NoHypothesisError, OnBad
@@ -24,7 +25,9 @@ def read_whisper_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     API, and tools around faster-whisper), a list of faster-whisper's segments, or
     ``{"transcription": [{"text"}]}`` (whisper.cpp). It becomes a list of one hypothesis without
     scores, and a warning says so: a segment's ``avg_logprob`` is a mean over a window of 30 s, of
-    which the segments are parts, so no total of the utterance can be had from it.
+    which the segments are parts, so no total of the utterance can be had from it. Segments are
+    apart by a space, also where a tool has stripped theirs, but for scripts without spaces (Han,
+    kana, Thai, ...); whisper.cpp's keep their own spaces, since they may be parts of words.
 
     Alternatives, where a script of the user's wrote them as ``hypotheses``, ``nbest`` or
     ``alternatives``, or as a list of openai-whisper's ``DecodingResult``, are read with their
@@ -93,8 +96,25 @@ def _transcript(value: Any) -> str:
         parts = value.get("transcription", value.get("segments"))
     if not isinstance(parts, list):
         raise ValueError("neither 'text' nor a list 'transcription' or 'segments'")
-    # a segment begins with the space before its first word, if there is one
-    return " ".join("".join(strict_json.string(part, "text") for part in parts).split())
+    texts = [strict_json.string(part, "text") for part in parts]
+    pieces = isinstance(value, dict) and "transcription" in value
+    return " ".join(("".join(texts) if pieces else _joined(texts)).split())
+
+
+def _joined(segments: list[str]) -> str:
+    text, last = [], ""
+    for segment in segments:
+        signs = [sign for sign in segment if sign.isalnum()]
+        text.append(segment if _touch(last, *signs[:1]) else f" {segment}")
+        last = signs[-1] if signs else last
+    return "".join(text)
+
+
+def _touch(*signs: str) -> bool:
+    """Whether no space is due between letters or digits: one is of a script without spaces, and no
+    other of a script with them."""
+    unspaced = [unspaced_words(sign)[0] > 0 for sign in signs]
+    return any(unspaced) and all(one or not sign.isalpha() for one, sign in zip(unspaced, signs))
 
 
 def _duration(value: Any) -> Optional[float]:

@@ -463,6 +463,29 @@ def test_other_results_are_refused_by_utterance(
     assert found in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("segments", "text"),
+    [
+        ((" How are you?", "Fine thanks."), "How are you? Fine thanks."),
+        (("Hello there", "general", " Kenobi"), "Hello there general Kenobi"),
+        (("你好", "世界"), "你好世界"),
+        (("你好。", "", "第2", "「章」"), "你好。第2「章」"),
+        (("สวัสดี", "ครับ"), "สวัสดีครับ"),
+        (("안녕", "하세요"), "안녕 하세요"),
+        (("我的 iPhone", "坏了1", "2"), "我的 iPhone 坏了1 2"),
+        (("1", "2"), "1 2"),
+    ],
+)
+def test_segments_are_apart_as_their_script_has_it(
+    tmp_path: Path, segments: tuple[str, ...], text: str
+) -> None:
+    timed = [{"start": 0, "end": 1, "text": segment} for segment in segments]
+    for value in (timed, {"segments": timed}):
+        (tmp_path / "u-1.json").write_text(json.dumps(value), encoding="utf-8")
+        (nbest,) = read_items("whisper-json", str(tmp_path), {})
+        assert [hyp.text for hyp in nbest.hyps] == [text]
+
+
 @pytest.mark.parametrize("name", ["whisper-json", "nim-json"])
 def test_results_without_alternatives_are_called_so(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
