@@ -65,6 +65,13 @@ class NBest:
             raise ValueError(f"utterance {self.utt}: audio_s is {self.audio_s}; expected >= 0")
 
     @property
+    def silent(self) -> bool:
+        """Whether nothing was heard: the empty hypothesis alone, which needs no scores and has
+        none."""
+        hyp = self.hyps[0] if len(self.hyps) == 1 else None
+        return hyp is not None and (hyp.text, hyp.acoustic, hyp.lm) == ("", None, None)
+
+    @property
     def digest(self) -> str:
         """A hash of the hypotheses' texts in order; a scores file carries it to stay aligned."""
         joined = "\n".join(hyp.text for hyp in self.hyps)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Optional, Union
 
 from asrprune.core.hypothesis import Hypothesis, NBest
-from asrprune.core.lattice.lattice import Lattice, from_arcs
+from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.union import union_of_nbest
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 
@@ -79,4 +80,4 @@ def empty_list(utt: str, audio_s: Optional[float] = None, ref: Optional[str] = N
 
 def empty_lattice(utt: str) -> Lattice:
     """The lattice of such an utterance: one path without words, its scores 0."""
-    return from_arcs(utt, 2, 0, 1, [(0, 1, "", 0.0, 0.0)])
+    return union_of_nbest(empty_list(utt))

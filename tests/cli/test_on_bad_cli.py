@@ -94,6 +94,44 @@ def test_every_verb_has_the_policies(
         assert f"{done} (--on-bad): 1 utterances: u2" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["slf", "kaldi-lat", "kaldi-lat-binary", "k2", "kaldi-nbest", "srilm-nbest", "mlm-json"],
+)
+def test_an_utterance_without_hypotheses_gets_an_empty_path_in_files_of_scores(
+    target: str, tmp_path: Path
+) -> None:
+    if target == "k2":
+        pytest.importorskip("torch")
+    lm = None if target == "mlm-json" else -1.0
+    lists = [NBest(utt, (Hypothesis("a b", -2.0, lm), Hypothesis("b", -3.0, lm))) for utt in "bd"]
+    path = tmp_path / "n.jsonl"
+    write_nbest(path, lists)
+    lines = path.read_text().splitlines(keepends=True)
+    empty = '{"utt": "%s", "hyps": []}\n'
+    path.write_text("".join([lines[0], empty % "a", lines[1], empty % "c", lines[2], empty % "e"]))
+    suffix = ".pt" if target == "k2" else ""
+    names = {"t": target, "n": path, "o": tmp_path / f"out{suffix}", "b": tmp_path / "back.jsonl"}
+    assert _run("convert --from jsonl --to {t} {n} --out {o} --on-bad first-pass", **names) == 0
+    assert _run("convert --from {t} --to jsonl {o} --out {b}", **names) == 0
+    found = {nbest.utt: nbest.hyps for nbest in read_nbest(names["b"])}
+    silence = Hypothesis("", 0.0, None if lm is None else 0.0)
+    assert all(found[utt] == (silence,) for utt in "ace")
+    assert [[hyp.text for hyp in found[utt]] for utt in "bd"] == [["a b", "b"]] * 2
+    assert found["d"][1].acoustic == pytest.approx(-3.0)
+
+
+@pytest.mark.parametrize("target", ["slf", "mlm-json"])
+def test_a_silent_utterance_of_wenet_is_an_empty_path(target: str, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("wav u1\nwav u2\ncandidate -1.5 a\n")
+    names = {"t": target, "n": tmp_path / "x.txt", "o": tmp_path / "o", "b": tmp_path / "b"}
+    assert _run("convert --from wenet --to {t} {n} --out {o}", **names) == 0
+    more = " --lm-scale 0" if target == "slf" else ""
+    assert _run("convert --from {t} --to jsonl {o} --out {b}" + more, **names) == 0
+    found = [nbest.hyps[0] for nbest in read_nbest(names["b"])]
+    assert [(hyp.text, hyp.acoustic) for hyp in found] == [("", 0.0), ("a", -1.5)]
+
+
 def test_a_skipped_list_has_no_score_and_an_empty_one_has(tmp_path: Path) -> None:
     names = {"n": _lists(tmp_path), "lm": save_small_lm(tmp_path), "w": tmp_path / "w.json"}
     for policy, utts in (("skip", ["u1", "u3"]), ("first-pass", ["u1", "u2", "u3"])):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from asrprune.core.hypothesis import NBest
+from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.core.lattice.lattice import Lattice, from_arcs, from_copies
 from asrprune.core.weights import ScoreWeights
 
@@ -18,16 +18,18 @@ def union_of_nbest(nbest: NBest, weights: Optional[ScoreWeights] = None) -> Latt
 
     A trie of words; the scores of a hypothesis stand on an epsilon arc from its last word to the
     final state, so that totals are exact. Hypotheses with equal words get parallel arcs. From the
-    back, words that lead to the same state are not merged: their scores differ.
+    back, words that lead to the same state are not merged: their scores differ. A list in which
+    nothing was heard (``silent``) becomes one path without words, its scores 0.
     Raises ValueError for an empty list, for an acoustic score that is unknown, and for LM scores
     that only some hypotheses have.
     """
     if not nbest.hyps:
         raise ValueError(f"utterance {nbest.utt}: no hypothesis to make a lattice of")
+    hyps = (Hypothesis("", 0.0, 0.0),) if nbest.silent else nbest.hyps
     children: dict[tuple[int, str], int] = {}
     arcs: _Arcs = []
     ends = []
-    for rank, hyp in enumerate(nbest.hyps, start=1):
+    for rank, hyp in enumerate(hyps, start=1):
         if hyp.acoustic is None:
             raise ValueError(f"utterance {nbest.utt}: no acoustic score of hypothesis {rank}")
         state = 0

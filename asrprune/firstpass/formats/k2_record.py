@@ -153,13 +153,14 @@ def make_record(
     Labels and ``aux_labels`` are word ids: ``number`` of each word, else those of a table of our
     own that is stored along; ``scores`` are acoustic + LM, ``lm_scores`` the LM's, float32. States
     are renumbered, what lies on no path is left out. Raises ValueError for no lattice, one without
-    a path, LM scores in only some, an LM score of -inf, a score beyond float32, and a cycle.
+    a path, LM scores in only some (but for lattices without words, of scores 0), an LM score of
+    -inf, a score beyond float32, and a cycle.
     """
     import torch
 
     if not lattices:
         raise ValueError("no lattice; an FsaVec of none cannot be read back")
-    known = {lattice.lm is not None for lattice in lattices}
+    known = {lattice.lm is not None for lattice in lattices if not _empty(lattice)} or {True}
     if len(known) > 1:
         raise ValueError("LM scores in only some of the lattices")
     table: dict[str, int] = {"": 0}
@@ -183,6 +184,12 @@ def make_record(
     if known == {True}:
         record["lm_scores"] = torch.from_numpy(np.concatenate([lm for _, _, lm in parts]))
     return record
+
+
+def _empty(lattice: Lattice) -> bool:
+    """Whether it is that of an utterance in which nothing was heard."""
+    lm = () if lattice.lm is None else lattice.lm
+    return len(lm) > 0 and not any(np.any(each) for each in (lattice.word, lattice.acoustic, lm))
 
 
 def _array(value: dict[str, Any], name: str, kind: Any) -> NDArray[Any]:

@@ -58,7 +58,8 @@ def write_kaldi_nbest(
 ) -> None:
     """Write a folder with ``words_text`` (or ``words``, ids of the table ``words``) and costs.
 
-    ``acwt`` and ``lmwt`` are written when all hypotheses have that score. Raises ValueError when
+    ``acwt`` and ``lmwt`` are written when all hypotheses have that score; the costs of the empty
+    hypothesis are 0 in a list where it stands alone and has none. Raises ValueError when
     only some have it, for an utterance that comes twice, a word without an id, a symbol that a
     reader takes for no word, and a folder that holds something else already.
     """
@@ -66,6 +67,7 @@ def write_kaldi_nbest(
     name = "words_text" if table is None else "words"
     seen = SpooledSet()
     known: Optional[tuple[str, ...]] = None
+    silent: list[str] = []  # keys that wait for what the others have
     with output_folder(path, _FILES) as folder, contextlib.ExitStack() as stack:
         texts = stack.enter_context(write_text(folder / name))
         costs: dict[str, TextIO] = {}
@@ -73,6 +75,10 @@ def write_kaldi_nbest(
             if nbest.utt in seen:
                 raise ValueError(f"utterance {nbest.utt} comes twice")
             seen.add(nbest.utt)
+            if nbest.silent:
+                texts.write(f"{nbest.utt}-1\n")
+                silent.append(f"{nbest.utt}-1")
+                continue
             for rank, hyp in enumerate(nbest.hyps, start=1):
                 has = tuple(
                     file for file, score in _SCORES.items() if getattr(hyp, score) is not None
@@ -84,10 +90,18 @@ def write_kaldi_nbest(
                     found = f"scores for {' and '.join(has) or 'no file'}"
                     before = f"those before it for {' and '.join(known) or 'none'}"
                     raise ValueError(f"utterance {nbest.utt}, hypothesis {rank}: {found}, {before}")
+                _write_silent(silent, costs)
                 labels = [_label(nbest.utt, word, table) for word in hyp.words]
                 texts.write(" ".join([f"{nbest.utt}-{rank}", *labels]) + "\n")
                 for file, stream in costs.items():
                     stream.write(f"{nbest.utt}-{rank} {to_cost(getattr(hyp, _SCORES[file]))}\n")
+        _write_silent(silent, costs)
+
+
+def _write_silent(keys: list[str], costs: dict[str, TextIO]) -> None:
+    for stream in costs.values():
+        stream.writelines(f"{key} {to_cost(0.0)}\n" for key in keys)
+    keys.clear()
 
 
 def _label(utt: str, word: str, table: Optional[SymbolTable]) -> str:

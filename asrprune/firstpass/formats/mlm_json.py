@@ -48,7 +48,8 @@ def read_mlm_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
 def write_mlm_json(path: PathLike, nbests: Iterable[NBest]) -> None:
     """Write n-best lists; ``score`` is the acoustic score.
 
-    Raises ValueError for a hypothesis that has an LM score (one number cannot hold both: write a
+    The score of the empty hypothesis is 0 in a list where it stands alone and has none. Raises
+    ValueError for another hypothesis that has an LM score (one number cannot hold both: write a
     combined score) or no acoustic score, and for an utterance that comes twice.
     """
     table: dict[str, dict[str, Any]] = {}
@@ -56,7 +57,8 @@ def write_mlm_json(path: PathLike, nbests: Iterable[NBest]) -> None:
         if nbest.utt in table:
             raise ValueError(f"utterance {nbest.utt} comes twice")
         entry: dict[str, Any] = {} if nbest.ref is None else {"ref": nbest.ref}
-        for rank, hyp in enumerate(nbest.hyps, start=1):
+        hyps = (Hypothesis("", 0.0),) if nbest.silent else nbest.hyps
+        for rank, hyp in enumerate(hyps, start=1):
             if hyp.acoustic is None or hyp.lm is not None:
                 found = f"acoustic {hyp.acoustic}, LM {hyp.lm}"
                 raise ValueError(f"utterance {nbest.utt}: mlm-json holds one score, not {found}")

@@ -58,8 +58,9 @@ def read_srilm_nbest(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
 def write_srilm_nbest(path: PathLike, nbests: Iterable[NBest]) -> None:
     """Write ``<utt>.gz`` in the plain layout for every list into the folder ``path``.
 
-    Raises ValueError for a hypothesis without both scores, a word that a reader would not take
-    as itself, and an utterance id that comes twice, holds a slash or cannot be a file name.
+    The scores of the empty hypothesis are 0 in a list where it stands alone and has none. Raises
+    ValueError for another hypothesis without both scores, a word that a reader would not take as
+    itself, and an utterance id that comes twice, holds a slash or cannot be a file name.
     """
     seen = SpooledSet()
     with output_folder(path, r".*\.gz") as folder:
@@ -74,7 +75,7 @@ def write_srilm_nbest(path: PathLike, nbests: Iterable[NBest]) -> None:
 
 def _write_one(path: Path, nbest: NBest) -> None:
     with write_text(path) as stream:
-        for hyp in nbest.hyps:
+        for hyp in (Hypothesis("", 0.0, 0.0),) if nbest.silent else nbest.hyps:
             if hyp.acoustic is None or hyp.lm is None:
                 raise ValueError(f"utterance {nbest.utt}: SRILM lists hold both scores")
             for word in hyp.words:
