@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from asrprune.firstpass.reading.symbols import NO_WORDS, SymbolTable, find_symbo
 
 _FILES = r"(words_text|words|acwt|lmwt|words\.txt)(\.gz)?"
 _SCORES = {"acwt": "acoustic", "lmwt": "lm"}
+_NAMES = {"acwt": ("acwt",), "lmwt": ("lmwt", "lmwt.withlm")}
+_log = logging.getLogger(__name__)
 _Entry = tuple[str, int, str, dict[str, float]]
 
 
@@ -26,8 +29,11 @@ def read_kaldi_nbest(path: PathLike, words: Optional[PathLike] = None) -> Iterat
 
     A folder holds ``words_text`` (symbols) or ``words`` (ids: then the table is the file that the
     argument ``words`` names, else ``words.txt`` in the folder), ``acwt`` and ``lmwt``, each plain
-    or ``.gz``. Keys are ``utt-rank``. A cost of ``acwt`` (unscaled acoustic) or ``lmwt`` (LM and
-    graph) becomes its negative, a natural log; without one of these files that score is None.
+    or ``.gz``. Of both ``words_text`` and ``words`` the symbols are read; the folders of Kaldi's
+    ``rnnlmrescore.sh`` have ``lmwt.withlm`` (beside ``lmwt.nolm``, without the LM) where others
+    have ``lmwt``. Keys are ``utt-rank``. A cost of ``acwt`` (unscaled acoustic) or ``lmwt`` (LM and
+    graph) becomes its negative, a natural log; without one of these files that score is None, and
+    a warning names files ``lmwt.*`` that are not read.
 
     The files are read side by side, so that one utterance is in memory. Raises InputError with
     the line for keys that differ between the files, ranks that do not rise, ids without a table,
@@ -37,9 +43,10 @@ def read_kaldi_nbest(path: PathLike, words: Optional[PathLike] = None) -> Iterat
         found = "not a folder" if Path(path).exists() else "no such folder"
         raise InputError(path, None, found, "a folder with words_text or words, acwt and lmwt")
     folders = [Path(path)]
-    if member(path, "words_text", "words") is None:
+    if _first(path, "words_text", "words") is None:
         folders = numbered(path, r"archives\.([0-9]+)", "words_text, words or archives.N")
     seen = SpooledSet()
+    _warn_of_other_lms(path, folders)
     for folder in folders:
         table = find_symbols(words, member(folder, "words.txt") or member(path, "words.txt"))
         if table is not None and table.of_pieces:
@@ -110,16 +117,29 @@ def _label(utt: str, word: str, table: Optional[SymbolTable]) -> str:
     return word if table is None else str(table.number(word))
 
 
+def _first(folder: PathLike, *names: str) -> Optional[Path]:
+    """The file of the first of ``names`` that the folder has, plain or ``.gz``."""
+    return next((file for name in names if (file := member(folder, name)) is not None), None)
+
+
+def _warn_of_other_lms(path: PathLike, folders: list[Path]) -> None:
+    without = [folder for folder in folders if _first(folder, *_NAMES["lmwt"]) is None]
+    others = {file.name for folder in without for file in folder.glob("lmwt.*") if file.is_file()}
+    if others:
+        text = "%s: no lmwt or lmwt.withlm, so no LM scores; not read: %s"
+        _log.warning(text, path, ", ".join(sorted(others)))
+
+
 def _entries(folder: Path, table: Optional[SymbolTable]) -> Iterator[tuple[int, _Entry]]:
     """Yield (line, (utt, rank, text, costs)); the lines of all files must have the same keys."""
-    file = member(folder, "words_text", "words")
+    file = _first(folder, "words_text", "words")
     if file is None:
         raise InputError(folder, None, "no words_text and no words", "one of them")
     by_id = file.name.removesuffix(".gz") == "words"
     if by_id and table is None:
         found = "word ids without a table"
         raise InputError(file, None, found, "words.txt in the folder, or --words FILE")
-    others = {name: member(folder, name) for name in _SCORES}
+    others = {name: _first(folder, *_NAMES[name]) for name in _SCORES}
     costs = {name: (path, read_lines(path)) for name, path in others.items() if path is not None}
     number = 0
     for number, line in read_lines(file):

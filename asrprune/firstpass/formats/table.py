@@ -169,7 +169,8 @@ FORMATS: dict[str, Format] = {
             "nbest",
             read_kaldi_nbest,
             write_kaldi_nbest,
-            "folder of Kaldi text archives words_text or words, acwt, lmwt (nbest-to-linear)",
+            "folder of Kaldi text archives words_text or words, acwt, lmwt or lmwt.withlm "
+            "(nbest-to-linear, rnnlmrescore.sh)",
             ("",),
             read_options=("words",),
             write_options=("words",),

@@ -50,6 +50,25 @@ def test_packed_files_and_archives_in_order_of_number(tmp_path: Path) -> None:
     assert found[0].hyps == (Hypothesis("w", -1.0, None),)
 
 
+def test_the_folders_of_kaldis_rescoring(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """rnnlmrescore.sh leaves ids and symbols, and LM costs under other names than lmwt."""
+    for job in (1, 2):
+        folder = _folder(tmp_path / f"archives.{job}", lmwt="", words=f"u{job}-1 1\n", acwt="")
+        for name, text in (("words_text", "ZEBRA"), ("lmwt.nolm", "7"), ("lmwt.withlm", "2.5")):
+            (folder / name).write_text(f"u{job}-1 {text}\n", encoding="utf-8")
+    zebra = (Hypothesis("ZEBRA", None, -2.5),)
+    assert list(read_kaldi_nbest(tmp_path)) == [NBest("u1", zebra), NBest("u2", zebra)]
+    assert not caplog.records
+    (folder / "lmwt").write_text("u2-1 3.5\n", encoding="utf-8")
+    assert next(read_kaldi_nbest(folder)).hyps == (Hypothesis("ZEBRA", None, -3.5),)
+    for job in (1, 2):
+        (tmp_path / f"archives.{job}" / "lmwt.withlm").unlink()
+    (folder / "lmwt").unlink()
+    assert [one.hyps[0].lm for one in read_kaldi_nbest(tmp_path)] == [None, None]
+    (record,) = caplog.records
+    assert "so no LM scores; not read: lmwt.nolm" in record.getMessage()
+
+
 def test_ids_are_written_with_a_table(tmp_path: Path) -> None:
     table = tmp_path / "table"
     table.write_text(WORDS, encoding="utf-8")
