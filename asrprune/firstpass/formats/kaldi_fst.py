@@ -130,9 +130,10 @@ def _final_line(fst: WordFst, state: int, compact: bool) -> str:
 def parse_binary(read: Callable[[int], bytes]) -> WordFst:
     """The lattice in an OpenFst VectorFst after its magic number, word ids as labels.
 
-    ``read(n)`` returns n bytes or raises. Raises ValueError for other kinds of FST (only
-    ``vector`` of ``compactlattice44`` or ``lattice4``), symbol tables inside, and states or
-    weights that cannot be. Source: OpenFst ``fst.cc``, ``vector-fst.h``.
+    ``read(n)`` returns n bytes or raises. An FST without states starts in state -1. Raises
+    ValueError for other kinds of FST (only ``vector`` of ``compactlattice44`` or ``lattice4``),
+    symbol tables inside, and states or weights that cannot be. Source: OpenFst ``fst.cc``,
+    ``vector-fst.h``.
     """
 
     def integer(form: str) -> int:
@@ -152,6 +153,8 @@ def parse_binary(read: Callable[[int], bytes]) -> WordFst:
     if flags & 0x3:
         raise ValueError("an FST with a symbol table inside")
     start, n_states, _ = integer("q"), integer("q"), integer("q")
+    if (start, n_states) == (-1, 0):
+        return WordFst()
     if not 0 <= start < n_states:
         raise ValueError(f"start state {start} of {n_states} states")
     compact = arc_type.startswith("compact")

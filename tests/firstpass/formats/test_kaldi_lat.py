@@ -19,6 +19,7 @@ from asrprune.firstpass.formats.kaldi_lat import (
     write_kaldi_lats,
 )
 from asrprune.firstpass.formats.slf import read_slf_files, write_slf_files
+from asrprune.firstpass.on_bad import OnBad
 
 COMPACT = """\
 utt-1 \n\
@@ -130,6 +131,23 @@ def test_bytes_of_kaldi_are_the_lattice_of_its_text(tmp_path: Path, table: Path)
     text = next(read_kaldi_lats(tmp_path / "x.txt", words=table))
     assert binary.acoustic.tolist() == text.acoustic.tolist()
     assert sorted(_paths(binary)) == sorted(PATHS)
+
+
+@pytest.mark.parametrize("kind", [b"compactlattice44", b"lattice4"])
+def test_an_empty_lattice_in_binary_meets_the_policy(
+    tmp_path: Path, table: Path, kind: bytes
+) -> None:
+    names = b"".join(struct.pack("<i", len(name)) + name for name in (b"vector", kind))
+    empty = MAGIC + names + struct.pack("<iiQqqq", 2, 0, 3, -1, 0, 0)
+    (tmp_path / "x.ark").write_bytes(b"u1 " + empty + b"b " + OPENFST)
+    with pytest.raises(InputError, match=r"utterance u1: a lattice without states; .*--on-bad"):
+        list(read_kaldi_lats(tmp_path / "x.ark", words=table))
+    first, second = read_kaldi_lats(tmp_path / "x.ark", table, OnBad("first-pass"))
+    assert (first.utt, _paths(first)) == ("u1", [("", 0.0, 0.0)])
+    assert (second.utt, len(_paths(second))) == ("b", 2)
+    (tmp_path / "x.ark").write_bytes(b"u1 " + empty.replace(b"\xff", b"\0"))
+    with pytest.raises(InputError, match="start state 0 of 0 states"):
+        list(read_kaldi_lats(tmp_path / "x.ark", table, OnBad("skip")))
 
 
 def test_scp_points_into_archives(tmp_path: Path, table: Path) -> None:
