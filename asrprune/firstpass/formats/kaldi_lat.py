@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import re
@@ -162,6 +163,7 @@ class _Source:
         self.stream = stream
         self.line = 1
         self.separator = b""
+        self.begun = False
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
@@ -170,13 +172,17 @@ class _Source:
         return data
 
     def key(self) -> Optional[str]:
-        """The next key, whose separator stays unread where it is a line end; None at the end."""
+        """The next key, whose separator stays unread where it is a line end; None at the end.
+
+        A byte order mark before the first is no part of it."""
         text = b""
         while True:
             byte = self.stream.read(1)
             if byte in (b" ", b"\t", b"\r", b"\n", b"") or len(text) > _KEY_BYTES:
                 break
             text += byte
+        if not self.begun:
+            text, self.begun = text.removeprefix(codecs.BOM_UTF8), True
         if not text and not byte:
             return None
         self.separator = byte if byte in (b"\r", b"\n") else b""

@@ -133,6 +133,15 @@ def test_bytes_of_kaldi_are_the_lattice_of_its_text(tmp_path: Path, table: Path)
     assert sorted(_paths(binary)) == sorted(PATHS)
 
 
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path, table: Path) -> None:
+    (tmp_path / "x.ark").write_text(COMPACT, encoding="utf-8-sig")
+    found = [lattice.utt for lattice in read_kaldi_lats(tmp_path / "x.ark", words=table)]
+    assert found == ["utt-1", "utt-2"]
+    (tmp_path / "x.ark").write_text("\ufeff", encoding="utf-8")
+    with pytest.raises(InputError, match="no lattice"):
+        list(read_kaldi_lats(tmp_path / "x.ark", words=table))
+
+
 @pytest.mark.parametrize("kind", [b"compactlattice44", b"lattice4"])
 def test_an_empty_lattice_in_binary_meets_the_policy(
     tmp_path: Path, table: Path, kind: bytes
