@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_nim_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
-    """Yield the answer of a file or of every ``*.json`` of a folder; the id is the file's name.
+    """Yield the answer of a file or of every ``*.json`` of a folder, ids as of ``read_results``.
 
     ``{"results": [{"alternatives": [{"transcript", "confidence"}]}]}`` is the gRPC answer
     (``RecognizeResponse``; ask with ``max_alternatives``): the alternatives of its one result, or,

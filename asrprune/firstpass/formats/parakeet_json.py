@@ -14,7 +14,7 @@ from asrprune.firstpass.reading import strict_json
 
 def read_parakeet_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield ``{"hypotheses": [{"text", "score", "normalized_score", "tokens": [{"id"}]}]}`` of a
-    file or of a folder's ``*.json``, one result a file; the id is the file's name.
+    file or of a folder's ``*.json``, one result a file; ids as of ``read_results``.
 
     ``score``, the natural log of the path's probability under the transducer, is read as the
     acoustic score; LM None. With ``score_norm`` the decoder ranked by ``normalized_score``, which

@@ -22,7 +22,7 @@ from asrprune.firstpass.reading.folders import utterance_files
 def read_vosk_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield ``{"alternatives": [{"text", "confidence"}]}`` of a file or of a folder's ``*.json``.
 
-    The id is the file's name. ``confidence`` is the negative of Kaldi's total cost: a natural
+    Ids are as of ``read_results``. ``confidence`` is the negative of Kaldi's total cost: a natural
     log, read as the acoustic score; LM None. ``bad`` decides what becomes of a result without
     alternatives. Raises InputError naming the utterance for other layouts; a file of several
     segments is not one result and is refused.
@@ -33,7 +33,7 @@ def read_vosk_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
 
 
 def read_sherpa_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
-    """Yield sherpa-onnx results of a file or of a folder's ``*.json``; the id is the file's name.
+    """Yield sherpa-onnx results of a file or of a folder's ``*.json``, ids as of ``read_results``.
 
     ``hypotheses: [{"text", "score", ...}]``, where a result has them, give the list; where there
     are none (``num_return_paths`` 1) ``text`` is the only hypothesis. The acoustic score is
@@ -47,7 +47,7 @@ def read_sherpa_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
 
 def read_wenet_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
     """Yield results of WeNet's API, ``{"nbest": [{"sentence"}], "type": "final_result"}``, of a
-    file or of a folder's ``*.json``; the id is the file's name.
+    file or of a folder's ``*.json``, ids as of ``read_results``.
 
     In rank order, without scores; all of them None. A sentence's pieces are not read. Raises
     InputError naming the utterance for other layouts, a partial result among them.
@@ -58,13 +58,14 @@ def read_wenet_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
 def read_results(
     path: PathLike, hypotheses: Callable[[Any], list[Hypothesis]], bad: OnBad, expected: str
 ) -> Iterator[NBest]:
-    """Yield the results of a file or of a folder's ``*.json``, one a file; the id is its name.
+    """Yield the results of a file or of a folder's ``*.json``, one a file; the id is its name
+    without ``.json`` and the suffix of an audio file before that (``u1.wav.json``).
 
     ``hypotheses`` takes the JSON value; it raises NoHypothesisError for a list of none, of which
     ``bad`` decides what becomes, and ValueError for what it cannot read: InputError naming the
     utterance, with ``expected``.
     """
-    for utt, file in utterance_files(path, ".json"):
+    for utt, file in utterance_files(path, ".json", of_audio=True):
         value = read_json(file)
         try:
             hyps = hypotheses(value)

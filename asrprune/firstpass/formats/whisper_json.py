@@ -19,7 +19,7 @@ _LISTS = ("hypotheses", "nbest", "alternatives")
 
 
 def read_whisper_json(path: PathLike, bad: OnBad = REFUSE) -> Iterator[NBest]:
-    """Yield the result of a file or of every ``*.json`` of a folder; the id is the file's name.
+    """Yield the result of a file or of every ``*.json`` of a folder, ids as of ``read_results``.
 
     The programs write one transcript: ``{"text", "segments": [...]}`` (openai-whisper, OpenAI's
     API, and tools around faster-whisper), a list of faster-whisper's segments, or

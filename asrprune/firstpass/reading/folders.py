@@ -10,6 +10,7 @@ from typing import Optional
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, write_folder
+from asrprune.firstpass.reading.utterance_ids import id_of_path
 
 _TEMPORARY = r"\..+\.(tmp|old|lock)"
 
@@ -61,11 +62,14 @@ def member(folder: PathLike, *names: str) -> Optional[Path]:
     return found[0] if found else None
 
 
-def utterance_files(path: PathLike, *suffixes: str) -> Iterator[tuple[str, Path]]:
+def utterance_files(
+    path: PathLike, *suffixes: str, of_audio: bool = False
+) -> Iterator[tuple[str, Path]]:
     """Yield (utterance id, file) for one file, or for those of a folder in order of their names.
 
     The id is the file's name without ``.gz`` and without one of ``suffixes``, which a file of a
-    folder must have (an empty suffix takes every file whose name does not start with a dot).
+    folder must have (an empty suffix takes every file whose name does not start with a dot), and
+    with ``of_audio`` without the suffix of an audio file before it: ``u1.wav.json`` is of ``u1``.
     Raises InputError when the folder has no such file, for an id with white space or of length 0,
     and for an id that comes twice.
     """
@@ -90,6 +94,7 @@ def utterance_files(path: PathLike, *suffixes: str) -> Iterator[tuple[str, Path]
                 break
         if utt.split() != [utt]:
             raise InputError(file, None, f"utterance id {utt!r}", "an id without white space")
+        utt = id_of_path(utt) if of_audio else utt
         if utt in seen:
             raise InputError(file, None, f"utterance {utt} again ({seen[utt].name})", "each once")
         seen[utt] = file

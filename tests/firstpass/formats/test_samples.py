@@ -486,6 +486,20 @@ def test_segments_are_apart_as_their_script_has_it(
         assert [hyp.text for hyp in nbest.hyps] == [text]
 
 
+RESULTS = [name for name, sample in SAMPLES.items() if "u-1.json" in sample.files]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_name_of_the_audio_is_the_id_of_its_result(tmp_path: Path, name: str) -> None:
+    content = SAMPLES[name].files["u-1.json"]
+    _put(tmp_path, {"b.2.wav.json": content, "a.FLAC.json": content, "c.ctm.json": content})
+    utts = [item.utt for item in read_items(name, str(tmp_path), {})]
+    assert utts == ["a", "b.2", "c.ctm"]
+    _put(tmp_path, {"a.json": content})
+    with pytest.raises(InputError, match=r"a\.json: utterance a again \(a\.FLAC\.json\)"):
+        list(read_items(name, str(tmp_path), {}))
+
+
 @pytest.mark.parametrize("name", ["whisper-json", "nim-json"])
 def test_results_without_alternatives_are_called_so(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
