@@ -180,9 +180,12 @@ def windows(samples: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
 
 
 def combined(lists: Sequence[Sequence[Writing]], count: int) -> list[Writing]:
-    """The ``count`` best ways of saying one writing of each list after the other, best first."""
-    best = list(lists[0])
-    for later in lists[1:]:
+    """The ``count`` best ways of saying one writing of each list after the other, best first.
+
+    In a window of an empty list nothing is said, which costs nothing."""
+    said = [writings for writings in lists if writings]
+    best = list(said[0]) if said else []
+    for later in said[1:]:
         pairs = (
             Writing(f"{a.text} {b.text}", a.total + b.total, a.n_tokens + b.n_tokens)
             for a in best

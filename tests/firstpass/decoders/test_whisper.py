@@ -41,6 +41,10 @@ def test_windows_are_combined_by_probability_for_each_token() -> None:
     second = [Writing("c", -1.0, 2), Writing("d", -2.0, 2)]
     best = combined([first, second], 3)
     assert best == [Writing("a c", -2.0, 4), Writing("a d", -3.0, 4), Writing("b c", -5.0, 4)]
+    for lists in ([first, [], second], [[], first, second], [first, second, [], []]):
+        assert combined(lists, 3) == best
+    assert combined([[], first], 3) == first
+    assert combined([[], []], 3) == []
 
 
 def test_writings_of_the_same_words_are_one_hypothesis() -> None:
