@@ -48,16 +48,16 @@ def words_of_pieces(lattice: Lattice) -> Lattice:
                 both = None if score is None or own is None else score + own
                 if not (piece.startswith(WORD_START) or piece == _UNKNOWN) or not word:
                     waiting.append((target, word + piece, acoustic + more, both))
-                    continue
-                # the scores of the piece that begins the next word go along
-                there = (target, piece)
-                if there not in number:
-                    number[there] = len(origin)
-                    origin.append(target)
-                    todo.append(there)
-                arcs.append((number[key], number[there], _word(word), acoustic + more, both))
-                if len(arcs) > _MOST_ARCS:
-                    raise ValueError(f"lattice {lattice.utt}: more than {_MOST_ARCS} words on arcs")
+                else:  # the scores of the piece that begins the next word go along
+                    there = (target, piece)
+                    if there not in number:
+                        number[there] = len(origin)
+                        origin.append(target)
+                        todo.append(there)
+                    arcs.append((number[key], number[there], _word(word), acoustic + more, both))
+            # each that waits becomes an arc at least
+            if len(arcs) + len(ends) + len(waiting) > _MOST_ARCS:
+                raise ValueError(f"lattice {lattice.utt}: more than {_MOST_ARCS} words on arcs")
     final = len(origin)
     arcs += [
         (source, final, _word(word), acoustic, score) for source, word, acoustic, score in ends

@@ -50,6 +50,22 @@ def test_the_paths_are_the_same_in_words() -> None:
     assert [hyp.text for hyp in k_best(words_of_pieces(nothing), 2, ScoreWeights(1, 0))] == [""]
 
 
+def test_more_arcs_than_a_lattice_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pieces inside a word in each of n slots: 2 ** n ways, whether the word ends or not."""
+
+    def slots(n: int, *more: str) -> Lattice:
+        pieces = [(slot, slot + 1, piece) for slot in range(n) for piece in "ab"]
+        pieces += [(n + at, n + at + 1, piece) for at, piece in enumerate(more)]
+        return from_arcs("u", n + len(more) + 1, 0, n + len(more), [(*p, 0.0, 0.0) for p in pieces])
+
+    monkeypatch.setattr("asrprune.core.lattice.pieces._MOST_ARCS", 64)
+    assert words_of_pieces(slots(6)).n_arcs == 64
+    assert words_of_pieces(slots(5, "\u2581c")).n_arcs == 33
+    for lattice in (slots(7), slots(6, "\u2581c"), slots(40)):
+        with pytest.raises(ValueError, match="lattice u: more than 64 words on arcs"):
+            words_of_pieces(lattice)
+
+
 def test_a_tokens_txt_is_a_table_of_pieces(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text(TOKENS, encoding="utf-8")
     table = read_symbols(tmp_path / "tokens.txt")
