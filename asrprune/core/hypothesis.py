@@ -34,7 +34,9 @@ class Hypothesis:
     def __post_init__(self) -> None:
         if self.text != " ".join(self.text.split()):
             start = self.text if len(self.text) <= 60 else self.text[:60] + "..."
-            raise ValueError(f"text {start!r} has leading, trailing or repeated white space")
+            raise ValueError(
+                f"text {start!r} has white space other than single spaces between words"
+            )
         for name in ("acoustic", "lm"):
             value = getattr(self, name)
             if value is not None and (math.isnan(value) or value == math.inf):

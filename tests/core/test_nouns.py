@@ -31,9 +31,9 @@ def test_empty_hypothesis_has_no_words() -> None:
     assert Hypothesis("a").words == ("a",)
 
 
-@pytest.mark.parametrize("text", [" a", "a ", "a  b", "a\tb", "\n"])
+@pytest.mark.parametrize("text", [" a", "a ", "a  b", "a\tb", "a\u00a0b", "\n"])
 def test_untidy_text_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="white space"):
+    with pytest.raises(ValueError, match="has white space other than single spaces between words"):
         Hypothesis(text)
 
 
