@@ -59,9 +59,9 @@ def read_kaldi_lats(
     Each entry may be text or binary, CompactLattice or Lattice. Labels are word ids when
     ``words`` names their table or ``words.txt`` lies in the folder; else they must be symbols
     (``int2sym.pl -f 3``). Costs become their negative: natural logs, unscaled; ``lm`` is Kaldi's
-    graph score. Transition ids are dropped. Several final states, or one with a weight, are
-    joined by epsilon arcs into a last state. ``bad`` decides what becomes of a lattice without a
-    path, as Kaldi writes one when its pruning fails.
+    graph score. Transition ids are dropped. Several final states, one with a weight, or a state
+    that is all of a lattice are joined by epsilon arcs into a last state. ``bad`` decides what
+    becomes of a lattice without a path, as Kaldi writes one when its pruning fails.
 
     Raises InputError naming the utterance for entries of another layout, numeric labels without
     a table, labels that are not in it, cycles, a lattice without a path, an utterance that comes
@@ -247,7 +247,7 @@ def _to_lattice(key: str, fst: WordFst, table: Optional[SymbolTable]) -> Lattice
     n_states = fst.n_states
     left = {arc[0] for arc in fst.arcs}
     final = next(iter(fst.finals))
-    if len(fst.finals) > 1 or fst.finals[final] != (0.0, 0.0) or final in left:
+    if len(fst.finals) > 1 or fst.finals[final] != (0.0, 0.0) or final in left or not left:
         final, n_states = n_states, n_states + 1
         for state, (lm, acoustic) in fst.finals.items():
             arcs.append((state, final, "", acoustic, lm))

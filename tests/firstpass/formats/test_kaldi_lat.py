@@ -133,6 +133,12 @@ def test_bytes_of_kaldi_are_the_lattice_of_its_text(tmp_path: Path, table: Path)
     assert sorted(_paths(binary)) == sorted(PATHS)
 
 
+def test_a_lattice_of_one_state_is_the_empty_path(tmp_path: Path) -> None:
+    (tmp_path / "x.ark").write_text("a \n0\n\nb \n0 1,2,\n\n", encoding="utf-8")
+    found = [_paths(lattice) for lattice in read_kaldi_lats(tmp_path / "x.ark")]
+    assert found == [[("", 0.0, 0.0)], [("", -2.0, -1.0)]]
+
+
 def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path, table: Path) -> None:
     (tmp_path / "x.ark").write_text(COMPACT, encoding="utf-8-sig")
     found = [lattice.utt for lattice in read_kaldi_lats(tmp_path / "x.ark", words=table)]
