@@ -194,6 +194,21 @@ def test_a_lattice_in_which_no_path_can_win_meets_the_policy(
         assert "u1" in (tmp_path / "out").read_text()
 
 
+def test_a_lattice_of_one_node_has_no_path_to_win(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "u1.slf").write_text("N=1 L=0\nI=0\n")
+    names = {"l": tmp_path / "u1.slf", "o": tmp_path / "out"}
+    call = "convert --from slf --to jsonl {l} --out {o}"
+    assert _run(call, **names) == 1
+    error = capsys.readouterr().err
+    assert "u1.slf: utterance u1: a lattice without links; expected a lattice with a path" in error
+    assert "--on-bad skip or first-pass" in error
+    assert _run(f"{call} --on-bad first-pass", **names) == 0
+    (nbest,) = read_nbest(tmp_path / "out")
+    assert nbest.hyps[0].text == ""
+
+
 def test_lattices_without_lm_scores_name_what_helps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

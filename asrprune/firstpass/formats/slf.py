@@ -306,13 +306,13 @@ def _add(
 
 def _to_lattice(file: _File) -> Lattice:
     utt = file.utt()
-    if not file.nodes or (len(file.nodes) > 1 and not file.links):
-        what = "links" if file.nodes else "nodes"
-        raise file.nothing(f"a lattice without {what}")
+    labels = {node: plain_word(fields.get("W", "")) for node, (_, fields) in file.nodes.items()}
+    lone_word = len(labels) == 1 and any(labels.values())  # which gets an arc below
+    if not file.links and not lone_word:
+        raise file.nothing(f"a lattice without {'links' if labels else 'nodes'}")
     states = {node: state for state, node in enumerate(sorted(file.nodes))}
     to_ln = _log_converter(file)
     weights, pronunciation = _weights(file, to_ln)
-    labels = {node: plain_word(fields.get("W", "")) for node, (_, fields) in file.nodes.items()}
     arcs: list[tuple[int, int, str, float, Optional[float]]] = []
     n_known = 0
     on_links = any("W" in fields for _, fields in file.links.values())

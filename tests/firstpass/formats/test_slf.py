@@ -101,6 +101,8 @@ def test_a_word_on_the_start_node_is_kept(tmp_path: Path) -> None:
     text = "U=u\nN=2 L=1\nI=0 W=a\nI=1 W=b\nJ=0 S=0 E=1 a=-1\n"
     hyps = k_best(read_slf(_file(tmp_path, text)), 2, ScoreWeights(1.0, 0.0))
     assert [(h.text, h.acoustic) for h in hyps] == [("a b", -1.0)]
+    hyps = k_best(read_slf(_file(tmp_path, "N=1 L=0\nI=0 W=a\n")), 2, ScoreWeights(1.0, 0.0))
+    assert [(h.text, h.acoustic) for h in hyps] == [("a", 0.0)]
 
 
 def test_write_then_read_returns_the_same(tmp_path: Path) -> None:
