@@ -933,21 +933,21 @@ RESCORE = (
 FIRSTPASS = (
     Fault(
         "SLF scores are divided by the log of their base",
-        "firstpass/formats/slf.py",
+        "firstpass/formats/slf_scores.py",
         "return value * math.log(self.base)",
         "return value / math.log(self.base)",
         ("firstpass/formats/test_slf.py",),
     ),
     Fault(
         "an SLF pronunciation score is not in acoustic units",
-        "firstpass/formats/slf.py",
-        'stated.pop("prscale", 1.0) / acoustic if',
-        'stated.pop("prscale", 1.0) if',
+        "firstpass/formats/slf_scores.py",
+        "scale[name] / acoustic if acoustic",
+        "scale[name] if acoustic",
         ("firstpass/formats/test_slf.py",),
     ),
     Fault(
         "an SLF word penalty stays in the file's base",
-        "firstpass/formats/slf.py",
+        "firstpass/formats/slf_scores.py",
         "bonus = penalty if to_ln.base == 0.0 else to_ln(penalty)",
         "bonus = penalty",
         ("firstpass/formats/test_slf.py",),

@@ -19,9 +19,9 @@ from asrprune.core.lattice.lattice import (
     topological_order,
 )
 from asrprune.core.spool import SpooledSet
-from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines, write_text
+from asrprune.firstpass.formats.slf_scores import SCALES, LogConverter, link_scores
 from asrprune.firstpass.on_bad import REFUSE, NothingFoundError, OnBad, empty_lattice
 from asrprune.firstpass.reading.folders import output_folder
 from asrprune.firstpass.reading.htk_strings import unescaped, unquoted
@@ -48,12 +48,12 @@ _LONG_NAMES = {
     "WORD": "W",
     "acoustic": "a",
     "language": "l",
+    "ngram": "n",
 }
 _HEADER = {
-    *("V", "U", "S", "N", "L", "base", "start", "end", "lmname", "lmscale", "wdpenalty"),
-    *("acscale", "prscale", "tscale", "ngscale", "duscale", "nxscale", "vocab", "hmms", "ngname"),
+    *("V", "U", "S", "N", "L", "base", "start", "end", "lmname"),
+    *("tscale", "nxscale", "vocab", "hmms", "ngname", *SCALES),
     *("lmin", "lmout", "lminscale", "lmoutscale", "dict", "feature", "amscale"),
-    *(f"x{number}scale" for number in range(1, 10)),
 }
 """Header fields of HTK and SRILM; others are named in a warning."""
 _SUFFIXES = (".slf", ".lat", ".htk")
@@ -119,17 +119,19 @@ def read_slf(path: PathLike) -> Lattice:
 
     A word on a node belongs to the links that enter it; fillers, ``!NULL``, ``<s>`` and ``</s>``
     become epsilon, ``was(2)`` becomes ``was``. ``a=`` and ``l=`` are converted to natural logs
-    by ``base=``. A pronunciation score ``r=`` is added to the acoustic score, scaled so that the
-    path total is HTK's. ``weights`` of the lattice hold the file's acscale, lmscale and
-    wdpenalty when it states any of them. The utterance id is ``UTTERANCE=``, or the file name; of a
-    path (HVite writes that of the feature file) it is the name, as ``id_of_path`` says. Words and
-    ids may be quoted and escaped, ``caf\\303\\251`` is café; header fields that are not known are
-    named in a warning.
+    by ``base=``. Other scores of a link are added to these two, scaled so that the path total is
+    HTK's and SRILM's: those of pronunciation ``r=``, of duration ``ds=`` and SRILM's extra
+    ``x1=`` to ``x9=`` to the acoustic score, that of an n-gram ``n=`` to the LM score, which it is
+    where there is no ``l=``. ``weights`` of the lattice hold the file's acscale, lmscale (or
+    ngscale) and wdpenalty when it states any of them. The utterance id is ``UTTERANCE=``, or the
+    file name; of a path (HVite writes that of the feature file) it is the name, as ``id_of_path``
+    says. Words and ids may be quoted and escaped, ``caf\\303\\251`` is café; header fields that
+    are not known are named in a warning.
 
     Raises InputError with the line for sub-lattices, wrong counts, links to unknown nodes, words
-    without ``a=``, ``l=`` on some words only, several starts or ends, and cycles; its kind
-    NothingFoundError for a lattice without a path.
-    Source: HTKBook, sections on SLF files and on strings and names.
+    without ``a=``, ``l=`` or ``n=`` on some words only, several starts or ends, and cycles; its
+    kind NothingFoundError for a lattice without a path.
+    Source: HTKBook, sections on SLF files and on strings and names; SRILM, ``HTKLattice.cc``.
     """
     return _to_lattice(_parse(path))
 
@@ -312,9 +314,8 @@ def _to_lattice(file: _File) -> Lattice:
         raise file.nothing(f"a lattice without {'links' if labels else 'nodes'}")
     states = {node: state for state, node in enumerate(sorted(file.nodes))}
     to_ln = _log_converter(file)
-    weights, pronunciation = _weights(file, to_ln)
+    scores = link_scores(_scales(file), _link_fields(file), to_ln)
     arcs: list[tuple[int, int, str, float, Optional[float]]] = []
-    n_known = 0
     on_links = any("W" in fields for _, fields in file.links.values())
     for number, fields in file.links.values():
         ends = [file.index(fields, key, number) for key in "SE"]
@@ -330,25 +331,24 @@ def _to_lattice(file: _File) -> Lattice:
             raise file.error(f"word {word!r}", "a word without white space", number)
         if "a" not in fields and word:
             raise file.error(f"word {word!r} without a=", "an acoustic score", number)
-        acoustic = to_ln(file.number(fields, "a", number)) if "a" in fields else 0.0
-        if "r" in fields:
-            acoustic += pronunciation * to_ln(file.number(fields, "r", number))
-        lm = to_ln(file.number(fields, "l", number)) if "l" in fields else None
-        n_known += lm is not None
+        for key in scores.lm:
+            if key not in fields and word:
+                expected = f"{key}= on all words or on none"
+                raise file.error(f"word {word!r} without {key}=", expected, number)
+        acoustic = _score(file, number, fields, scores.acoustic, to_ln)
+        lm = _score(file, number, fields, scores.lm, to_ln) if scores.lm else None
         arcs.append((states[ends[0]], states[ends[1]], word, acoustic, lm))
-    if n_known:
-        arcs = [_with_lm(file, number, arc) for (number, _), arc in zip(file.links.values(), arcs)]
     first, last = _ends(file, arcs, states)
     times = _times(file)
     n_states = len(states)
     if labels[sorted(file.nodes)[first]] and all("W" not in f for _, f in file.links.values()):
         # a word on the start node is entered by no link: it gets an arc of its own
-        lm = 0.0 if n_known else None
+        lm = 0.0 if scores.lm else None
         arcs.append((n_states, first, labels[sorted(file.nodes)[first]], 0.0, lm))
         times = None if times is None else [*times, times[first]]
         first, n_states = n_states, n_states + 1
     try:
-        lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=weights)
+        lattice = from_arcs(utt, n_states, first, last, arcs, times=times, weights=scores.weights)
         check_paths(lattice)
     except NoPathError:
         raise file.nothing("no path from start to end") from None
@@ -357,27 +357,34 @@ def _to_lattice(file: _File) -> Lattice:
     return lattice
 
 
-def _with_lm(
-    file: _File, number: int, arc: tuple[int, int, str, float, Optional[float]]
-) -> tuple[int, int, str, float, Optional[float]]:
-    if arc[4] is None and arc[2]:
-        raise file.error(f"word {arc[2]!r} without l=", "l= on all words or on none", number)
-    return (*arc[:4], 0.0 if arc[4] is None else arc[4])
+def _score(
+    file: _File, number: int, fields: _Fields, factors: dict[str, float], to_ln: LogConverter
+) -> float:
+    score = 0.0
+    for key, factor in factors.items():
+        if key in fields:
+            score += factor * to_ln(file.number(fields, key, number))
+    return score
 
 
-class _LogConverter:
-    """Turns a score in the file's ``base=`` (default e; 0: plain numbers) into a natural log."""
+def _scales(file: _File) -> dict[str, float]:
+    """The scales that the header states."""
+    stated = {}
+    for key in SCALES:
+        if key in file.header:
+            stated[key] = file.number(file.header, key, file.stated_on[key])
+            if math.isinf(stated[key]):
+                found = f"{key}={file.header[key]}"
+                raise file.error(found, "a finite number", file.stated_on[key])
+    return stated
 
-    def __init__(self, base: float) -> None:
-        self.base = base
 
-    def __call__(self, value: float) -> float:
-        if self.base == 0.0:
-            return math.log(value) if value > 0.0 else -math.inf
-        return value * math.log(self.base)
+def _link_fields(file: _File) -> set[str]:
+    """The fields that some link has."""
+    return set().union(*(fields for _, fields in file.links.values()))
 
 
-def _log_converter(file: _File) -> _LogConverter:
+def _log_converter(file: _File) -> LogConverter:
     base = (
         file.number(file.header, "base", file.stated_on["base"])
         if "base" in file.header
@@ -385,23 +392,7 @@ def _log_converter(file: _File) -> _LogConverter:
     )
     if base < 0.0 or base == 1.0:
         raise file.error(f"base={base}", "0 or a positive number other than 1")
-    return _LogConverter(base)
-
-
-def _weights(file: _File, to_ln: _LogConverter) -> tuple[Optional[ScoreWeights], float]:
-    """The scales of the header, if it states one, and the factor of ``r=`` in acoustic units."""
-    stated = {
-        key: file.number(file.header, key, file.stated_on[key])
-        for key in ("acscale", "lmscale", "wdpenalty", "prscale")
-        if key in file.header
-    }
-    acoustic = stated.get("acscale", 1.0)
-    pronunciation = stated.pop("prscale", 1.0) / acoustic if acoustic else 0.0
-    if not stated:
-        return None, pronunciation
-    penalty = stated.get("wdpenalty", 0.0)
-    bonus = penalty if to_ln.base == 0.0 else to_ln(penalty)
-    return ScoreWeights(acoustic, stated.get("lmscale", 1.0), (), bonus), pronunciation
+    return LogConverter(base)
 
 
 def _ends(

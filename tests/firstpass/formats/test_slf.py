@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrprune.core.lattice.lattice import from_arcs
+from asrprune.core.lattice.lattice import Lattice, from_arcs
 from asrprune.core.lattice.paths import k_best
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
@@ -87,6 +87,52 @@ def test_a_pronunciation_score_has_its_own_scale(tmp_path: Path, scale: float) -
     total = lattice.weights.total(hyp.acoustic, hyp.lm, (), 1)
     pronunciation = 4.0 * -0.5 if scale else 0.0  # without acoustic scores it has no place
     assert total == pytest.approx(scale * -50.0 + 2.0 * -3.0 + pronunciation - 1.0)
+
+
+def _only_path(folder: Path, header: str, scores: str) -> tuple[float, Lattice]:
+    """The total of a lattice of one link, and the lattice."""
+    text = f"U=u {header}\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=a {scores}\n"
+    lattice = read_slf(_file(folder, text))
+    weights = lattice.weights or ScoreWeights()
+    (hyp,) = k_best(lattice, 2, weights)
+    return weights.total(hyp.acoustic, hyp.lm, (), 1), lattice
+
+
+@pytest.mark.parametrize(
+    ("header", "scores", "total"),
+    [
+        ("ngscale=8 lmscale=2", "a=-50 n=-3", -50 - 24),
+        ("ngscale=8 lmscale=2", "a=-50 l=-5 n=-3", -50 - 10 - 24),
+        ("ngscale=8 lmscale=0", "a=-50 l=-inf ngram=-3", -50 - 24),
+        ("ngscale=0 lmscale=2", "a=-50 l=-5 n=-3", -50 - 10),
+        ("", "a=-50 l=-5 n=-3", -50 - 5 - 3),
+        ("acscale=0.5 duscale=2 x3scale=-1", "a=-50 l=-5 ds=-3 x3=-4 x4=-7", -25 - 5 - 6 + 4),
+        ("prscale=0", "a=-50 l=-5 r=-inf ds=-inf x1=-inf", -50 - 5),
+    ],
+)
+def test_every_score_of_a_link_counts_as_in_srilm(
+    tmp_path: Path, header: str, scores: str, total: float
+) -> None:
+    assert _only_path(tmp_path, header, scores)[0] == pytest.approx(total)
+    ten = math.log(10.0)
+    assert _only_path(tmp_path, f"base=10 {header}", scores)[0] == pytest.approx(total * ten)
+
+
+def test_an_ngram_score_is_the_lm_score_where_there_is_no_other(tmp_path: Path) -> None:
+    _, lattice = _only_path(tmp_path, "ngscale=8 lmscale=2", "a=-50 n=-3")
+    assert lattice.lm is not None
+    assert (lattice.lm.tolist(), lattice.weights) == ([-3.0], ScoreWeights(1.0, 8.0))
+    _, lattice = _only_path(tmp_path, "", "a=-50 n=-3")
+    assert lattice.weights is None
+    text = ON_LINKS.replace("a=-1.0 l=-0.5", "a=-1.0 l=-0.5 n=-1", 1)
+    with pytest.raises(InputError, match=r':10: .*word "it\'s" without n=; expected n= on all'):
+        read_slf(_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("scale", ["acscale", "lmscale", "ngscale", "x1scale", "wdpenalty"])
+def test_a_scale_is_finite(tmp_path: Path, scale: str) -> None:
+    with pytest.raises(InputError, match=rf":1: utterance u: {scale}=-inf; expected a finite num"):
+        _only_path(tmp_path, f"{scale}=-inf", "a=-1 l=-1 n=-1 x1=-1")
 
 
 def test_base_zero_means_plain_probabilities(tmp_path: Path) -> None:
