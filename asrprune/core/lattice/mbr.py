@@ -53,22 +53,12 @@ def lattice_mbr(lattice: Lattice, totals: Floats, scale: float, rounds: int = 20
     grid = _Grid(small, scaled[np.flatnonzero(keep)[arcs]])
     first = before = grid.expected_errors(_with_gaps(words))
     for _ in range(rounds):
-        better = grid.improved(_with_gaps(words), before)
+        better = grid.improved(_with_gaps(words))
         after = grid.expected_errors(_with_gaps(better))
         if not after < before - 1e-9:
             break
         words, before = better, after
     return MbrResult(tuple(full.words[word] for word in words), before, first)
-
-
-def expected_errors(lattice: Lattice, totals: Floats, scale: float, words: Sequence[str]) -> float:
-    """The bound of ``lattice_mbr`` on the expected errors of ``words``."""
-    full, numbers = sorted_arcs(lattice)
-    ids = {word: index for index, word in enumerate(full.words)}
-    wanted = [ids.get(word, -1) for word in words]
-    if full.start == full.final:
-        return float(len(wanted))
-    return _Grid(full, scale * totals[numbers]).expected_errors(_with_gaps(wanted))
 
 
 def _with_gaps(words: Sequence[int]) -> Ints:
@@ -105,7 +95,7 @@ class _Grid:
             distance[target] += share * _behind(distance[source], words, word, deletion)
         return distance
 
-    def improved(self, words: Ints, expected: float) -> list[int]:
+    def improved(self, words: Ints) -> list[int]:
         """The likeliest word (or none) at every place of the alignments of ``words``."""
         distance = self._distances(words)
         deletion = np.concatenate(([0], np.cumsum(words != EPSILON)))

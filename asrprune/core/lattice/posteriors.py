@@ -1,23 +1,10 @@
-"""Posterior probabilities of a lattice's arcs: forward-backward in the log domain."""
+"""Forward-backward in the log domain, of which a lattice's posteriors are made."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from asrprune.core.lattice.lattice import Floats, Lattice, arc_totals, topological_order
-from asrprune.core.weights import ScoreWeights
-
-
-def arc_posteriors(lattice: Lattice, weights: ScoreWeights, scale: float = 1.0) -> Floats:
-    """The posterior probability of every arc, shape [A]: exp(scale * totals) summed over paths.
-
-    Arcs on no path have 0. The posteriors of the arcs that cross any cut sum to 1.
-    Raises ValueError when no path has a finite total, and as ``arc_totals`` does.
-    """
-    forward, backward, totals = forward_backward(lattice, scale * arc_totals(lattice, weights))
-    through = forward[lattice.src] + totals + backward[lattice.dst]
-    posteriors: Floats = np.exp(through - forward[lattice.final])
-    return posteriors
+from asrprune.core.lattice.lattice import Floats, Lattice, topological_order
 
 
 def forward_backward(lattice: Lattice, totals: Floats) -> tuple[Floats, Floats, Floats]:

@@ -15,7 +15,7 @@ from asrprune.core.lattice.lattice import (
 )
 from asrprune.core.lattice.ngram_scores import expand_lm
 from asrprune.core.lattice.paths import best_path, k_best, prune_lattice
-from asrprune.core.lattice.posteriors import arc_posteriors
+from asrprune.core.lattice.posteriors import forward_backward
 from asrprune.core.weights import ScoreWeights
 from tests.lattices import WEIGHTS, all_paths, brute_force, path_total, random_lattice
 
@@ -50,14 +50,16 @@ def test_posteriors_and_pruning_against_enumeration(seed: int) -> None:
     paths = all_paths(lattice)
     if not paths:
         with pytest.raises(ValueError, match="no path"):
-            arc_posteriors(lattice, WEIGHTS)
+            forward_backward(lattice, arc_totals(lattice, WEIGHTS))
         return
     totals = np.array([path_total(lattice, path, WEIGHTS)[0] for path in paths])
     mass = np.exp(0.5 * totals) / np.exp(0.5 * totals).sum()
     expected = np.zeros(lattice.n_arcs)
     for path, share in zip(paths, mass):
         expected[path] += share
-    np.testing.assert_allclose(arc_posteriors(lattice, WEIGHTS, 0.5), expected, atol=1e-12)
+    forward, backward, scaled = forward_backward(lattice, 0.5 * arc_totals(lattice, WEIGHTS))
+    through = forward[lattice.src] + scaled + backward[lattice.dst]
+    np.testing.assert_allclose(np.exp(through - forward[lattice.final]), expected, atol=1e-12)
     kept = prune_lattice(lattice, WEIGHTS, 4.0)
     inside = {text: t for text, t in brute_force(lattice, WEIGHTS).items() if t > max(totals) - 4}
     after = brute_force(kept, WEIGHTS)
