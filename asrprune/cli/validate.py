@@ -6,17 +6,27 @@ import argparse
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
+
+import numpy as np
 
 from asrprune.cli.format_flags import FormatFlags, add_on_bad_argument, format_options
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import output_file
 from asrprune.core.hypothesis import NBest
-from asrprune.core.lattice.lattice import Lattice
+from asrprune.core.lattice.lattice import (
+    Lattice,
+    NoPathError,
+    arc_totals,
+    check_paths,
+    take_arcs,
+)
 from asrprune.core.progress import tracked
+from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.files import write_text
 from asrprune.firstpass.formats.table import FORMATS, read_items
-from asrprune.firstpass.on_bad import OnBad
+from asrprune.firstpass.on_bad import NothingFoundError, OnBad, empty_lattice
 
 EXAMPLE = """\
 example:
@@ -67,6 +77,12 @@ def run(args: argparse.Namespace) -> None:
     for item in tracked(items, "read"):
         if item.utt in seen:
             raise InputError(args.input, None, f"utterance {item.utt} again", "each once")
+        if isinstance(item, Lattice) and not _can_win(item, args.input):
+            found = "no path with a finite total"
+            instead = list(bad(NothingFoundError(args.input, None, empty_lattice(item.utt), found)))
+            if not instead:
+                continue
+            item = instead[0]
         seen.add(item.utt)
         counts["utterances"] += 1
         if isinstance(item, Lattice):
@@ -95,6 +111,22 @@ def run(args: argparse.Namespace) -> None:
     with write_text(args.out) as stream:
         json.dump({"format": args.format, **counts}, stream, indent=2)
         stream.write("\n")
+
+
+def _can_win(lattice: Lattice, path: str) -> bool:
+    """Whether a path has a finite total under the lattice's own weights, as far as it has scores.
+
+    Raises InputError where they make totals that are no scores."""
+    weights = lattice.weights or ScoreWeights()
+    if lattice.lm is None:
+        weights = replace(weights, first_lm=0.0)
+    try:
+        check_paths(take_arcs(lattice, np.isfinite(arc_totals(lattice, weights))))
+    except NoPathError:
+        return False
+    except ValueError as problem:
+        raise InputError(path, None, str(problem), "lattices with a best path") from None
+    return True
 
 
 def _check_scored(nbest: NBest, path: str) -> None:

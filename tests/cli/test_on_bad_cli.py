@@ -194,6 +194,31 @@ def test_a_lattice_in_which_no_path_can_win_meets_the_policy(
         assert "u1" in (tmp_path / "out").read_text()
 
 
+def test_validate_names_a_lattice_that_convert_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    both = ((-math.inf, -1.0), (-1.0, -1.0))
+    for utt, scores in (("u1", both), ("u2", both[:1]), ("u3", ((-1.0, -math.inf),))):
+        (tmp_path / utt).mkdir()
+        arcs = [(0, 1, "red", *pair) for pair in scores]
+        write_slf_files(tmp_path / utt / "lats", [from_arcs(utt, 2, 0, 1, arcs)])
+    call = "validate --format slf {l} --out {o}"
+    assert _run(call, l=tmp_path / "u1" / "lats", o=tmp_path / "out") == 0
+    for utt in ("u2", "u3"):
+        names = {"l": tmp_path / utt / "lats", "o": tmp_path / "out"}
+        assert _run(call, **names) == 1
+        error = capsys.readouterr().err
+        assert f"utterance {utt}: no path with a finite total" in error
+        assert "--on-bad skip or first-pass" in error
+        assert _run(f"{call} --on-bad first-pass", **names) == 0
+        assert f"1 utterances: {utt}" in caplog.text
+        assert json.loads((tmp_path / "out").read_text())["read_as_empty"] == 1
+    folder = _lattices(tmp_path, lm=False)
+    text = "U=u2 lmscale=9\nN=2 L=1\nI=0\nI=1\nJ=0 S=0 E=1 W=a a=-1\n"
+    (folder / "u2.slf").write_text(text)
+    assert _run(call, l=folder, o=tmp_path / "out") == 0
+
+
 def test_a_lattice_of_one_node_has_no_path_to_win(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
