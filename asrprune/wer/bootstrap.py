@@ -126,7 +126,7 @@ def bootstrap_wer(
     columns = _columns(_errors_and_words(counts))
     drawn = _by_speaker(columns, speakers)
     sums = _resample(drawn, replications, seed)
-    return _interval_of(columns, drawn, sums, seed)
+    return _interval_of(columns, sums, seed, None if speakers is None else drawn.shape[1])
 
 
 def compare_paired(
@@ -170,8 +170,9 @@ def _compared(
     rates: Rates = 100.0 * (across / words_1) / words_2
     no_worse = int(np.count_nonzero(across <= 0))
     no_better = int(np.count_nonzero(across >= 0))
+    count = None if speakers is None else drawn.shape[1]
     first_wer, second_wer = (
-        _interval_of(columns[rows], drawn, sums[rows], seed) for rows in ([0, 3], [1, 2])
+        _interval_of(columns[rows], sums[rows], seed, count) for rows in ([0, 3], [1, 2])
     )
     total_1, total_2, total_words_2, total_words_1 = columns.sum(axis=1)
     total_across = total_2 * total_words_1 - total_1 * total_words_2
@@ -267,9 +268,9 @@ def _resample(columns: Counts, replications: int, seed: int) -> Counts:
     return sums
 
 
-def _interval_of(columns: Counts, drawn: Counts, sums: Counts, seed: int) -> BootstrapWer:
-    """The interval of one system from its (errors, words) rows; ``drawn`` has a column for each
-    thing that was drawn."""
+def _interval_of(columns: Counts, sums: Counts, seed: int, speakers: Optional[int]) -> BootstrapWer:
+    """The interval of one system from its (errors, words) rows; ``speakers`` is how many there are,
+    where they were drawn."""
     rates: Rates = 100.0 * sums[0] / sums[1]
     mean, spread = float(rates.mean()), float(1.96 * rates.std())
     errors, words = columns.sum(axis=1)
@@ -281,7 +282,7 @@ def _interval_of(columns: Counts, drawn: Counts, sums: Counts, seed: int) -> Boo
         utterances=columns.shape[1],
         replications=sums.shape[1],
         seed=seed,
-        speakers=None if drawn is columns else drawn.shape[1],
+        speakers=speakers,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -60,12 +62,22 @@ def test_the_verb_draws_speakers_for_one_system_and_for_two(
     call = ["wer", "--ref", str(tmp_path / "ref"), "--hyp", str(tmp_path / "one")]
     assert main([*call, "--utt2spk", str(tmp_path / "utt2spk")]) == 0
     assert capsys.readouterr().out.endswith("[ 0.00, 33.33 ] over 3 speakers\n")
-    call += ["--compare", str(tmp_path / "two")]
+    call += ["--compare", str(tmp_path / "two"), "--json", str(tmp_path / "json")]
     assert main([*call, "--utt2spk", str(tmp_path / "utt2spk")]) == 0
     with_speakers = capsys.readouterr().out
     assert with_speakers.count(" over 3 speakers\n") == 2
     # one of three speakers is worse: none, one, two or all of those drawn
     assert "%WER +11.11 95% percentile interval [ +0.00, +33.33 ]" in with_speakers
+    assert _speakers_stated(tmp_path / "json") == [3, 3]
+    assert main(call) == 0
+    assert " speakers\n" not in capsys.readouterr().out
+    assert _speakers_stated(tmp_path / "json") == [None, None]
+
+
+def _speakers_stated(path: Path) -> list[Optional[int]]:
+    """How many speakers the JSON says that were drawn, by system."""
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    return [figures[side]["bootstrap"]["speakers"] for side in ("hyp", "compare")]
 
 
 def test_the_file_is_checked(tmp_path: Path) -> None:
