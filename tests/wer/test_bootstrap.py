@@ -37,6 +37,17 @@ def test_width_is_that_of_the_binomial():
         assert interval.high - interval.low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
 
 
+def test_the_normal_interval_is_196_hundredths_of_a_deviation_to_each_side():
+    counts = [ErrorCounts(3, 1), ErrorCounts(1, 3)]
+    result = bootstrap_wer(counts, 400, seed=1)
+    # the second utterance is drawn never, once or twice: 25, 50 or 75 % of errors
+    drawn = np.random.default_rng(1).integers(2, size=(400, 2), dtype=np.int32).sum(axis=1)
+    rates = 25.0 + 25.0 * drawn
+    assert result.mean_percent == pytest.approx(rates.mean())
+    assert result.normal.low == pytest.approx(rates.mean() - 1.96 * rates.std(), rel=1e-9)
+    assert result.normal.high == pytest.approx(rates.mean() + 1.96 * rates.std(), rel=1e-9)
+
+
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     covered = 0
     for seed in range(200):
