@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     """Read the lists, print the table, write the JSON."""
     from asrprune.files import write_json
     from asrprune.wer.oracle import oracle_errors
-    from asrprune.wer.score import described, header, prepare_refs, warn_of_form
+    from asrprune.wer.score import described, header, prepare_refs, warn_of_digits, warn_of_form
     from asrprune.wer.texts import Texts, read_texts
 
     name = args.nbest or args.lattice
@@ -99,7 +100,8 @@ def run(args: argparse.Namespace) -> None:
         in_lists = Texts(name, "kaldi", given)
     refs = prepare_refs(in_lists or read_texts(args.ref, args.ref_format), rules)
     first: SpooledDict[str] = SpooledDict()
-    formed = _formed(args, rules, lists, refs, first)
+    lost: Counter[str] = Counter()
+    formed = _formed(args, rules, lists, refs, first, lost)
     result = oracle_errors(
         formed,
         refs.texts if args.ref else None,
@@ -111,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
     )
     bad.warn(name)
     warn_of_form(refs.texts, first, args.unit, name)
+    warn_of_digits(rules.form, refs.digits_lost, lost["words"], name)
     if result.missing:
         total = len(refs.texts)
         log.warning("[PARTIAL] %s: %d of %d missing", name, len(result.missing), total)
@@ -143,18 +146,27 @@ def _formed(
     items: Iterable[Any],
     refs: Prepared,
     first: SpooledDict[str],
+    lost: Counter[str],
 ) -> Iterator[NBest]:
-    """The lists in the form to score, of a lattice its oracle path; ``first`` gets the first texts.
+    """The lists in the form to score, of a lattice its oracle path; ``first`` gets the first texts,
+    ``lost`` the number of "words" of first hypotheses, or lattices, that lost digits.
 
     Those of utterances that are not scored (of an stm) are left out.
     """
-    from asrprune.wer.oracle import formed_lattice, formed_lists, lattice_lists
+    from asrprune.wer.oracle import filtered_lists, formed_lattice, formed_lists, lattice_lists
+
+    def told(items: Iterable[Any]) -> Iterator[Any]:
+        for one in items:
+            words = one.words if args.lattice else [hyp.text for hyp in one.hyps[:1]]
+            lost["words"] += sum(map(rules.form.digits_lost, words))
+            yield one
 
     kept = (one for one in items if one.utt not in refs.ignored)
     if args.lattice is None:
-        formed = formed_lists(kept, rules.form, refs.texts, bool(args.ref))
+        filtered = told(filtered_lists(kept, rules.form))
+        formed = formed_lists(filtered, rules.form, refs.texts, bool(args.ref))
     else:
-        split = (formed_lattice(one, rules.form.units) for one in kept)
+        split = (formed_lattice(one, rules.form.units) for one in told(kept))
         formed = lattice_lists(split, refs.texts, args.lattice)
     for nbest in formed:
         first.setdefault(nbest.utt, nbest.hyps[0].text if nbest.hyps else "")

@@ -38,7 +38,10 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         "--remove-tags", action="store_true", help="words like <unk>, [noise], !SIL are none"
     )
     group.add_argument(
-        "--normalise", choices=list(NORMALISERS), help="as tokenize --normalise does to text"
+        "--normalise",
+        choices=list(NORMALISERS),
+        help="as tokenize --normalise does to text; asr and librispeech drop digits, so that wrong "
+        "numbers are no errors: write them as words first",
     )
     group.add_argument("--ignore-case", action="store_true", help="compare without regard to case")
     group.add_argument(
@@ -116,7 +119,7 @@ def scoring_form(args: argparse.Namespace) -> ScoringForm:
     if args.remove_tags:
         steps.append(("--remove-tags", form.drop_tags))
     if args.normalise is not None:
-        steps.append((f"--normalise {args.normalise}", NORMALISERS[args.normalise]))
+        steps.append((f"{form.NORMALISE} {args.normalise}", NORMALISERS[args.normalise]))
     if args.ignore_case:
         steps.append(("--ignore-case", form.fold_case))
     if args.hyphens != HYPHENS[0]:

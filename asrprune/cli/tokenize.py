@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--normalise",
         choices=NORMALISERS,
         default="none",
-        help="what is done to every line, and later to what the LM scores",
+        help="what is done to every line, and later to what the LM scores (asr and librispeech "
+        "drop digits: write numbers as words first)",
     )
     parser.add_argument(
         "--language", metavar="CODE", help="of the text (tr, az: I and i without and with a dot)"

@@ -164,6 +164,7 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
         prepare_hyps,
         prepare_refs,
         score_prepared,
+        warn_of_digits,
     )
     from asrprune.wer.texts import read_texts
     from asrprune.wer.wer import shared_rows
@@ -183,9 +184,12 @@ def _score(args: argparse.Namespace, rules: ScoringRules) -> _Scored:
 
     first, hyps = score(args.hyp)
     if not args.compare:
+        warn_of_digits(rules.form, refs.digits_lost, hyps.digits_lost, args.hyp)
         line = header(rules, refs, [hyps])
         return _Scored(first, None, refs, line, described(rules, refs))
     second, others = score(args.compare)
+    lost = hyps.digits_lost + others.digits_lost
+    warn_of_digits(rules.form, refs.digits_lost, lost, args.hyp)
     shared = shared_rows(first, second)
     if not any(first.table.words(number) for number in shared[0]):
         found = f"no reference word in the {len(shared[0])} utterances shared with {args.hyp}"

@@ -22,6 +22,8 @@ Change = Callable[[str], str]
 """A text to a text: words separated by single spaces."""
 
 HYPHENS = ("keep", "split", "join")
+NORMALISE = "--normalise"
+"""How the name of the step begins that puts words into a normal form."""
 
 _TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]]*\]|(?<!\S)!(SIL|NULL)(?!\S)")
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")
@@ -82,6 +84,21 @@ class ScoringForm:
         for _, step in self.steps:
             text = step(text)
         return text
+
+    def digits_lost(self, text: str) -> int:
+        """How many words lose digits to the normal form; tags are no words.
+
+        >>> ScoringForm(steps=(("--normalise asr", lambda word: word.strip("12")),)).digits_lost(
+        ...     "room 12 is no 3rd [spk1]"
+        ... )
+        1
+        """
+        for name, step in self.steps:
+            if name.startswith(NORMALISE):
+                words = drop_tags(text).split() if _digits(text) else []
+                return sum(_digits(step(word)) < _digits(word) for word in words)
+            text = step(text)
+        return 0
 
     def described(self) -> tuple[str, ...]:
         """The options that differ from plain words as they stand, in the order they work."""
@@ -263,6 +280,10 @@ def _made_lines(where: str, made: IO[bytes]) -> Iterator[tuple[int, str]]:
             raise InputError(where, None, "bytes that are not UTF-8", "UTF-8 text") from None
     if made.tell() == empty:
         yield 1, ""
+
+
+def _digits(text: str) -> int:
+    return sum(map(str.isnumeric, text))
 
 
 def _is_mark(letter: str) -> bool:

@@ -160,11 +160,8 @@ def lattice_lists(
         yield NBest(lattice.utt, (Hypothesis(" ".join(words)),), lattice.audio_s)
 
 
-def formed_lists(
-    lists: Iterable[NBest], form: ScoringForm, refs: Mapping[str, str], given: bool
-) -> Iterator[NBest]:
-    """The lists with their hypotheses in ``form``, and with the references of ``refs`` unless they
-    are ``given`` apart. Raises InputError as a filter of the form does.
+def filtered_lists(lists: Iterable[NBest], form: ScoringForm) -> Iterable[NBest]:
+    """The lists after the filters of ``form``. Raises InputError as a filter does.
 
     Filters get all hypotheses at once, the utterance's id and the rank as id.
     """
@@ -178,6 +175,14 @@ def formed_lists(
             _with_texts(one, [changed[f"{one.utt}-{rank}"] for rank in range(len(one.hyps))])
             for one in lists
         )
+    return lists
+
+
+def formed_lists(
+    lists: Iterable[NBest], form: ScoringForm, refs: Mapping[str, str], given: bool
+) -> Iterator[NBest]:
+    """The lists with their hypotheses after the steps of ``form``, in its units, and with the
+    references of ``refs`` unless they are ``given`` apart."""
     for nbest in lists:
         formed = _with_texts(nbest, [form.text(hyp.text) for hyp in nbest.hyps])
         yield formed if given else replace(formed, ref=refs.get(nbest.utt))

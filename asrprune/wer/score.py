@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import COUNTED, UNITS
 from asrprune.errors import InputError
-from asrprune.wer.form import ScoringForm
+from asrprune.wer.form import NORMALISE, ScoringForm
 from asrprune.wer.hints import hints
 from asrprune.wer.marks import COSTS, Deletable, Marked, is_plain, parse_marks, plain_words
 from asrprune.wer.texts import Texts, texts_of_ctm
@@ -48,13 +48,15 @@ class ScoringRules:
 @dataclass(frozen=True)
 class Prepared:
     """References in their form: ``texts`` (units with single spaces; the first reading of those
-    with marks), ``marked`` those that have other readings, ``path`` where they are from."""
+    with marks), ``marked`` those that have other readings, ``path`` where they are from.
+    ``digits_lost``: words that lost digits to it."""
 
     path: str
     texts: Mapping[str, str]
     marked: Mapping[str, Marked] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
     changed: int = 0
+    digits_lost: int = 0
 
     @property
     def alternatives(self) -> bool:
@@ -79,7 +81,7 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
 
     texts: SpooledDict[str] = SpooledDict()
     marked: SpooledDict[Marked] = SpooledDict()
-    changed = 0
+    changed = digits_lost = 0
     filtered = form.filtered_refs(refs.texts)
     for (utt, text), before in zip(filtered.items(), refs.texts.values()):
         if not with_marks:
@@ -95,7 +97,8 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
             if not is_plain(choices):
                 marked.setdefault(utt, choices)
         changed += form.changed(text) != before
-    return Prepared(refs.path, texts, marked, refs.ignored, changed)
+        digits_lost += form.digits_lost(text)
+    return Prepared(refs.path, texts, marked, refs.ignored, changed, digits_lost)
 
 
 def prepare_hyps(hyps: Texts, refs: Texts, rules: ScoringRules) -> Prepared:
@@ -117,11 +120,12 @@ def prepare_hyps(hyps: Texts, refs: Texts, rules: ScoringRules) -> Prepared:
     if form.is_plain:
         return Prepared(hyps.path, texts)
     formed: SpooledDict[str] = SpooledDict()
-    changed = 0
+    changed = digits_lost = 0
     for (utt, text), before in zip(form.filtered_hyps(texts).items(), texts.values()):
         formed.setdefault(utt, form.text(text))
         changed += form.changed(text) != before
-    return Prepared(hyps.path, formed, changed=changed)
+        digits_lost += form.digits_lost(text)
+    return Prepared(hyps.path, formed, changed=changed, digits_lost=digits_lost)
 
 
 def score_prepared(refs: Prepared, hyps: Prepared, rules: ScoringRules, mode: str) -> Scoring:
@@ -162,6 +166,21 @@ def warn_of_form(
     for hint in found:
         log.warning("%s: %s", name, hint)
     return tuple(found)
+
+
+def warn_of_digits(form: ScoringForm, refs: int, hyps: int, name: str) -> None:
+    """Log that words of references and hypotheses (of the file ``name``) lost digits to the normal
+    form, so that wrong numbers are no errors; nothing where none did."""
+    if refs or hyps:
+        step = next(one for one, _ in form.steps if one.startswith(NORMALISE))
+        log.warning(
+            "%s: %s drops digits, of %d words of references and %d of hypotheses: wrong numbers are"
+            " no errors; write numbers as words first (--filter CMD), or take another --normalise",
+            name,
+            step,
+            refs,
+            hyps,
+        )
 
 
 def header(rules: ScoringRules, refs: Prepared, hyps: Collection[Prepared]) -> str:

@@ -92,3 +92,22 @@ def test_a_lattice_by_character(tmp_path, capsys):
     argv = ["oracle", "--lattice", str(tmp_path / "lat"), "--format", "slf", "--unit", "char"]
     assert main([*argv, "--ref", str(tmp_path / "ref")]) == 0
     assert "1 / 3, " in capsys.readouterr().out
+
+
+def test_digits_that_the_normal_form_drops_are_told_of_first_hypotheses(tmp_path, caplog):
+    lists = _list(tmp_path / "n.jsonl", "room 101 now", "room 7 8", "room 1 2 3")
+    argv = ["oracle", "--nbest", lists, "--normalise", "asr"]
+    assert main(argv) == 0
+    assert "drops digits, of 1 words of references and 2 of hypotheses: wrong" in caplog.text
+    caplog.clear()
+    assert main([*argv, "--filter", "sed 's/ [0-9]/ one/g; s/one[0-9]*/one/g'"]) == 0
+    assert "drops digits" not in caplog.text
+
+
+def test_digits_that_the_normal_form_drops_are_told_of_lattices(tmp_path, caplog):
+    arcs = [(0, 1, "room", 0.0, 0.0), (1, 2, "8", 0.0, 0.0), (1, 2, "9", 0.0, 0.0)]
+    write_slf_files(tmp_path / "lat", [from_arcs("a-1", 3, 0, 2, arcs)])
+    (tmp_path / "ref").write_text("a-1 room eight\n", encoding="utf-8")
+    argv = ["oracle", "--lattice", str(tmp_path / "lat"), "--format", "slf", "--normalise", "asr"]
+    assert main([*argv, "--ref", str(tmp_path / "ref")]) == 0
+    assert "of 0 words of references and 2 of hypotheses" in caplog.text

@@ -172,6 +172,26 @@ def test_options_change_both_sides_and_are_stated(files, capsys, caplog):
     assert json.loads((files / "a.json").read_text())["scoring"]["options"][-1].endswith("uh")
 
 
+@pytest.mark.parametrize("name", ["asr", "librispeech"])
+def test_digits_that_the_normal_form_drops_are_told(files, caplog, capsys, name):
+    (files / "ref").write_text("u1 room 101 costs 50 <2>\nu2 the 3rd\n")
+    (files / "hyp").write_text("u1 room 202 costs 99\nu2 the\n")
+    assert _wer(files, "--normalise", name, "--compare", files / "ref") == 0
+    assert "%WER 25.00 [ 1 / 4, " in capsys.readouterr().out
+    (told,) = (one.getMessage() for one in caplog.records if "drops digits" in one.getMessage())
+    assert told.startswith(f"{files}/hyp: --normalise {name} drops digits, of 3 words of refer")
+    assert "references and 5 of hypotheses: wrong numbers are no errors" in told
+    assert "(--filter CMD)" in told
+
+
+def test_digits_that_stay_or_are_written_out_before_are_not_told(files, caplog):
+    (files / "ref").write_text("u1 room 5 <2>\n")
+    (files / "hyp").write_text("u1 room 6\n")
+    assert _wer(files, "--normalise", "lower") == 0
+    assert _wer(files, "--normalise", "asr", "--filter", "sed 's/ 5/ five/; s/ 6/ six/'") == 0
+    assert "drops digits" not in caplog.text
+
+
 def test_filters_get_the_files_as_kaldi_gives_them(files, capsys):
     assert _wer(files, "--filter", "sed 's/ sat//'", "--hyp-filter", "sed 's/hat/cat/'") == 0
     assert "[ 2 / 5, 1 ins, 1 del, 0 sub ]" in capsys.readouterr().out
