@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 from asrprune.core.config import from_values
+from asrprune.core.letter_case import lower_case, upper_case
 from asrprune.core.special_words import DROP, KEEP, TREATMENTS, UNKNOWN, treatment
 from asrprune.core.tables import lookup
 from asrprune.core.units import UNITS, WORD
-from asrprune.text.normalise import NORMALISERS, lower_case, normaliser, upper_case
+from asrprune.text.normalise import NORMALISERS, normaliser
 
 CASES = ("mixed", "lower", "upper", "sentence")
 """Letters of the LM's training text: of both cases, of one, into which words are put, or as prose

@@ -14,18 +14,14 @@ from types import MappingProxyType
 from typing import Optional
 
 from asrprune.core.composition import nfc
+from asrprune.core.letter_case import lower_case, upper_case
 
 Normaliser = Callable[[str], str]
 """A line of text to its normal form: words separated by single spaces, "" for nothing left."""
 
-DOTTED_I_LANGUAGES = ("tr", "az")
-"""Languages whose small letters of I and \u0130 are \u0131 and i (ISO 639-1)."""
-
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\u00b4"), "'")
 _JOINERS = "\u200c\u200d"  # ZERO WIDTH NON-JOINER and JOINER, letters of Persian and Indic words
 _TAG = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
-_DOTTED = str.maketrans({"I": "\u0131", "\u0130": "i"})
-_UNDOTTED = str.maketrans({"i": "\u0130", "\u0131": "I"})
 
 
 class _Letters(dict[int, str]):
@@ -40,24 +36,6 @@ class _Letters(dict[int, str]):
 
 
 _LETTERS = _Letters()
-
-
-def lower_case(text: str, language: Optional[str] = None) -> str:
-    """Small letters; those of Turkish and Azerbaijani where ``language`` is ``tr`` or ``az``.
-
-    >>> lower_case("\u0130STANBUL"), lower_case("ISPARTA", "tr")
-    ('istanbul', '\u0131sparta')
-    """
-    if language in DOTTED_I_LANGUAGES:
-        text = text.translate(_DOTTED)
-    return text.replace("\u0130", "i").lower()  # str.lower would write i and a loose dot
-
-
-def upper_case(text: str, language: Optional[str] = None) -> str:
-    """Capital letters, likewise."""
-    if language in DOTTED_I_LANGUAGES:
-        text = text.translate(_UNDOTTED)
-    return text.upper()
 
 
 def _collapse(text: str) -> str:

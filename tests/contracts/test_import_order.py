@@ -32,7 +32,7 @@ LEVEL = {
 INSIDE = {
     "files": {"streams": 0, "reading": 0, "locks": 1, "passing": 2, "writing": 2, "together": 3},
     "core": {"composition": 0, "tables": 0, "config": 0, "counts": 0, "timing": 0, "progress": 0}
-    | {"special_words": 0, "transcripts": 0, "processes": 0, "checksums": 0}
+    | {"letter_case": 0, "special_words": 0, "transcripts": 0, "processes": 0, "checksums": 0}
     | {"tensor_file": 0, "spool": 0, "units": 1, "record": 1, "hypothesis": 2, "weights": 2}
     | {"resume": 2, "shards": 2, "lattice": 3},
     "firstpass": {"reading": 0, "on_bad": 0, "references": 1, "formats": 2, "decoders": 3}
