@@ -37,6 +37,7 @@ FLAGS = FormatFlags("lattice")
 MODES = (
     Mode(("nbest", "lattice", "ref", "json", "replications", "seed", "unit", "on_bad")),
     Mode(scoring_flags.WORDS),
+    scoring_flags.LANGUAGE,
     Mode(("mode", "ref_format"), lambda args: args.ref is not None, "has a use only with --ref"),
     Mode(
         (*scoring_flags.PHRASES, *scoring_flags.FILTERS, *scoring_flags.MARKS),

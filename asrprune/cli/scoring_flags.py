@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
+from asrprune.cli.modes import Mode
 from asrprune.core.units import UNITS, WORD
 from asrprune.wer.form import HYPHENS
 from asrprune.wer.texts import TEXT_FORMATS
@@ -24,6 +26,11 @@ WORDS = (
 PHRASES = ("equivalents",)
 FORM = ("unit", *WORDS, *PHRASES)
 FILTERS = ("filter", "hyp_filter")
+LANGUAGE = Mode(
+    ("language",),
+    lambda args: args.ignore_case or args.normalise not in (None, "none"),
+    "has a use only with --ignore-case, or a --normalise that changes letters",
+)
 MARKS = ("alternations", "optional_words")
 
 
@@ -44,6 +51,12 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
         "numbers are no errors: write them as words first",
     )
     group.add_argument("--ignore-case", action="store_true", help="compare without regard to case")
+    group.add_argument(
+        "--language",
+        metavar="CODE",
+        help="of the texts, to --normalise and --ignore-case (tr, az: I and i without and with a "
+        "dot)",
+    )
     group.add_argument(
         "--hyphens",
         choices=HYPHENS,
@@ -106,9 +119,10 @@ def add_mark_arguments(group: argparse._ArgumentGroup) -> None:
 
 def scoring_form(args: argparse.Namespace) -> ScoringForm:
     """What the flags say. Raises InputError for a bad file of equivalents."""
-    from asrprune.text.normalise import NORMALISERS
+    from asrprune.text.normalise import normaliser
     from asrprune.wer import form
 
+    of_language = "" if args.language is None else f" --language {args.language}"
     steps: list[tuple[str, Change]] = []
 
     def so_far(text: str) -> str:
@@ -119,9 +133,11 @@ def scoring_form(args: argparse.Namespace) -> ScoringForm:
     if args.remove_tags:
         steps.append(("--remove-tags", form.drop_tags))
     if args.normalise is not None:
-        steps.append((f"{form.NORMALISE} {args.normalise}", NORMALISERS[args.normalise]))
+        name = f"{form.NORMALISE} {args.normalise}{of_language}"
+        steps.append((name, normaliser(args.normalise, args.language)))
     if args.ignore_case:
-        steps.append(("--ignore-case", form.fold_case))
+        fold = partial(form.fold_case, language=args.language)
+        steps.append((f"--ignore-case{of_language}", fold))
     if args.hyphens != HYPHENS[0]:
         change = form.split_hyphens if args.hyphens == "split" else form.join_hyphens
         steps.append((f"--hyphens {args.hyphens}", change))

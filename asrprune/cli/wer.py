@@ -44,6 +44,7 @@ MODES = (
     Mode(("ref", "hyp", "compare", "mode", "out", "json", "replications", "seed")),
     Mode(("utt2spk", "ref_format", "hyp_format", "edit_costs")),
     Mode((*scoring_flags.FORM, *scoring_flags.FILTERS, *scoring_flags.MARKS)),
+    scoring_flags.LANGUAGE,
     Mode(("set_name", "settings"), lambda args: args.out is not None, "has a use only with --out"),
 )
 

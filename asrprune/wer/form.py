@@ -12,6 +12,7 @@ from itertools import chain
 from typing import IO, Optional
 
 from asrprune.core.composition import nfc
+from asrprune.core.letter_case import lower_case
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import UNITS, WORD
 from asrprune.errors import InputError
@@ -119,9 +120,10 @@ class ScoringForm:
         return texts
 
 
-def fold_case(text: str) -> str:
-    """The text without regard to case (Unicode's case folding: also ß as ss), in NFC."""
-    return nfc(text.casefold())
+def fold_case(text: str, language: Optional[str] = None) -> str:
+    """The text without regard to case (Unicode's case folding: also ß as ss), in NFC; \u0130 is i,
+    and I is \u0131 where ``language`` is ``tr`` or ``az``."""
+    return nfc(lower_case(nfc(text), language).casefold())
 
 
 def drop_tags(text: str) -> str:

@@ -11,7 +11,13 @@ from typing import Optional
 
 from asrprune.core.composition import nfc
 from asrprune.core.units import WORD, unspaced_words
-from asrprune.wer.form import drop_punctuation, drop_tags, join_hyphens, split_hyphens
+from asrprune.wer.form import (
+    drop_punctuation,
+    drop_tags,
+    fold_case,
+    join_hyphens,
+    split_hyphens,
+)
 
 THRESHOLD = 0.05
 """A difference of form is told when it alone makes more than this share of the words wrong."""
@@ -175,7 +181,7 @@ def _visible(text: str) -> str:
 
 _REMEDIES = (
     _Remedy("--filter CMD, which rewrites both", _visible, _form_cause),
-    _Remedy("--ignore-case", str.casefold, _case_cause),
+    _Remedy("--ignore-case", fold_case, _case_cause),
     _Remedy(
         "--remove-tags",
         drop_tags,

@@ -192,6 +192,25 @@ def test_digits_that_stay_or_are_written_out_before_are_not_told(files, caplog):
     assert "drops digits" not in caplog.text
 
 
+@pytest.mark.parametrize("form", [["--ignore-case"], ["--normalise", "lower"]])
+def test_turkish_case_is_that_of_the_language(files, capsys, form):
+    (files / "ref").write_text("u1 \u0130STANBUL ISPARTA I\u011eDIR\n", encoding="utf-8")
+    small = "u1 istanbul \u0131sparta \u0131\u011fd\u0131r\n"
+    (files / "hyp").write_text(small, encoding="utf-8")
+    assert _wer(files, *form) == 0
+    assert "%WER 66.67 [ 2 / 3, " in capsys.readouterr().out
+    assert _wer(files, *form, "--language", "tr") == 0
+    out = capsys.readouterr().out
+    assert f"# scored words; {' '.join(form)} --language tr; changed 1 of 1 ref" in out
+    assert "%WER 0.00 [ 0 / 3, " in out
+
+
+def test_a_language_without_a_change_of_letters_is_refused(files, capsys):
+    for more in ((), ("--normalise", "none")):
+        assert _wer(files, *more, "--language", "tr") == 2
+        assert "--language has a use only with --ignore-case, or" in capsys.readouterr().err
+
+
 def test_filters_get_the_files_as_kaldi_gives_them(files, capsys):
     assert _wer(files, "--filter", "sed 's/ sat//'", "--hyp-filter", "sed 's/hat/cat/'") == 0
     assert "[ 2 / 5, 1 ins, 1 del, 0 sub ]" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from asrprune.errors import InputError
@@ -21,6 +23,8 @@ from asrprune.wer.form import (
     ("change", "before", "after"),
     [
         (fold_case, "THE Straße Cafe\u0301", "the strasse caf\u00e9"),
+        (fold_case, "\u0130STANBUL I\u0307\u015e ISPARTA", "istanbul i\u015f isparta"),
+        (partial(fold_case, language="tr"), "\u0130STANBUL ISPARTA", "istanbul \u0131sparta"),
         (drop_tags, "<s> a [loud noise] b<unk> !SIL c !NULL", "a b c"),
         (drop_tags, "x <y z> !SILLY", "x <y z> !SILLY"),
         (split_hyphens, "a-b \u2011 c\u2010d -e f-", "a b \u2011 c d -e f-"),
