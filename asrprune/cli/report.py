@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", nargs="+", action="extend", required=True, help="run folders, one a system"
     )
-    parser.add_argument("--ref", required=True, help="reference text of the test set (Kaldi text)")
+    parser.add_argument(
+        "--ref",
+        required=True,
+        help="references of the test set: Kaldi text, trn, ..., told from their lines",
+    )
     parser.add_argument("--baseline", help="name of the run that the others are compared with")
     parser.add_argument("--first-pass", help="first_pass.json of the test set, for the total RTF")
     parser.add_argument(

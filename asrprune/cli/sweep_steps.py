@@ -200,9 +200,9 @@ def run_steps(sweep: Sweep) -> None:
 def _check_lists(path: str, ref: str) -> list[str]:
     """The utterances. Raise InputError now for what a step would find after hours."""
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.wer.kaldi_text import read_kaldi_text
+    from asrprune.wer.score import plain_refs
 
-    references = read_kaldi_text(ref)
+    references = plain_refs(ref).texts
     utterances = []
     for nbest in read_nbest(path):
         if not nbest.hyps:
@@ -224,12 +224,12 @@ def _check_speakers(path: str | None, utterances: Sequence[str]) -> None:
 def _write_texts(sweep: Sweep) -> None:
     """References without ids, and what the first pass says: the first hypotheses of its lists."""
     from asrprune.firstpass.formats.jsonl import read_nbest
-    from asrprune.wer.kaldi_text import read_kaldi_text
+    from asrprune.wer.score import plain_refs
 
     for path in (sweep.sentences, sweep.run_path("first-pass", "hyp")):
         os.makedirs(os.path.dirname(path), exist_ok=True)
     with write_text(sweep.sentences) as stream:
-        stream.writelines(f"{words}\n" for words in read_kaldi_text(sweep.test_ref).values())
+        stream.writelines(f"{words}\n" for words in plain_refs(sweep.test_ref).texts.values())
     with write_text(sweep.run_path("first-pass", "hyp")) as stream:
         for nbest in read_nbest(sweep.test):
             stream.write(f"{nbest.utt} {nbest.hyps[0].text}".rstrip() + "\n")

@@ -149,7 +149,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="many at once, in the place of --scores or --lm: scores files, or LMs, by system",
     )
     parser.add_argument(
-        "--ref", metavar="FILE", help="references, Kaldi text; by default those in the lists"
+        "--ref",
+        metavar="FILE",
+        help="references: Kaldi text, trn, ..., told from their lines (default: in the lists)",
     )
     parser.add_argument(
         "--first-pass",

@@ -170,20 +170,15 @@ def _warn_of_form(settings: Settings, refs: Mapping[str, str], lists: Collection
     first = {
         one.utt: in_units(one.hyps[0].text, settings.unit) for one in sample(lists) if one.hyps
     }
-    warn_of_form(refs, first, settings.unit, settings.dev)
+    warn_of_form(refs, first, settings.unit, settings.dev, scorer=False)
 
 
 def _references(settings: Settings, lists: Iterable[NBest]) -> Iterator[tuple[str, str]]:
     """Utterance ids and references, of --ref or of the lists."""
-    from asrprune.wer.score import ScoringRules, prepare_refs
-    from asrprune.wer.texts import read_texts
+    from asrprune.wer.score import plain_refs
 
     if settings.ref is not None:
-        refs = prepare_refs(read_texts(settings.ref), ScoringRules())
-        for utt in refs.marked:
-            found = f"utterance {utt}: alternatives"
-            raise InputError(settings.ref, None, found, "plain words: tune takes one reading")
-        yield from refs.texts.items()
+        yield from plain_refs(settings.ref).texts.items()
         return
     for nbest in lists:
         if nbest.ref is None:

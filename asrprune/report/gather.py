@@ -14,7 +14,7 @@ A run folder is named after its system and holds what the verbs wrote:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional, TypeVar
@@ -40,6 +40,7 @@ from asrprune.report.readings import (
 from asrprune.report.rows import SystemRow
 from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings
 from asrprune.wer.kaldi_text import parse_kaldi_text
+from asrprune.wer.score import plain_refs, warn_of_form
 from asrprune.wer.speakers import number_speakers, read_utt2spk
 from asrprune.wer.wer import Scoring, score_texts
 
@@ -85,7 +86,8 @@ def gather_runs(
 
     ``baseline`` names the run that every other is compared with (paired bootstrap). The real-time
     factor of ``first_pass`` is part of every total. With the speakers of ``utt2spk`` (Kaldi's)
-    intervals are over them, and over utterances without. Raises InputError for a folder without
+    intervals are over them, and over utterances without. Logs where references and words differ in
+    form. Raises InputError as ``plain_refs`` does for the references, for a folder without
     results, files that hold something else, and a baseline that is no run with words.
     """
     refs = _References(ref, unit)
@@ -147,21 +149,27 @@ class _References:
 
     def __init__(self, path: PathLike, unit: str) -> None:
         self._path, self._unit = path, unit
-        self._texts = self._read(path)
+        refs = plain_refs(path)
+        self._ignored = refs.ignored
+        self._texts = self._in_units(refs.texts.items())
+        self._warned = False
 
     def score(self, hyp: Path) -> Scoring:
-        """The scored words of a file."""
-        return score_texts(
-            self._texts,
-            self._read(hyp),
-            ref_name=str(self._path),
-            hyp_name=str(hyp),
-            on_disk=True,
+        """The scored words of a file. A difference of form is logged of the first that has one."""
+        found = parse_kaldi_text(hyp, read_lines(hyp))
+        hyps = self._in_units(
+            (utt, text) for utt, (text, _) in found.items() if utt not in self._ignored
         )
+        scoring = score_texts(
+            self._texts, hyps, ref_name=str(self._path), hyp_name=str(hyp), on_disk=True
+        )
+        if not self._warned:
+            told = warn_of_form(self._texts, hyps, self._unit, str(hyp), scorer=False)
+            self._warned = bool(told)
+        return scoring
 
-    def _read(self, path: PathLike) -> SpooledDict[str]:
-        found = parse_kaldi_text(path, read_lines(path))
-        return SpooledDict((utt, in_units(text, self._unit)) for utt, (text, _) in found.items())
+    def _in_units(self, texts: Iterable[tuple[str, str]]) -> SpooledDict[str]:
+        return SpooledDict((utt, in_units(text, self._unit)) for utt, text in texts)
 
 
 def describe_first_pass(facts: FirstPassReading) -> str:

@@ -37,8 +37,11 @@ class _Remedy:
     cause: Callable[[str, str], str]
 
 
-def hints(refs: Mapping[str, str], hyps: Mapping[str, str], unit: str = WORD) -> list[str]:
-    """Likely causes of errors that are none of the recogniser's, each with the option for it.
+def hints(
+    refs: Mapping[str, str], hyps: Mapping[str, str], unit: str = WORD, scorer: bool = True
+) -> list[str]:
+    """Likely causes of errors that are none of the recogniser's, each with the option for it; where
+    the verb is no ``scorer``, and has none of them, with what is to be done before.
 
     Both are id -> text, as they are scored; only ids of both are looked at. A cause is named when
     its remedy would spare more than THRESHOLD of the reference words an error at least.
@@ -59,15 +62,20 @@ def hints(refs: Mapping[str, str], hyps: Mapping[str, str], unit: str = WORD) ->
             share = 100.0 * spared / total
             found.append(
                 f"{cause}: that alone makes {share:.0f} % of the reference words errors; "
-                f"see {remedy.option}"
+                f"{_advice(remedy.option, scorer)}"
             )
             pairs, now = changed, now - spared
-    found += _script_hint(whole_ref, whole_hyp)
+    found += _script_hint(whole_ref, whole_hyp, scorer)
     if unit == WORD:
         found += _unit_hint(whole_ref, whole_hyp)
     if any(_SLASH.search(one) for one in _BRACES.findall(whole_ref)):
-        found.append("references hold { a / b }, scored as words; see --alternations")
+        advice = "see --alternations" if scorer else "write one reading (wer has --alternations)"
+        found.append(f"references hold {{ a / b }}, scored as words; {advice}")
     return found
+
+
+def _advice(option: str, scorer: bool) -> str:
+    return f"see {option}" if scorer else f"write both in one form first (wer has {option})"
 
 
 def id_hint(missing: Collection[str], unknown: Collection[str]) -> Optional[str]:
@@ -206,7 +214,7 @@ def _script(text: str) -> Optional[str]:
     return names.most_common(1)[0][0] if names else None
 
 
-def _script_hint(ref: str, hyp: str) -> list[str]:
+def _script_hint(ref: str, hyp: str, scorer: bool) -> list[str]:
     one, other = _script(ref), _script(hyp)
     # Japanese is written in three of them
     japanese = {"CJK", "HIRAGANA", "KATAKANA"}
@@ -215,7 +223,7 @@ def _script_hint(ref: str, hyp: str) -> list[str]:
     names = (one.title() if one != "CJK" else "Han", other.title() if other != "CJK" else "Han")
     return [
         f"references are mostly {names[0]} letters, hypotheses {names[1]}: no word can be right; "
-        "see --filter CMD to write both in one script"
+        + ("see --filter CMD to write both in one script" if scorer else "write both in one script")
     ]
 
 

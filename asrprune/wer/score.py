@@ -11,10 +11,11 @@ from typing import Any, Optional, TypeVar
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import COUNTED, UNITS
 from asrprune.errors import InputError
+from asrprune.files import PathLike
 from asrprune.wer.form import NORMALISE, ScoringForm
 from asrprune.wer.hints import hints
 from asrprune.wer.marks import COSTS, Deletable, Marked, is_plain, parse_marks, plain_words
-from asrprune.wer.texts import Texts, texts_of_ctm
+from asrprune.wer.texts import Texts, read_texts, texts_of_ctm
 from asrprune.wer.wer import Scoring, score_texts
 
 Item = TypeVar("Item")
@@ -101,6 +102,20 @@ def prepare_refs(refs: Texts, rules: ScoringRules) -> Prepared:
     return Prepared(refs.path, texts, marked, refs.ignored, changed, digits_lost)
 
 
+def plain_refs(path: PathLike) -> Prepared:
+    """The references of a file in the layout that its lines are in, for a verb without the options
+    of ``wer``.
+
+    Raises InputError as ``read_texts`` and ``prepare_refs`` do, and for alternatives.
+    """
+    texts = read_texts(path, has_option=False)
+    refs = prepare_refs(texts, ScoringRules())
+    for utt in refs.marked:
+        found = f"utterance {utt}: alternatives"
+        raise InputError(path, texts.lines.get(utt), found, "plain words, one reading")
+    return refs
+
+
 def prepare_hyps(hyps: Texts, refs: Texts, rules: ScoringRules) -> Prepared:
     """The hypotheses in their form, without those of segments that are not scored.
 
@@ -156,13 +171,14 @@ def sample(items: Collection[Item]) -> Iterable[Item]:
 
 
 def warn_of_form(
-    refs: Mapping[str, str], hyps: Mapping[str, str], unit: str, name: str
+    refs: Mapping[str, str], hyps: Mapping[str, str], unit: str, name: str, scorer: bool = True
 ) -> tuple[str, ...]:
-    """Log the ``hints`` of references and hypotheses (of the file ``name``), and give them back.
+    """Log the ``hints`` of references and hypotheses (of the file ``name``), and give them back;
+    ``scorer`` says whether the verb has the options of ``wer``.
 
     Of many references a ``sample`` is looked at.
     """
-    found = hints({utt: refs[utt] for utt in sample(refs)}, hyps, unit)
+    found = hints({utt: refs[utt] for utt in sample(refs)}, hyps, unit, scorer)
     for hint in found:
         log.warning("%s: %s", name, hint)
     return tuple(found)

@@ -58,11 +58,14 @@ class Texts:
         return self.format in ("trn", "stm")
 
 
-def read_texts(path: PathLike, name: Optional[str] = None, side: str = "ref") -> Texts:
+def read_texts(
+    path: PathLike, name: Optional[str] = None, side: str = "ref", has_option: bool = True
+) -> Texts:
     """The texts of ``path`` in the layout ``name`` of TEXT_FORMATS (None: as ``detect`` says).
 
     ``side`` is "ref" or "hyp": which of the two is wanted of a file that holds both. A layout that
-    was detected and is not Kaldi's is logged. Raises InputError with the line for lines of another
+    was detected and is not Kaldi's is logged, with the option to say another (``has_option``:
+    the verb has it). Raises InputError with the line for lines of another
     layout, an utterance that comes twice, blank lines, and a file without utterances; ValueError
     for an unknown name.
     """
@@ -70,7 +73,8 @@ def read_texts(path: PathLike, name: Optional[str] = None, side: str = "ref") ->
     if name is None:
         name = detect(path, lines)
         if name != "kaldi":
-            log.info("%s: read as %s (--%s-format kaldi: as Kaldi text)", path, name, side)
+            option = f" (--{side}-format kaldi: as Kaldi text)" if has_option else ""
+            log.info("%s: read as %s%s", path, name, option)
     found = lookup(TEXT_FORMATS, name, "format of texts")(path, lines, side)
     if not found.texts and not found.ignored:
         raise InputError(path, None, "no utterance", f"at least one, as {name}")

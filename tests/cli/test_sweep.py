@@ -122,12 +122,17 @@ def test_wrong_calls(
     assert capsys.readouterr().err.splitlines()[-1] == f"asrprune sweep: {line}"
 
 
-def test_speakers_reach_the_report_and_are_checked_before_all_else(
+def test_a_trn_will_do_and_speakers_reach_the_report_and_are_checked_before_all_else(
     inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     speakers, out = tmp_path / "utt2spk", tmp_path / "out"
     utts = [line.split()[0] for line in inputs["ref"].read_text().splitlines()]
     call = [*argv(inputs, out, f"one={inputs['lm']}"), "--utt2spk", str(speakers)]
+    trn = tmp_path / "ref.trn"
+    lines = [line.partition(" ") for line in inputs["ref"].read_text().splitlines()]
+    trn.write_text("".join(f"{words} ({utt})\n" for utt, _, words in lines))
+    for name in ("--dev-ref", "--test-ref"):
+        call[call.index(name) + 1] = str(trn)
     speakers.write_text(f"{utts[0]} anna\n")
     assert main(call) == 1
     line = capsys.readouterr().err.splitlines()[-1]
@@ -138,6 +143,8 @@ def test_speakers_reach_the_report_and_are_checked_before_all_else(
     call[call.index("--bench-utts") + 1] = "0"
     del call[call.index("--repeats") : call.index("--repeats") + 2]
     assert main(call) == 0
+    sentences = (out / "lms/sentences.txt").read_text().splitlines()
+    assert sentences == [words for _, _, words in lines]
     facts = json.loads((out / "report/table.json").read_text())["facts"]
     assert "over speakers" in facts.values()
     (step,) = [

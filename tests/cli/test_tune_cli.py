@@ -99,6 +99,24 @@ def test_many_systems_are_those_one_by_one_in_any_number_of_processes(place, tmp
     assert read_weights(tmp_path / "tri.json").weights == made[1]["tri"].weights
 
 
+def test_advice_names_no_option_that_tune_has_not(place, tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    lines = [line.split(" ", 1) for line in (place["dev"] / "text").read_text().splitlines()]
+    ref = tmp_path / "ref.trn"
+    ref.write_text("".join(f"{text.upper()} ({utt})\n" for utt, text in lines))
+    scores = tmp_path / "scores.gz"
+    common = ("--nbest", place["dev"] / "nbest.jsonl")
+    assert call("lmscore", "--lm", place["lm"], *common, "--out", scores) == 0
+    common += ("--scores", scores, "--ref", ref, "--resamples", 0)
+    assert call("tune", *common, "--out", tmp_path / "w.json") == 0
+    assert f"{ref}: read as trn\n" in caplog.text
+    assert "write both in one form first (wer has --ignore-case)" in caplog.text
+    ref.write_text("".join(f"{text} {{ a / b }} ({utt})\n" for utt, text in lines))
+    assert call("tune", *common, "--out", tmp_path / "w.json") == 1
+    found = f"utterance {lines[0][0]}: alternatives; expected plain words, one reading"
+    assert capsys.readouterr().err == f"asrprune tune: {ref}:1: {found}\n"
+
+
 def test_an_lm_that_does_not_help_is_called_so(place, tmp_path, caplog):
     liked = tmp_path / "text"  # what the first pass likes best
     best = {one.utt: k_best(one, 1, FIRST_PASS)[0].text for one in LATTICES}

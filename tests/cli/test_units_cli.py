@@ -92,4 +92,4 @@ def test_references_of_a_trn_are_read_and_alternatives_refused(
     ref.write_text(ref.read_text(encoding="utf-8").replace("吧", " { 吧 / @ }"), encoding="utf-8")
     inputs = ["--nbest", str(place / "n.jsonl"), "--scores", str(place / "s"), "--ref", str(ref)]
     assert main(["tune", *inputs, "--out", str(place / "w2.json")]) == 1
-    assert "ref.trn: utterance a-0: alternatives; expected plain" in capsys.readouterr().err
+    assert "ref.trn:1: utterance a-0: alternatives; expected plain" in capsys.readouterr().err

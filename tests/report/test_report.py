@@ -18,6 +18,7 @@ from asrprune.errors import InputError
 from asrprune.report.rows import SystemRow
 from asrprune.report.table_file import read_table
 from asrprune.report.tables import markdown_table
+from asrprune.wer.score import plain_refs
 
 REF = {"u1": "a b c d", "u2": "e f", "u3": ""}
 HYPS = {
@@ -298,3 +299,43 @@ def test_errors_are_counted_in_the_unit(
     assert f"{rate} % [95 %]" in capsys.readouterr().out
     table = json.loads((tmp_path / "out/table.json").read_text())
     assert (table["unit"], table["rows"][0]["wer_percent"]) == (unit, percent)
+
+
+def test_references_may_be_a_trn_and_of_another_case_is_told_once(
+    runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref = runs / "ref"
+    ref.write_text("".join(f"{text.upper()} ({utt})\n" for utt, text in REF.items()))
+    assert _report(runs) == 0
+    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert told.startswith(f"{runs / 'runs/first/hyp'}: references are upper case, hypotheses lo")
+    assert told.endswith("write both in one form first (wer has --ignore-case)")
+    caplog.clear()
+    ref.write_text("".join(f"{text} ({utt})\n" for utt, text in REF.items()))
+    assert _report(runs) == 0
+    assert caplog.text == ""
+    rows = {row["name"]: row for row in json.loads((runs / "out/table.json").read_text())["rows"]}
+    assert rows["dense"]["wer_percent"] == 0.0
+    capsys.readouterr()
+    ref.write_text("a { b / c } (u1)\nd (u2)\n")
+    assert _report(runs) == 1
+    expected = "utterance u1: alternatives; expected plain words, one reading"
+    assert capsys.readouterr().err.splitlines()[-1] == f"asrprune report: {ref}:1: {expected}"
+
+
+def test_segments_that_are_not_scored_are_left_out_of_words(runs: Path) -> None:
+    line = "{} 1 spk {}.0 {}.5 <o> {}\n"
+    texts = [*REF.values(), "ignore_time_segment_in_scoring"]
+    ref = "".join(line.format("a", n, n, text) for n, text in enumerate(texts))
+    (runs / "ref").write_text(ref)
+    utts = list(plain_refs(runs / "ref").texts)
+    for name, hyps in HYPS.items():
+        (runs / "runs/dense/hyp-fixed").unlink(missing_ok=True)
+        _write_text(runs / "runs" / name / "hyp", dict(zip(utts, hyps.values())))
+    ignored = plain_refs(runs / "ref").ignored
+    with (runs / "runs/dense/hyp").open("a") as stream:
+        stream.writelines(f"{utt} noise\n" for utt in ignored)
+    assert len(ignored) == 1
+    assert _report(runs) == 0
+    rows = {row["name"]: row for row in json.loads((runs / "out/table.json").read_text())["rows"]}
+    assert (rows["dense"]["wer_percent"], rows["dense"]["words"]) == (0.0, 6)

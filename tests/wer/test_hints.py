@@ -69,6 +69,20 @@ def test_errors_of_a_recogniser_are_no_cause(refs, hyps):
     assert hints(refs, hyps) == []
 
 
+@pytest.mark.parametrize(
+    ("refs", "hyps", "told"),
+    [
+        (_mapped(str.upper), TEXTS, "; write both in one form first (wer has --ignore-case)"),
+        ({"a": "привет мир"}, {"a": "privet mir"}, ": no word can be right; write both in one scr"),
+        ({"a": "{ um / @ } yes we"}, {"a": "yes we"}, "; write one reading (wer has --alternat"),
+    ],
+)
+def test_a_verb_that_is_no_scorer_is_not_told_of_options_that_it_has_not(refs, hyps, told):
+    found = "\n".join(hints(refs, hyps, scorer=False))
+    assert told in found
+    assert "see --" not in found
+
+
 def test_han_counted_by_character_needs_no_hint():
     assert hints({"a": "我 们 去"}, {"a": "我 们 取"}, "char") == []
 
