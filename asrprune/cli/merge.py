@@ -12,6 +12,7 @@ from asrprune.cli.overwriting import add_force, keep_existing, replacing
 from asrprune.cli.values import output, output_file
 from asrprune.core.record import Record, a_string, one_of
 from asrprune.core.shards import END, ShardRecord, check_shards, read_shard, whole_command
+from asrprune.core.units import RATES
 from asrprune.errors import InputError
 from asrprune.files import allow_open_files, content_hash, is_stream
 
@@ -167,7 +168,8 @@ def _merge_rescored(shards: _Shards) -> None:
         more = {"utterances_hash": utterances}
         more["tuned_on_this_set"] = tuned_on(weights, more)
         if more["tuned_on_this_set"]:
-            log.warning("the weights were tuned on this set: its WER is not a test result")
+            rate = RATES[weights.weights.unit]
+            log.warning("the weights were tuned on this set: its %s is not a test result", rate)
     if figures:
         merge_figures(figures, asked["--json"], shards.command, more)
 

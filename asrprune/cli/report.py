@@ -132,7 +132,9 @@ def run(args: argparse.Namespace) -> None:
                 "unit": args.unit,
                 "baseline": args.baseline,
                 "front": None if front is None else [row.name for row in front.rows],
-                "sentences": [] if front is None else list(front.sentences),
+                "sentences": []
+                if front is None
+                else [named_rate(one, rate) for one in front.sentences],
                 "verdict": said,
                 "recommended": {one.limit: one.row.name for one in budgets if one.row is not None},
                 "rows": [asdict(row) for row in rows],

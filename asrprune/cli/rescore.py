@@ -28,7 +28,7 @@ from asrprune.cli.modes import Mode
 from asrprune.cli.sharding import add_shard_argument
 from asrprune.cli.text_flags import TEXT, add_text_arguments, words_of_lists
 from asrprune.cli.values import number, output_file, whole
-from asrprune.core.units import UNITS, WORD
+from asrprune.core.units import RATES, UNITS, WORD
 from asrprune.errors import InputError
 from asrprune.rescore.decisions import DECISIONS
 
@@ -207,7 +207,8 @@ def _warn_tuned_here(weights: WeightsFile, hashes: dict[str, str]) -> bool:
 
     found = tuned_on(weights, hashes)
     if found:
-        log.warning("the weights were tuned on this set: its WER is not a test result")
+        rate = RATES[weights.weights.unit]
+        log.warning("the weights were tuned on this set: its %s is not a test result", rate)
     return found
 
 

@@ -12,7 +12,7 @@ from asrprune.cli.text_flags import check_known, words_of_lists
 from asrprune.cli.tune_systems import Dev, Settings, System, read_dev, tune_systems
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.progress import tracked
-from asrprune.core.units import in_units
+from asrprune.core.units import RATES, in_units
 from asrprune.errors import InputError
 from asrprune.files import passing_folder
 from asrprune.rescore.nbest.rescore import RescoringSummary, rescore
@@ -76,7 +76,7 @@ def tune_forms(lm: str, chosen_lm: str, out: str, settings: Settings) -> None:
     ]
     against = {one.choice: compare_paired(tried[0].errors, one.errors) for one in tried[1:]}
     best = _best(tried, against)
-    rows = _table(tried, against)
+    rows = _table(tried, against, settings.unit)
     for line in rows:
         log.info("%s", line)
     log.info("%s: %s", "chosen" if best is not tried[0] else "kept", best.choice.name)
@@ -142,15 +142,15 @@ def _best(tried: Sequence[_Tried], against: Mapping[SentenceChoice, PairedCompar
 
 
 def _table(
-    tried: Sequence[_Tried], against: Mapping[SentenceChoice, PairedComparison]
+    tried: Sequence[_Tried], against: Mapping[SentenceChoice, PairedComparison], unit: str
 ) -> list[str]:
-    """A line a form: its WER with the interval, and the difference to that of now."""
+    """A line a form: its WER (of ``unit``) with the interval, and the difference to that of now."""
     lines = [f"sentence form and case on dev, {len(tried[0].errors)} utterances, tuned for each:"]
     for one in tried:
         wer = bootstrap_wer(list(one.errors.values()))
         low, high = wer.percentile
         line = f"{one.choice.sentence:<13} {one.choice.case:<9} "
-        line += f"WER {wer.wer_percent:6.2f} [{low:.2f}, {high:.2f}]"
+        line += f"{RATES[unit]} {wer.wer_percent:6.2f} [{low:.2f}, {high:.2f}]"
         if one.choice in against:
             found = against[one.choice]
             low, high = found.interval

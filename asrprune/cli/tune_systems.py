@@ -237,9 +237,9 @@ def _tune_one(
     value = WeightsFile(stated, names, facts, origin, scale)
     write_weights(system.out, value)
     prefix = f"{system.name}: " if system.name else ""
-    for line in described(found_weights, names):
+    for line in described(found_weights, names, settings.unit):
         log.info("%s%s", prefix, line)
-    doubtful = warning(found_weights)
+    doubtful = warning(found_weights, settings.unit)
     if doubtful is not None:
         log.warning("%s%s", prefix, doubtful)
     return found_weights.weights

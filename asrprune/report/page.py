@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from asrprune.core.units import COUNTED, RATES
 from asrprune.report.budgets import (
     Budget,
     asked_sentence,
@@ -38,6 +39,8 @@ from asrprune.report.tables import (
 
 DRAWN = "bootstrap"
 """The fact that says what intervals are over, where that is not utterances."""
+_WER = re.compile(r"(?<![\w./-])WER(?=[\s,:;.<]|$)")
+_COUNTED_WORDS = re.compile(r'(?<=\d )words\b|(?<=has few )words\b|(?<=<th scope="col">)words(?=<)')
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,16 @@ def _section(section: Section, rate: str) -> str:
 
 
 def named_rate(text: str, rate: str) -> str:
-    """Headings and sentences with ``rate`` in the place of the word WER.
+    """Headings and sentences with ``rate`` in the place of the word WER, and what it counts in that
+    of counted words.
 
-    >>> named_rate("WER % [95 %] of my-WER", "CER")
-    'CER % [95 %] of my-WER'
+    >>> named_rate("WER % [95 %] of my-WER on 12 words", "CER")
+    'CER % [95 %] of my-WER on 12 characters'
     """
-    return text if rate == "WER" else re.sub(r"(?<![\w./-])WER(?=[\s,:;.<]|$)", rate, text)
+    if rate == "WER":
+        return text
+    counted = next(COUNTED[unit] for unit, name in RATES.items() if name == rate)
+    return _COUNTED_WORDS.sub(counted, _WER.sub(rate, text))
 
 
 def scrolling(table: str) -> str:

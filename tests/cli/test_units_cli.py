@@ -41,8 +41,15 @@ def _rescore(place: Path, *more: str) -> int:
     return main(["rescore", *inputs, *weights, *more])
 
 
-def test_errors_are_counted_in_the_unit_that_the_weights_hold(place: Path) -> None:
+def test_errors_are_counted_in_the_unit_that_the_weights_hold(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     found = _tune(place, "--unit", "char")
+    assert "dev CER " in caplog.text
+    assert "(6 utterances, 24 characters)" in caplog.text
+    assert _rescore(place) == 0
+    assert "tuned on this set: its CER is not a test result" in caplog.text
     assert found["weights"]["unit"] == "char"  # type: ignore[index]
     assert found["dev"]["words"] == 24  # type: ignore[index]
     words = _tune(place)

@@ -301,6 +301,20 @@ def test_errors_are_counted_in_the_unit(
     assert (table["unit"], table["rows"][0]["wer_percent"]) == (unit, percent)
 
 
+def test_the_page_says_what_was_counted(runs: Path) -> None:
+    more = ("--baseline", "dense", "--front", "first", "dense", "pruned")
+    for unit, counted, other in (("char", "characters", "words"), ("word", "words", "characters")):
+        assert _report(runs, *more, "--unit", unit) == 0
+        page = (runs / "out/index.html").read_text()
+        assert f"6 {counted} of test" in page
+        assert f'<th scope="col">{counted}</th>' in page
+        assert f"6 {other}" not in page
+        rate = {"words": "WER", "characters": "CER"}
+        sentences = " ".join(json.loads((runs / "out/table.json").read_text())["sentences"])
+        assert rate[counted] in sentences
+        assert rate[other] not in sentences
+
+
 def test_references_may_be_a_trn_and_of_another_case_is_told_once(
     runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

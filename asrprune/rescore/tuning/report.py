@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
+from asrprune.core.units import COUNTED, RATES, WORD
 from asrprune.rescore.tuning.parts import WITH_LM, Part
 from asrprune.rescore.tuning.tune import Tuned
 
 
-def described(found: Tuned, lms: Sequence[str]) -> list[str]:
-    """What each part brings, the WER on dev and on its held-out halves, and each weight with its
-    interval."""
-    lines = _parts(found.parts)
+def described(found: Tuned, lms: Sequence[str], unit: str = WORD) -> list[str]:
+    """What each part brings, the WER on dev and on its held-out halves (CER or MER where errors
+    were counted in another ``unit``), and each weight with its interval."""
+    lines = _parts(found.parts, unit)
     lines += [
-        f"dev WER {found.wer_percent:.2f}, {found.start_wer_percent:.2f} without LM "
-        f"({found.utterances} utterances, {found.words} words)"
+        f"dev {RATES[unit]} {found.wer_percent:.2f}, {found.start_wer_percent:.2f} without LM "
+        f"({found.utterances} utterances, {found.words} {COUNTED[unit]})"
     ]
     if found.held_out_errors:
         chosen = "the centre" if found.strength is None else f"a pull of {found.strength:g}"
@@ -23,7 +24,8 @@ def described(found: Tuned, lms: Sequence[str]) -> list[str]:
             name: f"{name} {100.0 * errors / found.words:.2f}"
             for name, errors in found.held_out_errors.items()
         }
-        lines.append(f"held-out halves of dev, WER: {', '.join(percent.values())}; taken: {chosen}")
+        shown = ", ".join(percent.values())
+        lines.append(f"held-out halves of dev, {RATES[unit]}: {shown}; taken: {chosen}")
     weights = found.weights
     rows = [("acoustic", weights.acoustic), ("first-pass LM", weights.first_lm)]
     rows += list(zip(lms, weights.lm))
@@ -40,11 +42,20 @@ def described(found: Tuned, lms: Sequence[str]) -> list[str]:
     return [*lines, "weights [95 %]: " + ", ".join(texts)]
 
 
-def _parts(parts: Sequence[Part]) -> list[str]:
+def _errors(unit: str) -> str:
+    """What errors in the unit are called.
+
+    >>> _errors("char")
+    'character errors'
+    """
+    return f"{COUNTED[unit][:-1]} errors"
+
+
+def _parts(parts: Sequence[Part], unit: str) -> list[str]:
     """A line a part: errors on dev and held-out ones, and what it removes of the latter."""
     lines = []
     for part in parts:
-        text = f"{part.name}: {part.errors} word errors on dev, {part.held_out:.1f} held out"
+        text = f"{part.name}: {part.errors} {_errors(unit)} on dev, {part.held_out:.1f} held out"
         if part is not parts[0]:
             change, by = ("removes", part.gain) if part.gain >= 0 else ("adds", -part.gain)
             text += f", {change} {by:.1f} +- {part.doubt:.1f}"
@@ -52,7 +63,7 @@ def _parts(parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def warning(found: Tuned) -> Optional[str]:
+def warning(found: Tuned, unit: str = WORD) -> Optional[str]:
     """What is to be said of an LM that held-out halves of dev do not speak for; None of one that
     they do, or where they were not asked."""
     if not found.parts or found.parts[-1].helps:
@@ -60,7 +71,7 @@ def warning(found: Tuned) -> Optional[str]:
     share = found.parts[-1]
     if share.gain > 0:
         text = (
-            f"the LM removes {share.gain:.1f} expected word errors on held-out halves of dev, "
+            f"the LM removes {share.gain:.1f} expected {_errors(unit)} on held-out halves of dev, "
             f"where {share.doubt:.1f} may be chance"
         )
     else:

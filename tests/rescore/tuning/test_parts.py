@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
@@ -111,7 +113,19 @@ def test_what_is_said_of_an_lm_of_no_use():
     lines = described(found, ["lm"])
     assert lines[0].startswith(f"start weights: {found.start_errors} word errors on dev, ")
     assert lines[1].startswith("word bonus and scales: ")
+    (line,) = (one for one in lines if one.startswith("dev "))
+    assert line.endswith(f"({found.utterances} utterances, {found.words} words)")
     assert lines[2].startswith("with the LM: ")
+    in_characters = "\n".join(described(found, ["lm"], "char"))
+    changes = (("word errors", "character errors"), (" words)", " characters)"), ("WER", "CER"))
+    changed = "\n".join(lines)
+    for words, characters in changes:
+        assert words in changed
+        changed = changed.replace(words, characters)
+    assert in_characters == changed
+    doubtful = replace(found, parts=(found.parts[0], replace(found.parts[-1], gain=1.0, doubt=2.0)))
+    assert "removes 1.0 expected word errors" in (warning(doubtful) or "")
+    assert "removes 1.0 expected character errors" in (warning(doubtful, "char") or "")
     assert "+-" in lines[2]
     kept = tune(*dev, FIRST_PASS, TuneOptions(resamples=0, fallback=False))
     assert kept.weights != FIRST_PASS
