@@ -102,7 +102,7 @@ def asked_sentence(rows: Sequence[SystemRow], base: SystemRow) -> str:
     """What was compared with what, on how much."""
     kinds = [row.kind for row in rows if row is not base]
     counts = [(kinds.count("pruned"), "pruned LM"), (kinds.count("n-gram"), "n-gram LM")]
-    counts.append((kinds.count("combined"), "combination"))
+    counts += [(kinds.count("combined"), "combination"), (kinds.count("rescored"), "other LM")]
     others = ", ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count)
     words = "" if base.words is None else f" on {base.words:,} words of test"
     size = "" if base.size_bytes is None else f" ({megabytes(base.size_bytes)} MB)"

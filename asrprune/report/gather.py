@@ -10,6 +10,9 @@ A run folder is named after its system and holds what the verbs wrote:
 - ``bench*.json``: speed and size of each LM of the system (``asrprune bench``; optional)
 - ``perplexity.json`` (``asrprune perplexity``; optional)
 - ``rescore.json``: search time (``asrprune rescore --json``; optional)
+
+The first pass is the only folder in which no LM left a file beside ``hyp``, unless it is the
+baseline.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.score import plain_refs, warn_of_form
 from asrprune.wer.speakers import number_speakers, read_utt2spk
 from asrprune.wer.wer import Scoring, score_texts
+
+OF_LMS = ("perplexity.json", "rescore.json", "hyp-fixed", "hyp-lists")
+"""Files of a run folder that only systems with an LM have."""
 
 Number = TypeVar("Number", int, float)
 
@@ -110,12 +116,13 @@ def gather_runs(
         draw = Draw(seed, number_speakers(utt2spk, speakers, utterances))
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
+    kinds = _kinds_without_bench(folders, baseline)
     every, tuned = {}, {}
     oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
         benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
         every[folder.name] = benches
-        row = _model_columns(folder, benches)
+        row = _model_columns(folder, benches, kinds.get(folder.name))
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
             row = _wer_columns(row, scorings[folder.name], draw)
@@ -213,10 +220,34 @@ def describe_machine(measured: Optional[MeasurementReading]) -> dict[str, str]:
     return facts
 
 
-def _model_columns(folder: Path, benches: Sequence[BenchReading]) -> SystemRow:
-    """Name, kind, and what the LMs of the system are: size, sparsity, how they were pruned."""
+def _kinds_without_bench(folders: Sequence[Path], baseline: Optional[str]) -> dict[str, str]:
+    """Name -> kind of each folder with ``hyp`` and without bench files, by what else is in it;
+    "unknown" where no LM left a file, and which of such folders is the first pass cannot be
+    told."""
+    kinds: dict[str, str] = {}
+    bare = []
+    for folder in folders:
+        if any(folder.glob("bench*.json")) or not (folder / "hyp").is_file():
+            continue
+        weights = folder / "weights.json"
+        lms = [one for one in read_weights(weights) if one.is_lm] if weights.is_file() else []
+        if lms or any((folder / name).is_file() for name in OF_LMS):
+            kinds[folder.name] = "combined" if len(lms) > 1 else "rescored"
+        else:
+            kinds[folder.name] = "unknown"
+            bare.append(folder.name)
+    if len(bare) == 1 and bare[0] != baseline:
+        kinds[bare[0]] = "first pass"
+    return kinds
+
+
+def _model_columns(
+    folder: Path, benches: Sequence[BenchReading], without: Optional[str]
+) -> SystemRow:
+    """Name, kind (``without`` bench files that), and what the LMs of the system are: size,
+    sparsity, how they were pruned."""
     kinds = [_lm_kind(bench) for bench in benches]
-    kind = "first pass" if not kinds else kinds[0] if len(kinds) == 1 else "combined"
+    kind = without or (kinds[0] if len(kinds) == 1 else "combined" if kinds else "unknown")
     row = SystemRow(
         name=folder.name,
         kind=kind,
@@ -346,7 +377,7 @@ def _speed_columns(
 ) -> SystemRow:
     """RTF of LM scoring, the total, and the speed against padded batches: none where a part is
     unknown."""
-    scoring = [bench.rtf for bench in benches]
+    scoring = [bench.rtf for bench in benches] or ([] if row.kind == "first pass" else [None])
     parts = [decoder_rtf, *scoring]
     if (folder / "rescore.json").is_file():
         parts.append(read_rescore(folder / "rescore.json").search_rtf)

@@ -23,7 +23,8 @@ class Weight:
 class SystemRow:
     """What is known of one system; None where a column does not apply or was not measured.
 
-    ``kind`` is one of ``first pass``, ``oracle``, ``n-gram``, ``dense``, ``pruned``, ``combined``.
+    ``kind`` is one of ``first pass``, ``oracle``, ``n-gram``, ``dense``, ``pruned``, ``combined``;
+    ``rescored`` of an LM that was not measured, ``unknown`` without a trace of how it was made.
     ``sparsity`` is the measured fraction of prunable parameters removed. ``nonzero`` counts
     parameters that are not zero. ``size_bytes`` is the saved weights file. ``wer_percent`` has the
     bootstrap 95 % interval ``wer_low`` .. ``wer_high``. ``delta_percent`` is the WER minus the

@@ -145,6 +145,11 @@ def test_a_trn_will_do_and_speakers_reach_the_report_and_are_checked_before_all_
     assert main(call) == 0
     sentences = (out / "lms/sentences.txt").read_text().splitlines()
     assert sentences == [words for _, _, words in lines]
+    kinds = [
+        (row["name"], row["kind"])
+        for row in json.loads((out / "report/table.json").read_text())["rows"]
+    ]
+    assert kinds == [("first-pass", "first pass"), ("oracle", "oracle"), ("one", "rescored")]
     facts = json.loads((out / "report/table.json").read_text())["facts"]
     assert "over speakers" in facts.values()
     (step,) = [

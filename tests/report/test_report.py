@@ -353,3 +353,38 @@ def test_segments_that_are_not_scored_are_left_out_of_words(runs: Path) -> None:
     assert _report(runs) == 0
     rows = {row["name"]: row for row in json.loads((runs / "out/table.json").read_text())["rows"]}
     assert (rows["dense"]["wer_percent"], rows["dense"]["words"]) == (0.0, 6)
+
+
+def _weights(path: Path, *lms: str) -> None:
+    weights = {"acoustic": 1.0, "first_lm": 0.5, "word_bonus": 0.0, "lm": [0.3] * len(lms)}
+    path.write_text(json.dumps({"lms": lms, "weights": weights}))
+
+
+def test_no_rescored_run_is_called_the_first_pass(runs: Path) -> None:
+    def rows(*more: str) -> dict[str, dict[str, Any]]:
+        assert _report(runs, *more) == 0
+        rows = json.loads((runs / "out/table.json").read_text())["rows"]
+        return {row["name"]: row for row in rows}
+
+    first, dense, pruned = (runs / "runs" / name for name in ("first", "dense", "pruned"))
+    for name in BENCHES:
+        (runs / "runs" / name / "bench.json").unlink()
+    _weights(dense / "weights.json", "dense")
+    found = rows("--baseline", "dense")
+    kinds = {name: row["kind"] for name, row in found.items()}
+    named = {"first": "first pass", "dense": "rescored", "pruned": "rescored", "oracle": "oracle"}
+    assert kinds == named
+    assert found["first"]["total_rtf"] == pytest.approx(0.3)
+    assert found["dense"]["total_rtf"] is None  # how long its LM takes is unknown
+    _weights(dense / "weights.json", "dense", "ngram")
+    assert rows()["dense"]["kind"] == "combined"
+    for run in (dense, pruned):
+        for path in [*run.glob("*.json"), *run.glob("hyp-*")]:
+            path.unlink()
+    _weights(first / "weights.json", "dense")
+    found = rows("--baseline", "dense")
+    assert [found[name]["kind"] for name in HYPS] == ["rescored", "unknown", "unknown"]
+    assert "first pass 33" not in (runs / "out/index.html").read_text()
+    _weights(pruned / "weights.json", "pruned")
+    assert rows("--baseline", "dense")["dense"]["kind"] == "unknown"
+    assert rows()["dense"]["kind"] == "first pass"
