@@ -113,6 +113,16 @@ def test_an_stm_scores_a_ctm(tmp_path, caplog):
     assert (scoring.counts.errors, scoring.counts.insertions, scoring.counts.words) == (1, 1, 4)
 
 
+def test_a_word_belongs_to_the_first_segment_that_ends_behind_it(tmp_path):
+    stm = "".join(f"show 1 {spk} <O> w\n" for spk in ("a 0.0 10.0", "b 2.0 3.0", "c 11.0 12.0"))
+    refs = read_texts(_file(tmp_path, stm, "a.stm"))
+    words = (("before", 1.0), ("inside", 2.4), ("behind", 5.0), ("between", 10.4), ("last", 11.5))
+    ctm = "".join(f"show 1 {begin} 0.1 {word}\n" for word, begin in words)
+    hyps = read_texts(_file(tmp_path, ctm, "a.ctm"))
+    # "b" lies within "a", which ends behind all that "b" could have
+    assert list(texts_of_ctm(hyps, refs).values()) == ["before inside behind", "", "between last"]
+
+
 def test_a_ctm_of_utterances_gives_silent_ones_no_words(tmp_path):
     refs = read_texts(_file(tmp_path, "a good\nb day\n", "ref"))
     hyps = read_texts(_file(tmp_path, "a 1 0.5 0.2 day\na 1 0.1 0.2 good\n", "h.ctm"))
