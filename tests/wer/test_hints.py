@@ -55,6 +55,21 @@ def test_each_cause_is_named_with_its_option(refs, hyps, told):
 
 
 @pytest.mark.parametrize(
+    ("text", "case"),
+    [
+        ("THE CAT SAT x", "mixed case"),
+        ("THE CATS SAT x", "upper case"),
+        (f"X {'x' * 50}", "mixed case"),
+        (f"X {'x' * 51}", "lower case"),
+    ],
+)
+def test_a_text_is_in_capitals_from_nine_to_one_and_small_from_fifty_to_one(text, case):
+    other = str.upper if case == "lower case" else str.lower
+    (told,) = hints({"a": text}, {"a": other(text)})
+    assert told.startswith(f"references are {case}, hypotheses ")
+
+
+@pytest.mark.parametrize(
     ("refs", "hyps"),
     [
         (TEXTS, TEXTS),
