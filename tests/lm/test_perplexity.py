@@ -98,6 +98,12 @@ def test_over_long_sentence_names_its_line(folder: Path) -> None:
         transformer_perplexity(model, tokenizer, lines, "text")
 
 
+def test_characters_are_those_of_the_words_and_one_behind_each(folder: Path) -> None:
+    total = transformer_perplexity(*parts(folder), [(1, "in the light")], "x").total
+    assert total.characters == 2 + 3 + 5 + 3
+    assert total.ppl_char == pytest.approx(math.exp(total.nll / 13))
+
+
 def test_verb(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, out = tmp_path / "text", tmp_path / "numbers.json"
     text.write_text("\n".join(LINES).upper() + "\n")
