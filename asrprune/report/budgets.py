@@ -30,8 +30,9 @@ class Budget:
     of_size: bool = False
 
 
-def candidates(rows: Sequence[SystemRow], base: SystemRow) -> list[SystemRow]:
-    """The rows among which one is recommended: pruned LMs that were compared with ``base``."""
+def candidates(rows: Sequence[SystemRow]) -> list[SystemRow]:
+    """The rows among which one is recommended: pruned LMs that were compared with the
+    baseline."""
     return [row for row in rows if row.kind == "pruned" and row.delta_percent is not None]
 
 
@@ -42,7 +43,7 @@ def recommend(rows: Sequence[SystemRow], base: SystemRow) -> list[Budget]:
     Sizes and speeds that nothing was measured of are left out, and budgets beyond the first that
     no LM keeps.
     """
-    every = candidates(rows, base)
+    every = candidates(rows)
     found = []
     for name, part in SIZES if base.size_bytes else ():
         limit = part * (1 + TOLERANCE) * (base.size_bytes or 0)
@@ -75,7 +76,7 @@ def main_rows(budgets: Sequence[Budget]) -> list[SystemRow]:
 def verdict_sentence(rows: Sequence[SystemRow], base: SystemRow) -> str:
     """The result in words: what each size costs, and the smallest LM whose WER is not surely above
     the baseline's; "" where no pruned LM was compared with ``base``."""
-    every = candidates(rows, base)
+    every = candidates(rows)
     best = _best(every)
     if best is None:
         return ""
@@ -108,7 +109,7 @@ def asked_sentence(rows: Sequence[SystemRow], base: SystemRow) -> str:
     size = "" if base.size_bytes is None else f" ({megabytes(base.size_bytes)} MB)"
     first = next((row for row in rows if row.kind == "first pass"), None)
     start = f"How small and fast can {base.name}{size} get before WER suffers?"
-    if not candidates(rows, base):
+    if not candidates(rows):
         start = f"What does each system change against {base.name}{size}?"
     compared = (
         f"{others[:1].upper()}{others[1:]} against it{words}" if others else "Measured" + words
@@ -121,10 +122,10 @@ def asked_sentence(rows: Sequence[SystemRow], base: SystemRow) -> str:
     return f"{start} {compared} ({base.name}: {rates})."
 
 
-def choice_note(rows: Sequence[SystemRow], base: SystemRow) -> str:
+def choice_note(rows: Sequence[SystemRow]) -> str:
     """How the recommended LMs were chosen."""
     return (
-        f"Of {len(candidates(rows, base))} pruned LMs the one of the lowest WER within the budget "
+        f"Of {len(candidates(rows))} pruned LMs the one of the lowest WER within the budget "
         f"(sizes up to {100 * TOLERANCE:.0f} % beyond it). The choice is made on the test set, "
         "which favours what it chose; the intervals do not count that."
     )

@@ -106,7 +106,7 @@ def first_screen(rows: Sequence[SystemRow], baseline: Optional[str]) -> str:
         parts.append(f'<p class="verdict">{html.escape(said)}</p>')
         budgets = recommend(rows, base)
         parts.append(scrolling(_budget_table(budgets, base)) if budgets else "")
-        parts.append(small(choice_note(rows, base)) if budgets else "")
+        parts.append(small(choice_note(rows)) if budgets else "")
     return "\n".join(parts)
 
 

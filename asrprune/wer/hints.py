@@ -67,7 +67,7 @@ def hints(
             pairs, now = changed, now - spared
     found += _script_hint(whole_ref, whole_hyp, scorer)
     if unit == WORD:
-        found += _unit_hint(whole_ref, whole_hyp)
+        found += _unit_hint(whole_ref)
     if any(_SLASH.search(one) for one in _BRACES.findall(whole_ref)):
         advice = "see --alternations" if scorer else "write one reading (wer has --alternations)"
         found.append(f"references hold {{ a / b }}, scored as words; {advice}")
@@ -227,7 +227,7 @@ def _script_hint(ref: str, hyp: str, scorer: bool) -> list[str]:
     ]
 
 
-def _unit_hint(ref: str, hyp: str) -> list[str]:
+def _unit_hint(ref: str) -> list[str]:
     """Text without spaces between words, scored by word."""
     words, letters = unspaced_words(ref)
     if words and letters > 0.5 * sum(map(str.isalpha, ref)) and letters > 1.2 * words:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -47,25 +47,6 @@ def write_kaldi_layout(
     with write_text(details / "ops") as stream:
         stream.writelines(ops_lines(scoring))
     _write(details / f"{name}_bootci", bootci_lines)
-
-
-def write_kaldi_sweep(folder: PathLike, scorings: Mapping[tuple[int, float], Scoring]) -> None:
-    """Write ``wer_LMWT_WIP`` for every scoring and ``scoring_kaldi/best_wer`` into ``folder``.
-
-    Keys are Kaldi's LM weight (the inverse of the acoustic scale) and word insertion penalty.
-    ``scoring_kaldi/best_wer`` names the file of the lowest WER, ties by LMWT, then penalty, as
-    ``utils/best_wer.sh`` keeps the first. Raises ValueError when there is no scoring.
-    """
-    if not scorings:
-        raise ValueError("no scoring; expected one for each LM weight and word penalty")
-    root = Path(folder)
-    lines = {}
-    for (lmwt, penalty), scoring in sorted(scorings.items()):
-        name = root / f"wer_{lmwt}_{float(penalty)}"
-        text = scoring.kaldi_lines()
-        _write(name, text)
-        lines[scoring.counts.wer_percent, lmwt, penalty] = f"{text.splitlines()[0]} {name}\n"
-    _write(root / "scoring_kaldi" / "best_wer", lines[min(lines)])
 
 
 def per_utt_lines(one: UtteranceErrors) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from asrprune.core.spool import SpooledDict
@@ -48,20 +48,10 @@ def add_once(
         raise InputError(path, number, found, "each utterance once")
 
 
-def write_kaldi_text(path: PathLike, texts: Mapping[str, str]) -> None:
-    """Write ``utt words`` lines in the order given; an empty transcript is the id alone.
-
-    Raises as the function of ``kaldi_text_writer`` does.
-    """
-    with kaldi_text_writer(path) as put:
-        for utt, text in texts.items():
-            put(utt, text)
-
-
 @contextmanager
 def kaldi_text_writer(path: PathLike) -> Iterator[Callable[[str, str], None]]:
-    """A function that writes the words of one utterance; the file is there, whole, when the block
-    ends.
+    """A function that writes the words of one utterance, for an empty transcript the id alone; the
+    file is there, whole, when the block ends.
 
     It raises ValueError for an id with white space in it and for text that is not words separated
     by single spaces: neither could be read back.

@@ -30,8 +30,6 @@ from asrprune.wer.kaldi_text import add_once, parse_kaldi_text
 Lines = Iterable[tuple[int, str]]
 """Numbers and lines of a file; what says so can be gone through again."""
 
-SIDES = ("ref", "hyp")
-
 log = logging.getLogger(__name__)
 
 

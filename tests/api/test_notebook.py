@@ -15,7 +15,7 @@ import asrprune
 from asrprune.api.example import SENTENCES, tiny_lists, tiny_lm
 from asrprune.text.pack import pack_corpus
 from asrprune.text.sentencepiece import TokenizerConfig
-from asrprune.wer.kaldi_text import write_kaldi_text
+from asrprune.wer.kaldi_text import kaldi_text_writer
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/notebook"
@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("dev", "eval"):
         lists = [replace(one, utt=f"{name}-{one.utt}") for one in tiny_lists()]
         asrprune.write_nbest(made / f"{name}.jsonl.gz", lists)
-        write_kaldi_text(made / name / "text", {one.utt: one.ref or "" for one in lists})
+        with kaldi_text_writer(made / name / "text") as put:
+            for one in lists:
+                put(one.utt, one.ref or "")
     text = made / "train.txt"
     text.write_text("".join(f"{sentence}\n" for sentence in SENTENCES))
     pieces, config = tiny_lm().tokenizer_path, TokenizerConfig(vocab_size=24)

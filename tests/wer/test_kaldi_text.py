@@ -5,7 +5,13 @@ import gzip
 import pytest
 
 from asrprune.errors import InputError
-from asrprune.wer.kaldi_text import read_kaldi_text, write_kaldi_text
+from asrprune.wer.kaldi_text import kaldi_text_writer, read_kaldi_text
+
+
+def _write(path, texts):
+    with kaldi_text_writer(path) as put:
+        for utt, text in texts.items():
+            put(utt, text)
 
 
 def test_tabs_crlf_runs_of_space_and_empty_transcripts(tmp_path):
@@ -18,7 +24,7 @@ def test_tabs_crlf_runs_of_space_and_empty_transcripts(tmp_path):
 @pytest.mark.parametrize("name", ["text", "text.gz"])
 def test_written_then_read_is_the_same(tmp_path, name):
     texts = {"u2": "naïve 字", "u1": "", "u3": "a"}
-    write_kaldi_text(tmp_path / name, texts)
+    _write(tmp_path / name, texts)
     assert list(read_kaldi_text(tmp_path / name).items()) == list(texts.items())
 
 
@@ -48,5 +54,5 @@ def test_truncated_gzip_is_refused(tmp_path):
 @pytest.mark.parametrize("texts", [{"u 1": "a"}, {"": "a"}, {"u1": "a  b"}, {"u1": "a\nu2 b"}])
 def test_what_could_not_be_read_back_is_not_written(tmp_path, texts):
     with pytest.raises(ValueError, match=r"white space"):
-        write_kaldi_text(tmp_path / "text", texts)
+        _write(tmp_path / "text", texts)
     assert not (tmp_path / "text").exists()
