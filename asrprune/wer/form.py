@@ -94,12 +94,13 @@ class ScoringForm:
         ... )
         1
         """
+        if not _digits(text) or not any(name.startswith(NORMALISE) for name, _ in self.steps):
+            return 0
         for name, step in self.steps:
             if name.startswith(NORMALISE):
-                words = drop_tags(text).split() if _digits(text) else []
-                return sum(_digits(step(word)) < _digits(word) for word in words)
+                break
             text = step(text)
-        return 0
+        return sum(_digits(step(word)) < _digits(word) for word in drop_tags(text).split())
 
     def described(self) -> tuple[str, ...]:
         """The options that differ from plain words as they stand, in the order they work."""
