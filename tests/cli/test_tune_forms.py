@@ -115,6 +115,16 @@ def test_the_form_that_dev_speaks_for_is_written(
 
 
 @pytest.mark.slow
+def test_forms_by_character_have_a_character_error_rate(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert tune(place, "drawn", tmp_path, "--unit", "char") == 0
+    rows = [row for row in caplog.messages if row.endswith("(now)")]
+    assert [" CER " in row for row in rows] == [True]
+
+
+@pytest.mark.slow
 def test_without_a_sure_gain_the_form_stays(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
