@@ -15,6 +15,7 @@ from asrprune.cli.engine_flags import (
     add_engine_arguments,
     add_size_argument,
     engine_options,
+    lm_names,
     lm_paths,
 )
 from asrprune.cli.format_flags import add_on_bad_argument
@@ -256,7 +257,7 @@ def _read_weights(args: argparse.Namespace) -> Optional[ScoreWeights]:
     if args.weights is None:
         return None
     weights = read_any_weights(args.weights)
-    weights.check_lms([args.lm], args.weights)
+    weights.check_lms(lm_names([args.lm], args.size), args.weights)
     return weights.weights
 
 

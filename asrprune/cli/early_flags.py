@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from asrprune.cli.engine_flags import lm_names
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import check_known, text_options
 from asrprune.cli.values import engine, number, threads
@@ -90,19 +91,21 @@ def early_lm_names(args: argparse.Namespace, names: list[str]) -> list[str]:
     """The LMs that ``--weights`` weighs, given those of the scores files."""
     if not args.early_lm:
         return names
-    return [*(names if args.cascade_margin is None else names[:-1]), args.early_lm]
+    kept = names if args.cascade_margin is None else names[:-1]
+    return [*kept, *lm_names([args.early_lm])]
 
 
 def rescore_on_the_way(
     args: argparse.Namespace,
     lists: Iterable[ScoredList],
+    names: Sequence[str],
     words: Mapping[str, int],
     weights: WeightsFile,
     summary: RescoringSummary,
     figures: dict[str, Any],
 ) -> Iterator[Rescored]:
-    """The results of ``--early-lm``; what it did is put into ``figures``. ``words`` are those of
-    all lists, when ``lists`` have been gone through.
+    """The results of ``--early-lm``; what it did is put into ``figures``. ``names`` are the LMs of
+    the scores files; ``words`` those of all lists, when ``lists`` have been gone through.
 
     Raises InputError for an LM weight that is not positive.
     """
@@ -127,7 +130,7 @@ def rescore_on_the_way(
         figures["early"] = {**asdict(early.stats), "saved": early.stats.saved}
         return
     small = read_any_weights(args.cascade_weights)
-    small.check_lms(args.scores, args.cascade_weights)
+    small.check_lms(names, args.cascade_weights)
     large = open_lm(args.early_lm, args.early_engine, options, text=text)
     figures["known"] = check_known(large, words, args.nbest, accept)
     cascade = CascadeSummary()

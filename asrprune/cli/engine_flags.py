@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Union
 
 from asrprune.cli.modes import Mode
 from asrprune.cli.values import device, lm_size, threads, whole
@@ -20,6 +21,13 @@ def lm_paths(args: argparse.Namespace) -> list[str]:
     it."""
     named = getattr(args, "system", None)
     return [args.lm] if named is None else [path for _, path in named]
+
+
+def lm_names(paths: Iterable[str], size: Union[float, str, None] = None) -> list[str]:
+    """What the LMs at ``paths`` are called, checkpoints at ``size``."""
+    from asrprune.lm.open import is_ngram, short_name
+
+    return [short_name(path, None if is_ngram(path) else size) for path in paths]
 
 
 def _is_checkpoint(args: argparse.Namespace) -> bool:

@@ -18,6 +18,7 @@ from asrprune.cli.early_flags import (
     early_lm_names,
     rescore_on_the_way,
 )
+from asrprune.cli.engine_flags import lm_names
 from asrprune.cli.format_flags import add_on_bad_argument
 from asrprune.cli.lattice_flags import (
     add_lattice_arguments,
@@ -163,7 +164,7 @@ def _rescore_lattices(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.rescore.weights_file import utterances_hash
     from asrprune.wer.kaldi_text import kaldi_text_writer
 
-    weights.check_lms(args.lm or [], args.weights)
+    weights.check_lms(lm_names(args.lm or [], args.size), args.weights)
     origin = provenance(args.command_line)
     utts = SortedLines()
     with _lists_writer(args, origin) as put_list, kaldi_text_writer(args.out) as write:
@@ -225,7 +226,8 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     from asrprune.wer.kaldi_text import kaldi_text_writer
 
     scores = [ScoresReader(path) for path in args.scores]
-    weights.check_lms(early_lm_names(args, [one.lm for one in scores]), args.weights)
+    names = [one.lm for one in scores]
+    weights.check_lms(early_lm_names(args, names), args.weights)
     bad = OnBad(args.on_bad)
     hashes = SetHashes()
     words: Counter[str] = Counter()
@@ -247,7 +249,7 @@ def _rescore_lists(args: argparse.Namespace, weights: WeightsFile) -> None:
     )
     early: dict[str, Any] = {}
     if args.early_lm:
-        results = rescore_on_the_way(args, joined, words, weights, summary, early)
+        results = rescore_on_the_way(args, joined, names, words, weights, summary, early)
     else:
         scale = None if args.decision == "map" else args.posterior_scale or weights.posterior_scale
         results = rescore(joined, weights.weights, summary, args.nbest, scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,8 @@ from asrprune.files import PathLike, parse_json, read_lines, write_json
 
 FORMAT, VERSION = "asrprune-weights", 1
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -44,10 +47,26 @@ class WeightsFile:
     posterior_scale: Optional[float] = None
 
     def check_lms(self, names: Sequence[str], path: PathLike) -> None:
-        """Raise InputError unless the LMs called ``names`` are as many as the LM weights."""
+        """Raise InputError unless the LMs called ``names`` are as many as the LM weights, and for
+        the same names in another order. Where names differ, which LM gets which weight is logged:
+        an LM may take the place of another. An n-gram's name may end with its order.
+        """
         if len(names) != len(self.weights.lm):
             found = f"{len(self.weights.lm)} LM weights ({', '.join(self.lms) or 'none'})"
             raise InputError(path, None, found, f"{len(names)}, one for each scores file")
+        tuned, given = ([_without_order(name) for name in some] for some in (self.lms, names))
+        if tuned == given:
+            return
+        if sorted(tuned) == sorted(given):
+            found = f"LM weights for {', '.join(self.lms)}"
+            raise InputError(path, None, found, f"{', '.join(names)}, the order of the LMs")
+        pairs = zip(self.weights.lm, self.lms, names)
+        texts = [f"{weight:.4g} of {old} to {new}" for weight, old, new in pairs]
+        log.info("%s: LM weights go to other LMs: %s", path, ", ".join(texts))
+
+
+def _without_order(name: str) -> str:
+    return re.sub(r" \(\d+-gram\)$", "", name)
 
 
 def write_weights(path: PathLike, value: WeightsFile) -> None:

@@ -99,6 +99,14 @@ def test_each_mode_finds_the_best_hypothesis(lm, slf, tmp_path, mode):
     assert done["lm_tokens"]["lm"] > 0
 
 
+def test_lms_in_another_order_than_in_tuning_are_refused(lm, slf, tmp_path, capsys):
+    weights = weights_file(tmp_path / "w.json", 1.5, -0.5, lms=["small.arpa (3-gram)", "lm"])
+    flags = ("--lm", lm, tmp_path / "there" / "small.arpa")
+    assert rescore(slf, weights, tmp_path / "hyp", *flags) == 1
+    error = "w.json: LM weights for small.arpa (3-gram), lm; expected lm, small.arpa, the order of"
+    assert error in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mode", LATTICE_MODES)
 def test_weight_zero_is_the_first_pass(lm, slf, tmp_path, mode):
     first = {"acoustic": 0.5, "first_lm": 2.0, "word_bonus": -0.25, "lm": [0.0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import lm_digest, open_lm
 from asrprune.rescore.lmscore import score_nbest
-from asrprune.rescore.scores_file import make_header, read_scores
+from asrprune.rescore.scores_file import UtteranceScores, make_header, read_scores, write_scores
+from asrprune.rescore.weights_file import read_weights, write_weights
 from asrprune.wer.kaldi_text import read_kaldi_text
 from tests.small_lm import SENTENCES, save_small_lm
 
@@ -113,6 +115,41 @@ def test_lm_weight_zero_is_the_first_pass(lm, dev, first_pass, tmp_path):
     assert read_kaldi_text(tmp_path / "hyp") == {
         nbest.utt: nbest.hyps[0].text for nbest in make_lists()
     }
+
+
+def test_the_weights_of_one_lm_do_not_go_to_another_in_silence(dev, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
+    nbest = dev / "nbest.jsonl"
+    (tmp_path / "moved").mkdir()
+    scores = -np.arange(float(len(SENTENCES)))
+    paths = [tmp_path / "s.1", tmp_path / "moved" / "s.2", tmp_path / "s.3"]
+    for path, name in zip(paths, ("lm1", "lm2 (3-gram)", "lm3")):
+        scored = [UtteranceScores(one.utt, one.digest, scores) for one in make_lists()]
+        write_scores(path, make_header(name), scored)
+    first, second, third = paths
+    weights = tmp_path / "w.json"
+    assert call("tune", "--nbest", nbest, "--scores", first, second, "--out", weights) == 0
+    found = read_weights(weights)
+    write_weights(weights, replace(found, weights=replace(found.weights, lm=(0.5, 0.25))))
+    rescore = ("rescore", "--nbest", nbest, "--weights", weights, "--out", tmp_path / "hyp")
+    assert call(*rescore, "--scores", first, second) == 0
+    assert "LM weights" not in caplog.text
+    assert call(*rescore, "--scores", first, third) == 0
+    assert "w.json: LM weights go to other LMs: 0.5 of lm1 to lm1, 0.25 of lm2 (3-gram) to lm3" in (
+        caplog.text
+    )
+    (tmp_path / "hyp").unlink()
+    capsys.readouterr()
+    assert call(*rescore, "--scores", second, first) == 1
+    error = "w.json: LM weights for lm1, lm2 (3-gram); expected lm2 (3-gram), lm1, the order of"
+    assert error in capsys.readouterr().err
+    cascade = ("--early-lm", tmp_path / "lm9", "--cascade-margin", 1, "--cascade-weights", weights)
+    large = tmp_path / "large.json"
+    write_weights(large, replace(read_weights(weights), lms=("lm2", "lm9")))
+    flags = ("--weights", large, "--scores", second, first)
+    assert call(*rescore, *flags, *cascade) == 1
+    assert error in capsys.readouterr().err
+    assert not (tmp_path / "hyp").exists()
 
 
 class Killed(BaseException):
