@@ -30,6 +30,7 @@ from asrprune.files.writing import (
     write_binary,
     write_folder,
     write_json,
+    write_packed,
     write_text,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "write_binary",
     "write_folder",
     "write_json",
+    "write_packed",
     "write_text",
     "written_together",
 ]

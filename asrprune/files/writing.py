@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
 import sys
 from collections.abc import Iterator
@@ -26,21 +27,15 @@ from asrprune.files.streams import descriptor, is_stream
 def write_text(path: PathLike) -> Iterator[TextIO]:
     """A text file that appears under its name only when the block ends without an error.
 
-    ``.gz`` is compressed (without a time stamp: same text, same bytes); ``-`` is standard output.
+    ``.gz`` and ``.xz`` are compressed, as by ``write_packed``; ``-`` is standard output.
     """
     name = os.fspath(path)
     if name == "-":
         yield sys.stdout
         sys.stdout.flush()
         return
-    with write_binary(name) as raw:
-        if name.endswith(".gz"):
-            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-            with packed, _text_over(cast(BinaryIO, packed)) as text:
-                yield text
-        else:
-            with _text_over(raw) as text:
-                yield text
+    with write_packed(name) as raw, _text_over(raw) as text:
+        yield text
 
 
 @contextlib.contextmanager
@@ -76,6 +71,22 @@ def write_binary(path: PathLike) -> Iterator[BinaryIO]:
                 os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_packed(path: PathLike) -> Iterator[BinaryIO]:
+    """As ``write_binary``; ``.gz`` and ``.xz`` are compressed, without a time stamp: same content,
+    same bytes."""
+    name = os.fspath(path)
+    with write_binary(path) as raw:
+        if name.endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as gz:
+                yield cast(BinaryIO, gz)
+        elif name.endswith(".xz"):
+            with lzma.LZMAFile(raw, "wb") as xz:
+                yield cast(BinaryIO, xz)
+        else:
+            yield raw
 
 
 @contextlib.contextmanager

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from asrprune.errors import InputError
-from asrprune.files import is_stream, write_binary, write_folder, write_json, write_text
+from asrprune.files import (
+    is_stream,
+    open_binary,
+    read_lines,
+    write_binary,
+    write_folder,
+    write_json,
+    write_packed,
+    write_text,
+)
 
 
 def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -24,6 +33,21 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
             raise RuntimeError("stop")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_what_is_packed_is_read_again_and_has_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    paths = [tmp_path / f"{name}{suffix}" for name in ("one", "two")]
+    for path in paths:
+        with write_text(path) as stream:
+            stream.writelines(f"línea {number}\n" for number in range(9000))
+    assert [line for _, line in read_lines(paths[0])] == [f"línea {n}" for n in range(9000)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].stat().st_size < 50000
+    with write_packed(tmp_path / f"bytes{suffix}") as binary:
+        binary.write(b"\0\xff")
+    with open_binary(tmp_path / f"bytes{suffix}") as read:
+        assert read.read() == b"\0\xff"
 
 
 def _fail_within(path: Path) -> None:
@@ -99,9 +123,9 @@ def _full_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_disk")
-@pytest.mark.parametrize("what", ["text", "gz", "archive", "folder", "below"])
+@pytest.mark.parametrize("what", ["text", "gz", "xz", "archive", "folder", "below"])
 def test_a_full_disk_names_the_output_and_leaves_the_old_one(tmp_path: Path, what: str) -> None:
-    place = tmp_path / ("out.gz" if what == "gz" else "out")
+    place = tmp_path / (f"out.{what}" if what in ("gz", "xz") else "out")
     folder = what in ("folder", "below")
     if folder:
         place.mkdir()
@@ -115,7 +139,7 @@ def test_a_full_disk_names_the_output_and_leaves_the_old_one(tmp_path: Path, wha
 
 def _fill(place: Path, what: str) -> None:
     lines = "".join(f"{number} {number * number}\n" for number in range(9000))
-    if what in ("text", "gz"):
+    if what in ("text", "gz", "xz"):
         with write_text(place) as stream:
             stream.write(lines)
     elif what == "archive":  # torch makes a RuntimeError of it

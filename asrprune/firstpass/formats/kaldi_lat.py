@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Optional, cast
+from typing import BinaryIO, Optional
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from asrprune.core.lattice.lattice import (
 from asrprune.core.lattice.pieces import words_of_pieces
 from asrprune.core.spool import SpooledSet
 from asrprune.errors import InputError
-from asrprune.files import PathLike, open_binary, read_lines, write_binary
+from asrprune.files import PathLike, open_binary, read_lines, write_packed
 from asrprune.files.reading import LONGEST_LINE
 from asrprune.firstpass.formats.kaldi_fst import (
     MAGIC,
@@ -372,9 +371,5 @@ def _byte_stream(path: PathLike) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with write_binary(path) as raw:
-        if str(path).endswith(".gz"):
-            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                yield cast(BinaryIO, packed)
-        else:
-            yield raw
+    with write_packed(path) as raw:
+        yield raw
