@@ -13,7 +13,7 @@ from pathlib import Path
 from asrprune.core.processes import in_processes
 from asrprune.core.record import a_string, read_record
 from asrprune.errors import InputError
-from asrprune.files import content_hash, write_binary, write_json, write_text
+from asrprune.files import PathLike, content_hash, write_binary, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -244,12 +244,13 @@ def _hand_out(sweep: Sweep) -> None:
         for path in paths if sweep.bench_utts else ():
             name = "bench.json" if len(paths) == 1 else f"bench-{names[path]}.json"
             _copy(sweep.path("lms", names[path], "bench.json"), sweep.run_path(system, name))
+        figures = Path(sweep.run_path(system, "perplexity.json"))
+        figures.unlink(missing_ok=True)
         if len(paths) == 1:
-            figures = sweep.path("lms", names[paths[0]], "perplexity.json")
-            _copy(figures, sweep.run_path(system, "perplexity.json"))
+            _copy(sweep.path("lms", names[paths[0]], "perplexity.json"), figures)
 
 
-def _copy(source: str, target: str) -> None:
+def _copy(source: str, target: PathLike) -> None:
     with write_binary(target) as stream:
         stream.write(Path(source).read_bytes())
 

@@ -81,6 +81,20 @@ def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
     assert again[-2:] == ["bench", "report"]
 
 
+def test_a_system_of_two_lms_does_not_keep_the_perplexity_of_one(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    lms = [str(inputs[name]) for name in ("lm", "arpa")]
+    for system, count in ((f"x={lms[0]}", 1), (f"x={','.join(lms)}", 0)):
+        call = argv(inputs, out, f"base={lms[0]}", system)
+        call[call.index("--bench-utts") + 1] = "0"
+        del call[call.index("--repeats") : call.index("--repeats") + 2]
+        assert main(call) == 0
+        assert len(list((out / "runs/x").glob("perplexity.json"))) == count
+        assert (out / "runs/base/perplexity.json").is_file()
+
+
 def test_lms_are_scored_once_whatever_systems_they_are_in() -> None:
     both, alone, ngram = ("both", ("exp/a", "b.arpa")), ("a", ("exp/a",)), ("lm1", ("c.arpa",))
     files = ("dev", "dev.text", "test", "test.text")
