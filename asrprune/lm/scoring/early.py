@@ -128,7 +128,7 @@ class EarlyScorer:
         encoded = self._encode(lists)
         limit = self.options.cache_bytes // max(self._model.node_bytes, 1)
         results: list[PartialScores] = []
-        for first, stop in _groups(encoded, limit):
+        for first, stop in _groups(encoded, limit, len(self._tokenizer.prompt)):
             here = slice(first, stop)
             forest = build_forest(encoded[here], self._tokenizer.begin, self._tokenizer.prompt)
             if len(forest) > limit:
@@ -305,11 +305,14 @@ class _State:
         self.computed[nodes] = True
 
 
-def _groups(lists: Sequence[Sequence[Sequence[int]]], nodes: int) -> Iterator[tuple[int, int]]:
-    """Consecutive lists (first, stop) with at most ``nodes`` tokens in all, or one list."""
+def _groups(
+    lists: Sequence[Sequence[Sequence[int]]], nodes: int, context: int
+) -> Iterator[tuple[int, int]]:
+    """Consecutive lists (first, stop) with at most ``nodes`` tokens in all, or one list. Each trie
+    has ``context`` tokens behind its root."""
     first = size = 0
     for number, hyps in enumerate(lists):
-        here = _distinct_prefixes(hyps)
+        here = _distinct_prefixes(hyps) + (context if hyps else 0)
         if number > first and size + here > nodes:
             yield first, number
             first, size = number, 0

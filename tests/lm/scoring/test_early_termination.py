@@ -228,6 +228,22 @@ def test_a_list_beyond_the_cache_is_scored_in_full():
     assert not parts[1].complete.all()
 
 
+def test_the_prompt_of_every_list_counts_in_the_cache():
+    tokenizer, size = DrawnTokenizer(encode_batch, prompt=(7, 8, 9)), 9  # nodes of a list
+    whole = TransformerScorer(TorchEngine(MODEL, torch.float32, CPU), tokenizer, POSITIONS)
+    model = CachedModel(MODEL, torch.float32, CPU)
+    options = EarlyOptions(complete=1, cache_bytes=(2 * size + 1) * model.node_bytes)
+    scorer = EarlyScorer(model, tokenizer, POSITIONS, whole.score_lists, options)
+    texts = [["3 4 5", "5 4"], ["3 5 5", "4 4"], [], ["6 6 6", "3 3"], ["3 4 3", "6 5"]]
+    others = [np.array([0.0, -1.0][: len(hyps)]) for hyps in texts]
+    parts = scorer.score_lists(texts, others, 1.0)
+    assert scorer.stats.whole_lists == 0
+    assert scorer.stats.nodes == 4 * size
+    for part, other, full in zip(parts, others, whole.score_lists(texts)):
+        best = np.where(part.complete, other + part.lm, -np.inf)
+        assert not len(full) or np.argmax(best) == np.argmax(other + full)
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_no_bound_without_a_positive_weight(weight):
     with pytest.raises(ValueError, match="early termination needs one > 0"):
