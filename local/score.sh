@@ -53,10 +53,24 @@ export OMP_NUM_THREADS=$threads
 
 for set in dev test; do # lists with graph and acoustic scores apart
   decode=decode_$set data=data_$set
-  if [ -s "$out/$set.jsonl.gz" ]; then continue; fi
-  asrprune convert --from kaldi-lat --to jsonl --words "$words" --nbest "$nbest" \
-    --lm-scale "$lm_scale" --references "${!data}" --references-format kaldi \
-    "${!decode}" --out "$out/$set.jsonl.gz"
+  command=(asrprune convert --from kaldi-lat --to jsonl --words "$words" --nbest "$nbest"
+    --lm-scale "$lm_scale" --references "${!data}" --references-format kaldi
+    "${!decode}" --out "$out/$set.jsonl.gz")
+  made=$(
+    printf '%s\n' "${command[*]}"
+    for file in "$words" "${!data}"/{text,utt2dur,segments} "${!decode}"/lat.*; do
+      if [ -f "$file" ]; then sha256sum "$file"; fi
+    done
+  )
+  mark=$out/.$set.done # the command and hashes of what it reads
+  if [ -s "$out/$set.jsonl.gz" ] && [ -f "$mark" ] && [ "$(cat "$mark")" = "$made" ]; then
+    log "$out/$set.jsonl.gz: done before"
+    continue
+  fi
+  rm -f "$mark"
+  "${command[@]}"
+  printf '%s\n' "$made" >"$mark.tmp"
+  mv "$mark.tmp" "$mark"
 done
 asrprune sweep --system $lms --dev "$out/dev.jsonl.gz" --dev-ref "$data_dev/text" \
   --test "$out/test.jsonl.gz" --test-ref "$data_test/text" --engine "$engine" \

@@ -137,10 +137,12 @@ def test_sets_are_joined_without_an_utterance_twice(tmp_path: Path) -> None:
         join_sets.join(tmp_path / "first", tmp_path / "data", ["a", "c"], "all")
 
 
-def run(script: str, *options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *options: object, venv: str | Path = sys.prefix
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        "ASRPRUNE_VENV": sys.prefix,
+        "ASRPRUNE_VENV": str(venv),
         "PYTHONPATH": str(Path(asrprune.__file__).parents[1]),
     }
     return subprocess.run(
@@ -195,6 +197,37 @@ def test_the_short_way_says_what_it_misses(tmp_path: Path) -> None:
     assert (done.returncode, "--lms is not given" in done.stderr) == (2, True)
     done = run("local/score.sh", "--lms", "a=b", *[tmp_path / "none"] * 5)
     assert (done.returncode, "none is not there; expected a file" in done.stderr) == (1, True)
+
+
+def test_the_short_way_makes_lists_anew_for_another_command_or_other_lattices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "venv/bin"  # with an asrprune that says how it was called
+    place.mkdir(parents=True)
+    (place / "python").touch(mode=0o755)
+    lines = ("#!/usr/bin/env bash", 'echo "$1" >>calls', "[ $1 = sweep ] || echo x >${@: -1}")
+    (place / "asrprune").write_text("\n".join(lines))
+    (place / "asrprune").chmod(0o755)
+    for name in ("text", "words.txt", "lat.1.gz"):
+        (tmp_path / name).write_text(f"{name}\n")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def verbs(*options: object) -> list[str]:
+        (tmp_path / "calls").write_text("")
+        call = ("--lms", "a=b", "--out", "out", *options, *["."] * 4, "words.txt")
+        done = run("local/score.sh", *call, venv=tmp_path / "venv")
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "calls").read_text().split()
+
+    both = ["convert", "convert", "sweep"]
+    assert verbs() == both
+    assert verbs("--nj", 3) == ["sweep"]
+    assert verbs("--nbest", 10, "--lm-scale", 17) == both
+    (tmp_path / "lat.1.gz").write_text("another\n")
+    assert verbs("--nbest", 10, "--lm-scale", 17) == both
+    (tmp_path / "out/dev.jsonl.gz").unlink()
+    assert verbs("--nbest", 10, "--lm-scale", 17) == ["convert", "sweep"]
 
 
 @pytest.mark.slow
