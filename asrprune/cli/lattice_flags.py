@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from asrprune.cli.engine_flags import add_size_argument, check_keeping_engine
 from asrprune.cli.format_flags import FormatFlags, format_options, on_lattices
 from asrprune.cli.modes import Mode
-from asrprune.cli.text_flags import text_options, watched
+from asrprune.cli.text_flags import distinct_names, text_options, watched
 from asrprune.cli.values import device, engine, number, or_none, output, threads, whole
 from asrprune.core.progress import tracked
 from asrprune.core.spool import SpooledDict
@@ -244,7 +244,7 @@ def rescore_lattice_files(
         "on_bad": sorted(bad.met),
         "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "ranking"},
         "known": known,
-        "lm_tokens": {lm.name: lm.tokens for lm in lms},
+        "lm_tokens": {name: lm.tokens for name, lm in zip(distinct_names(lms), lms)},
         "load_wall_s": loaded - start,
         "wall_s": time.perf_counter() - loaded,
     }

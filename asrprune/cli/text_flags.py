@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asrprune.core.special_words import TREATMENTS
@@ -104,7 +104,7 @@ def watched(
     found: dict[str, Any],
 ) -> Iterator[Lattice]:
     """The lattices; what the LMs know of the words on their arcs goes to the log and, by the LM's
-    name, to ``found`` when all have passed.
+    distinct name, to ``found`` when all have passed.
 
     Raises InputError after the first few where an LM knows too few of their words.
     """
@@ -125,7 +125,15 @@ def watched(
     if waiting:
         _refuse_unknown(lms, words, path, accept_unknown)
         yield from waiting
-    found.update({lm.name: check_known(lm, words, path, True) for lm in lms})
+    known = [check_known(lm, words, path, True) for lm in lms]
+    found.update(zip(distinct_names(lms), known))
+
+
+def distinct_names(lms: Sequence[Any]) -> list[str]:
+    """What the LMs are called: those after the first of one name have a number, as in "lm #2"."""
+    names = [lm.name for lm in lms]
+    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if count == 1 else f"{name} #{count}" for name, count in zip(names, counts)]
 
 
 def _refuse_unknown(

@@ -97,6 +97,8 @@ def test_each_mode_finds_the_best_hypothesis(lm, slf, tmp_path, mode):
     done = json.loads((tmp_path / "done.json").read_text())
     assert done["utterances"] == 4
     assert done["lm_tokens"]["lm"] > 0
+    for of_lms in (done["lm_tokens"], done["known"]):
+        assert of_lms == dict.fromkeys(("lm", "lm #2"), of_lms["lm"])
 
 
 def test_lms_in_another_order_than_in_tuning_are_refused(lm, slf, tmp_path, capsys):
