@@ -22,6 +22,7 @@ from asrprune.rescore.lattices.modes import LATTICE_MODES, LatticeMode, rescore_
 if TYPE_CHECKING:
     from asrprune.core.hypothesis import NBest
     from asrprune.core.lattice.lattice import Lattice, NoPathError
+    from asrprune.core.weights import ScoreWeights
     from asrprune.firstpass.on_bad import OnBad
     from asrprune.rescore.weights_file import WeightsFile
 
@@ -193,6 +194,7 @@ def rescore_lattice_files(
     from asrprune.errors import InputError
     from asrprune.firstpass.on_bad import NothingFoundError, OnBad
     from asrprune.rescore.decisions import DECISIONS
+    from asrprune.rescore.lattices.scored_lattice import weights_of_rescored
     from asrprune.rescore.weights_file import read_first_pass
 
     mode = LATTICE_MODES[args.mode]
@@ -234,7 +236,7 @@ def rescore_lattice_files(
             yield scored.rescored()
 
     if args.write_lattice:
-        _write(args, rescored())
+        _write(args, rescored(), weights_of_rescored(weights.weights))
     else:
         for _ in rescored():
             pass
@@ -250,9 +252,12 @@ def rescore_lattice_files(
     }
 
 
-def _write(args: argparse.Namespace, lattices: Iterator[Lattice]) -> None:
-    """Write them as --to. Raises InputError for what that format cannot hold, ValueError for an
-    option that it does not take, and what ``lattices`` raises."""
+def _write(args: argparse.Namespace, lattices: Iterator[Lattice], stated: ScoreWeights) -> None:
+    """Write them as --to, and log their weights ``stated`` where it cannot hold them.
+
+    Raises InputError for anything else that it cannot hold, ValueError for an option that it does
+    not take, and what ``lattices`` raises.
+    """
     from asrprune.errors import InputError
 
     target = FORMATS[args.to]
@@ -275,6 +280,12 @@ def _write(args: argparse.Namespace, lattices: Iterator[Lattice]) -> None:
         if problem in own or not begun:
             raise
         raise InputError(args.lattice, None, str(problem), f"what {target.name} holds") from None
+    if "weights" not in target.holds:
+        text = (
+            "%s: %s cannot hold weights, use: acoustic scale %.4g, LM scale %.4g, word bonus %.4g"
+        )
+        scales = stated.acoustic, stated.first_lm, stated.word_bonus
+        log.info(text, args.write_lattice, target.name, *scales)
 
 
 def _read(args: argparse.Namespace, bad: OnBad) -> Iterator[Any]:

@@ -127,12 +127,15 @@ def test_weight_zero_is_the_first_pass(lm, slf, tmp_path, mode):
         centre=("slf", "beam"),
     ),
 )
-def test_the_written_lattice_has_the_same_best_path(lm, slf, tmp_path, mode, to):
+def test_the_written_lattice_has_the_same_best_path(lm, slf, tmp_path, caplog, mode, to):
+    caplog.set_level("INFO")
     weights = weights_file(tmp_path / "w.json", 1.5)
     written = tmp_path / "out"
     flags = ("--lm", lm, "--mode", mode, "--write-lattice", written, "--to", to)
     assert rescore(slf, weights, tmp_path / "hyp", *flags, *FLAGS[mode]) == 0
     scale = ScoreWeights(0.5, 2.5, (), -0.25)  # the LM scale: 1.0 of the old LM, 1.5 of the new
+    said = f"{written}: {to} cannot hold weights, use: acoustic scale 0.5, LM scale 2.5, word bonus"
+    assert (f"{said} -0.25" in caplog.text) == ("weights" not in FORMATS[to].holds)
     best = {
         one.utt: best_path(one, one.weights or scale).text
         for one in read_items(to, str(written), {})

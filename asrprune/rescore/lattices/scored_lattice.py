@@ -48,14 +48,18 @@ class ScoredLattice:
         subtracted). The lattice's ``weights`` (a, F, word bonus) give each path the total that it
         has here, so that a tool that uses them finds the same best path.
         """
-        weights = self.weights
-        scale = weights.first_lm + sum(weights.lm)
-        scale = scale if scale > 0 else 1.0
+        stated = weights_of_rescored(self.weights)
         lm = self.lm
         if self.lattice.lm is not None:
-            lm = weighted_sum(lm, [weights.first_lm], [self.lattice.lm])
-        stated = ScoreWeights(weights.acoustic, scale, (), weights.word_bonus, weights.unit)
-        return replace(self.lattice, lm=lm / scale, weights=stated)
+            lm = weighted_sum(lm, [self.weights.first_lm], [self.lattice.lm])
+        return replace(self.lattice, lm=lm / stated.first_lm, weights=stated)
+
+
+def weights_of_rescored(weights: ScoreWeights) -> ScoreWeights:
+    """The weights (a, F, word bonus) of lattices that ``ScoredLattice.rescored`` makes."""
+    scale = weights.first_lm + sum(weights.lm)
+    scale = scale if scale > 0 else 1.0
+    return ScoreWeights(weights.acoustic, scale, (), weights.word_bonus, weights.unit)
 
 
 def ranking_weights(lattice: Lattice, weights: ScoreWeights) -> ScoreWeights:
