@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from asrprune.cli.modes import Mode
+from asrprune.cli.text_flags import TEXT, add_text_arguments
 from asrprune.cli.values import engine, named_paths, output_folder, whole
+from asrprune.core.units import UNITS, WORD
 
 EXAMPLE = """\
 example:
@@ -19,7 +21,7 @@ writes OUT/runs/NAME/ of every system, OUT/lms/ (scores and speed by LM) and OUT
 
 MODES = (
     Mode(("system", "dev", "dev_ref", "test", "test_ref", "first_pass", "baseline", "out")),
-    Mode(("engine", "threads", "nj", "bench_utts", "title", "accept_unknown", "utt2spk")),
+    Mode(("engine", "threads", "nj", "bench_utts", "title", "unit", "utt2spk", *TEXT)),
     Mode(("repeats",), lambda args: args.bench_utts > 0, "has no use with --bench-utts 0"),
 )
 
@@ -64,10 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=whole(1), default=3, help="counted runs of the bench")
     parser.add_argument(
-        "--accept-unknown",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="go on where an LM does not know more than 50 %% of the words",
+        "--unit",
+        choices=list(UNITS),
+        default=WORD,
+        help="count errors and the word bonus in words, characters, or both by script (as in wer)",
     )
     parser.add_argument(
         "--utt2spk",
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=output_folder, metavar="DIR", help="folder of all runs"
     )
+    add_text_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -110,5 +113,8 @@ def run(args: argparse.Namespace) -> None:
             accept_unknown=args.accept_unknown,
             utt2spk=args.utt2spk,
             out=args.out,
+            unit=args.unit,
+            normalise=args.normalise,
+            special=tuple(args.special),
         )
     )

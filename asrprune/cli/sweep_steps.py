@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asrprune.core.processes import in_processes
 from asrprune.core.record import a_string, read_record
+from asrprune.core.units import WORD
 from asrprune.errors import InputError
 from asrprune.files import PathLike, content_hash, write_binary, write_json, write_text
 
@@ -55,6 +56,9 @@ class Sweep:
     accept_unknown: bool
     utt2spk: str | None
     out: str
+    unit: str = WORD
+    normalise: str | None = None
+    special: tuple[tuple[str, str], ...] = ()
 
     def path(self, *parts: str) -> str:
         """A place in the folder that is written."""
@@ -76,9 +80,17 @@ class Sweep:
         return found
 
     @property
-    def unknown(self) -> tuple[str, ...]:
-        """What the verbs that score are told of unknown words."""
-        return ("--accept-unknown",) if self.accept_unknown else ()
+    def text(self) -> tuple[str, ...]:
+        """What the verbs that score are told of the text that an LM sees."""
+        form = () if self.normalise is None else ("--normalise", self.normalise)
+        words = [f"{word}={what}" for word, what in self.special]
+        special = ("--special", *words) if words else ()
+        return (*form, *special, *(("--accept-unknown",) if self.accept_unknown else ()))
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What the verbs that count errors are told of their unit."""
+        return () if self.unit == WORD else ("--unit", self.unit)
 
     def scores(self, path: str, which: str) -> str:
         """The scores file of the LM at ``path`` for the lists ``which``, dev or test."""
@@ -99,10 +111,10 @@ def scoring_steps(sweep: Sweep) -> Iterator[Step]:
             how = ("--engine", sweep.engine, "--threads", str(sweep.threads))
         for which, lists in (("dev", sweep.dev), ("test", sweep.test)):
             out = sweep.scores(path, which)
-            argv = ("lmscore", "--lm", path, "--nbest", lists, *how, *sweep.unknown)
+            argv = ("lmscore", "--lm", path, "--nbest", lists, *how, *sweep.text)
             yield Step((*argv, "--out", out), (path, lists), (out,))
         out = sweep.path("lms", name, "perplexity.json")
-        argv = ("perplexity", "--lm", path, "--text", sweep.sentences, *sweep.unknown)
+        argv = ("perplexity", "--lm", path, "--text", sweep.sentences, *sweep.text)
         yield Step((*argv, "--json", out), (path, sweep.sentences), (out,))
 
 
@@ -114,7 +126,7 @@ def tuning_step(sweep: Sweep) -> Step:
         systems.append(f"{name}={','.join(scores)}")
         reads += scores
     argv = ["tune", "--nbest", sweep.dev, "--ref", sweep.dev_ref, "--system", *systems]
-    argv += ["--towards", sweep.baseline, "--nj", str(sweep.nj)]
+    argv += ["--towards", sweep.baseline, "--nj", str(sweep.nj), *sweep.counted]
     if sweep.first_pass is not None:
         argv += ["--first-pass", sweep.first_pass]
         reads.append(sweep.first_pass)
@@ -136,7 +148,7 @@ def bench_step(sweep: Sweep) -> Step:
     first = dict(sweep.systems)[sweep.baseline][0]
     lms = sorted(sweep.lms.items(), key=lambda item: item[1] != first)
     argv = ["bench", "--system", *(f"{name}={path}" for name, path in lms), "--nbest", sweep.test]
-    argv += ["--limit", str(sweep.bench_utts), "--repeats", str(sweep.repeats), *sweep.unknown]
+    argv += ["--limit", str(sweep.bench_utts), "--repeats", str(sweep.repeats), *sweep.text]
     if not all(_is_ngram(path) for _, path in lms):
         argv += ["--engine", sweep.engine, "--threads", str(sweep.threads), "--no-check"]
     if not _is_ngram(first):
@@ -149,7 +161,7 @@ def bench_step(sweep: Sweep) -> Step:
 def oracle_step(sweep: Sweep) -> Step:
     """What the lists hold."""
     out = sweep.run_path("oracle", "oracle.json")
-    argv = ("oracle", "--nbest", sweep.test, "--ref", sweep.test_ref, "--json", out)
+    argv = ("oracle", "--nbest", sweep.test, "--ref", sweep.test_ref, *sweep.counted, "--json", out)
     return Step(argv, (sweep.test, sweep.test_ref), (out,))
 
 
@@ -169,7 +181,7 @@ def report_step(sweep: Sweep) -> Step:
     if lms:
         argv += ["--lm", *(f"{name}={path}" for name, path in lms)]
         reads += [path for _, path in lms]
-    argv += ["--title", sweep.title, "--out", sweep.path("report")]
+    argv += [*sweep.counted, "--title", sweep.title, "--out", sweep.path("report")]
     writes = tuple(sweep.path("report", name) for name in ("table.md", "table.json", "index.html"))
     return Step(tuple(argv), tuple(reads), writes)
 

@@ -116,6 +116,24 @@ def test_lms_are_scored_once_whatever_systems_they_are_in() -> None:
     assert command.endswith(" --towards a --nj 1 --out out/runs")
 
 
+def test_errors_are_counted_in_the_unit_and_lms_see_the_text_that_was_asked_for(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    call = argv(inputs, out, f"one={inputs['lm']}")
+    call += ["--unit", "char", "--normalise", "upper", "--special", "[noise]=keep", "<um>=drop"]
+    assert main(call) == 0
+    done = json.loads((out / "steps.json").read_text())["done"]
+    commands = {step["command"].split()[1]: f"{step['command']} " for step in done}
+    text = " --normalise upper --special '[noise]=keep' '<um>=drop' --accept-unknown "
+    told = {verb for verb, command in commands.items() if text in command}
+    assert told == {"lmscore", "perplexity", "bench"}
+    told = {verb for verb, command in commands.items() if " --unit char " in command}
+    assert told == {"tune", "oracle", "report"}
+    assert json.loads((out / "runs/one/weights.json").read_text())["weights"]["unit"] == "char"
+    assert "CER % [95 %]" in (out / "report/table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
     [
