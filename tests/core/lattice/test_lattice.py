@@ -68,6 +68,13 @@ def test_posteriors_and_pruning_against_enumeration(seed: int) -> None:
     assert list(alone.values()) == pytest.approx([max(totals)])
 
 
+def test_rounding_takes_nothing_from_the_best_path() -> None:
+    arcs = [(state, state + 1, "x", -(state + 1) / 10, 0.0) for state in range(3)]
+    kept = prune_lattice(from_arcs("u", 4, 0, 3, arcs), ScoreWeights(), 0.0)
+    assert -0.1 + (-0.2 - 0.3) != (-0.1 - 0.2) - 0.3
+    assert kept.n_arcs == 3
+
+
 @pytest.mark.parametrize("seed", range(15))
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_expanded_lm_scores_are_those_of_the_whole_sentence(seed: int, order: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
+from asrprune.core.lattice import mbr
 from asrprune.core.lattice.lattice import Floats, Lattice, arc_totals, from_arcs, sorted_arcs
 from asrprune.core.lattice.mbr import _Grid, _with_gaps, lattice_mbr
 from asrprune.core.lattice.paths import best_path
@@ -96,6 +97,16 @@ def test_many_weak_paths_outvote_a_strong_one() -> None:
     assert true_risk(lattice, ACOUSTIC, 1.0, list(found.words)) < true_risk(
         lattice, ACOUSTIC, 1.0, ["x"]
     )
+
+
+def test_the_best_path_takes_part_however_small_its_posterior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mbr, "SMALLEST_POSTERIOR", 0.5)
+    arcs = [(0, 1, word, -float(number), 0.0) for number, word in enumerate("bacd")]
+    lattice = from_arcs("u", 2, 0, 1, arcs)
+    found = lattice_mbr(lattice, arc_totals(lattice, ACOUSTIC), 0.1)
+    assert found == mbr.MbrResult(("b",), 0.0, 0.0)
 
 
 def test_a_large_scale_gives_the_best_path_and_a_bad_one_is_refused() -> None:

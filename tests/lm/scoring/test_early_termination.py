@@ -228,6 +228,19 @@ def test_a_list_beyond_the_cache_is_scored_in_full():
     assert not parts[1].complete.all()
 
 
+def test_what_rounding_may_lift_to_the_best_total_is_scored_to_its_end():
+    texts, guesses = [["3 4 5", "4 5"]], [np.array([1.0, 0.0])]
+
+    def scored(other):
+        others = [np.array([0.0, other])]
+        return early(complete=1).score_lists(texts, others, 2.0, guesses)[0]
+
+    best, bound = scored(-1000.0).lm  # of the second what is known when the first is complete
+    for below, complete in ((0.0005, True), (0.002, False)):  # the slack is 0.001
+        part = scored(2.0 * (best - bound - below))
+        assert part.complete.tolist() == [True, complete]
+
+
 def test_the_prompt_of_every_list_counts_in_the_cache():
     tokenizer, size = DrawnTokenizer(encode_batch, prompt=(7, 8, 9)), 9  # nodes of a list
     whole = TransformerScorer(TorchEngine(MODEL, torch.float32, CPU), tokenizer, POSITIONS)

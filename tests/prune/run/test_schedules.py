@@ -52,6 +52,8 @@ def test_a_size_takes_the_place_of_the_nearest_point() -> None:
     assert [step.member for step in steps] == [0.3, None, None, 0.8]
     near = one_run("linear", 4, 0.0, [0.395, 0.405, 0.8])
     assert [step.sparsity for step in near] == pytest.approx([0.2, 0.395, 0.405, 0.8])
+    short = one_run("cubic", 5, 0.0, [0.5])  # 0.496 is too close to the end
+    assert [step.sparsity for step in short] == pytest.approx([0.244, 0.392, 0.468, 0.5])
     assert one_run("one-shot", 9, 0.1, [0.2, 0.5]) == [
         PruningStep(0.2, 0.2),
         PruningStep(0.5, 0.5),

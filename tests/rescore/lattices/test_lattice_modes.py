@@ -237,6 +237,29 @@ def test_the_tightest_beam_keeps_a_hypothesis_however_low_the_lm_scores(seed, be
         assert total <= expected[text] + 1e-6
 
 
+class StatedLM(HashLM):
+    """ln P of each word whatever stands before it; 0 for those that are not stated."""
+
+    def __init__(self, **scores: float) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def one(self, history, word: str) -> float:
+        return self.scores.get(word, 0.0)
+
+
+def test_what_falls_out_of_the_beam_by_its_lm_score_asks_for_no_more():
+    arcs = [(0, 1, "a", 0.0), (0, 3, "b", 0.0), (0, 2, "", -100.0), (2, 3, "", 0.0)]
+    arcs += [(1, 4, "c", 0.0), (3, 4, "d", 0.0)]
+    lattice = from_arcs("u", 5, 0, 4, [(*arc, 0.0) for arc in arcs])
+    lm = StatedLM(b=-10.0, c=-50.0)
+    options = BeamOptions(history=None, beam=1.0)
+    scored = rescore("beam", lattice, ScoreWeights(1.0, 0.0, (1.0,)), lm, options=options)
+    assert found(scored) == {"a c": -50.0}
+    assert lm.tokens == 4  # a, b, c and the end: b is below a by more than the beam
+    assert lm.made == 3  # the root, a and a c
+
+
 def test_many_ways_into_one_state_are_bounded_while_they_wait():
     many = [(0, 1, f"w{number}", -float(number % 7), -1.0) for number in range(60)]
     lattice = from_arcs("u", 3, 0, 2, [*many, (1, 2, "end", 0.0, -1.0)])

@@ -155,3 +155,31 @@ def test_a_cascade_with_an_endless_margin_is_the_large_lm_and_with_none_the_smal
     assert everything.lists == len(lists)
     with pytest.raises(ValueError, match="margin is -1"):
         cascade_of(lists, -1.0)
+
+
+class NoneScored:
+    """A large LM that gives -inf to all, or to all but the last hypothesis that it is asked."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def score_lists(self, lists):
+        scores = [np.full(len(hyps), -np.inf) for hyps in lists]
+        for values in scores:
+            values[-1:] = self.last
+        return scores
+
+
+def test_what_the_large_lm_cannot_score_keeps_the_order_of_the_small_one():
+    texts = ("a", "b", "c", "d")
+    nbest = NBest("u", tuple(Hypothesis(text, 0.0, 0.0) for text in texts))
+    small = np.array([-2.0, -1.0, -3.0, -9.0])
+    scores = Scores("small", {}, {"u": UtteranceScores("u", nbest.digest, small)})
+    weights = ScoreWeights(1.0, 0.0, (1.0,))
+    for last, order in ((-np.inf, "bacd"), (-50.0, "cbad")):
+        summary = RescoringSummary()
+        joined = scored_lists([nbest], [scores])
+        large = NoneScored(last)
+        (result,) = rescore_cascade(joined, weights, large, weights, 3.0, summary, CascadeSummary())
+        assert "".join(hyp.text for hyp in result.nbest.hyps) == order
+        assert summary.unscored == 0
