@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 from asrprune.cli.engine_flags import add_size_argument
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     if exporter.needs_tokens and args.tokens is None:
         raise ValueError(f"--tokens is missing: {args.to} needs the transducer's tokens.txt")
     _check_place(args.out, exporter.is_folder, args.force)
+    _keep_checkpoint(args.lm, args.out)
     checkpoint = load_checkpoint(args.lm, size=args.size)
     request = Request(
         lm=args.lm,
@@ -95,6 +98,16 @@ def run(args: argparse.Namespace) -> None:
         log.warning("%s; NOT verified (--no-verify)", what)
     for note in written.notes:
         log.info("%s: %s", args.out, note)
+
+
+def _keep_checkpoint(lm: str, out: str) -> None:
+    """Raises ValueError for an output that would replace a file of the checkpoint."""
+    from asrprune.lm.model.checkpoint import CONFIG, WEIGHTS
+
+    target = Path(os.path.realpath(out))
+    own = target.name in (CONFIG, WEIGHTS) or target.name.startswith("tokenizer.")
+    if own and target.parent == Path(os.path.realpath(lm)) and target.is_file():
+        raise ValueError(f"--out {out} is a file of --lm")
 
 
 def _check_place(out: str, is_folder: bool, force: bool) -> None:

@@ -121,6 +121,17 @@ def test_a_wrong_call_is_refused(lm, tmp_path, more, problem, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.model", ""])
+def test_the_lm_itself_is_not_replaced(name, tmp_path, capsys):
+    lm = save_transducer_lm(tmp_path, SHAPES["gpt2"])
+    before = {path: path.read_bytes() for path in lm.iterdir()}
+    to = ("--to", "onnx") if name else ("--to", "hugging-face", "--force")
+    assert _export(lm, lm / name, *to, "--no-verify") == 2
+    assert str(lm) in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in lm.iterdir()} == before
+    assert _export(lm, lm / "lm.onnx", "--to", "onnx", "--no-verify") == 0
+
+
 def test_other_tokens_are_refused(lm, tmp_path, capsys):
     lines = (lm.parent / "tokens.txt").read_text().splitlines()
     lines[5], lines[6] = "\u2581other 5", lines[6]
