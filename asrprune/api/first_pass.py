@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 from asrprune.core.hypothesis import NBest
@@ -126,6 +126,16 @@ def checked_lists(lists: Iterable[NBest]) -> list[NBest]:
         seen.add(item.utt)
         checked.append(item)
     return checked
+
+
+def check_texts(name: str, texts: Mapping[str, str]) -> None:
+    """Raise TypeError unless the argument called ``name`` is utterance id -> words."""
+    if not isinstance(texts, Mapping):
+        raise TypeError(f"{name} is {shown(texts)}; expected utterance id -> words")
+    for utt, text in texts.items():
+        if not isinstance(text, str):
+            found = f"{name}: utterance {utt} has {shown(text)}"
+            raise TypeError(f"{found}; expected its words as a string")
 
 
 def shown(value: object) -> str:

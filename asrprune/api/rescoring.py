@@ -10,11 +10,12 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from asrprune.api.first_pass import checked_lists, shown
+from asrprune.api.first_pass import check_texts, checked_lists, shown
 from asrprune.api.lms import AnyLM, as_language_model
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.tables import lookup
+from asrprune.core.units import in_units
 from asrprune.core.weights import ScoreWeights
 from asrprune.errors import InputError
 from asrprune.rescore.decisions import DECISIONS
@@ -50,18 +51,19 @@ def tune_weights(
     ``scores`` of one LM, or a list of those of several; the order of the LMs is that of
     ``weights.lm`` in the result. ``refs``: utterance id -> words, by default the lists' own.
     ``start``: the first pass's own weights (default ``ScoreWeights()``), whose acoustic weight is
-    kept. ``towards``: weights of a similar LM, which these are drawn to (default: the best mixture
-    with the first pass's LM). ``objective``: "expected" word errors, or "errors", counted exactly,
-    which a small dev set misleads; only that uses ``starts`` random starting points. ``resamples``
-    of the utterances give the weights' intervals. ``negative_lm``: an LM may be subtracted.
-    ``seed`` is of starts and resamples; the same call gives the same weights. Of the result,
-    ``weights`` go into ``rescore_nbest``, ``intervals`` are their 95 % intervals,
-    ``held_out_errors`` the word errors on halves of dev at weights of the other half, and
-    ``wer_percent`` is the WER on these lists, ``start_wer_percent`` that without an LM. Never tune
-    on the set that you report.
+    kept, and whose ``unit`` errors and the word bonus are counted in. ``towards``: weights of a
+    similar LM, which these are drawn to (default: the best mixture with the first pass's LM).
+    ``objective``: "expected" word errors, or "errors", counted exactly, which a small dev set
+    misleads; only that uses ``starts`` random starting points. ``resamples`` of the utterances give
+    the weights' intervals. ``negative_lm``: an LM may be subtracted. ``seed`` is of starts and
+    resamples; the same call gives the same weights. Of the result, ``weights`` go into
+    ``rescore_nbest``, ``intervals`` are their 95 % intervals, ``held_out_errors`` the word errors
+    on halves of dev at weights of the other half, and ``wer_percent`` is the WER on these lists,
+    ``start_wer_percent`` that without an LM. Never tune on the set that you report.
 
     Raises InputError naming the utterance without a reference or without scores, and where a score
-    of the first pass is known for some hypotheses only; TypeError for lists that are not NBest.
+    of the first pass is known for some hypotheses only; TypeError for lists that are not NBest,
+    and for other references and weights than these.
 
     >>> import asrprune
     >>> from asrprune.api.example import tiny_lists, tiny_lm
@@ -70,12 +72,20 @@ def tune_weights(
     >>> tuned.start_errors, tuned.errors, tuned.weights.lm[0] > 0
     (1, 0, True)
     """
-    scored = _joined(lists, scores)
+    for name, given in (("start", start), ("towards", towards)):
+        if given is not None:
+            _check_weights(given, name)
+    if refs is not None:
+        check_texts("refs", refs)
+    start = start or ScoreWeights()
+    scored = _joined(lists, scores, start.unit)
     options = TuneOptions(
         seed, starts, negative_lm=negative_lm, objective=objective, resamples=resamples
     )
     references = _own_references(scored) if refs is None else refs
-    return tune(scored, references, start or ScoreWeights(), options, "lists", towards)
+    cut = {utt: in_units(ref, start.unit) for utt, ref in references.items()}
+    tuned = tune(scored, cut, start, options, "lists", towards)
+    return dataclasses.replace(tuned, weights=dataclasses.replace(tuned.weights, unit=start.unit))
 
 
 def rescore_nbest(
@@ -109,7 +119,7 @@ def rescore_nbest(
     _check_weights(weights)
     lookup(dict.fromkeys(_NBEST_DECISIONS), decision, "decision for n-best lists")
     scale = _posterior_scale(decision, posterior_scale)
-    scored = _joined(lists, scores)
+    scored = _joined(lists, scores, weights.unit)
     chosen = rescore(scored, weights, RescoringSummary(), "lists", scale)
     return {one.nbest.utt: one.best for one in chosen}
 
@@ -167,12 +177,13 @@ def rescore_lattices(
 
 
 def _joined(
-    lists: Iterable[NBest], scores: Union[ListScores, Sequence[ListScores]]
+    lists: Iterable[NBest], scores: Union[ListScores, Sequence[ListScores]], unit: str
 ) -> list[ScoredList]:
-    """The lists with the scores of every LM, by utterance id."""
+    """The lists with the scores of every LM, by utterance id, counted in ``unit``."""
     checked = checked_lists(lists)
     lms = [scores] if isinstance(scores, Mapping) else list(scores)
-    return list(scored_lists(checked, [_scores(checked, one, k) for k, one in enumerate(lms)]))
+    found = [_scores(checked, one, k) for k, one in enumerate(lms)]
+    return list(scored_lists(checked, found, unit=unit))
 
 
 def _scores(lists: Sequence[NBest], values: ListScores, number: int) -> Scores:
@@ -213,10 +224,10 @@ def _checked_lattices(lattices: Iterable[Lattice]) -> list[Lattice]:
     return list(checked.values())
 
 
-def _check_weights(weights: ScoreWeights) -> None:
+def _check_weights(weights: ScoreWeights, name: str = "weights") -> None:
     if not isinstance(weights, ScoreWeights):
         expected = "asrprune.ScoreWeights, such as tune_weights(...).weights"
-        raise TypeError(f"weights is {shown(weights)}; expected {expected}")
+        raise TypeError(f"{name} is {shown(weights)}; expected {expected}")
 
 
 def _posterior_scale(decision: str, scale: Optional[float]) -> Optional[float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
-from asrprune.api.first_pass import shown
+from asrprune.api.first_pass import check_texts
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.tables import lookup
 from asrprune.core.units import UNITS, WORD, in_units
@@ -123,12 +123,7 @@ def _numbers(scoring: Scoring, speakers: Optional[Mapping[str, str]]) -> Optiona
 def _score(
     refs: Mapping[str, str], hyps: Mapping[str, str], name: str, mode: str, unit: str
 ) -> Scoring:
-    for what, texts in (("refs", refs), (name, hyps)):
-        if not isinstance(texts, Mapping):
-            raise TypeError(f"{what} is {shown(texts)}; expected utterance id -> words")
-        for utt, text in texts.items():
-            if not isinstance(text, str):
-                found = f"{what}: utterance {utt} has {shown(text)}"
-                raise TypeError(f"{found}; expected its words as a string")
+    check_texts("refs", refs)
+    check_texts(name, hyps)
     cut, other = ({utt: in_units(text, unit) for utt, text in one.items()} for one in (refs, hyps))
     return score_texts(cut, other, mode, ref_name="refs", hyp_name=name)

@@ -55,6 +55,13 @@ class Jobs:
 
     def run(self, log: str, command: str) -> bool:
         """Whether the command came to a good end; what it prints goes to the log."""
+        try:
+            return self._run(log, command)
+        except OSError as problem:  # of the log
+            print(f"{NAME}: {log}: {problem.strerror or problem}", file=sys.stderr)
+            return False
+
+    def _run(self, log: str, command: str) -> bool:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         with open(log, "wb", buffering=0) as stream:
             started = time.time()

@@ -230,3 +230,35 @@ def test_what_are_no_lattices_is_refused() -> None:
     lattice = union_of_nbest(tiny_lists()[0])
     with pytest.raises(ValueError, match="lattices: utterance utt1 comes twice"):
         asrprune.rescore_lattices([lattice, lattice], tiny_lm(), WEIGHTS)
+
+
+def test_lists_are_tuned_and_rescored_in_the_unit_of_the_weights() -> None:
+    hyps = (asrprune.Hypothesis("a b c", -5.0, 0.0), asrprune.Hypothesis("abcdefghij", -5.5, 0.0))
+    lists = [asrprune.NBest("u", hyps)]
+    weights = asrprune.ScoreWeights(1.0, 0.0, (), 1.0, unit="char")
+    assert asrprune.rescore_nbest(lists, [], weights) == {"u": "abcdefghij"}
+    assert asrprune.rescore_lattices([union_of_nbest(lists[0])], [], weights) == {"u": "abcdefghij"}
+    assert asrprune.rescore_nbest(lists, [], replace(weights, unit="word")) == {"u": "a b c"}
+    tuned = asrprune.tune_weights(
+        tiny_lists(),
+        asrprune.score_nbest(tiny_lm(), tiny_lists()),
+        start=asrprune.ScoreWeights(unit="char"),
+    )
+    characters = sum(len(str(ref).replace(" ", "")) for ref in RIGHT.values())
+    assert (tuned.words, tuned.weights.unit) == (characters, "char")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"refs": ["a", "b"]}, "refs is .*; expected utterance id -> words"),
+        ({"refs": {"utt1": ["a"]}}, "refs: utterance utt1 has .*; expected its words"),
+        ({"start": {"acoustic": 1}}, "start is .*; expected asrprune.ScoreWeights"),
+        ({"towards": 0.5}, "towards is .*; expected asrprune.ScoreWeights"),
+    ],
+)
+def test_other_references_and_weights_are_named(
+    bad: dict[str, Any], message: str, scores: dict[str, np.ndarray]
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        asrprune.tune_weights(tiny_lists(), scores, **bad)

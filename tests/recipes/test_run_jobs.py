@@ -74,6 +74,14 @@ def test_a_failed_job_is_named_when_all_have_ended(place: Path) -> None:
     assert "# Ended (code 0; signal 9)" in Path("x.log").read_text()
 
 
+def test_a_log_that_cannot_be_is_a_failed_job(place: Path) -> None:
+    (place / "file").touch()
+    status, said = run("JOB=1:2", "file/x.JOB.log", "true")
+    assert status == 1
+    assert "Traceback" not in said
+    assert "run_jobs.py: file/x.1.log: " in said
+
+
 def test_a_signal_ends_all_jobs(place: Path) -> None:
     words = ["JOB=1:3", "JOB.log", "eval", "echo \\$\\$ > JOB.pid; sleep 99 & wait"]
     process = subprocess.Popen([RUN_JOBS, "--max-jobs-run", "2", *words], stderr=subprocess.PIPE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -22,7 +24,6 @@ _NO_CUT = (
     AssertionError,
     ArithmeticError,
     RuntimeError,
-    ImportError,  # of what a transform needs
 )
 """What lhotse raises for a cut that it cannot make sense of."""
 
@@ -74,20 +75,35 @@ def read_cut_lines(path: PathLike, allow_commands: bool = False) -> Iterator[Cut
         raise InputError(path, None, "no cut", "a lhotse CutSet as JSON lines")
 
 
-def _refuse_commands(record: Any, path: PathLike, line: int, utt: str) -> None:
-    """Raise InputError if lhotse would take any part of the cut for audio that is not in a file:
-    its recording, the tracks of a mixture, an impulse response, a custom field."""
+def _sources(record: Any) -> Iterator[dict[str, Any]]:
+    """All that lhotse would take for a source of audio: of the recording, the tracks of a mixture,
+    an impulse response, a custom field."""
     parts = [record]
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
             parts.extend(part.values())
-            if part.keys() >= {"type", "source", "channels"} and part["type"] != "file":
-                found = f"utterance {utt}: audio of type {part['type']!r} ({part['source']!r:.60})"
-                expected = "audio of type 'file', or --allow-commands to run and fetch such audio"
-                raise InputError(path, line, found, expected)
+            if part.keys() >= {"type", "source", "channels"}:
+                yield part
         elif isinstance(part, list):
             parts.extend(part)
+
+
+def _refuse_commands(record: Any, path: PathLike, line: int, utt: str) -> None:
+    """Raise InputError if any audio of the cut is not in a file."""
+    for part in _sources(record):
+        if part["type"] != "file":
+            found = f"utterance {utt}: audio of type {part['type']!r} ({part['source']!r:.60})"
+            expected = "audio of type 'file', or --allow-commands to run and fetch such audio"
+            raise InputError(path, line, found, expected)
+
+
+def _missing_file(cut: CutLine) -> Optional[str]:
+    """What is to be said of the first file of audio that is not there."""
+    for part in _sources(json.loads(cut.text)):
+        if part["type"] == "file" and not os.path.exists(str(part["source"])):
+            return f"no such file {str(part['source'])!r:.90}"
+    return None
 
 
 def load_audio(cut: CutLine, sampling_rate: int, allow_commands: bool = False) -> NDArray[np.int16]:
@@ -96,7 +112,8 @@ def load_audio(cut: CutLine, sampling_rate: int, allow_commands: bool = False) -
     Without ``allow_commands`` files are read by libsndfile alone: lhotse's other readers run
     ffmpeg, which fetches what a name or a playlist says, or give the name to a shell (``.sph``).
     Raises InputError naming the utterance for a line that lhotse does not take as a cut, audio
-    that cannot be read, several channels, or samples outside [-1, 1] by more than rounding.
+    that cannot be read, several channels, or samples outside [-1, 1] by more than rounding;
+    MissingPackage for what reading or another sampling rate needs.
     """
     try:
         from lhotse.audio.utils import AudioLoadingError, DurationMismatchError
@@ -111,11 +128,19 @@ def load_audio(cut: CutLine, sampling_rate: int, allow_commands: bool = False) -
         with contextlib.nullcontext() if allow_commands else _libsndfile_alone():
             samples = item.load_audio()
     except (AudioLoadingError, DurationMismatchError, OSError) as problem:
-        found = f"{what}: audio cannot be read ({_first_line(problem)})"
+        if isinstance(problem, DurationMismatchError) or "declared samples" in str(problem):
+            expected = "as many samples as the recording states"
+            raise InputError(
+                cut.path, cut.line, f"{what}: audio of another length", expected
+            ) from None
+        reason = _missing_file(cut) or _first_line(problem)
+        found = f"{what}: audio cannot be read ({reason})"
         expected = "readable audio"
         if not allow_commands:
             expected += " (--allow-commands reads what needs ffmpeg or sph2pipe, too)"
         raise InputError(cut.path, cut.line, found, expected) from None
+    except ImportError as problem:
+        raise MissingPackage(_package(problem), "mini") from None
     except _NO_CUT as problem:
         found = f"{what}: {type(problem).__name__} {_first_line(problem)}"
         raise InputError(cut.path, cut.line, found, "a lhotse cut with a recording") from None
@@ -142,6 +167,12 @@ def _libsndfile_alone() -> Iterator[None]:
         yield
     finally:
         backend.set_current_audio_backend(before)
+
+
+def _package(problem: ImportError) -> str:
+    """The package that is not there; lhotse leaves its name in the message alone."""
+    named = re.search(r"No module named '([\w-]+)", str(problem))
+    return problem.name or (named[1] if named else _first_line(problem))
 
 
 def _first_line(problem: BaseException) -> str:

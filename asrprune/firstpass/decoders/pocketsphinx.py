@@ -142,9 +142,9 @@ class PocketSphinx:
         return k_best(full, self.config.nbest, weights)
 
     def _run(self, samples: NDArray[np.int16]) -> Optional[str]:
-        """The decoder's own 1-best; None when it finds none."""
-        if not len(samples):
-            return None
+        """The decoder's own 1-best; None when it finds none, and for digital silence."""
+        if not len(samples) or (samples == samples[0]).all():
+            return None  # what it finds in digital silence depends on the utterance before
         # a new front end: the noise estimate of the utterance before would change this one
         self._decoder.reinit_feat()
         self._decoder.start_utt()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asrprune.cli.main import main
-from asrprune.errors import InputError
+from asrprune.errors import InputError, MissingPackage
 from asrprune.firstpass.decoders.cuts import CutLine, load_audio, read_cut_lines
 
 AUDIO = {"type": "file", "channels": [0], "source": "a.wav"}
@@ -106,14 +108,50 @@ def test_no_name_of_a_file_is_given_to_a_shell_or_fetched(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_allowed_commands_run(tmp_path: Path) -> None:
+def test_why_audio_cannot_be_read_is_said(tmp_path: Path) -> None:
     pytest.importorskip("lhotse")
-    path = tmp_path / "a.wav"
+    with pytest.raises(InputError, match=r"utterance u: audio cannot be read \(no such file 'a.wa"):
+        load(cut(AUDIO))
+    path = write_wav(tmp_path / "a.wav")
+    long = cut({**AUDIO, "source": str(path)})
+    long["recording"] = {**long["recording"], "num_samples": 32000, "duration": 2.0}
+    with pytest.raises(InputError, match="u: audio of another length; expected as many samples"):
+        load({**long, "duration": 2.0})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [8000, 22050])
+def test_audio_of_other_sampling_rates_is_resampled(
+    rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lhotse")
+    path = write_wav(tmp_path / "a.wav", rate)
+    other = cut({**AUDIO, "source": str(path)}, duration=160 / rate)
+    other["recording"].update(sampling_rate=rate, duration=160 / rate)
+    if importlib.util.find_spec("scipy"):
+        assert abs(len(load(other)) - 160 * 16000 / rate) <= 1
+
+    def without(*given: Any) -> None:
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+
+    monkeypatch.setattr("lhotse.augmentation.torchaudio.Resample.__call__", without)
+    with pytest.raises(MissingPackage, match=r"scipy is needed here: pip install 'asrprune\[mini"):
+        load(other)
+
+
+def write_wav(path: Path, rate: int = 16000) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(bytes(range(160)) * 2)
+        file.setframerate(rate)
+        file.writeframes((1000 * np.sin(np.arange(160) / 5)).astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.slow
+def test_allowed_commands_run(tmp_path: Path) -> None:
+    pytest.importorskip("lhotse")
+    path = write_wav(tmp_path / "a.wav")
     samples = load(cut({**AUDIO, "source": str(path)}))
     assert samples.shape == (160,)
     command = {**AUDIO, "type": "command", "source": f"cat {shlex.quote(str(path))}"}

@@ -127,6 +127,17 @@ def test_an_utterance_without_result_lists_the_empty_hypothesis(decoded: Path) -
     assert last.hyps[0].acoustic is None
 
 
+def test_what_is_found_in_digital_silence_depends_on_nothing_before(cuts: Path) -> None:
+    from asrprune.firstpass.decoders.pocketsphinx import PocketSphinx, PocketSphinxConfig
+
+    speech, _ = sf.read(str(cuts.parent / "utt-3.wav"), dtype="int16")
+    silence = np.zeros(16000, dtype=np.int16)
+    decoder = PocketSphinx(PocketSphinxConfig(nbest=5))
+    alone = decoder.decode("silence", silence).nbest
+    decoder.decode("speech", speech)
+    assert decoder.decode("silence", silence).nbest == alone
+
+
 def test_the_total_is_the_score_of_the_decoder(decoded: Path, cuts: Path) -> None:
     """Up to its rounding and the final node's acoustic score, which its lattice file lacks."""
     from asrprune.firstpass.decoders.pocketsphinx import PocketSphinx, PocketSphinxConfig
