@@ -112,7 +112,7 @@ def to_line(nbest: NBest) -> str:
     """One n-best list as a JSON line without its line end. Raises ValueError for -inf scores."""
     record: dict[str, Any] = {"utt": nbest.utt}
     if nbest.audio_s is not None:
-        record["audio_s"] = nbest.audio_s
+        record["audio_s"] = _plain(nbest.audio_s)
     if nbest.ref is not None:
         record["ref"] = nbest.ref
     record["hyps"] = [_hypothesis_record(nbest.utt, hyp) for hyp in nbest.hyps]
@@ -128,10 +128,16 @@ def _hypothesis_record(utt: str, hyp: Hypothesis) -> dict[str, Any]:
     for name, value in (("acoustic", hyp.acoustic), ("lm", hyp.lm)):
         if value is not None and not math.isfinite(value):
             raise ValueError(f"utterance {utt}: {name} score {value} cannot be written as JSON")
-    record: dict[str, Any] = {"text": hyp.text, "acoustic": hyp.acoustic, "lm": hyp.lm}
+    acoustic, lm = _plain(hyp.acoustic), _plain(hyp.lm)
+    record: dict[str, Any] = {"text": hyp.text, "acoustic": acoustic, "lm": lm}
     if hyp.tokens is not None:
-        record["tokens"] = list(hyp.tokens)
+        record["tokens"] = [int(token) for token in hyp.tokens]
     return record
+
+
+def _plain(value: Optional[float]) -> Optional[float]:
+    """The number as JSON has it, also of arrays and tensors."""
+    return value if value is None or type(value) in (int, float) else float(value)
 
 
 def _check_header(path: PathLike, line: Optional[str]) -> dict[str, Any]:

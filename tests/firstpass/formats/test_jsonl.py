@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asrprune.core.hypothesis import Hypothesis, NBest
@@ -98,6 +99,14 @@ def test_no_header_and_empty_file(tmp_path: Path) -> None:
         (tmp_path / "n").write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=found):
             list(read_nbest(tmp_path / "n"))
+
+
+def test_numbers_of_arrays_are_written_as_numbers(tmp_path: Path) -> None:
+    ids = tuple(np.array([3, 4]))
+    hyp = Hypothesis("a", np.float32(-1.5), np.float64(-2.25), ids)
+    write_nbest(tmp_path / "x.jsonl", [NBest("u", (hyp,), np.float32(2.5))])
+    expected = NBest("u", (Hypothesis("a", -1.5, -2.25, (3, 4)),), 2.5)
+    assert list(read_nbest(tmp_path / "x.jsonl")) == [expected]
 
 
 def test_what_json_cannot_hold_is_not_written(tmp_path: Path) -> None:
