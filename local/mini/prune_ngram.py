@@ -50,13 +50,15 @@ def has_empty_order(arpa: Path) -> bool:
 
 
 def prune_to(
-    lm: Path, most_bytes: int, out: Path, known: dict[float, int] | None = None
+    lm: Path, most_bytes: int, out: Path, known: dict[float, tuple[int, bool]] | None = None
 ) -> tuple[float, int] | None:
     """Write the largest pruned LM of at most ``most_bytes`` that TRIES thresholds find. Returns its
     threshold and bytes; None where none is small enough with n-grams of each order in it.
-    ``known``: ln of a threshold -> bytes; of this LM, for other sizes, and it gets those that are
-    tried."""
+    ``known``: ln of a threshold -> bytes, and whether n-grams of each order are left; of this LM,
+    for other sizes, and it gets those that are tried."""
     known = {} if known is None else known
+    fit = (one for one, (size, whole) in known.items() if size <= most_bytes and whole)
+    again = min(fit, default=None)  # the largest that fits, of which there is no file any more
     wanted = math.log(most_bytes) + math.log(AIM)
     best: tuple[float, int] | None = None
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def prune_to(
         for _ in range(TRIES):
             low, above = math.log(THRESHOLDS[0]), math.log(lm.stat().st_size)
             high, below = math.log(THRESHOLDS[1]), 0.0
-            for one, size in known.items():
+            for one, (size, _) in known.items():
                 if size > most_bytes and one > low:
                     low, above = one, math.log(size)
                 elif size <= most_bytes and one < high:
@@ -74,13 +76,16 @@ def prune_to(
             # ln bytes as straight over ln threshold, once both ends are known
             part = (above - wanted) / (above - below) if below else 0.5
             tried = low + min(max(part, 0.1), 0.9) * (high - low)
-            size = known[tried] = prune(lm, math.exp(tried), scratch / "tried.arpa")
-            if size > most_bytes or has_empty_order(scratch / "tried.arpa"):
+            size = prune(lm, math.exp(tried), scratch / "tried.arpa")
+            known[tried] = size, not has_empty_order(scratch / "tried.arpa")
+            if size > most_bytes or not known[tried][1]:
                 continue
             best = math.exp(tried), size  # the largest so far: the threshold only falls
             (scratch / "tried.arpa").replace(scratch / "best.arpa")
             if size >= TIGHT * most_bytes:
                 break
+        if best is None and again is not None:
+            best = math.exp(again), prune(lm, math.exp(again), scratch / "best.arpa")
         if best is not None:
             (scratch / "best.arpa").replace(out)
     return best
@@ -106,7 +111,7 @@ def main() -> int:
             expected = "numbers above 0, two decimals of which differ"
             parser.error(f"--fractions {args.fractions}; expected {expected}")
         own, whole = args.lm.stat().st_size, args.beside.stat().st_size
-        known: dict[float, int] = {}
+        known: dict[float, tuple[int, bool]] = {}
         for fraction, name in names.items():
             most_bytes = round(fraction * whole)
             made = None

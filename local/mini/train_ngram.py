@@ -1,4 +1,5 @@
-"""An interpolated Kneser-Ney n-gram LM of recipes/mini, as ARPA, estimated by kaldingram.
+"""A Kneser-Ney n-gram LM of recipes/mini, as ARPA, estimated by kaldingram: back-off, with one
+discount an order (unmodified).
 
     python local/mini/train_ngram.py --text exp/mini/text/lm_train.txt --order 3 --out kn3.arpa
 

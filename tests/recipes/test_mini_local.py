@@ -277,6 +277,25 @@ def test_the_threshold_of_a_size_is_found(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lm.arpa", "small.arpa"]
 
 
+@pytest.mark.parametrize("below", [0, 20, 100, 200, 1000])
+def test_a_size_that_a_threshold_fits_by_little_gets_its_lm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: int
+) -> None:
+    def prune(lm: Path, threshold: float, out: Path) -> int:
+        out.write_bytes(bytes(int(1e6 * (threshold / 1e-9) ** -0.25)))
+        return out.stat().st_size
+
+    monkeypatch.setattr(prune_ngram, "prune", prune)
+    (tmp_path / "lm.arpa").write_bytes(bytes(1_000_000))
+    known: dict[float, tuple[int, bool]] = {}
+    prune_ngram.prune_to(tmp_path / "lm.arpa", 3 * 133_352, tmp_path / "large", known)
+    most_bytes = min(size for size, _ in known.values()) + below
+    found = prune_ngram.prune_to(tmp_path / "lm.arpa", most_bytes, tmp_path / "small", known)
+    assert found is not None
+    assert prune_ngram.TIGHT * most_bytes <= found[1] <= most_bytes
+    assert found[1] == (tmp_path / "small").stat().st_size
+
+
 def test_what_was_tried_for_a_size_is_known_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +312,7 @@ def test_what_was_tried_for_a_size_is_known_for_the_next(
     tried: list[float] = []
     monkeypatch.setattr(prune_ngram, "prune", prune)
     (tmp_path / "lm.arpa").write_bytes(bytes(2_000_000))
-    known: dict[float, int] = {}
+    known: dict[float, tuple[int, bool]] = {}
     counts = []
     for most_bytes in (500_000, 250_000, 40_000):
         found = prune_ngram.prune_to(tmp_path / "lm.arpa", most_bytes, tmp_path / "out", known)

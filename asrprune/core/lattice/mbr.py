@@ -30,8 +30,9 @@ def lattice_mbr(lattice: Lattice, totals: Floats, scale: float, rounds: int = 20
     A path's posterior is proportional to exp(scale * total), ``totals`` [A]. Starts from the best
     path and changes words, puts words in and takes them out while the expectation falls. The
     expectation is an upper bound: at each state the alignment may depend on where the path is, not
-    on how it got there; exact on linear lattices and on slots of words of their own. Any word
-    sequence may be the result, also one that is no path. Ties keep the best path's word.
+    on how it got there; exact on linear lattices and on slots of words of their own, of which none
+    is empty. Any word sequence may be the result, also one that is no path. Ties keep the best
+    path's word.
 
     Raises ValueError unless scale > 0, and for a lattice without a path of finite total.
     Source: H. Xu et al., "Minimum Bayes risk decoding and system combination based on a recursion

@@ -96,7 +96,8 @@ def rewrite(model: TransformerLM, cut: Cut, mean_free: bool) -> None:
     coordinates; otherwise the coordinates of a model with layer norms must have mean zero:
     ``basis`` times a vector of ones is zero. The last norm's weights stay with it where the
     embedding is read and written by the same table: they become those weights of the new
-    coordinates that are nearest, and a model whose last norm has equal weights loses nothing.
+    coordinates that are nearest, and a model whose last norm has equal weights, and biases of mean
+    zero if it has any, loses nothing.
     """
     basis = cut.basis
     size, width = basis.shape
