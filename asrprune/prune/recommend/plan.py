@@ -93,14 +93,15 @@ class LmSize:
 
 def mask_bytes(weights: int, share: float) -> float:
     """Bytes of the coded mask of so many ``weights`` of which a ``share`` is zero, drawn one by
-    one (lm/model/sparse_tensors.py); those of matrices of unlike shares, or of zeros that stand
-    in a pattern, have fewer.
+    one (lm/model/sparse_tensors.py): their entropy, but of many zeros no less than a bit for each
+    byte of the mask; the code takes 1.6 to 4.6 % more at 80 to 95 % (measured). Those of matrices
+    of unlike shares, or of zeros that stand in a pattern, have fewer.
 
     >>> mask_bytes(1000, 0.5), round(mask_bytes(1000, 0.8), 1), mask_bytes(1000, 1.0)
-    (125.0, 90.2, 0.0)
+    (125.0, 90.2, 15.625)
     """
     entropy = sum(-one * math.log2(one) for one in (share, 1.0 - share) if one > 0.0)
-    return weights / 8 * entropy
+    return weights / 8 * (max(entropy, 1 / 8) if share > 0.5 else entropy)
 
 
 @dataclass(frozen=True)

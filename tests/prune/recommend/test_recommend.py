@@ -15,6 +15,7 @@ from asrprune.cli.main import main
 from asrprune.lm.model.checkpoint import load_checkpoint, save_checkpoint
 from asrprune.lm.model.elastic import MEGABYTE
 from asrprune.lm.model.shapes import ModelShape
+from asrprune.lm.model.sparse_tensors import CODE, MASK, pack
 from asrprune.lm.model.transformer import TransformerLM, count_parameters
 from asrprune.prune.methods import METHODS
 from asrprune.prune.recommend import table
@@ -254,6 +255,16 @@ def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(
     save_study(study, (sizes[1],))  # prune makes no elastic LM of one size
     assert main(argv) == 1
     assert "smaller than all measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("share", "near"), [(0.5, 0.001), (0.8, 0.02), (0.9, 0.025), (0.95, 0.05), (0.995, 0.2)]
+)
+def test_masks_take_what_is_expected(share: float, near: float) -> None:
+    drawn = torch.rand(1000, 1000, generator=torch.Generator().manual_seed(1)) >= share
+    stored = pack({"w": drawn.float()})
+    mask = next(part for name, part in stored.items() if name.endswith((MASK, CODE)))
+    assert mask.numel() == pytest.approx(mask_bytes(drawn.numel(), share), rel=near)
 
 
 def test_sizes_are_those_of_the_studys_files() -> None:
