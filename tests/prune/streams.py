@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asrprune.lm.model.layers import TokenEmbedding
 from asrprune.lm.model.shapes import BlockShape, LinearShape, ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.prune.run.scorer import PruningData
@@ -39,15 +38,7 @@ def random_model(shape: ModelShape, equal_last_norm: bool = True) -> Transformer
             parameter.add_(0.3 * torch.randn_like(parameter))
         if equal_last_norm:
             model.norm.weight.fill_(1.3)
-            model.norm.bias.sub_(model.norm.bias.mean())
-        _without_mean(model.embedding)
     return model
-
-
-def _without_mean(embedding: TokenEmbedding) -> None:
-    """The direction of equal channels is read by no norm; the logits are not to read it either."""
-    table = embedding.weight if embedding.projection is None else embedding.projection
-    table.sub_(table.mean(1, keepdim=True))
 
 
 def logits(model: TransformerLM) -> Tensor:

@@ -2,8 +2,10 @@
 
 A norm divides by the root mean square (a layer norm takes the mean away before), so turning the
 stream changes nothing that is read from it once the norms' own weights are folded into the
-matrices behind them. Of a layer norm's stream the mean of all channels is never read. So an LM can
-be written in any orthonormal basis of what is read, and be cut to the first of its directions.
+matrices behind them. Of a layer norm's stream the mean of all channels is never read; the output
+layer alone reads one, that of what the last norm puts out, and it stays the mean of the new
+channels. So an LM can be written in any orthonormal basis of what is read, and be cut to the first
+of its directions.
 
 Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024), section 3, which turns layer norms into
 root-mean-square norms and gives each block a basis of its own; here all blocks share one, the norms
@@ -96,8 +98,8 @@ def rewrite(model: TransformerLM, cut: Cut, mean_free: bool) -> None:
     coordinates; otherwise the coordinates of a model with layer norms must have mean zero:
     ``basis`` times a vector of ones is zero. The last norm's weights stay with it where the
     embedding is read and written by the same table: they become those weights of the new
-    coordinates that are nearest, and a model whose last norm has equal weights, and biases of mean
-    zero if it has any, loses nothing.
+    coordinates that are nearest, and a model whose last norm has equal weights loses nothing (with
+    ``mean_free`` the mean of its biases, which adds to each token's logit what no input changes).
     """
     basis = cut.basis
     size, width = basis.shape
@@ -115,12 +117,16 @@ def rewrite(model: TransformerLM, cut: Cut, mean_free: bool) -> None:
             bias = None if linear.bias is None else basis.T @ linear.bias.detach().double()
             block.put(writer, linear.mapped(basis.T, None, bias))
     embedding = model.embedding
+    out = basis  # for what reads the last norm: with the mean of all channels, which norms drop
+    if model.anatomy.norm != "rms" and not mean_free:
+        out = basis + (size * width) ** -0.5
+    tied = embedding.output is None
     if embedding.projection is None:
-        embedding.weight = _parameter(embedding.weight, basis)
+        embedding.weight = _parameter(embedding.weight, out if tied else basis)
     else:
-        embedding.projection = _parameter(embedding.projection, basis)
+        embedding.projection = _parameter(embedding.projection, out if tied else basis)
     if embedding.output is not None:
-        embedding.output = _parameter(embedding.output, basis)
+        embedding.output = _parameter(embedding.output, out)
     if model.positions is not None:
         model.positions = _parameter(model.positions, basis)
     last = model.norm
@@ -128,7 +134,7 @@ def rewrite(model: TransformerLM, cut: Cut, mean_free: bool) -> None:
     old_weight = last.weight.detach().double()  # type: ignore[operator]
     weight = squares.T @ old_weight / squares.sum(0).clamp(min=1e-12)
     old_bias = getattr(last, "bias", None)
-    shift = None if old_bias is None else basis.T @ old_bias.detach().double()
+    shift = None if old_bias is None else out.T @ old_bias.detach().double()
     model.norm = _norm(weight * (size / width) ** 0.5, shift, last, mean_free)
 
 
