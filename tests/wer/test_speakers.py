@@ -91,3 +91,12 @@ def test_the_file_is_checked(tmp_path: Path) -> None:
         number_speakers(path, utt2spk, ["u1", "u3"])
     with pytest.raises(InputError, match=r"one speaker \(a\); expected at least 2"):
         number_speakers(path, utt2spk, ["u1", "u2"])
+
+
+def test_few_speakers_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    many = {f"u{number}": f"s{number}" for number in range(20)}
+    number_speakers("utt2spk", many, many)
+    assert not caplog.messages
+    number_speakers("utt2spk", many, list(many)[:19])
+    (said,) = caplog.messages
+    assert said.startswith("utt2spk: 19 speakers: intervals over fewer than 20 are too narrow")
