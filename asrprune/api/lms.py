@@ -45,6 +45,7 @@ def open_lm(
     token_budget: Optional[int] = None,
     over_long: Optional[str] = None,
     normalise: Optional[str] = None,
+    language: Optional[str] = None,
     size: Optional[Size] = None,
 ) -> LanguageModel:
     """A language model that scores sentences: ln P(words, </s> | <s>), higher is better.
@@ -58,8 +59,8 @@ def open_lm(
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
     memory is put into evaluation mode.
 
-    ``normalise``, one of ``asrprune list normalisers``, goes before the text form that the LM
-    states.
+    ``normalise``, one of ``asrprune list normalisers``, and ``language`` (ISO 639-1; it matters to
+    the letter i of "tr" and "az") go before the text form that the LM states.
 
     ``size``: what an elastic LM (``asrprune prune --schedule elastic``) is cut to: the fraction of
     the prunable weights removed (0.5), the most megabytes of its weights ("12MB"), or how many
@@ -86,7 +87,7 @@ def open_lm(
         "over_long": over_long,
         "size": size,
     }
-    text = TextOptions(normalise)
+    text = TextOptions(normalise, language=language)
     if isinstance(lm, (str, os.PathLike)) and opening.is_ngram(lm):
         _check_no_options(lm, engine, given)
         return opening.open_lm(lm, text=text)
@@ -232,8 +233,9 @@ def _parts(
     tokens = tokenizer
     if isinstance(tokens, (str, os.PathLike)):
         tokens = Tokenizer(tokens, options=text)
-    elif text.normaliser is not None:
-        raise ValueError("normalise has no use for a tokenizer in memory, which has its form")
+    elif (text.normaliser, text.language) != (None, None):
+        stated = "normalise" if text.normaliser is not None else "language"
+        raise ValueError(f"{stated} has no use for a tokenizer in memory, which has its form")
     size = lm.shape.vocab_size
     if tokens.vocab_size != size:
         raise ValueError(f"the tokenizer has {tokens.vocab_size} ids; expected {size}, the LM's")

@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
             out=args.out,
             unit=args.unit,
             normalise=args.normalise,
+            language=args.language,
             special=tuple(args.special),
         )
     )

@@ -58,6 +58,7 @@ class Sweep:
     out: str
     unit: str = WORD
     normalise: str | None = None
+    language: str | None = None
     special: tuple[tuple[str, str], ...] = ()
 
     def path(self, *parts: str) -> str:
@@ -83,9 +84,10 @@ class Sweep:
     def text(self) -> tuple[str, ...]:
         """What the verbs that score are told of the text that an LM sees."""
         form = () if self.normalise is None else ("--normalise", self.normalise)
+        spoken = () if self.language is None else ("--language", self.language)
         words = [f"{word}={what}" for word, what in self.special]
         special = ("--special", *words) if words else ()
-        return (*form, *special, *(("--accept-unknown",) if self.accept_unknown else ()))
+        return (*form, *spoken, *special, *(("--accept-unknown",) if self.accept_unknown else ()))
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asrprune.text.coverage import Coverage
     from asrprune.text.form import TextOptions
 
-TEXT = ("normalise", "special", "accept_unknown")
+TEXT = ("normalise", "language", "special", "accept_unknown")
 """The options, as a verb's modes name them."""
 
 _LATTICES_BEFORE_CHECK = 16  # lattices are streamed, and refused before long
@@ -32,6 +32,12 @@ def add_text_arguments(parser: argparse.ArgumentParser) -> None:
         choices=NORMALISERS,
         help="put words into this form for the LM (default: the form that the LM states, or shows "
         "by its vocabulary)",
+    )
+    group.add_argument(
+        "--language",
+        metavar="CODE",
+        help="of the words, where their letters change for the LM (tr, az: I and i without and "
+        "with a dot; default: that which the LM states)",
     )
     group.add_argument(
         "--special",
@@ -70,7 +76,7 @@ def text_options(args: argparse.Namespace) -> TextOptions:
     """What the flags say of the LM's text."""
     from asrprune.text.form import TextOptions
 
-    return TextOptions(args.normalise, dict(args.special))
+    return TextOptions(args.normalise, dict(args.special), args.language)
 
 
 def check_known(

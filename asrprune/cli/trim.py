@@ -15,7 +15,7 @@ from asrprune.text.normalise import NORMALISERS
 
 EXAMPLE = "example: asrprune trim --lm exp/smollm2 --text train.txt.gz --out exp/smollm2-trimmed"
 
-MODES = (Mode(("lm", "text", "min_count", "out", "force", "normalise", "special")),)
+MODES = (Mode(("lm", "text", "min_count", "out", "force", "normalise", "language", "special")),)
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=NORMALISERS,
         help="put words into this form (default: the form that the LM states)",
     )
+    parser.add_argument("--language", metavar="CODE", help="as lmscore --language")
     parser.add_argument(
         "--special",
         nargs="+",

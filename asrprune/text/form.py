@@ -86,20 +86,33 @@ class TextForm:
 @dataclass(frozen=True)
 class TextOptions:
     """What a call says of the LM's text: it goes before what the LM states. None leaves it to the
-    LM. ``special``: word -> what the LM makes of it, one of TREATMENTS."""
+    LM. ``special``: word -> what the LM makes of it, one of TREATMENTS; ``language``: as that of
+    TextForm."""
 
     normaliser: Optional[str] = None
     special: Mapping[str, str] = field(default_factory=dict)
+    language: Optional[str] = None
 
     def __post_init__(self) -> None:
         for word, what in self.special.items():
             lookup({name: name for name in TREATMENTS}, what, f"treatment of {word}")
 
     def form(self, stated: TextForm) -> TextForm:
-        """The form that holds: a normaliser that is given decides on case as well."""
-        if self.normaliser is None:
-            return stated
-        return replace(stated, normaliser=self.normaliser, case="mixed")
+        """The form that holds: a normaliser that is given decides on case as well.
+
+        Raises ValueError for a language where the form leaves letters as they are.
+        """
+        form = stated
+        if self.normaliser is not None:
+            form = replace(form, normaliser=self.normaliser, case="mixed")
+        if self.language is None:
+            return form
+        if (form.normaliser, form.case) == ("none", "mixed"):
+            raise ValueError(
+                f"language {self.language}: the LM's text keeps its letters; expected a normaliser "
+                "that changes them, or no language"
+            )
+        return replace(form, language=self.language)
 
 
 class Speller:

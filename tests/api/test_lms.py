@@ -189,3 +189,9 @@ def test_text_comes_in_the_lms_form_or_in_the_one_asked_for() -> None:
     assert raw[0] != plain
     with pytest.raises(ValueError, match="unknown normaliser 'loud'"):
         asrprune.open_lm(tiny_lm(), normalise="loud")
+    turkish = asrprune.open_lm(tiny_lm(), language="tr").score_lists([["THE CAT SIT", "THE CAT"]])
+    english = asrprune.open_lm(tiny_lm()).score_lists([["THE CAT SIT", "THE CAT"]])
+    assert turkish[0][0] != english[0][0]
+    assert turkish[0][1] == pytest.approx(english[0][1], abs=1e-4)
+    with pytest.raises(ValueError, match="language has no use for a tokenizer in memory"):
+        asrprune.open_lm(tiny_lm().model, tokenizer=tiny_lm().tokenizer(), language="tr")

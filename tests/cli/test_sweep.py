@@ -121,11 +121,21 @@ def test_errors_are_counted_in_the_unit_and_lms_see_the_text_that_was_asked_for(
 ) -> None:
     out = tmp_path / "out"
     call = argv(inputs, out, f"one={inputs['lm']}")
-    call += ["--unit", "char", "--normalise", "upper", "--special", "[noise]=keep", "<um>=drop"]
+    call += [
+        "--unit",
+        "char",
+        "--normalise",
+        "upper",
+        "--language",
+        "tr",
+        "--special",
+        "[noise]=keep",
+        "<um>=drop",
+    ]
     assert main(call) == 0
     done = json.loads((out / "steps.json").read_text())["done"]
     commands = {step["command"].split()[1]: f"{step['command']} " for step in done}
-    text = " --normalise upper --special '[noise]=keep' '<um>=drop' --accept-unknown "
+    text = " --normalise upper --language tr --special '[noise]=keep' '<um>=drop' --accept-unknown "
     told = {verb for verb, command in commands.items() if text in command}
     assert told == {"lmscore", "perplexity", "bench"}
     told = {verb for verb, command in commands.items() if " --unit char " in command}

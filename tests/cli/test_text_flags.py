@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,49 @@ def test_lmscore_treats_special_words_as_the_call_says(place: dict[str, Path], l
     assert noise == plain
     assert changed[3] != noise
     assert changed[2] != unknown
+
+
+TURKISH = """\\data\\
+ngram 1=6
+ngram 2=1
+
+\\1-grams:
+-99\t<s>\t0
+-1\t</s>
+-2\t<unk>
+-0.5\t\u0131s\u0131
+-0.7\tisi
+-0.9\tbu\t0
+
+\\2-grams:
+-0.9\t<s> bu
+
+\\end\\
+"""
+
+
+def test_letters_change_as_in_the_language_of_the_call(
+    place: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An n-gram LM states no language: I is i without a dot in Turkish, İ is i with one."""
+    at = place["at"]
+    place["turkish"] = at / "turkish.arpa"
+    place["turkish"].write_text(TURKISH, encoding="utf-8")
+    write_nbest(
+        at / "nbest", [NBest("u", (Hypothesis("BU ISI", -1.0), Hypothesis("BU İSİ", -1.0)))]
+    )
+    as_english = scores(place, lm="turkish")
+    as_turkish = scores(place, "--language", "tr", lm="turkish")
+    known = [-math.log(10) * (1 + 0.9 + word) for word in (0.5, 0.7)]
+    assert as_turkish == pytest.approx(known, abs=1e-5)
+    assert as_english[0] == pytest.approx(known[1], abs=1e-5)
+    perplexity = ("perplexity", "--lm", place["turkish"], "--text", at / "text", "--json", "-")
+    (at / "text").write_text("BU ISI\n", encoding="utf-8")
+    capsys.readouterr()
+    assert call(*perplexity, "--language", "tr") == 0
+    assert json.loads(capsys.readouterr().out)["nll"] == pytest.approx(-known[0], abs=1e-5)
+    assert call(*perplexity, "--language", "tr", "--normalise", "none") == 2
+    assert "language tr: the LM's text keeps its letters" in capsys.readouterr().err
 
 
 def test_more_unknown_words_than_known_stop_a_verb(

@@ -81,6 +81,16 @@ def test_a_given_normaliser_goes_before_the_stated_form() -> None:
     assert TextOptions("upper").form(stated) == TextForm("upper", "mixed", "tr")
 
 
+def test_a_given_language_goes_before_the_stated_one() -> None:
+    assert TextOptions(language="az").form(TextForm(case="lower")).words("ISI") == (
+        "\u0131s\u0131",
+    )
+    assert TextOptions("upper", language="tr").form(TextForm("asr")).words("is\u0131") == ("İSI",)
+    assert TextOptions(language="en").form(TextForm("asr", "lower", "tr")).language == "en"
+    with pytest.raises(ValueError, match="language tr: the LM's text keeps its letters; expected"):
+        TextOptions("none", language="tr").form(TextForm("asr"))
+
+
 @pytest.mark.parametrize(
     "value", [{"normaliser": "loud"}, {"case": "camel"}, {"unit": "line"}, {"colour": "red"}]
 )
