@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Optional
 
 import numpy as np
@@ -49,6 +50,10 @@ class ScoreWeights:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ValueError(f"unit is {self.unit!r}; expected one of {', '.join(UNITS)}")
+        if isinstance(self.lm, Real):
+            raise ValueError(
+                f"lm is {self.lm!r}; expected the weights of the LMs, as ({self.lm!r},)"
+            )
         for value in (self.acoustic, self.first_lm, self.word_bonus, *self.lm):
             if not math.isfinite(value):
                 raise ValueError(f"score weight is {value}; expected a finite number")

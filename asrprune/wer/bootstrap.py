@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -251,8 +252,9 @@ def _by_speaker(columns: Counts, speakers: Optional[Speakers]) -> Counts:
 
 def _resample(columns: Counts, replications: int, seed: int) -> Counts:
     """Sums of ``columns`` over drawn utterances (or speakers): [2 x systems, replications]."""
-    if replications < 2:
-        raise ValueError(f"replications is {replications}; expected at least 2")
+    for name, value, least in (("replications", replications, 2), ("seed", seed, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} is {value}; expected a whole number, at least {least}")
     generator = np.random.default_rng(seed)
     size = columns.shape[1]
     sums: Counts = np.zeros((columns.shape[0], replications), dtype=np.int64)

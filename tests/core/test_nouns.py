@@ -118,6 +118,13 @@ def test_a_weighted_sum_leaves_out_what_has_no_weight() -> None:
     assert weighted_sum(start, [], []).tolist() == [1.0, 2.0]
 
 
+def test_one_number_is_no_weights_of_lms() -> None:
+    with pytest.raises(
+        ValueError, match=r"lm is 0\.5; expected the weights of the LMs, as \(0\.5,\)"
+    ):
+        ScoreWeights(lm=0.5)  # type: ignore[arg-type]
+
+
 def test_unknown_score_with_a_weight_is_an_error() -> None:
     with pytest.raises(ValueError, match="first_lm score is unknown"):
         ScoreWeights().total(-3.0, None, [], 4)

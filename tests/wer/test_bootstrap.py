@@ -137,6 +137,12 @@ def test_wrong_calls():
         bootstrap_wer([ErrorCounts(insertions=1)])
     with pytest.raises(ValueError, match="replications is 1"):
         bootstrap_wer([ErrorCounts(1)], 1)
+    with pytest.raises(
+        ValueError, match=r"replications is 2\.5; expected a whole number, at least 2"
+    ):
+        bootstrap_wer([ErrorCounts(1)], 2.5)
+    with pytest.raises(ValueError, match="seed is -1; expected a whole number, at least 0"):
+        bootstrap_wer([ErrorCounts(1)], 2, -1)
     with pytest.raises(ValueError, match="utterance b is in one"):
         compare_paired({"a": ErrorCounts(1)}, {"a": ErrorCounts(1), "b": ErrorCounts(1)})
     with pytest.raises(ValueError, match="utterance a has 1 reference words"):
