@@ -258,7 +258,7 @@ def test_an_elastic_lm_is_made_for_all_sizes_and_cut_to_one(
 
 
 @pytest.mark.parametrize(
-    ("share", "near"), [(0.5, 0.001), (0.8, 0.02), (0.9, 0.025), (0.95, 0.05), (0.995, 0.2)]
+    ("share", "near"), [(0.5, 0.001), (0.8, 0.01), (0.9, 0.01), (0.95, 0.01), (0.995, 0.02)]
 )
 def test_masks_take_what_is_expected(share: float, near: float) -> None:
     drawn = torch.rand(1000, 1000, generator=torch.Generator().manual_seed(1)) >= share
@@ -283,7 +283,7 @@ def test_sizes_are_those_of_the_studys_files() -> None:
     ("method", "file", "at"),
     [
         ("unstructured", 3_770_000, {"0.377": 3_770_000, "0.376": None}),  # less than expected
-        ("unstructured", 3_900_000, {"0.3781": 3_780_482, "0.378": None}),  # with plain masks
+        ("unstructured", 3_900_000, {"0.3784": 3_783_057, "0.3783": None}),  # with plain masks
         ("structured", 3_590_000, {"0.359": 3_590_000, "0.358": None}),
         ("structured", 3_610_000, {"0.361": 3_610_000, "0.36": None}),  # more than expected
     ],
@@ -291,7 +291,7 @@ def test_sizes_are_those_of_the_studys_files() -> None:
 def test_a_file_of_an_lm_of_this_size_is_known(
     method: str, file: int, at: dict[str, int | None], tmp_path: Path
 ) -> None:
-    """Expected are 3,600,000 bytes without masks and 3,780,482 with them."""
+    """Expected are 3,600,000 bytes without masks and 3,783,057 with them."""
     row = study_row(method, 0.8, 1.3, bytes=file, dense_bytes=LM.bytes)
     rows = read_table(save_study(tmp_path / "study", ({**row, "parameters": LM.parameters},)))
     for share, told in at.items():
@@ -303,7 +303,7 @@ def test_a_file_of_an_lm_of_this_size_is_known(
             assert (one.sparsity, round(one.bytes)) == (0.8, told)
     for other in (replace(LM, bytes=LM.bytes + 4), replace(LM, parameters=LM.parameters + 1)):
         (one,) = recommend(rows, other, parse_budget("0.4"))
-        plain = 3_600_000 if method == "structured" else 3_780_482
+        plain = 3_600_000 if method == "structured" else 3_783_057
         assert one.bytes == pytest.approx(plain + other.bytes - LM.bytes, abs=1)
 
 
