@@ -39,8 +39,9 @@ def prune_lm(
     those of ``asrprune list``; a sparsity is the fraction of the parameters of the blocks' matrices
     that is removed, 0 to 1. ``plan`` holds further keys of the plan, such as ``steps=4``,
     ``fine_tune_tokens=2_000_000`` (default: a tenth of the data's tokens; 0 for none), ``seed=1``
-    or ``options={"scope": "layer"}`` (``asrprune prune --help`` lists them). Schedule elastic gives
-    one LM, of the largest size, whose ``cut(0.5)`` is another; ``open_lm`` takes its ``size`` too.
+    or ``options={"scope": "matrix"}`` (``asrprune prune --help`` lists them). Schedule elastic
+    gives one LM, of the largest size, whose ``cut(0.5)`` is another; ``open_lm`` takes its ``size``
+    too.
 
     Each result goes into ``score_nbest``, ``open_lm``, ``save_checkpoint`` or another ``prune_lm``;
     the last entry of its ``history`` says what was "asked" and "measured". Raises ValueError for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
@@ -24,6 +24,25 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     mask = torch.zeros(flat.numel(), dtype=torch.bool, device=flat.device)
     mask[torch.argsort(flat, stable=True)[:count]] = True
     return mask.view(scores.shape)
+
+
+def nearest_count(kept: Callable[[int], int], keep: int, counts: range) -> int:
+    """Which of ``counts`` leaves ``kept(count)`` nearest to ``keep``, of two the first; ``kept``
+    falls with the count.
+
+    >>> nearest_count(lambda count: 10 - 3 * count, 5, range(4))
+    2
+    """
+    least, most = counts[0], counts[-1]
+    while least < most:
+        middle = (least + most) // 2
+        if kept(middle) > keep:
+            least = middle + 1
+        else:
+            most = middle
+    if least > counts[0] and kept(least - 1) - keep <= keep - kept(least):
+        return least - 1
+    return least
 
 
 @dataclass(frozen=True)

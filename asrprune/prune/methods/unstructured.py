@@ -13,7 +13,7 @@ from asrprune.prune.groups import Group
 from asrprune.prune.masks import Masks
 from asrprune.prune.methods.compensation import put_masks
 from asrprune.prune.methods.method import Options, Scorer, unreachable
-from asrprune.prune.selection import lowest
+from asrprune.prune.selection import lowest, nearest_count
 
 
 def unstructured(
@@ -26,7 +26,8 @@ def unstructured(
 def block_4x1(
     model: TransformerLM, keep: int, scorer: Scorer, options: Options, masks: Masks
 ) -> None:
-    """Leave ``keep`` weights (to the nearest 4) in blocks of 4 neighbouring outputs of one input.
+    """Leave ``keep`` weights (to the nearest 4) in blocks of 4 neighbouring outputs of one input;
+    zeros that single weights of a block have already stay.
 
     That is the shape that CPU kernels can use. Raises ValueError for a matrix whose number of
     outputs is not a multiple of 4.
@@ -62,27 +63,37 @@ def _mask_tiles(
     groups = element_groups(model, options, rows)
     scores = scorer.scores(model, groups)
     tiles = sum(score.numel() for score in scores)
-    remove = tiles - round(keep / rows)
-    removed = [_removed(group, masks) for group in groups]
+    left = [group.tile_sum(kept_before(group, masks).float()) for group in groups]
+    removed = [counts == 0 for counts in left]
     scores = [score.masked_fill(gone, -math.inf) for score, gone in zip(scores, removed)]
-    if options.scope == "global":
-        chosen = _global(scores, removed, remove, options)
-    elif options.scope == "matrix":
-        chosen = _each(scores, remove)
-    else:
-        picked = _each([row for score in scores for row in score], remove)
+
+    def without(count: int) -> list[Tensor]:
+        if options.scope == "global":
+            return _global(scores, removed, count, options)
+        if options.scope == "matrix":
+            return _each(scores, count)
+        picked = _each([row for score in scores for row in score], count)
         flat = torch.split(torch.cat(picked), [score.numel() for score in scores])
-        chosen = [part.view(score.shape) for part, score in zip(flat, scores)]
-    for group, gone in zip(groups, chosen):
-        masks[group.place] = ~gone.repeat_interleave(rows, dim=0)
+        return [part.view(score.shape) for part, score in zip(flat, scores)]
+
+    def kept(count: int) -> int:
+        return sum(int(one[~gone].sum()) for one, gone in zip(left, without(count)))
+
+    remove = tiles - round(keep / rows)
+    if any(((counts > 0) & (counts < rows)).any() for counts in left):  # unlike numbers of weights
+        remove = nearest_count(
+            kept, keep, range(sum(int(gone.sum()) for gone in removed), tiles + 1)
+        )
+    for group, gone in zip(groups, without(remove)):
+        whole = ~gone.repeat_interleave(rows, dim=0)
+        masks[group.place] = whole & kept_before(group, masks)
     put_masks(model, groups, masks, scorer, options.compensation)
 
 
-def _removed(group: Group, masks: Masks) -> Tensor:
-    """Tiles of which nothing is left."""
+def kept_before(group: Group, masks: Masks) -> Tensor:
+    """The mask that the group's matrix has, of nothing but True without one."""
     mask = masks.get(group.place)
-    kept = torch.ones_like(group.matrix, dtype=torch.bool) if mask is None else mask
-    return group.tile_sum(kept.float()) == 0
+    return torch.ones_like(group.matrix, dtype=torch.bool) if mask is None else mask
 
 
 def _global(
@@ -93,9 +104,12 @@ def _global(
     if not 0 <= remove <= total:
         raise unreachable(total - remove, 0)
     share = min(options.min_share, (total - remove) / max(total, 1))
+    counts = [math.ceil(share * score.numel()) for score in scores]
+    if sum(counts) > total - remove:
+        counts = [math.floor(share * score.numel()) for score in scores]
     held = []
-    for score, gone in zip(scores, removed):
-        count = min(math.ceil(share * score.numel()), int((~gone).sum()))
+    for score, gone, most in zip(scores, removed, counts):
+        count = min(most, int((~gone).sum()))
         best = ~lowest(score, score.numel() - count)
         held.append(score.masked_fill(best, math.inf).flatten())
     chosen = torch.split(lowest(torch.cat(held), remove), [score.numel() for score in scores])

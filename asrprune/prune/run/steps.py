@@ -92,7 +92,7 @@ class PruningRun:
         self.method = METHODS[plan.method]
         self.reference = _reference(parent, history, plan)
         self.total = sum(self.reference.values())
-        self.start_masks = _masks_of(parent, history, plan)
+        self.start_masks = _masks_of(parent, history)
         self.start = self._sparsity(parent, self.start_masks)
 
     def runs(self) -> list[list[PruningStep]]:
@@ -351,15 +351,16 @@ def _reference(parent: TransformerLM, history: History, plan: Plan) -> dict[Plac
     return {place: max(int(first.get(str(place), count)), count) for place, count in now.items()}
 
 
-def _masks_of(parent: TransformerLM, history: History, plan: Plan) -> Masks:
-    """Masks of a parent that was pruned with masks: its zeros stay."""
+def _masks_of(parent: TransformerLM, history: History) -> Masks:
+    """Masks of a parent that was pruned with masks: its zeros stay, also those of matrices that are
+    not pruned now."""
     masks = {}
     if any(step.get("masks") for step in history):
-        masks = {
-            place: linear.weight.detach() != 0
-            for place, linear in parent.linears()
-            if isinstance(linear, DenseLinear) and place.name in plan.options.matrices
-        }
+        for place, linear in parent.linears():
+            if isinstance(linear, DenseLinear):
+                kept = linear.weight.detach() != 0
+                if not kept.all():
+                    masks[place] = kept
     if any(step.get("embedding_sparsity") for step in history):
         kept = parent.embedding.weight.detach() != 0
         if not kept.all():  # it may have been factored since

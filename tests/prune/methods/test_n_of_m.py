@@ -59,6 +59,30 @@ def test_groups_that_lose_least_go_first(method: str) -> None:
     assert lost.max() <= left.min()
 
 
+@pytest.mark.parametrize("method", PATTERNS)
+def test_groups_with_zeros_before_go_by_what_is_left_of_them(method: str) -> None:
+    zeros, of = PATTERNS[method]
+    model = drawn_model(SHAPES["gpt2"])
+    masks = masked(model, "unstructured", 0.3)
+    before = {place: mask.view(-1, of) for place, mask in masks.items()}
+    weights = {place: linear.product().detach().clone() for place, linear in model.linears()}
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    scorer = DataScorer(Plan("magnitude", method), DATA, 0)
+    METHODS[method].apply(model, total * 13 // 20, scorer, FREE, masks)
+    lost, left = [], []
+    for place, weight in weights.items():
+        worth = weight.square().view(-1, of)
+        smallest = worth.sort(1).values[:, :zeros].sum(1)  # zeros of before are worth nothing
+        chosen = (masks[place].view(-1, of) != before[place]).any(1)
+        whole = before[place].sum(1) > of - zeros
+        lost.append(smallest[chosen])
+        left.append(smallest[whole & ~chosen])
+        gone = worth.masked_fill(masks[place].view(-1, of), 0.0).sum(1)
+        assert torch.allclose(gone[chosen], smallest[chosen])
+        assert ((~masks[place].view(-1, of)).sum(1)[chosen] == zeros).all()
+    assert torch.cat(lost).max() <= torch.cat(left).min()
+
+
 def test_sizes_beyond_the_pattern_and_odd_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="the least that this method can keep"):
         masked(drawn_model(SHAPES["gpt2"]), "2:4", 0.6)

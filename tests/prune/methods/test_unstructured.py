@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -15,6 +17,7 @@ from asrprune.prune.methods import METHODS, Options
 from asrprune.prune.methods.method import SCOPES, prunable_parameters
 from asrprune.prune.run.plan import Plan
 from asrprune.prune.run.scorer import DataScorer
+from asrprune.prune.selection import lowest
 from asrprune.prune.statistics import MatrixStatistics
 from tests.prune.small_models import DATA, FREE, SHAPES, silent, small_model
 from tests.small_lm import drawn_model
@@ -103,6 +106,40 @@ def test_a_scope_makes_no_more_zeros_than_asked_after_uneven_ones(method: str, s
         assert abs(kept - keep) <= (2 if method == "block-4x1" else 0)
     with pytest.raises(ValueError, match="cannot go down to"):
         METHODS[method].apply(model, total // 2, scorer, Options(scope=scope), masks)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize(("method", "near"), [("block-4x1", 2), ("2:4", 1), ("4:8", 2)])
+def test_zeros_of_single_weights_stay_and_count(method: str, near: int, scope: str) -> None:
+    """They are no part of the pattern: all that is left of a block or group goes, or stays."""
+    model, scorer = drawn_model(SHAPES["gpt2"]), Reversed()
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    masks: Masks = {}
+    single = Options(scope="matrix")
+    METHODS["unstructured"].apply(model, total * 7 // 10, scorer, single, masks)
+    for keep in (total * 7 // 10, total * 13 // 20, total // 2):
+        before = {place: mask.clone() for place, mask in masks.items()}
+        METHODS[method].apply(model, keep, scorer, Options(scope=scope, min_share=0.0), masks)
+        assert abs(sum(int(mask.sum()) for mask in masks.values()) - keep) <= near
+        for place, linear in model.linears():
+            assert not (masks[place] & ~before[place]).any()
+            assert torch.equal(linear.product() != 0, masks[place])
+
+
+def test_the_least_share_of_matrices_is_held_by_score() -> None:
+    """As many weights as matrices' least shares, rounded up, would have: none is held."""
+    model = drawn_model(SHAPES["gpt2"])
+    total = sum(prunable_parameters(model, FREE.matrices).values())
+    keep = total // 200
+    held: Masks = {}
+    scorer, options = DataScorer(Plan(criterion="magnitude"), DATA, 0), Options(min_share=0.1)
+    METHODS["unstructured"].apply(copy.deepcopy(model), keep, scorer, options, held)
+    assert sum(int(mask.sum()) for mask in held.values()) == keep
+    for place, linear in model.linears():
+        worth = linear.product().detach().abs()
+        count = int(held[place].sum())
+        assert count >= math.floor(keep / total * worth.numel())
+        assert torch.equal(held[place], ~lowest(worth, worth.numel() - count))
 
 
 @pytest.mark.parametrize("scope", ["matrix", "row"])

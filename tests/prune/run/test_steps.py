@@ -18,7 +18,7 @@ from asrprune.prune.methods import METHODS
 from asrprune.prune.run.distillation import behind_blocks, hidden_distance
 from asrprune.prune.run.plan import FineTuning, Plan
 from asrprune.prune.run.scorer import DataScorer, PruningData
-from asrprune.prune.run.steps import PrunedLM, prune_in_memory
+from asrprune.prune.run.steps import PrunedLM, PruningRun, prune_in_memory
 from asrprune.text.corpus import TokenStream
 from tests.prune.small_models import DATA, FREE, SHAPES, TOKENS
 from tests.quick import grid
@@ -136,6 +136,30 @@ def test_zeros_of_a_masked_parent_stay() -> None:
     zeros = [weight == 0 for weight in weights(half.model).values()]
     back = [one[gone] for one, gone in zip(weights(forgotten.model).values(), zeros)]
     assert torch.cat(back).any()  # without its history zeros are weights
+
+
+def test_zeros_of_matrices_that_are_not_pruned_now_stay() -> None:
+    parent, half = masked_parent("gpt2")
+    of_ffn = replace(FREE, matrices=("ffn.up", "ffn.down"))
+    again = plan("unstructured", "one-shot", (0.8,), fine_tune_tokens=100, options=of_ffn)
+    (one,) = prune_in_memory(half.model, DATA, again, half.history, teacher=parent)
+    assert one.spent.tokens >= 100
+    for place, weight in weights(one.model).items():
+        before = weights(half.model)[place]
+        assert not weight[before == 0].any()
+        if ".attn." in place:
+            assert (before == 0).any()
+            assert not torch.equal(weight, before)  # it learns
+
+
+def test_matrices_without_a_zero_are_not_masked() -> None:
+    """A parent with zeros in its attention alone: its FFN can be masked in blocks of 4."""
+    parent = drawn_model(SHAPES["gpt2"])
+    of_attention = replace(FREE, matrices=("attn.q", "attn.k"))
+    first = plan("unstructured", "one-shot", (0.5,), options=of_attention, fine_tune_tokens=0)
+    (half,) = prune_in_memory(parent, DATA, first)
+    run = PruningRun(half.model, DATA, first, half.history)
+    assert {place.name for place in run.start_masks} == {"attn.q", "attn.k"}
 
 
 def test_one_shot_prunes_each_size_from_the_parent() -> None:
