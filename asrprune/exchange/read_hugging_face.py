@@ -30,7 +30,8 @@ from asrprune.core.record import (
 from asrprune.core.tables import lookup
 from asrprune.errors import InputError
 from asrprune.exchange.foreign import ForeignLM, Load, Taking
-from asrprune.files import PathLike, read_json
+from asrprune.exchange.token_marks import stated_marks
+from asrprune.files import PathLike
 from asrprune.lm.model.shapes import ModelShape
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -174,7 +175,7 @@ def read_hugging_face(path: PathLike) -> ForeignLM:
         raise InputError(
             folder, None, f"no {_TOKENIZER}", "the tokenizer of the library tokenizers"
         )
-    marks = _marks(folder, config.record)
+    marks = stated_marks(pieces, folder / _TOKENIZER_CONFIG, config.record)
     tensors = take(Taking(_Folder(folder)), shape)
     return ForeignLM(shape, tensors, pieces.read_text("utf-8"), *marks)
 
@@ -411,35 +412,3 @@ def _rows(tensor: Tensor, rows: slice) -> Tensor:
 
 _READERS = {"gpt2": _gpt2, "llama": _llama, "mistral": _mistral, "qwen2": _qwen2}
 """``model_type`` -> what reads its config: the shape, and what takes its tensors."""
-
-
-def _marks(folder: Path, config: Record) -> tuple[Optional[int], Optional[int], Optional[int]]:
-    """Ids of the begin, end and unknown tokens: the tokenizer's, else the config's."""
-    vocab = _added_tokens(folder / _TOKENIZER)
-    stated: dict[str, Any] = {}
-    if (folder / _TOKENIZER_CONFIG).is_file():
-        stated = read_record(folder / _TOKENIZER_CONFIG).values
-    found: list[Optional[int]] = []
-    for name in ("bos", "eos", "unk"):
-        token = stated.get(f"{name}_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        index = config.values.get(f"{name}_token_id")
-        index = index[0] if isinstance(index, list) and index else index
-        if isinstance(token, str) and token in vocab:
-            found.append(vocab[token])
-        else:
-            found.append(index if type(index) is int else None)
-    return found[0], found[1], found[2]
-
-
-def _added_tokens(path: Path) -> dict[str, int]:
-    """Content -> id of the added tokens of a tokenizer.json."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(path, None, f"a {type(value).__name__}", "a tokenizer.json")
-    record = Record(path, value)
-    if record.find("added_tokens", anything) is None:
-        return {}
-    return {
-        one.get("content", a_string): one.get("id", a_count) for one in record.parts("added_tokens")
-    }

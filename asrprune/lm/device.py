@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: Union[str, torch.device]) -> torch.device:
     """The torch device called ``name``; "auto" is the GPU if there is one.
 
     Of a GPU, torch no longer takes cuDNN's attention from here on, in this process: it plans anew
@@ -18,6 +18,7 @@ def resolve_device(name: str) -> torch.device:
     Raises ValueError for anything but a CPU or a CUDA device (others do not add up in float64, or
     hold no values at all), and for a GPU that is not there.
     """
+    name = str(name)
     if name == "auto":
         return _without_plans(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
     device = None

@@ -20,8 +20,8 @@ from asrprune.lm.protocol import (
     Runtime,
     ScoringStats,
     Words,
-    check_sentences,
-    check_words,
+    checked_sentences,
+    checked_words,
 )
 from asrprune.lm.vocabulary import shown_form, vocabulary
 from asrprune.text.coverage import Coverage, Spelling
@@ -161,7 +161,7 @@ class NgramLM:
 
     def score_lists(self, lists: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """ln P(sentence, </s> | <s>) of every sentence: one float64 array per list, in order."""
-        check_sentences(lists)
+        lists = checked_sentences(lists)
         start = time.perf_counter()
         scores = [
             np.array([self.word_log_probs(sentence)[0].sum() for sentence in sentences], np.float64)
@@ -196,7 +196,7 @@ class NgramWordScorer:
 
     def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[NDArray[np.float64]]]:
         """As WordScorer says; ``tokens`` counts no shared prefixes, since nothing is shared."""
-        check_words(lists)
+        lists = checked_words(lists)
         self.tokens += sum(len(hyp) + 1 for hyps in lists for hyp in hyps)
         return [[self._lm.word_scores(hyp) for hyp in hyps] for hyps in lists]
 

@@ -50,29 +50,35 @@ class UnscorableError(ValueError):
         super().__init__(f"{start!r} {problem}")
 
 
-def check_sentences(lists: Sequence[Sequence[str]]) -> None:
-    """Raises TypeError unless ``lists`` holds lists of sentences: a sentence in the place of a list
-    would be scored letter by letter."""
+def checked_sentences(lists: Iterable[Iterable[str]]) -> list[list[str]]:
+    """``lists`` as lists, whatever can be read once. Raises TypeError unless they are of sentences:
+    a sentence in the place of a list would be scored letter by letter."""
+    checked = []
     for number, sentences in enumerate(lists):
         if isinstance(sentences, str):
             found = f"lists[{number}] is the string {sentences[:60]!r}"
             raise TypeError(f"{found}; expected a list of sentences, those of one utterance")
-        for index, sentence in enumerate(sentences):
+        checked.append(list(sentences))
+        for index, sentence in enumerate(checked[-1]):
             if not isinstance(sentence, str):
                 found = f"lists[{number}][{index}] is a {type(sentence).__name__}"
                 raise TypeError(f"{found}; expected a sentence (a string of words)")
+    return checked
 
 
-def check_words(lists: Sequence[Sequence[Words]]) -> None:
-    """Raises TypeError unless ``lists`` holds lists of hypotheses that are lists of words."""
+def checked_words(lists: Iterable[Iterable[Words]]) -> list[list[Words]]:
+    """The same for lists of hypotheses that are lists of words."""
+    checked = []
     for number, hyps in enumerate(lists):
         if isinstance(hyps, str):
             found = f"lists[{number}] is the string {hyps[:60]!r}"
             raise TypeError(f"{found}; expected a list of hypotheses, each a list of words")
-        for index, words in enumerate(hyps):
+        checked.append(list(hyps))
+        for index, words in enumerate(checked[-1]):
             if isinstance(words, str):
                 found = f"lists[{number}][{index}] is the string {words[:60]!r}"
                 raise TypeError(f"{found}; expected a list of words")
+    return checked
 
 
 @dataclass(frozen=True)

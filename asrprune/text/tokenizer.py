@@ -210,9 +210,7 @@ class Tokenizer:
 
     def count_unknown(self, text: str) -> int:
         """Number of words that hold something which the model cannot spell (OOV words)."""
-        words = text.split()
-        self.learn(words)
-        return sum(self.unknown in self._first[word] for word in words)
+        return sum(self.unknown in ids for ids in self.encode_words(text.split()))
 
     def coverage(self, words: Mapping[str, int]) -> Coverage:
         """How much of the words (word -> how often) the model knows."""

@@ -18,7 +18,7 @@ from asrprune.api.lms import public_name
 from asrprune.core.lattice.union import union_of_nbest
 from asrprune.errors import InputError
 from asrprune.lm.protocol import LanguageModel
-from tests.small_lm import DrawnTokenizer, save_small_ngram
+from tests.small_lm import DrawnTokenizer, save_small_lm, save_small_ngram
 
 TEXTS = [list(SENTENCES), ["", "mat"]]
 WEIGHTS = asrprune.ScoreWeights(lm=(1.0,))
@@ -180,6 +180,29 @@ def test_wrong_calls_are_value_errors(tmp_path: Path) -> None:
 def test_a_tokeniser_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="the tokenizer has 65536 ids; expected 24, the LM's"):
         asrprune.open_lm(tiny_lm().model, tokenizer=DrawnTokenizer())
+
+
+@pytest.mark.parametrize("kind", ["lm", "arpa"])
+def test_lists_may_be_whatever_is_read_once(kind: str, tmp_path: Path) -> None:
+    lm = asrprune.open_lm(save_small_lm(tmp_path) if kind == "lm" else save_small_ngram(tmp_path))
+    expected = [scores.tolist() for scores in lm.score_lists(TEXTS)]
+    once = lm.score_lists(iter(sentences) for sentences in TEXTS)  # type: ignore[arg-type]
+    assert [scores.tolist() for scores in once] == expected
+    words = [[sentence.split() for sentence in sentences] for sentences in TEXTS]
+    expected_words = [list(map(np.ndarray.tolist, one)) for one in lm.words().score_words(words)]
+    of_words = lm.words().score_words(iter(hyps) for hyps in words)  # type: ignore[arg-type]
+    assert [list(map(np.ndarray.tolist, one)) for one in of_words] == expected_words
+
+
+def test_a_checkpoint_is_loaded_whatever_torchs_device_is(tmp_path: Path) -> None:
+    path = save_small_lm(tmp_path)
+    with torch.device("meta"):
+        loaded = asrprune.load_checkpoint(path)
+    assert {one.device.type for one in loaded.model.parameters()} == {"cpu"}
+    expected = asrprune.open_lm(path).score_lists(TEXTS)
+    got = asrprune.open_lm(loaded, device=torch.device("cpu")).score_lists(TEXTS)
+    for one, other in zip(got, expected):
+        assert one == pytest.approx(other, abs=1e-4)
 
 
 def test_text_comes_in_the_lms_form_or_in_the_one_asked_for() -> None:

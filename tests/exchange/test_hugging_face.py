@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from asrprune.errors import InputError
 from asrprune.exchange.importing import ImportOptions, import_lm
 from asrprune.lm.model.checkpoint import Checkpoint, load_checkpoint
+from asrprune.text.form import TextForm
 from tests.exchange.foreign_folders import (
     byte_level_tokenizer,
     fallback_tokenizer,
@@ -91,6 +92,31 @@ def test_words_one_by_one_are_the_sentence(make: Callable[[], Any], tmp_path: Pa
     assert [i for word in tokenizer.encode_words(line.split()) for i in word] == whole
     assert tokenizer.decode(whole).split() == line.split()
     assert tokenizer.vocab_size == made.get_vocab_size()
+
+
+@pytest.mark.parametrize("make", [unigram_tokenizer, fallback_tokenizer, byte_level_tokenizer])
+@pytest.mark.parametrize("stated", [None, "<unk>"])
+def test_the_unknown_token_is_that_of_the_tokenizer(
+    make: Callable[[], Any], stated: str | None, tmp_path: Path
+) -> None:
+    """Also where no config names it; the end token where there is none."""
+    write_hugging_face(tmp_path / "in", tokenizer=make())
+    edited("tokenizer_config.json", unk_token=stated)(tmp_path / "in")
+    tokenizer = imported(tmp_path / "in").tokenizer()
+    own = make is not byte_level_tokenizer
+    assert tokenizer.unknown == (make().token_to_id("<unk>") if own else tokenizer.end)
+    if make is unigram_tokenizer:
+        assert tokenizer.encode("\u4e2d\u6587") == [tokenizer.unknown]
+        assert tokenizer.count_unknown("the \u4e2d\u6587 cat") == 1
+
+
+def test_unknown_words_are_counted_as_they_are_scored(tmp_path: Path) -> None:
+    """The first word has a capital letter, and none of those behind it."""
+    write_hugging_face(tmp_path / "in", tokenizer=unigram_tokenizer())
+    tokenizer = imported(tmp_path / "in", form=TextForm(case="sentence")).tokenizer()
+    for line, count in (("the cat sat on the mat", 0), ("zzz the", 1), ("cat sat on the mat", 1)):
+        assert tokenizer.encode(line).count(tokenizer.unknown) == count
+        assert tokenizer.count_unknown(line) == count
 
 
 def test_fewer_pieces_than_rows_are_taken(tmp_path: Path) -> None:

@@ -328,6 +328,8 @@ def _load_weights(model: TransformerLM, path: Path, dtype: torch.dtype, mapped: 
         raise InputError(path, None, found, "tensors of the shape in config.json") from None
     for place, linear in model.linears():
         order = linear.arrangement
-        if order is not None and not torch.equal(order.sort().values, torch.arange(len(order))):
+        if order is not None and not torch.equal(
+            order.sort().values, torch.arange(len(order), device="cpu")
+        ):
             found = f"the outputs of {place} in an order with gaps"
             raise InputError(path, None, found, "each output once")

@@ -63,7 +63,7 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if len(stored) < room:
             packed[name + end] = torch.frombuffer(bytearray(stored), dtype=torch.uint8)
             packed[name + VALUES] = value.flatten()[kept]
-            packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64)
+            packed[name + SPARSE_SHAPE] = torch.tensor(value.shape, dtype=torch.int64, device="cpu")
         else:
             packed[name] = value
     return packed
@@ -84,7 +84,7 @@ def unpacked(stored: Stored, mask: str) -> Tensor:
     kept = torch.from_numpy(np.unpackbits(bits, count=count)).bool()
     if len(values) != int(kept.sum()):  # a single one would be taken for all
         raise ValueError(f"{len(values)} values of {name} for {int(kept.sum())} places")
-    whole = torch.zeros(count, dtype=values.dtype)
+    whole = torch.zeros(count, dtype=values.dtype, device=values.device)
     whole[kept] = values
     return whole.view(shape)
 

@@ -91,7 +91,7 @@ class StoredTensors:
         count = math.prod(shape)
         if self._map is not None and count and start % ALIGNED == 0:
             return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start).view(shape)
-        value = torch.empty(shape, dtype=dtype)
+        value = torch.empty(shape, dtype=dtype, device="cpu")
         self._stream.seek(start)
         room = _bytes_of(value)
         if self._stream.readinto(room) != len(room):  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asrprune.lm.engines.engine import Bools, Ints, NodeModel
-from asrprune.lm.protocol import Floats, UnscorableError, check_sentences
+from asrprune.lm.protocol import Floats, UnscorableError, checked_sentences
 from asrprune.lm.trie import Forest, build_forest
 from asrprune.text.coverage import Spelling
 from asrprune.text.tokenizer import Tokenizer
@@ -123,7 +123,7 @@ class EarlyScorer:
         for values in others:
             if np.isnan(values).any() or (values == np.inf).any():
                 raise ValueError("other scores hold NaN or +inf; expected finite numbers or -inf")
-        check_sentences(lists)
+        lists = checked_sentences(lists)
         start = time.perf_counter()
         encoded = self._encode(lists)
         limit = self.options.cache_bytes // max(self._model.node_bytes, 1)

@@ -16,7 +16,7 @@ from asrprune.lm.protocol import (
     ScoringStats,
     UnscorableError,
     WordScorer,
-    check_sentences,
+    checked_sentences,
 )
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.scoring.words import ForestWordScorer
@@ -91,7 +91,7 @@ class TransformerScorer:
         Raises UnscorableError for an over-long hypothesis under the policy "error" and for a score
         that is NaN or +inf; ValueError when the token budget is below the longest hypothesis.
         """
-        check_sentences(lists)
+        lists = checked_sentences(lists)
         start = time.perf_counter()
         encoded = self._encode_lists(lists)
         scores: list[NDArray[np.float64]] = []

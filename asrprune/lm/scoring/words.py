@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, check_words
+from asrprune.lm.protocol import Floats, ScoringStats, UnscorableError, Words, checked_words
 from asrprune.lm.scoring.forests import ForestScorer
 from asrprune.lm.windows import Window, windows
 from asrprune.text.coverage import Spelling
@@ -34,7 +34,7 @@ class ForestWordScorer:
 
     def score_words(self, lists: Sequence[Sequence[Words]]) -> list[list[Floats]]:
         """As WordScorer says; one trie a list, many lists a batch."""
-        check_words(lists)
+        lists = checked_words(lists)
         start = time.perf_counter()
         tokenizer = self._forests.tokenizer
         tokenizer.learn(word for hyps in lists for hyp in hyps for word in hyp)

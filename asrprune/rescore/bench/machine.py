@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
 from dataclasses import asdict
@@ -45,6 +46,13 @@ def describe_run(lm: LanguageModel, threads: Optional[int]) -> dict[str, Any]:
 
 def peak_rss_bytes() -> int:
     """The largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage counts what the process that started this one had, too
+        found = re.search(
+            r"^VmHWM:\s*(\d+) kB$", status.read_text("ascii", "replace"), re.MULTILINE
+        )
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 

@@ -20,7 +20,7 @@ from asrprune.lm.protocol import (
     ScoringStats,
     UnscorableError,
     WordScorer,
-    check_sentences,
+    checked_sentences,
 )
 from asrprune.lm.windows import Window, windows
 from asrprune.text.tokenizer import Tokenizer
@@ -76,7 +76,7 @@ class PaddedScorer:
         Raises UnscorableError for one with more tokens than the model has positions for, unless
         they are scored in windows.
         """
-        check_sentences(lists)
+        lists = checked_sentences(lists)
         start = time.perf_counter()
         texts = [sentence for sentences in lists for sentence in sentences]
         flat = self._tokenizer.encode_batch(texts) if texts else []
