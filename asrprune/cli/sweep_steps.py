@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrprune.core.processes import in_processes
-from asrprune.core.record import a_string, read_record
+from asrprune.core.record import a_list_of, a_string, read_record
 from asrprune.core.units import WORD
 from asrprune.errors import InputError
 from asrprune.files import PathLike, content_hash, write_binary, write_json, write_text
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 STEPS = "steps.json"
 _FORMAT, _VERSION = "asrprune-sweep", 1
+_NAMES = a_list_of(a_string)
 
 
 @dataclass(frozen=True)
@@ -270,16 +271,22 @@ def _copy(source: str, target: PathLike) -> None:
 
 
 class _Done:
-    """What was done by which command, with what: in the file STEPS of the folder."""
+    """What was done by which command, with what: in the file STEPS of the folder.
+
+    A file is of the command that wrote it last: before a step begins, the marks of all that wrote
+    what it writes are dropped. A mark without its files, of an older version, does not count.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._marks: dict[str, str] = {}
+        self._marks: dict[str, tuple[str, tuple[str, ...]]] = {}  # command -> hash, files
         self._hashes: dict[str, str] = {}
         if os.path.exists(path):
             record = read_record(path).check_format(_FORMAT, _VERSION, "the steps of a sweep")
             for step in record.parts("done"):
-                self._marks[step.get("command", a_string)] = step.get("inputs_sha256", a_string)
+                mark, writes = step.get("inputs_sha256", a_string), step.find("writes", _NAMES)
+                if writes is not None:
+                    self._marks[step.get("command", a_string)] = mark, writes
 
     def run(self, steps: Iterable[Step], nj: int) -> None:
         """Those of ``steps`` that are not done, ``nj`` at once."""
@@ -293,26 +300,46 @@ class _Done:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         if nj == 1 or len(left) < 2:
             for step in left:
+                self._begin([step])
                 _run(step)
                 self._note(step)
             return
+        self._begin(left)
         for step in in_processes(_run, left, nj, _start, (), self._path):
             self._note(step)
+
+    def _begin(self, steps: Sequence[Step]) -> None:
+        """Drop the marks of all that wrote what ``steps`` write, on disk when this returns: one
+        that is killed leaves none."""
+        names = {name for step in steps for name in self._names(step)}
+        old = [command for command, mark in self._marks.items() if not names.isdisjoint(mark[1])]
+        for command in old:
+            del self._marks[command]
+        if old:
+            self._write()
 
     def _note(self, step: Step) -> None:
         for path in step.writes:
             self._hashes.pop(path, None)
         self._marks[step.command] = self._mark(step)
+        self._write()
+
+    def _write(self) -> None:
         done = [
-            {"command": command, "inputs_sha256": mark}
-            for command, mark in sorted(self._marks.items())
+            {"command": command, "inputs_sha256": mark, "writes": names}
+            for command, (mark, names) in sorted(self._marks.items())
         ]
         write_json(self._path, {"format": _FORMAT, "version": _VERSION, "done": done})
 
-    def _mark(self, step: Step) -> str:
-        """A hash of all that the step reads; what is missing is the verb's to say."""
+    def _names(self, step: Step) -> tuple[str, ...]:
+        """The files that the step writes, however the path of the folder is spelled."""
+        return tuple(os.path.relpath(path, os.path.dirname(self._path)) for path in step.writes)
+
+    def _mark(self, step: Step) -> tuple[str, tuple[str, ...]]:
+        """A hash of all that the step reads, and the files that it writes; what is missing is the
+        verb's to say."""
         hashes = [self._hash(path) for path in step.reads]
-        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest(), self._names(step)
 
     def _hash(self, path: str) -> str:
         if path not in self._hashes:

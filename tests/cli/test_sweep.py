@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import logging
 import shutil
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from asrprune.cli import sweep_steps
 from asrprune.cli.main import main
-from asrprune.cli.sweep_steps import Sweep, scoring_steps, tuning_step
+from asrprune.cli.sweep_steps import Step, Sweep, scoring_steps, tuning_step
 from asrprune.files import sha256
 from tests.small_inputs import save_small_inputs
 
@@ -66,8 +69,8 @@ def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
     assert sha256(tmp_path / "out/report/table.md") == page
 
     repeats, utts = call.index("--repeats"), call.index("--bench-utts")
-    untimed = [*call[:repeats], *call[repeats + 2 : utts + 1], "0", *call[utts + 2 :]]
-    assert main(untimed) == 0
+    shorter = [*call[:repeats], *call[repeats + 2 : utts + 1], "0", *call[utts + 2 :]]
+    assert main(shorter) == 0
     assert commands(caplog) == ["report"]
     assert list((tmp_path / "out/runs").glob("*/bench*")) == []
 
@@ -81,16 +84,105 @@ def test_a_sweep_ends_in_the_report_and_does_nothing_twice(
     assert again[-2:] == ["bench", "report"]
 
 
+def untimed(inputs: dict[str, Path], out: Path, *systems: str) -> list[str]:
+    call = argv(inputs, out, *systems)
+    call[call.index("--bench-utts") + 1] = "0"
+    del call[call.index("--repeats") : call.index("--repeats") + 2]
+    return call
+
+
+def made(out: Path) -> dict[str, object]:
+    """What a sweep of system x says."""
+    weights = json.loads((out / "runs/x/weights.json").read_text())["weights"]
+    table = json.loads((out / "report/table.json").read_text())["rows"]
+    with gzip.open(out / "lms/x/test.scores.gz", "rt") as stream:
+        header, *scores = stream.read().splitlines()
+    return {"lm": json.loads(header)["lm_hash"], "scores": scores, "w": weights, "rows": table}
+
+
+@pytest.mark.parametrize(("other", "nj"), [("lm", "1"), ("lm", "2"), ("unit", "1"), ("./", "1")])
+def test_a_command_that_is_given_again_after_another_does_not_take_its_results(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    other: str,
+    nj: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    first = [*untimed(inputs, Path("out"), f"x={inputs['lm']}"), "--nj", nj]
+    second = list(first)
+    if other == "unit":
+        second += ["--unit", "char"]
+    else:
+        second[second.index("--system") + 1] = f"x={inputs['imported']}"
+    if other == "./":
+        second[second.index("out")] = "./out"
+    found = []
+    for call in (first, second, first):
+        assert main(call) == 0
+        found.append(made(Path("out")))
+        caplog.clear()
+    assert found[0] != found[1]
+    assert found[0] == found[2]
+    assert main(first) == 0
+    assert commands(caplog) == []
+
+
+@pytest.mark.parametrize("verb", ["lmscore", "tune", "report"])
+def test_a_step_of_another_command_that_is_killed_leaves_no_mark_of_what_it_was_writing(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    verb: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    call, run = untimed(inputs, tmp_path, f"x={inputs['lm']}"), sweep_steps._run
+
+    def killed(step: Step) -> Step:
+        if step.argv[0] != verb:
+            return run(step)
+        for path in step.writes:
+            Path(path).write_text("other\n")
+        raise KeyboardInterrupt
+
+    assert main(call) == 0
+    found = made(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_steps, "_run", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            main([*call, "--normalise", "upper", "--unit", "char"])
+    caplog.clear()
+    assert main(call) == 0
+    assert verb in commands(caplog)
+    assert made(tmp_path) == found
+
+
+def test_marks_that_do_not_tell_their_files_do_not_count(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    call = untimed(inputs, tmp_path, f"x={inputs['lm']}")
+    assert main(call) == 0
+    ran = commands(caplog)
+    there = json.loads((tmp_path / "steps.json").read_text())
+    there.pop("crc32", None)
+    for step in there["done"]:
+        del step["writes"]
+    (tmp_path / "steps.json").write_text(json.dumps(there))
+    assert main(call) == 0
+    assert commands(caplog) == ran
+
+
 def test_a_system_of_two_lms_does_not_keep_the_perplexity_of_one(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     lms = [str(inputs[name]) for name in ("lm", "arpa")]
     for system, count in ((f"x={lms[0]}", 1), (f"x={','.join(lms)}", 0)):
-        call = argv(inputs, out, f"base={lms[0]}", system)
-        call[call.index("--bench-utts") + 1] = "0"
-        del call[call.index("--repeats") : call.index("--repeats") + 2]
-        assert main(call) == 0
+        assert main(untimed(inputs, out, f"base={lms[0]}", system)) == 0
         assert len(list((out / "runs/x").glob("perplexity.json"))) == count
         assert (out / "runs/base/perplexity.json").is_file()
 
