@@ -1,6 +1,7 @@
 # Shell library of the recipes: options, log lines, stages with marks, the Python environment.
 # A recipe sets its knobs, then sources this file (from any folder; it changes to the repository's
-# root) and calls parse_options, ensure_venv and, for each stage, run_stage.
+# root) and calls parse_options, ensure_venv and, for each stage, run_stage. Variables of functions
+# that read knobs or call a recipe's functions begin with _: they would hide a knob of that name.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
@@ -15,28 +16,28 @@ die() {
 # foo_bar, which must be among the named knobs; a knob that holds true or false may stand without
 # a value (--quick); one that holds a number takes only a number; --help prints $help_message.
 parse_options() {
-  local option name
+  local _option _name
   read -r -a knobs <<<"${1//$'\n'/ }" # read takes one line, and the names may stand on several
   shift
   while [ $# -gt 0 ]; do
-    option=$1
-    case $option in
+    _option=$1
+    case $_option in
       --help | -h) printf '%s\n' "${help_message:-no help}"; exit 0 ;;
-      --*=*) _usage "$option; expected ${option%%=*} ${option#*=}" ;;
-      --*) name=${option#--} name=${name//-/_} ;;
-      *) _usage "unexpected argument $option" ;;
+      --*=*) _usage "$_option; expected ${_option%%=*} ${_option#*=}" ;;
+      --*) _name=${_option#--} _name=${_name//-/_} ;;
+      *) _usage "unexpected argument $_option" ;;
     esac
-    [[ " ${knobs[*]} " == *" $name "* && $name != *" "* ]] || _usage "unknown option $option"
-    if [[ ${!name} =~ ^(true|false)$ && ! ${2:-} =~ ^(true|false)$ ]]; then
-      printf -v "$name" true
+    [[ " ${knobs[*]} " == *" $_name "* && $_name != *" "* ]] || _usage "unknown option $_option"
+    if [[ ${!_name} =~ ^(true|false)$ && ! ${2:-} =~ ^(true|false)$ ]]; then
+      printf -v "$_name" true
       shift
       continue
     fi
-    [ $# -ge 2 ] || _usage "$option without a value"
-    if [[ ${!name} =~ ^-?[0-9]+$ && ! $2 =~ ^-?[0-9]+$ ]]; then
-      _usage "$option $2; expected a whole number"
+    [ $# -ge 2 ] || _usage "$_option without a value"
+    if [[ ${!_name} =~ ^-?[0-9]+$ && ! $2 =~ ^-?[0-9]+$ ]]; then
+      _usage "$_option $2; expected a whole number"
     fi
-    printf -v "$name" %s "$2"
+    printf -v "$_name" %s "$2"
     shift 2
   done
   # lists of NAME=PATH stand in one word
@@ -56,33 +57,33 @@ _usage() {
 # all later stages too. The log says what share of the recipe's time the stage
 # usually takes; $exp/times.tsv gets a line of its number, name and seconds.
 run_stage() {
-  local number=$1 name=$2 body=$3 marks=$exp/.done command status=0 later
-  if [ "$number" -lt "$stage" ] || [ "$number" -gt "$stop_stage" ]; then return 0; fi
-  command=$(_stage_command "$body")
-  if [ -f "$marks/$number" ] && [ "$(cat "$marks/$number")" = "$command" ]; then
-    log "stage $number ($name): done before (to run it again: rm $marks/$number)"
+  local _number=$1 _name=$2 _body=$3 _marks=$exp/.done _command _status=0 _later
+  if [ "$_number" -lt "$stage" ] || [ "$_number" -gt "$stop_stage" ]; then return 0; fi
+  _command=$(_stage_command "$_body")
+  if [ -f "$_marks/$_number" ] && [ "$(cat "$_marks/$_number")" = "$_command" ]; then
+    log "stage $_number ($_name): done before (to run it again: rm $_marks/$_number)"
     return 0
   fi
-  mkdir -p "$marks"
-  for later in "$marks"/*; do
-    if [[ ${later##*/} =~ ^[0-9]+$ && ${later##*/} -ge $number ]]; then
-      mv "$later" "$marks/old.${later##*/}"
+  mkdir -p "$_marks"
+  for _later in "$_marks"/*; do
+    if [[ ${_later##*/} =~ ^[0-9]+$ && ${_later##*/} -ge $_number ]]; then
+      mv "$_later" "$_marks/old.${_later##*/}"
     fi
   done
-  log "stage $number ($name)${4:+, usually $4 % of the time}"
-  local start=$SECONDS
+  log "stage $_number ($_name)${4:+, usually $4 % of the time}"
+  local _start=$SECONDS
   set +e
-  (set -euo pipefail; "$body") </dev/null
-  status=$?
+  (set -euo pipefail; "$_body") </dev/null
+  _status=$?
   set -e
-  if [ "$status" -ne 0 ]; then
-    log "stage $number ($name): failed with status $status after $((SECONDS - start)) s"
-    exit "$status"
+  if [ "$_status" -ne 0 ]; then
+    log "stage $_number ($_name): failed with status $_status after $((SECONDS - _start)) s"
+    exit "$_status"
   fi
-  printf '%s\n' "$command" >"$marks/.$number.tmp"
-  mv "$marks/.$number.tmp" "$marks/$number"
-  _note_time "$number" "$name" "$((SECONDS - start))"
-  log "stage $number ($name): $((SECONDS - start)) s"
+  printf '%s\n' "$_command" >"$_marks/.$_number.tmp"
+  mv "$_marks/.$_number.tmp" "$_marks/$_number"
+  _note_time "$_number" "$_name" "$((SECONDS - _start))"
+  log "stage $_number ($_name): $((SECONDS - _start)) s"
 }
 
 # _note_time NUMBER NAME SECONDS: the line of this stage in times.tsv, in the place of an older one.
@@ -99,22 +100,22 @@ _note_time() {
 # each FUNCTION LIST: call FUNCTION NAME WHAT for every line "NAME WHAT" that LIST prints, $nj of them
 # at once, a thread each. The first that fails stops the others, and its status is the result.
 each() {
-  local running=0 line lines status
-  mapfile -t lines < <("$2")
-  for line in "${lines[@]}" ""; do
-    while [ "$running" -ge "$nj" ] || [ -z "$line" -a "$running" -gt 0 ]; do
-      status=0
-      wait -n || status=$?
-      running=$((running - 1))
-      if [ "$status" -ne 0 ]; then
+  local _running=0 _line _lines _status
+  mapfile -t _lines < <("$2")
+  for _line in "${_lines[@]}" ""; do
+    while [ "$_running" -ge "$nj" ] || [ -z "$_line" -a "$_running" -gt 0 ]; do
+      _status=0
+      wait -n || _status=$?
+      _running=$((_running - 1))
+      if [ "$_status" -ne 0 ]; then
         _stop $(jobs -pr)
         wait
-        return "$status"
+        return "$_status"
       fi
     done
-    if [ -n "$line" ]; then
-      OMP_NUM_THREADS=1 "$1" "${line%% *}" "${line#* }" &
-      running=$((running + 1))
+    if [ -n "$_line" ]; then
+      OMP_NUM_THREADS=1 "$1" "${_line%% *}" "${_line#* }" &
+      _running=$((_running + 1))
     fi
   done
 }
@@ -144,39 +145,39 @@ _stop() {
 # fresh PATH ...: to be called once by a stage: drop what the stage made by an earlier command, which
 # verbs that resume would refuse. What a killed run of this command made stays.
 fresh() {
-  if [ -f "$marks/old.$number" ]; then
-    log "stage $number: dropping what an earlier command made: $*"
+  if [ -f "$_marks/old.$_number" ]; then
+    log "stage $_number: dropping what an earlier command made: $*"
     rm -rf -- "$@"
-    rm -f "$marks/old.$number"
+    rm -f "$_marks/old.$_number"
   fi
 }
 
 _stage_command() {
-  local knob word text before= found=" $1 "
-  text=$(declare -f "$1")
-  while [ "$text" != "$before" ]; do # the functions that it calls, and those that they call
-    before=$text
-    for word in $(compgen -A function); do
-      if [[ $found != *" $word "* ]] && grep -qwF -- "$word" <<<"$text"; then
-        found+="$word "
-        text+=$'\n'$(declare -f "$word")
+  local _knob _word _text _before= _found=" $1 "
+  _text=$(declare -f "$1")
+  while [ "$_text" != "$_before" ]; do # the functions that it calls, and those that they call
+    _before=$_text
+    for _word in $(compgen -A function); do
+      if [[ $_found != *" $_word "* ]] && grep -qwF -- "$_word" <<<"$_text"; then
+        _found+="$_word "
+        _text+=$'\n'$(declare -f "$_word")
       fi
     done
   done
-  printf '%s\n' "$text"
-  for knob in "${knobs[@]}"; do
+  printf '%s\n' "$_text"
+  for _knob in "${knobs[@]}"; do
     # how far to run and on how many cores changes no result
-    [[ $knob =~ ^(stage|stop_stage|nj)$ ]] && continue
-    if grep -qE "[$]([{]$knob\\b|$knob\\b)" <<<"$text"; then
-      printf '%s=%s\n' "$knob" "${!knob}"
-      tr ' :' '\n\n' <<<"${!knob}" | cat - <(printf '%s\n' "${!knob}") | sort -u |
-        while read -r word; do
-          if [ -f "$word" ]; then sha256sum "$word"; fi
+    [[ $_knob =~ ^(stage|stop_stage|nj)$ ]] && continue
+    if grep -qE "[$]([{]$_knob\\b|$_knob\\b)" <<<"$_text"; then
+      printf '%s=%s\n' "$_knob" "${!_knob}"
+      tr ' :' '\n\n' <<<"${!_knob}" | cat - <(printf '%s\n' "${!_knob}") | sort -u |
+        while read -r _word; do
+          if [ -f "$_word" ]; then sha256sum "$_word"; fi
         done
     fi
   done
-  for word in $(grep -oE '\b(local|recipes)/[A-Za-z0-9_./-]+' <<<"$text" | sort -u); do
-    if [ -f "$word" ]; then sha256sum "$word"; fi
+  for _word in $(grep -oE '\b(local|recipes)/[A-Za-z0-9_./-]+' <<<"$_text" | sort -u); do
+    if [ -f "$_word" ]; then sha256sum "$_word"; fi
   done
 }
 

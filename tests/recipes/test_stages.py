@@ -170,6 +170,18 @@ def test_changed_knob_runs_its_stage_and_all_later_ones(recipe: Recipe) -> None:
     assert recipe.run("--size", "11")[2] == []
 
 
+@pytest.mark.parametrize(
+    "knob", ["option", "name", "marks", "status", "start", "line", "word", "text"]
+)
+def test_a_knob_may_have_the_name_of_a_variable_of_the_library(recipe: Recipe, knob: str) -> None:
+    recipe.write(second=f'{ITEMS} job() {{ note "$1 $plans"; }}; note "$plans"; each job items;')
+    recipe.script.write_text(recipe.script.read_text().replace("plans", knob))
+    for value in ("one", "two"):
+        ran = recipe.run(f"--{knob}", value, "--nj", "1", "--stage", "1")[2]
+        jobs = [f"{letter} {value}" for letter in "abcd"]
+        assert ran == ["second 10", value, *jobs, "third"]
+
+
 @pytest.mark.parametrize("knob", ["{}", "one:two {}:0.5:3\n  three:four", "one {}"])
 def test_a_changed_file_that_a_knob_names_runs_its_stage(recipe: Recipe, knob: str) -> None:
     plan = recipe.script.with_name("plan.json")
