@@ -52,10 +52,10 @@ _usage() {
 # run_stage N NAME FUNCTION [PERCENT]: run one stage in a subshell that stops at the first failing
 # command, unless $exp/.done/N holds the same command already. The mark is written after success
 # only; it holds the text of the function and of those it calls, the value of each knob that the
-# text names, and the hash of each file that such a knob names, alone or between blanks and colons,
-# and of each file of local/ and recipes/ that the text names. A changed command drops the marks of
-# all later stages too. The log says what share of the recipe's time the stage
-# usually takes; $exp/times.tsv gets a line of its number, name and seconds.
+# text names, and the hash of each file that such a knob names, alone or between blanks, colons,
+# equals signs and commas, and of each file of local/ and recipes/ that the text names. A changed
+# command drops the marks of all later stages too. The log says what share of the recipe's time the
+# stage usually takes; $exp/times.tsv gets a line of its number, name and seconds.
 run_stage() {
   local _number=$1 _name=$2 _body=$3 _marks=$exp/.done _command _status=0 _later
   if [ "$_number" -lt "$stage" ] || [ "$_number" -gt "$stop_stage" ]; then return 0; fi
@@ -153,7 +153,7 @@ fresh() {
 }
 
 _stage_command() {
-  local _knob _word _text _before= _found=" $1 "
+  local _knob _apart _word _text _before= _found=" $1 "
   _text=$(declare -f "$1")
   while [ "$_text" != "$_before" ]; do # the functions that it calls, and those that they call
     _before=$_text
@@ -170,7 +170,7 @@ _stage_command() {
     [[ $_knob =~ ^(stage|stop_stage|nj)$ ]] && continue
     if grep -qE "[$]([{]$_knob\\b|$_knob\\b)" <<<"$_text"; then
       printf '%s=%s\n' "$_knob" "${!_knob}"
-      tr ' :' '\n\n' <<<"${!_knob}" | cat - <(printf '%s\n' "${!_knob}") | sort -u |
+      for _apart in '\n' ' :' ' :=,'; do tr "$_apart" '\n' <<<"${!_knob}"; done | sort -u |
         while read -r _word; do
           if [ -f "$_word" ]; then sha256sum "$_word"; fi
         done

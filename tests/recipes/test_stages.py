@@ -182,7 +182,7 @@ def test_a_knob_may_have_the_name_of_a_variable_of_the_library(recipe: Recipe, k
         assert ran == ["second 10", value, *jobs, "third"]
 
 
-@pytest.mark.parametrize("knob", ["{}", "one:two {}:0.5:3\n  three:four", "one {}"])
+@pytest.mark.parametrize("knob", ["{}", "one:two {}:0.5:3\n  three:four", "one {}", "a={},b"])
 def test_a_changed_file_that_a_knob_names_runs_its_stage(recipe: Recipe, knob: str) -> None:
     plan = recipe.script.with_name("plan.json")
     plan.write_text("{}")
