@@ -50,26 +50,29 @@ _usage() {
 }
 
 # run_stage N NAME FUNCTION [PERCENT]: run one stage in a subshell that stops at the first failing
-# command, unless $exp/.done/N holds the same command already. The mark is written after success
-# only; it holds the text of the function and of those it calls, the value of each knob that the
-# text names, and the hash of each file that such a knob names, alone or between blanks, colons,
-# equals signs and commas, and of each file of local/ and recipes/ that the text names. A changed
-# command drops the marks of all later stages too. The log says what share of the recipe's time the
-# stage usually takes; $exp/times.tsv gets a line of its number, name and seconds.
+# command, unless $exp/.done/N holds the same command already. The mark is begun.N until the stage
+# has ended well. It holds the text of the function and of those it calls, the value of each knob
+# that the text names, and the hash of each file that such a knob names, alone or between blanks,
+# colons, equals signs and commas, and of each file of local/ and recipes/ that the text names. A
+# stage that runs makes its marks of other commands and all marks of later stages old.N, for fresh.
+# The log says what share of the recipe's time the stage usually takes; $exp/times.tsv gets a line of
+# its number, name and seconds.
 run_stage() {
-  local _number=$1 _name=$2 _body=$3 _marks=$exp/.done _command _status=0 _later
+  local _number=$1 _name=$2 _body=$3 _marks=$exp/.done _command _status=0 _mark
   if [ "$_number" -lt "$stage" ] || [ "$_number" -gt "$stop_stage" ]; then return 0; fi
   _command=$(_stage_command "$_body")
-  if [ -f "$_marks/$_number" ] && [ "$(cat "$_marks/$_number")" = "$_command" ]; then
+  if _holds "$_marks/$_number" "$_command"; then
     log "stage $_number ($_name): done before (to run it again: rm $_marks/$_number)"
     return 0
   fi
   mkdir -p "$_marks"
-  for _later in "$_marks"/*; do
-    if [[ ${_later##*/} =~ ^[0-9]+$ && ${_later##*/} -ge $_number ]]; then
-      mv "$_later" "$_marks/old.${_later##*/}"
+  for _mark in "$_marks"/*; do
+    [[ $_mark =~ /(begun\.)?([0-9]+)$ && ${BASH_REMATCH[2]} -ge $_number ]] || continue
+    if [[ $_mark != */begun."$_number" ]] || ! _holds "$_mark" "$_command"; then
+      mv "$_mark" "$_marks/old.${BASH_REMATCH[2]}"
     fi
   done
+  printf '%s\n' "$_command" >"$_marks/begun.$_number"
   log "stage $_number ($_name)${4:+, usually $4 % of the time}"
   local _start=$SECONDS
   set +e
@@ -80,11 +83,12 @@ run_stage() {
     log "stage $_number ($_name): failed with status $_status after $((SECONDS - _start)) s"
     exit "$_status"
   fi
-  printf '%s\n' "$_command" >"$_marks/.$_number.tmp"
-  mv "$_marks/.$_number.tmp" "$_marks/$_number"
+  mv "$_marks/begun.$_number" "$_marks/$_number"
   _note_time "$_number" "$_name" "$((SECONDS - _start))"
   log "stage $_number ($_name): $((SECONDS - _start)) s"
 }
+
+_holds() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
 # _note_time NUMBER NAME SECONDS: the line of this stage in times.tsv, in the place of an older one.
 _note_time() {
@@ -142,8 +146,8 @@ _stop() {
   done
 }
 
-# fresh PATH ...: to be called once by a stage: drop what the stage made by an earlier command, which
-# verbs that resume would refuse. What a killed run of this command made stays.
+# fresh PATH ...: to be called once by a stage: drop what the stage made by an earlier command, or from
+# what an earlier stage has made anew, whole or in part. What a killed run of this command made stays.
 fresh() {
   if [ -f "$_marks/old.$_number" ]; then
     log "stage $_number: dropping what an earlier command made: $*"

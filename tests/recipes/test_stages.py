@@ -215,19 +215,44 @@ def test_failure_inside_a_stage_stops_it_at_once(recipe: Recipe) -> None:
     assert (status, ran) == (1, ["first", "second 10"])
 
 
+FILL = 'fresh "$exp/made"; mkdir -p "$exp/made"; touch "$exp/made/$size"; [ ! -e "$exp/stop" ];'
+
+
 def test_what_another_command_made_is_dropped_once(recipe: Recipe) -> None:
-    made = recipe.exp / "made"
-    fill = 'fresh "$exp/made"; mkdir -p "$exp/made"; touch "$exp/made/$size";'
-    recipe.write(second=fill)
+    made, stop = recipe.exp / "made", recipe.exp / "stop"
+    recipe.write(second=FILL)
     recipe.run()
     assert recipe.run("--size", "11")[0] == 0
     assert {path.name for path in made.iterdir()} == {"11"}  # not 10's
-    recipe.write(second=fill + " false;")
+    stop.touch()
     assert recipe.run("--size", "12")[0] == 1  # dropped what 11 made, then failed
-    recipe.write(second=fill)
+    stop.unlink()
     (made / "half").touch()
     assert recipe.run("--size", "12")[0] == 0  # what a stopped run made stays
     assert {path.name for path in made.iterdir()} == {"12", "half"}
+
+
+@pytest.mark.parametrize("change", ["size", "an earlier stage", "size, and back"])
+def test_what_a_stopped_run_made_by_another_command_is_dropped(recipe: Recipe, change: str) -> None:
+    recipe.write(second=FILL)
+    recipe.exp.mkdir()
+    stop = recipe.exp / "stop"
+    stop.touch()
+    assert recipe.run()[0] == 1  # never finished
+    (recipe.exp / "made/half").touch()
+    size = "10" if change == "an earlier stage" else "11"
+    if change == "an earlier stage":
+        recipe.script.write_text(recipe.script.read_text().replace("note first", "note  first x"))
+        assert recipe.run("--stop-stage", "0")[2] == ["first"]
+    elif change == "size, and back":
+        assert recipe.run("--size", "11")[0] == 1
+        (recipe.exp / "made/half").touch()
+        size = "10"
+    stop.unlink()
+    status, log, _ = recipe.run("--size", size)
+    assert (status, log.count("dropping what an earlier command made")) == (0, 1)
+    assert os.listdir(recipe.exp / "made") == [size]
+    assert recipe.run("--size", size)[2] == []
 
 
 def test_killed_stage_runs_again(recipe: Recipe) -> None:
