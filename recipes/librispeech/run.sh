@@ -121,18 +121,17 @@ need() {
 sharded() {
   local cmd=$1 out=$2 name=${2##*/} log=$exp/log/${2#"$exp"/} parts=() part job
   shift 2
-  if [ -e "$out" ]; then return 0; fi
-  if [ "$nj" -eq 1 ]; then
+  if [ ! -e "$out" ] && [ "$nj" -eq 1 ]; then
     $cmd "$log.log" asrprune "$@" --out "$out"
-    return
+  elif [ ! -e "$out" ]; then
+    part=$out.of$nj/JOB
+    if [[ $name == *.* ]]; then part+=.${name#*.}; fi
+    for job in $(seq "$nj"); do parts+=("${part/JOB/$job}"); done
+    mkdir -p "$out.of$nj"
+    $cmd "JOB=1:$nj" "$log.JOB.log" asrprune "$@" --shard "JOB/$nj" --out "$part"
+    asrprune merge "${parts[@]}" --out "$out"
   fi
-  part=$out.of$nj/JOB
-  if [[ $name == *.* ]]; then part+=.${name#*.}; fi
-  for job in $(seq "$nj"); do parts+=("${part/JOB/$job}"); done
-  mkdir -p "$out.of$nj"
-  $cmd "JOB=1:$nj" "$log.JOB.log" asrprune "$@" --shard "JOB/$nj" --out "$part"
-  asrprune merge "${parts[@]}" --out "$out"
-  rm -rf "$out".of*
+  rm -rf "$out".{of*,partial,decoding} # left by runs with another number of jobs, too
 }
 
 stage_environment() {

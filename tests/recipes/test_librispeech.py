@@ -190,6 +190,25 @@ def test_nodes_without_a_gpu_train_with_a_process_each(
     assert "--nnodes 2 --nproc-per-node 1 " in (tmp_path / "called").read_text()
 
 
+def test_what_runs_with_another_number_of_jobs_left_is_removed(tmp_path: Path) -> None:
+    tools, exp = tmp_path / "venv/bin", tmp_path / "exp"
+    held = ("first-pass/all/nbest.jsonl.gz", "lm/dense/config.json", "lm/ngram.arpa")
+    left = ("dense.gz", "dense.gz.of2/1.gz", "dense.gz.partial", "ngram.gz.of2/1.gz")
+    for name in (*held, *(f"runs/scores/{name}" for name in left)):
+        (exp / name).parent.mkdir(parents=True, exist_ok=True)
+        (exp / name).touch()
+    (tmp_path / "plans.txt").touch()
+    tools.mkdir(parents=True)
+    (tools / "asrprune").write_text('#!/bin/bash\n[ "$1" != lmscore ] || touch "${@: -1}"\n')
+    (tools / "asrprune").chmod(0o755)
+    (tools / "python").symlink_to(sys.executable)
+    options = ["--test-sets", "", "--plans", tmp_path / "plans.txt", "--nj", "1"]
+    options += ["--stage", "8", "--stop-stage", "8"]
+    done = recipe("--exp", exp, *options, venv=tmp_path / "venv")
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(exp / "runs/scores")) == ["dense.gz", "ngram.gz"]
+
+
 def test_the_short_way_says_what_it_misses(tmp_path: Path) -> None:
     done = run("local/score.sh", "--lms", "a=b", "x")
     assert (done.returncode, "1 arguments; expected 5" in done.stderr) == (2, True)
