@@ -1,17 +1,21 @@
 """The engine that ``auto``, ``fastest-bf16`` and ``fastest`` stand for: measured on this LM, these
-lists and this processor, once for each such shape."""
+lists and this processor, once for each such shape. Accuracy is one of the weights: where it was
+measured on another LM of the shape, the scores of this one are compared before its engine is taken.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import log2
-from typing import Any, Optional
+from statistics import fmean
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -32,8 +36,10 @@ from asrprune.lm.engines.choice import (
 )
 from asrprune.lm.engines.engine import GPU_TOKEN_BUDGET, EngineOptions
 from asrprune.lm.engines.native import cpp_compiler, processor
+from asrprune.lm.engines.sparse.matrices import block_density
 from asrprune.lm.engines.table import ACCURACIES, CHOICES, ENGINES, open_engine
-from asrprune.lm.model.transformer import TransformerLM, count_nonzero, count_parameters
+from asrprune.lm.model.matrices import DenseLinear
+from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.scoring.forests import ForestScorer, ScoringOptions
 from asrprune.lm.trie import Forest, build_forest
 from asrprune.text.tokenizer import Tokenizer
@@ -46,6 +52,7 @@ SAMPLE_S = (0.15, 0.6)
 LISTS = 64
 """Lists, from the first on, that the sample is made of."""
 _PILOT = 20  # hypotheses that tell the reference's speed
+_KEY = 2  # version of what choices are remembered by
 _LIKE_TORCH = ("no kernel", "0 of ")  # how the notes of engines begin that are torch here
 _FAILS = (MissingPackage, ImportError, OSError, RuntimeError, ValueError, MemoryError)
 
@@ -91,7 +98,8 @@ def choose(
     sample: Optional[Sample] = None,
 ) -> Choice:
     """The fastest engine for the model in float32 among ``candidates``, on ``sample``, or on drawn
-    tries of 50-best lists where there is none. It is said in the log and remembered.
+    tries of 50-best lists where there is none. It is said in the log and remembered, for these
+    weights, and for others of the shape whose scores the engine keeps too.
 
     Raises ValueError for a calibration text, which no candidate reads.
     """
@@ -103,9 +111,10 @@ def choose(
     lists = drawn_lists(model) if sample is None else _encoded(sample, model, tokenizer)
     where = "drawn tries of 50-best lists" if sample is None else sample.where
     key = {
+        "version": _KEY,
         "asked": asked,
         "candidates": names,
-        "lm": {**asdict(model.shape), "nonzero": round(20 * _nonzero(model))},
+        "lm": {**asdict(model.shape), "kept": _kept(model) if "sparse" in names else {}},
         "lists": _shape(lists, tokenizer),
         "processor": processor(),
         "device": device_name(options),
@@ -114,11 +123,28 @@ def choose(
         "compiler": cpp_compiler(),
         "versions": _versions(names),
     }
-    found = remembered(key, Choice)
-    if found is not None and found.engine in names:
+    weights = _weights_hash(model)
+    own = {**key, "weights": weights}
+    shared = remembered(key, Choice)
+    if shared is not None and shared.weights_sha256 == weights:
+        return _said(shared)
+    found = remembered(own, Choice)
+    if found is not None:
         return _said(found)
-    found = _measured(asked, names, others, model, tokenizer, options, scoring, lists, where)
-    return _said(remember(key, found))
+    scorer = partial(_scorer, model, tokenizer, options, scoring)
+    if shared is not None:
+        found = _checked(shared, _Compared(scorer, [lists[0][:_PILOT]]), weights)
+    if found is None:
+        lists = first_lists(
+            scorer(REFERENCE), lists, SAMPLE_S, SAMPLE_NODES * thread_count(options)
+        )
+        compared = _Compared(scorer, lists)
+        found = _measured(asked, names, others, compared, clock_for(options), where, weights)
+        if not compared.refused:
+            there = remember(key, found)
+            if there.weights_sha256 == weights:
+                return _said(there)
+    return _said(remember(own, found))
 
 
 def _said(choice: Choice) -> Choice:
@@ -131,47 +157,79 @@ def _said(choice: Choice) -> Choice:
 Lists = Sequence[Sequence[Sequence[int]]]
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """An engine's ``run`` of the sample, and its mean |``difference``| of ln P from the
+    reference."""
+
+    run: Run
+    difference: float
+
+
+class _Compared:
+    """Engines beside the reference, on ``lists``. ``refused``: whether the scores of one were too
+    far from it, which is so for these weights alone."""
+
+    def __init__(self, scorer: Callable[[str], ForestScorer], lists: Lists) -> None:
+        self._scorer = scorer
+        self._reference = scorer(REFERENCE)
+        self._forest = self._reference.forest(lists)
+        self._exact = _scores(self._reference, self._forest)
+        self.hypotheses = sum(map(len, lists))
+        self.refused = False
+
+    def engine(self, name: str) -> Union[_Tried, str]:
+        """What it does; a reason where it is not to be measured."""
+        if name == REFERENCE:
+            return _Tried(partial(_scores, self._reference, self._forest), 0.0)
+        try:
+            made = self._scorer(name)
+            if made.engine.note.startswith(_LIKE_TORCH):
+                return made.engine.note
+            apart = np.abs(_scores(made, self._forest) - self._exact)
+        except _FAILS as problem:
+            return " ".join(str(problem).split())[:200]
+        largest = float(apart.max(initial=0.0))
+        if not exact_enough(name, ENGINES[name].accuracy, largest):
+            self.refused = True
+            return f"up to {largest:.2g} nats from torch in float32"
+        difference = float(apart.mean()) if len(apart) else 0.0
+        return _Tried(partial(_scores, made, self._forest), difference)
+
+
+def _checked(found: Choice, compared: _Compared, weights: str) -> Optional[Choice]:
+    """What was measured on another LM of the shape, for the LM of ``weights``; None where its
+    engine does not keep the scores of this one."""
+    tried = compared.engine(found.engine)
+    if isinstance(tried, str):
+        return None
+    return replace(found, differences={found.engine: tried.difference}, weights_sha256=weights)
+
+
 def _measured(
     asked: str,
     names: Sequence[str],
     others: Mapping[str, str],
-    model: TransformerLM,
-    tokenizer: Tokenizer,
-    options: EngineOptions,
-    scoring: ScoringOptions,
-    lists: Lists,
+    compared: _Compared,
+    clock: Callable[[], float],
     where: str,
+    weights: str,
 ) -> Choice:
     not_measured = dict(others)
-    scorer = partial(_scorer, model, tokenizer, options, scoring)
-    reference = scorer(REFERENCE)
-    lists = first_lists(reference, lists, SAMPLE_S, SAMPLE_NODES * thread_count(options))
-    forest = reference.forest(lists)
     runs: dict[str, Run] = {}
     differences: dict[str, float] = {}
-    exact = _scores(reference, forest)
     for name in names:
-        try:
-            made = reference if name == REFERENCE else scorer(name)
-            note = made.engine.note
-            if note.startswith(_LIKE_TORCH):
-                not_measured[name] = note
-                continue
-            found = exact if name == REFERENCE else _scores(made, forest)
-        except _FAILS as problem:
-            not_measured[name] = " ".join(str(problem).split())[:200]
-            continue
-        apart = np.abs(found - exact)
-        if not exact_enough(name, ENGINES[name].accuracy, float(apart.max(initial=0.0))):
-            not_measured[name] = f"up to {apart.max():.2g} nats from torch in float32"
-            continue
-        differences[name] = float(apart.mean()) if len(apart) else 0.0
-        runs[name] = partial(_scores, made, forest)
-    seconds = take_turns(runs, clock_for(options))
+        tried = compared.engine(name)
+        if isinstance(tried, str):
+            not_measured[name] = tried
+        else:
+            runs[name], differences[name] = tried.run, tried.difference
+    seconds = take_turns(runs, clock)
     speeds = {name: seconds[REFERENCE] / value for name, value in seconds.items()}
-    count = sum(map(len, lists))
-    sample = f"{count} hypotheses of {where}"
-    return Choice(asked, pick(seconds), speeds, differences, not_measured, sample)
+    sample = f"{compared.hypotheses} hypotheses of {where}"
+    return Choice(
+        asked, pick(seconds), speeds, differences, not_measured, sample, weights_sha256=weights
+    )
 
 
 def _scorer(
@@ -223,13 +281,13 @@ def _encoded(sample: Sample, model: TransformerLM, tokenizer: Tokenizer) -> List
 def drawn_lists(model: TransformerLM) -> Lists:
     """50-best lists of 20 tokens a hypothesis, each with a few that differ from the best one's."""
     draw = np.random.default_rng(0)
-    length = min(20, model.max_positions - 1)
+    length, pieces = min(20, model.max_positions - 1), model.embedding.vocab_size
     lists = []
     for _ in range(LISTS):
-        best = draw.integers(model.shape.vocab_size, size=length)
+        best = draw.integers(pieces, size=length)
         hyps = np.repeat(best[None], 50, axis=0)  # [H, T]
         for hyp in hyps[1:]:
-            hyp[draw.integers(length, size=2)] = draw.integers(model.shape.vocab_size, size=2)
+            hyp[draw.integers(length, size=2)] = draw.integers(pieces, size=2)
         lists.append(hyps.tolist())
     return lists
 
@@ -258,8 +316,30 @@ def thread_count(options: EngineOptions) -> int:
     return options.threads or default_threads()
 
 
-def _nonzero(model: TransformerLM) -> float:
-    return count_nonzero(model) / max(1, count_parameters(model))
+def _kept(model: TransformerLM) -> dict[str, list[int]]:
+    """Kind of matrix -> what share of its weights, and of its blocks of 4 outputs by one input, is
+    not all zero, in steps of 1/20: all that engine sparse's speed depends on beside the shape, and
+    no other's depends on zeros. Fine-tuning keeps it, since it keeps the zeros."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for place, linear in model.linears():
+        if isinstance(linear, DenseLinear) and linear.weight.numel():
+            share = int(linear.weight.count_nonzero()) / linear.weight.numel()
+            blocks = block_density(linear.weight, 4) if share < 1.0 else share
+            found.setdefault(place.name, []).append((share, blocks))
+    return {
+        name: [round(20 * fmean(column)) for column in zip(*shares)]
+        for name, shares in found.items()
+    }
+
+
+def _weights_hash(model: TransformerLM) -> str:
+    """The SHA-256 of what the model has learned, about as fast as its file is read."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(name.encode())
+        digest.update(raw.data)
+    return digest.hexdigest()
 
 
 def _versions(names: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import fcntl
 import json
@@ -34,6 +35,7 @@ DENSE = ModelShape.uniform(9, 8, 1, 2, max_positions=12)
 PRUNED = dataclasses.replace(
     DENSE, blocks=(BlockShape(1, 5, {"ffn.up": LinearShape("low_rank", 2)}),)
 )
+WIDE = ModelShape.uniform(64, 32, 2, 2, max_positions=12)
 LLAMA = ModelShape.uniform(9, 8, 1, 2, max_positions=12, architecture="llama", kv_heads=1)
 LISTS = [["3 4 5", "3 4", "6"], ["7 8 3 4 5", "7 8 4"]]
 
@@ -202,6 +204,105 @@ def test_a_choice_is_remembered(
     chosen()
     assert len(measured) == 5
     assert len(list(folder.iterdir())) == 5
+
+
+def scaled(times: float) -> TransformerLM:
+    model = drawn_model(DENSE)
+    with torch.no_grad():
+        model.embedding.output_weight.mul_(times)
+    return model
+
+
+@pytest.fixture
+def rounded(monkeypatch: pytest.MonkeyPatch) -> list[TransformerLM]:
+    """An engine ``near`` that is the fastest, and exact for small scores only; what it was made
+    for."""
+    made = []
+
+    def make(model: TransformerLM, options: EngineOptions, tokenizer: object) -> TorchEngine:
+        made.append(model)
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.embedding.output_weight.mul_(1.00001)
+        return TorchEngine(other, torch.float32, options)
+
+    monkeypatch.setitem(ENGINES, "near", EngineRow(make, "near", "float32"))
+    return made
+
+
+def test_a_choice_of_another_lm_is_checked_for_this_one(
+    measured: list[list[str]], rounded: list[TransformerLM], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first = chosen()
+    assert first.engine == "near"
+    other = chosen(model=scaled(2.0))
+    assert (other.engine, other.remembered, len(measured)) == ("near", True, 1)
+    assert set(other.differences) == {"near"}  # its own, not those of the first
+    assert other.differences["near"] > first.differences["near"] > 0
+    assert other.weights_sha256 != first.weights_sha256
+    assert len(rounded) == 2
+    assert chosen(model=scaled(2.0)) == other
+    assert len(rounded) == 2  # not checked twice
+
+    far = chosen(model=scaled(1000.0))
+    assert "near" not in far.speeds
+    assert "nats from torch" in far.not_measured["near"]
+    assert not far.remembered
+    assert len(measured) == 2
+    assert chosen(model=scaled(1000.0)) == dataclasses.replace(far, remembered=True)
+    assert len(measured) == 2
+    assert chosen() == dataclasses.replace(first, remembered=True)
+
+
+def test_a_choice_that_weights_have_narrowed_is_of_them_alone(
+    measured: list[list[str]], rounded: list[TransformerLM]
+) -> None:
+    assert "near" not in chosen(model=scaled(1000.0)).speeds
+    assert chosen().engine == "near"
+    assert "near" not in chosen(model=scaled(1000.0)).speeds
+    assert len(measured) == 2
+
+
+def test_of_two_lms_at_once_none_takes_what_was_not_checked_for_it(
+    measured: list[list[str]], rounded: list[TransformerLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = chosen()
+    monkeypatch.setattr(fastest, "remembered", lambda key, kind: None)  # as both begin
+    other = chosen(model=scaled(2.0))
+    assert other.weights_sha256 != first.weights_sha256
+    assert (other.remembered, len(measured)) == (False, 2)
+
+
+def zeroed(kind: str) -> TransformerLM:
+    """With half of all matrices zero, by weights or blocks of 4 outputs; or half of those of one
+    kind."""
+    model, draw = drawn_model(WIDE), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for place, linear in model.linears():
+            height = 4 if kind == "blocks" else 1
+            rows, columns = linear.weight.shape
+            keep = torch.rand(rows // height, columns, generator=draw) < 0.5
+            if kind in ("weights", "blocks", place.name):
+                linear.weight.mul_(keep.repeat_interleave(height, dim=0))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("weights", "blocks"), ("ffn.up", "ffn.down")],
+)
+def test_a_choice_is_of_where_the_zeros_are(
+    first: str, second: str, measured: list[list[str]]
+) -> None:
+    chosen(model=zeroed(first))
+    again = zeroed(first)
+    with torch.no_grad():
+        for _, linear in again.linears():
+            linear.weight.mul_(1.01)
+    assert chosen(model=again).remembered  # fine-tuned
+    assert not chosen(model=zeroed(second)).remembered
+    assert len(measured) == 2
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"key": {}}', "other", "engine"])

@@ -55,7 +55,8 @@ class Choice:
 
     ``speeds``: engine -> times as fast as torch in float32; ``differences``: its mean
     |difference| of ln P from torch in float32; ``not_measured``: engine -> reason. ``sample``: what
-    it was measured on.
+    it was measured on. ``remembered``: at an earlier time, on this LM or another of its shape.
+    ``weights_sha256``: of the weights of the LM whose scores ``differences`` are of.
     """
 
     asked: str
@@ -65,6 +66,7 @@ class Choice:
     not_measured: Mapping[str, str]
     sample: str
     remembered: bool = False
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.engine not in self.speeds:
