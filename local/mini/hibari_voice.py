@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrprune.errors import MissingPackage
+from asrprune.lm.engines.onnx_runtime.session import import_onnxruntime
 
 SPEAKER = "heart"  # the voice inside the package; it would have to download the others
 SEED = 0  # of the noise in fricatives
@@ -30,6 +31,7 @@ class Hibari:
             import hibari
         except ImportError:
             raise MissingPackage("hibari-tts", "mini") from None
+        import_onnxruntime()  # before hibari does, which would let it report
         self._model = hibari.Hibari(voice=SPEAKER, threads=1)
 
     def speaker(self, voice: str) -> str:

@@ -12,7 +12,7 @@ from asrprune.exchange.exporters.exporter import Request, Written
 from asrprune.exchange.exporters.graphs import Marks
 from asrprune.exchange.exporters.numbers import INT8, rounded
 from asrprune.files import PathLike, sha256, write_binary
-from asrprune.lm.engines.onnx_runtime.session import open_session
+from asrprune.lm.engines.onnx_runtime.session import import_onnxruntime, open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -86,8 +86,6 @@ def write_graph(
 
 def _verified(request: Request, data: bytes, check: Check) -> Written:
     """What the check found. Raises InputError where the scores differ."""
-    import onnxruntime
-
     marks = marks_of(request)
     model = request.model.float()
     sentences = sentences_for(model, marks)
@@ -96,7 +94,7 @@ def _verified(request: Request, data: bytes, check: Check) -> Written:
     if found.worst_share > 1:
         problem = f"an LM whose scores are {found.largest:.3g} nats off in the exported file"
         raise InputError(request.lm, None, problem, "the same scores (a defect of the exporter)")
-    runtime = f"onnxruntime {onnxruntime.__version__}"
+    runtime = f"onnxruntime {import_onnxruntime().__version__}"
     verified = f"{runtime}: {found.scores} scores, largest difference {found.largest:.2g} nats"
     notes: tuple[str, ...] = ()
     if request.numbers == INT8:

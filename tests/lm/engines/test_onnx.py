@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -297,3 +300,23 @@ def test_a_missing_package_is_named(package, monkeypatch):
     model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=POSITIONS))
     with pytest.raises(MissingPackage, match=rf"{package} is needed here.*asrprune\[export\]"):
         open_engine("onnx", model, CPU)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "onnx-int8"])
+def test_use_is_not_reported(engine, tmp_path):
+    """onnxruntime writes an id and events to a folder Microsoft when it is imported."""
+    code = (
+        "from asrprune.lm.engines.engine import EngineOptions\n"
+        "from asrprune.lm.engines.table import open_engine\n"
+        "from tests.lm.engines.test_onnx import scorer\n"
+        "from tests.small_lm import drawn_model\n"
+        "from asrprune.lm.model.shapes import ModelShape\n"
+        "model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=12))\n"
+        f"engine = open_engine({engine!r}, model, EngineOptions(threads=1, device='cpu'))\n"
+        "scorer(engine).score_lists([['3 4']])\n"
+    )
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment = {**kept, **homes, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.rglob("Microsoft"))

@@ -20,7 +20,7 @@ from asrprune.files import PathLike, read_lines
 from asrprune.lm.device import cpu_threads
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.graph import TAP, Range, build_graph
-from asrprune.lm.engines.onnx_runtime.session import open_session
+from asrprune.lm.engines.onnx_runtime.session import import_onnxruntime, open_session
 from asrprune.lm.engines.onnx_runtime.writer import Floats
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.text.corpus import open_corpus
@@ -202,9 +202,7 @@ def _activations(
     session: Any, sentences: Sequence[Sequence[int]], begin: int
 ) -> Iterator[tuple[str, Floats]]:
     """The inputs of the weight matrices at all places that are no padding, batch by batch."""
-    import onnxruntime
-
-    only_wanted = onnxruntime.RunOptions()
+    only_wanted = import_onnxruntime().RunOptions()
     only_wanted.only_execute_path_to_fetches = True  # leaves the output layer out
     names = [output.name for output in session.get_outputs() if output.name.startswith(TAP)]
     ordered = sorted(sentences, key=len)

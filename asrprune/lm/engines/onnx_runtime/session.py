@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+import os
+from typing import TYPE_CHECKING, Any, Optional
 
 from asrprune.errors import MissingPackage
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+def import_onnxruntime() -> Any:
+    """The package onnxruntime, kept from reporting its use. Raises MissingPackage without it.
+
+    ``import onnxruntime`` (1.32) writes an id of this machine to ~/.cache/Microsoft and reports to
+    Microsoft, unless ORT_DISABLE_TELEMETRY says not to. What a user has set that to stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackage("onnxruntime", "export") from None
+    return onnxruntime
 
 
 def open_session(
@@ -19,11 +34,8 @@ def open_session(
     multiplies weights of 8 bits in float32, where the runtime by itself rounds what they are
     multiplied with.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingPackage("onnxruntime", "export") from None
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -32,4 +44,6 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    session: onnxruntime.InferenceSession = runtime.InferenceSession(graph, options, providers)
+    return session
