@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> None:
 def _run_one(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.rescore.bench.bench import bench
-    from asrprune.rescore.bench.figures import describe_lm, times_padded
+    from asrprune.rescore.bench.figures import describe_lm, describe_turns, times_padded
 
     options = engine_options(args)
     weights = _read_weights(args)
@@ -203,6 +203,7 @@ def _run_one(args: argparse.Namespace) -> None:
         systems[f"{args.baseline} baseline"] = _open_padded(args.lm, args, options)
     results = bench(lists, systems, _bench_options(args), args.nbest)
     figures |= _measured(args, results)
+    figures["run"] = describe_turns(lists, results, _padded_hash(args.lm, args))
     if args.baseline:
         figures["times_padded"] = times_padded(results[0], results[1], lm.name)
     padded = args.baseline is not None
@@ -266,7 +267,7 @@ def _run_many(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.lm.open import is_ngram
     from asrprune.rescore.bench.bench import bench
-    from asrprune.rescore.bench.figures import describe_lm, times_padded
+    from asrprune.rescore.bench.figures import describe_lm, describe_turns, times_padded
 
     names = [name for name, _ in args.system]
     if len(set(names)) < len(names):
@@ -292,10 +293,12 @@ def _run_many(args: argparse.Namespace) -> None:
     if args.baseline:  # with a space: no system's name
         systems[f"{first} {args.baseline}"] = _open_padded(first_path, args, options)
     results = bench(lists, systems, _bench_options(args), args.nbest)
+    turns = describe_turns(lists, results, _padded_hash(first_path, args))
     every = {}
     for (name, path), own in zip(args.system, results):
         measured = [own, results[-1]] if args.baseline else [own]
         figures = {**described[name], **_measured(args, measured), "turns": list(systems)}
+        figures["run"] = turns
         figures["known"] = known[name]
         if args.baseline:
             figures["times_padded"] = times_padded(own, results[-1], first)
@@ -345,6 +348,13 @@ def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) ->
     from asrprune.lm.open import open_padded
 
     return open_padded(path, options, args.token_budget, text_options(args), args.size)
+
+
+def _padded_hash(path: str, args: argparse.Namespace) -> Optional[str]:
+    """A hash of the LM at ``path``, whose padded batch is measured; None where none is."""
+    from asrprune.lm.open import lm_digest
+
+    return lm_digest(path, args.size) if args.baseline else None
 
 
 def _torch_scores(

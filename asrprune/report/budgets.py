@@ -16,6 +16,8 @@ SIZES = (
     ("a tenth of the size", 1 / 10),
 )
 SPEEDS = (2, 5, 10)
+APART = "not measured together"
+"""What stands in the place of a speed that cannot be compared with the baseline's."""
 MOST = 3
 """So many recommended systems are shown in detail."""
 
@@ -61,8 +63,11 @@ def recommend(rows: Sequence[SystemRow], base: SystemRow) -> list[Budget]:
 
 
 def speed_over(row: SystemRow, base: SystemRow) -> Optional[float]:
-    """How many times as fast as the baseline it scores, both measured in one run."""
-    if row.times_padded and base.times_padded and row.padded_lm == base.padded_lm:
+    """How many times as fast as the baseline it scores; None where they were not measured in one
+    run, or under the same conditions."""
+    if not row.measured_like(base):
+        return None
+    if row.times_padded and base.times_padded and row.same_yardstick(base):
         return row.times_padded / base.times_padded
     return base.lm_rtf / row.lm_rtf if row.lm_rtf and base.lm_rtf else None
 
@@ -142,6 +147,8 @@ def _told(row: SystemRow, base: SystemRow) -> str:
     """Cost and speed of a row in words."""
     speed = speed_over(row, base)
     fast = "" if speed is None else f", {times(speed)} times as fast"
+    if not row.measured_like(base):
+        fast = f", speed {APART}"
     return f"WER {_delta(row)}{fast} ({verdict(row, base)})"
 
 

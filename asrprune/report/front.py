@@ -118,10 +118,11 @@ def _pruned(size: str, rows: Sequence[SystemRow], base: SystemRow) -> str:
     parts, told = [], None
     for row in rows:
         part = f"{row.name} ({megabytes(row.size_bytes)} MB) {_cost(row, base)}"
-        if row.times_padded is not None and row.padded_lm == told:
+        speed = _speed(row, base)
+        if speed and row.padded_lm == told:
             part += f", {times(row.times_padded)} times"
-        elif row.times_padded is not None:
-            part += f", {_speed(row, base)}"
+        elif speed:
+            part += f", {speed}"
             told = row.padded_lm
         parts.append(part)
     return f"{start}: {'; '.join(parts)}."
@@ -132,8 +133,11 @@ def _cost(row: SystemRow, base: SystemRow) -> str:
 
 
 def _speed(row: SystemRow, base: SystemRow) -> str:
-    """How fast it is against padded batches, and how fast the baseline is; "" if not known."""
-    if row.times_padded is None or row.padded_lm is None:
+    """How fast it is against padded batches, and how fast the baseline is; "" if not known, or
+    not to be compared."""
+    if row.times_padded is None or row.padded_lm is None or not row.measured_like(base):
+        return ""
+    if row.padded_lm == base.padded_lm and not row.same_yardstick(base):
         return ""
     if row.padded_lm == base.name:
         batch = f"{_the(base)}'s padded fp32 batch"

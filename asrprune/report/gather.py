@@ -41,6 +41,7 @@ from asrprune.report.readings import (
     read_weights,
 )
 from asrprune.report.rows import SystemRow
+from asrprune.report.together import measured_with
 from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings
 from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.score import plain_refs, warn_of_form
@@ -117,11 +118,12 @@ def gather_runs(
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
     kinds = _kinds_without_bench(folders, baseline)
-    every, tuned = {}, {}
+    every = {folder.name: _benches(folder) for folder in folders}
+    together = measured_with(every, baseline)
+    tuned = {}
     oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
-        benches = [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
-        every[folder.name] = benches
+        benches = every[folder.name]
         row = _model_columns(folder, benches, kinds.get(folder.name))
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
@@ -133,6 +135,7 @@ def gather_runs(
                 base = None if compared is None else on_lists.get(compared)
                 row = _lists_columns(row, base, on_lists[folder.name], draw)
             row = _speed_columns(row, folder, benches, decoder_rtf)
+            row = replace(row, measured_with=together.get(folder.name))
             if (folder / "weights.json").is_file():
                 row = replace(row, weights=read_weights(folder / "weights.json"))
                 tuned[folder.name] = read_origin(read_record(folder / "weights.json"))
@@ -143,6 +146,10 @@ def gather_runs(
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
     return Gathered(rows, scorings, every, oracles, tuned, speakers)
+
+
+def _benches(folder: Path) -> list[BenchReading]:
+    return [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
 
 
 def _scorings(folders: Sequence[Path], name: str, refs: _References) -> dict[str, Scoring]:
@@ -398,6 +405,7 @@ def _speed_columns(
         times_padded_low=min(padded.ratios),
         times_padded_high=max(padded.ratios),
         padded_lm=padded.lm,
+        padded_lm_hash=None if benches[0].run is None else benches[0].run.padded_lm_hash,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Optional
 
 from asrprune.core.units import COUNTED, RATES
 from asrprune.report.budgets import (
+    APART,
     Budget,
     asked_sentence,
     choice_note,
@@ -127,7 +128,8 @@ def _budget_table(budgets: Sequence[Budget], base: SystemRow) -> str:
             lines.append([budget.limit, "none of these LMs", *[""] * 5])
             continue
         delta = difference(row.delta_percent, row.delta_low, row.delta_high)
-        figures = [megabytes(row.size_bytes), times(speed_over(row, base)), wer(row), delta]
+        speed = times(speed_over(row, base)) if row.measured_like(base) else APART
+        figures = [megabytes(row.size_bytes), speed, wer(row), delta]
         lines.append([budget.limit, row.name, *figures, verdict(row, base)])
     kept = [n for n, name in enumerate(heading) if n < 2 or any(line[n] for line in lines)]
     table = [[line[n] for n in kept] for line in (heading, *lines)]

@@ -32,6 +32,8 @@ from asrprune.report.tables import difference, megabytes, times, wer
 
 Value = Callable[[SystemRow], Optional[float]]
 
+OF_SPEED = ("wer-speed", "wer-rtf")
+"""Plots that have no points of systems that were not measured together with the baseline."""
 STRETCH = 0.6
 """A line for the first pass or the oracle may make the axis longer by this part; one that is
 farther away is told at the edge."""
@@ -134,10 +136,12 @@ def pareto_figure(
     which is a line; without a baseline its own interval. Systems on the Pareto front are joined.
     """
     what = PLOTS[plot]
+    base = next((row for row in rows if row.name == baseline), None)
     points = _points(rows, what)
+    if plot in OF_SPEED and base is not None:
+        points = [point for point in points if point[0].measured_like(base)]
     if len(points) < 2:
         return None
-    base = next((row for row in rows if row.name == baseline), None)
     whiskers = [_whisker(row, base) if what.of_wer else None for row, _, _ in points]
     lines = _level_lines(rows, base) if what.of_wer else []
     x = axis_over([at for _, at, _ in points], LEFT, WIDTH - RIGHT, log=True)

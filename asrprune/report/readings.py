@@ -76,6 +76,16 @@ class MachineReading:
 
 
 @dataclass(frozen=True)
+class RunReading:
+    """A run of ``asrprune bench``: hashes of its times, which all files of one share, of its lists
+    and of the LM of the padded batch."""
+
+    times_hash: str
+    nbest_hash: str
+    padded_lm_hash: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class MeasurementReading:
     """``asrprune bench``: the machine, and the number format that its LM was trained in."""
 
@@ -87,7 +97,8 @@ class MeasurementReading:
 class BenchReading:
     """``asrprune bench``: size and speed of an LM. ``parameters`` is None for an n-gram, ``rtf``
     (of scoring) where durations are unknown, ``pruning`` for an LM that was not pruned, ``engine``
-    and what follows for files that do not say. ``made``: those of ORIGIN that the file states."""
+    and what follows for files that do not say. ``made``: those of ORIGIN that the file states.
+    ``audio_s`` and ``words`` are of the lists."""
 
     parameters: Optional[int]
     nonzero: Optional[int]
@@ -102,6 +113,9 @@ class BenchReading:
     threads: Optional[int] = None
     device: Optional[str] = None
     made: Mapping[str, str] = field(default_factory=dict)
+    run: Optional[RunReading] = None
+    audio_s: Optional[float] = None
+    words: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,7 @@ def read_bench(path: PathLike) -> BenchReading:
     engine = record.find("engine", a_name)
     if parameters is None and engine is None and "engine" in record.values:
         engine = "kenlm"  # an n-gram has no choice of engine
+    known = record.find("known", an_object)
     return BenchReading(
         parameters=parameters,
         nonzero=record.find("nonzero_parameters", a_count),
@@ -172,7 +187,19 @@ def read_bench(path: PathLike) -> BenchReading:
         threads=record.find("threads", a_count),
         device=record.find("device", a_name),
         made=read_origin(record),
+        run=_run(record),
+        audio_s=record.part("systems", 0).find("audio_s", an_amount),
+        words=None if known is None else record.part("known").find("words", a_count),
     )
+
+
+def _run(record: Record) -> Optional[RunReading]:
+    """What stands under the key "run"; None without one."""
+    if record.find("run", an_object) is None:
+        return None
+    run = record.part("run")
+    hashes = run.get("times_hash", a_name), run.get("nbest_hash", a_name)
+    return RunReading(*hashes, run.find("padded_lm_hash", a_name))
 
 
 def read_origin(record: Record) -> dict[str, str]:

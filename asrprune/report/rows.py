@@ -33,7 +33,9 @@ class SystemRow:
     from n-best lists, where the others are of words from lattices. ``words`` counts those of the
     reference. ``lm_rtf`` covers LM scoring, ``total_rtf`` everything. ``times_padded``: how many
     times as fast as the padded fp32 batch of the LM ``padded_lm`` scoring with ``engine`` is, the
-    median over the repeats, with the smallest and largest ratio ``..._low`` and ``..._high``.
+    median over the repeats, with the smallest and largest ratio ``..._low`` and ``..._high``;
+    ``padded_lm_hash`` tells that LM from others of its name. ``measured_with`` is the first system
+    whose speed may be compared with its own.
     """
 
     name: str
@@ -69,8 +71,21 @@ class SystemRow:
     times_padded_low: Optional[float] = None
     times_padded_high: Optional[float] = None
     padded_lm: Optional[str] = None
+    padded_lm_hash: Optional[str] = None
+    measured_with: Optional[str] = None
     weights: tuple[Weight, ...] = ()
     note: str = ""
+
+    def measured_like(self, other: SystemRow) -> bool:
+        """Whether the speeds of both may be compared, as far as is known."""
+        names = self.measured_with, other.measured_with
+        return None in names or names[0] == names[1]
+
+    def same_yardstick(self, other: SystemRow) -> bool:
+        """Whether the padded batches of both are of one LM, as far as is known."""
+        hashes = self.padded_lm_hash, other.padded_lm_hash
+        same = None in hashes or hashes[0] == hashes[1]
+        return self.padded_lm == other.padded_lm and same
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

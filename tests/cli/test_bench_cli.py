@@ -110,6 +110,20 @@ def test_many_lms_take_turns(
         assert figures["size_bytes"] > 0
         assert ("agreement" in figures) == (name == "dense")
     assert _figures(place, "dense")["agreement"]["max_difference"] < 1e-4
+    runs = [_figures(place, name)["run"] for name in ("dense", "copy", "small+2")]
+    assert runs[0] == runs[1] == runs[2]
+    assert runs[0]["padded_lm_hash"] == opening.lm_digest(place / "lm")
+    command = ["bench", "--lm", str(place / "llama"), "--nbest", str(place / "nbest.jsonl")]
+    command += ["--warmup", "0", "--repeats", "1", "--json", str(place / "one.json")]
+    assert main([*command, "--baseline", "padded"]) == 0
+    one = json.loads((place / "one.json").read_text())["run"]
+    assert one["times_hash"] != runs[0]["times_hash"]
+    assert one["nbest_hash"] == runs[0]["nbest_hash"]
+    assert one["padded_lm_hash"] == opening.lm_digest(place / "llama")
+    assert main([*command, "--limit", "1"]) == 0
+    part = json.loads((place / "one.json").read_text())["run"]
+    assert part["nbest_hash"] != one["nbest_hash"]
+    assert part["padded_lm_hash"] is None
 
 
 def test_a_ratio_is_taken_within_its_turn() -> None:

@@ -34,7 +34,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
             "nonzero_parameters": 10,
             "size_bytes": 99,
             "history": [{}, STEP],
-            "systems": [{"rtf": 0.5}, "another"],
+            "systems": [{"rtf": 0.5, "audio_s": 2.0}, "another"],
             "engine": "onnx",
             "times_padded": {"lm": "dense", "ratios": [4.0, 2.0, 9.0], "median": 4.0},
             "machine": {
@@ -49,6 +49,8 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
             "threads": 2,
             "device": "cpu",
             "provenance": {"command": "asrprune bench", "commit": "abc-dirty", "more": 1},
+            "run": {"times_hash": "a1", "nbest_hash": "b2", "padded_lm_hash": "c3"},
+            "known": {"words": 151, "form": []},
         },
     ),
     "weights.json": (
@@ -157,6 +159,9 @@ def test_what_the_verbs_write_is_read(run: Path) -> None:
             2,
             "cpu",
             {"command": "asrprune bench", "commit": "abc-dirty"},
+            readings.RunReading("a1", "b2", "c3"),
+            2.0,
+            151,
         ),
         "weights.json": (
             Weight("acoustic", 1.0, 0.5, 1.5),

@@ -26,6 +26,7 @@ HYPS = {
     "dense": {"u1": "a b c d", "u2": "e f", "u3": ""},
     "pruned": {"u1": "a b c", "u2": "e f", "u3": ""},
 }
+RUN = {"times_hash": "a1", "nbest_hash": "b2", "padded_lm_hash": "c3"}
 BENCHES: dict[str, dict[str, Any]] = {
     "dense": {
         "parameters": 2_000_000,
@@ -33,6 +34,7 @@ BENCHES: dict[str, dict[str, Any]] = {
         "size_bytes": 8_000_000,
         "history": [],
         "systems": [{"rtf": 0.02}],
+        "run": RUN,
     },
     "pruned": {
         "parameters": 2_000_000,
@@ -48,6 +50,7 @@ BENCHES: dict[str, dict[str, Any]] = {
             }
         ],
         "systems": [{"rtf": 0.02}],
+        "run": RUN,
     },
 }
 

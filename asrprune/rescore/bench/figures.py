@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Optional
 
+from asrprune.core.hypothesis import NBest
 from asrprune.files import PathLike
 from asrprune.lm.model.checkpoint import is_checkpoint, load_checkpoint
 from asrprune.lm.model.elastic import Size
@@ -14,6 +16,7 @@ from asrprune.lm.model.transformer import count_nonzero, count_parameters
 from asrprune.lm.protocol import LanguageModel
 from asrprune.rescore.bench.bench import BenchResult, speed_up
 from asrprune.rescore.bench.machine import describe_run
+from asrprune.rescore.weights_file import set_hashes
 
 
 def describe_lm(
@@ -60,3 +63,16 @@ def system_row(result: BenchResult, yardstick: BenchResult) -> dict[str, Any]:
 def times_padded(result: BenchResult, padded: BenchResult, name: str) -> dict[str, Any]:
     """How many times as fast as the ``padded`` batch of the LM called ``name`` a system is."""
     return {"lm": name, **asdict(speed_up(padded, result))}
+
+
+def describe_turns(
+    lists: Iterable[NBest], results: Sequence[BenchResult], padded_lm_hash: Optional[str] = None
+) -> dict[str, Optional[str]]:
+    """What tells whether two measurements may be compared: hashes of the times, which all of one
+    run share, of the lists, and of the LM whose padded batch is the yardstick."""
+    times = "\n".join(f"{one.name} {one.runs_s}" for one in results)
+    return {
+        "times_hash": hashlib.sha256(times.encode()).hexdigest()[:16],
+        "nbest_hash": set_hashes(lists)["nbest_hash"],
+        "padded_lm_hash": padded_lm_hash,
+    }
