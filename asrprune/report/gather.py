@@ -17,6 +17,7 @@ baseline.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.score import plain_refs, warn_of_form
 from asrprune.wer.speakers import number_speakers, read_utt2spk
 from asrprune.wer.wer import Scoring, score_texts
+
+log = logging.getLogger(__name__)
 
 OF_LMS = ("perplexity.json", "rescore.json", "hyp-fixed", "hyp-lists")
 """Files of a run folder that only systems with an LM have."""
@@ -117,13 +120,14 @@ def gather_runs(
         draw = Draw(seed, number_speakers(utt2spk, speakers, utterances))
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
-    kinds = _kinds_without_bench(folders, baseline)
     every = {folder.name: _benches(folder) for folder in folders}
-    together = measured_with(every, baseline)
+    whole = {folder.name: _whole(folder, every[folder.name]) for folder in folders}
+    kinds = _kinds_without_bench(folders, whole, baseline)
+    together = measured_with(whole, baseline)
     tuned = {}
     oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
-        benches = every[folder.name]
+        benches = whole[folder.name]
         row = _model_columns(folder, benches, kinds.get(folder.name))
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
@@ -150,6 +154,23 @@ def gather_runs(
 
 def _benches(folder: Path) -> list[BenchReading]:
     return [read_bench(path) for path in sorted(folder.glob("bench*.json"))]
+
+
+def _whole(folder: Path, benches: Sequence[BenchReading]) -> Sequence[BenchReading]:
+    """``benches`` if they are of all LMs of the system; none otherwise, which is logged: a part
+    says nothing of the whole."""
+    lms = _lms(folder)
+    if not benches or len(benches) >= lms:
+        return benches
+    told = "%s: bench files of %d of the %d LMs of weights.json; size and speed are unknown"
+    log.warning(told, folder, len(benches), lms)
+    return ()
+
+
+def _lms(folder: Path) -> int:
+    """How many LMs the weights of a system name; 0 without such a file."""
+    weights = folder / "weights.json"
+    return sum(one.is_lm for one in read_weights(weights)) if weights.is_file() else 0
 
 
 def _scorings(folders: Sequence[Path], name: str, refs: _References) -> dict[str, Scoring]:
@@ -227,19 +248,20 @@ def describe_machine(measured: Optional[MeasurementReading]) -> dict[str, str]:
     return facts
 
 
-def _kinds_without_bench(folders: Sequence[Path], baseline: Optional[str]) -> dict[str, str]:
-    """Name -> kind of each folder with ``hyp`` and without bench files, by what else is in it;
-    "unknown" where no LM left a file, and which of such folders is the first pass cannot be
-    told."""
+def _kinds_without_bench(
+    folders: Sequence[Path], whole: Mapping[str, Sequence[BenchReading]], baseline: Optional[str]
+) -> dict[str, str]:
+    """Name -> kind of each folder with ``hyp`` and without bench files of the ``whole`` system, by
+    what else is in it; "unknown" where no LM left a file, and which of such folders is the first
+    pass cannot be told."""
     kinds: dict[str, str] = {}
     bare = []
     for folder in folders:
-        if any(folder.glob("bench*.json")) or not (folder / "hyp").is_file():
+        if whole[folder.name] or not (folder / "hyp").is_file():
             continue
-        weights = folder / "weights.json"
-        lms = [one for one in read_weights(weights) if one.is_lm] if weights.is_file() else []
+        lms = _lms(folder)
         if lms or any((folder / name).is_file() for name in OF_LMS):
-            kinds[folder.name] = "combined" if len(lms) > 1 else "rescored"
+            kinds[folder.name] = "combined" if lms > 1 else "rescored"
         else:
             kinds[folder.name] = "unknown"
             bare.append(folder.name)

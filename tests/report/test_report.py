@@ -391,3 +391,24 @@ def test_no_rescored_run_is_called_the_first_pass(runs: Path) -> None:
     _weights(pruned / "weights.json", "pruned")
     assert rows("--baseline", "dense")["dense"]["kind"] == "unknown"
     assert rows()["dense"]["kind"] == "first pass"
+
+
+def test_a_part_of_a_system_is_not_taken_for_the_whole(
+    runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _add_speed_lists_and_weights(runs)
+    both = runs / "runs/both"
+    _weights(both / "weights.json", "dense", "pruned")
+    more = ("--runs", str(both), "--baseline", "dense")
+    assert _report(runs, *more) == 0
+    assert json.loads((runs / "out/table.json").read_text())["rows"][-1]["lm_rtf"] == 0.04
+    assert "bench files" not in caplog.text
+    (both / "bench-dense.json").unlink()
+    assert _report(runs, *more) == 0
+    table = json.loads((runs / "out/table.json").read_text())
+    row = table["rows"][-1]
+    assert (row["name"], row["kind"], row["method"]) == ("both", "combined", None)
+    unknown = ("parameters", "size_bytes", "lm_rtf", "total_rtf", "times_padded", "engine")
+    assert [row[name] for name in unknown] == [None] * len(unknown)
+    assert "both" not in table["recommended"].values()
+    assert f"{both}: bench files of 1 of the 2 LMs of weights.json" in caplog.text
