@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -62,30 +63,38 @@ def run(args: argparse.Namespace) -> None:
 
     lm: Union[NgramLM, Tokenizer]
     words: Counter[str] = Counter()
+    digest = hashlib.sha256()
     options = text_options(args)
     if CHECKPOINT.holds(args):
         place = str(resolve_device(args.device))
         checkpoint = load_checkpoint(args.lm, place, mapped=True, size=args.size)
         lm = checkpoint.tokenizer(options)
-        lines = _lines(args.text, lm.line, words)
+        lines = _lines(args.text, lm.line, words, digest)
         result = transformer_perplexity(checkpoint.model, lm, lines, args.text)
     else:
         lm = NgramLM(args.lm, text=options)
-        result = ngram_perplexity(lm, _lines(args.text, lm.line, words))
+        result = ngram_perplexity(lm, _lines(args.text, lm.line, words, digest))
     check_coverage(lm.coverage(words), args.text, args.lm, lm, args.accept_unknown)
     if result.total.sentences == 0:
         raise InputError(args.text, None, "no sentence", "text, a sentence a line")
     # with the JSON on stdout, the line makes room for it
     print(result.summary(), file=sys.stderr if args.json == "-" else sys.stdout)
     if args.json:
-        write_json(args.json, {**result.to_json(), "provenance": provenance(args.command_line)})
+        text = {"text_hash": digest.hexdigest()[:16]}
+        made = {"provenance": provenance(args.command_line)}
+        write_json(args.json, {**result.to_json(), **text, **made})
 
 
-def _lines(path: str, form: Callable[[str], str], words: Counter[str]) -> Iterator[tuple[int, str]]:
-    """Lines in the form that the LM wants; ``words`` gets those of the file."""
+def _lines(
+    path: str, form: Callable[[str], str], words: Counter[str], digest: hashlib._Hash
+) -> Iterator[tuple[int, str]]:
+    """Lines in the form that the LM wants; ``words`` and ``digest`` get those of the file."""
     from asrprune.core.progress import tracked
     from asrprune.files import read_lines
 
     for number, line in tracked(read_lines(path), "read", "lines"):
-        words.update(line.split())
+        found = line.split()
+        words.update(found)
+        if found:
+            digest.update(f"{' '.join(found)}\n".encode())
         yield number, form(line)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional, TypeVar
 
@@ -28,6 +29,8 @@ from asrprune.core.spool import SpooledDict
 from asrprune.core.units import WORD, in_units
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
+from asrprune.report.oracles import Counted, oracle_columns, oracle_curves
+from asrprune.report.perplexities import perplexities
 from asrprune.report.readings import (
     BenchReading,
     FirstPassReading,
@@ -35,9 +38,7 @@ from asrprune.report.readings import (
     PaddedReading,
     PruningReading,
     read_bench,
-    read_oracle,
     read_origin,
-    read_perplexity,
     read_rescore,
     read_weights,
 )
@@ -124,11 +125,13 @@ def gather_runs(
     whole = {folder.name: _whole(folder, every[folder.name]) for folder in folders}
     kinds = _kinds_without_bench(folders, whole, baseline)
     together = measured_with(whole, baseline)
+    of_text = perplexities(folders, baseline)
     tuned = {}
     oracles: dict[str, Sequence[tuple[int, float]]] = {}
     for folder in folders:
         benches = whole[folder.name]
         row = _model_columns(folder, benches, kinds.get(folder.name))
+        row = replace(row, ppl_word=of_text.get(folder.name))
         if folder.name in scorings:
             compared = None if folder.name == baseline else baseline
             row = _wer_columns(row, scorings[folder.name], draw)
@@ -144,8 +147,8 @@ def gather_runs(
                 row = replace(row, weights=read_weights(folder / "weights.json"))
                 tuned[folder.name] = read_origin(read_record(folder / "weights.json"))
         elif (folder / "oracle.json").is_file():
-            row = _oracle_columns(row, folder)
-            oracles |= _oracle_curves(folder)
+            row = oracle_columns(row, folder, refs.counted)
+            oracles |= oracle_curves(folder)
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
@@ -188,6 +191,12 @@ class _References:
         self._ignored = refs.ignored
         self._texts = self._in_units(refs.texts.items())
         self._warned = False
+
+    @cached_property
+    def counted(self) -> Counted:
+        """How much there is to score."""
+        words = sum(len(text.split()) for text in self._texts.values())
+        return Counted(str(self._path), len(self._texts), words, self._unit)
 
     def score(self, hyp: Path) -> Scoring:
         """The scored words of a file. A difference of form is logged of the first that has one."""
@@ -283,7 +292,6 @@ def _model_columns(
         parameters=_sum([bench.parameters for bench in benches]),
         nonzero=_sum([bench.nonzero for bench in benches]),
         size_bytes=_sum([bench.size_bytes for bench in benches]),
-        ppl_word=_perplexity(folder / "perplexity.json"),
     )
     step = benches[0].pruning if kind == "pruned" else None
     if step is not None:
@@ -315,10 +323,6 @@ def _sum(values: Sequence[Optional[Number]]) -> Optional[Number]:
     return sum(known[1:], known[0]) if known else None
 
 
-def _perplexity(path: Path) -> Optional[float]:
-    return read_perplexity(path).ppl_word if path.is_file() else None
-
-
 def _wer_columns(row: SystemRow, scoring: Scoring, draw: Draw) -> SystemRow:
     interval = bootstrap_wer(scoring.table, seed=draw.seed, speakers=draw.speakers)
     return replace(
@@ -328,33 +332,6 @@ def _wer_columns(row: SystemRow, scoring: Scoring, draw: Draw) -> SystemRow:
         wer_high=interval.percentile.high,
         words=scoring.counts.words,
     )
-
-
-def _oracle_columns(row: SystemRow, folder: Path) -> SystemRow:
-    oracle = read_oracle(folder / "oracle.json")
-    row = replace(
-        row,
-        kind="oracle",
-        wer_percent=oracle.wer_percent,
-        wer_low=oracle.low,
-        wer_high=oracle.high,
-    )
-    if not (folder / "oracle-lists.json").is_file():
-        return row
-    oracle = read_oracle(folder / "oracle-lists.json")
-    return replace(
-        row,
-        wer_lists_percent=oracle.wer_percent,
-        wer_lists_low=oracle.low,
-        wer_lists_high=oracle.high,
-    )
-
-
-def _oracle_curves(folder: Path) -> dict[str, tuple[tuple[int, float], ...]]:
-    """Name -> (depth, WER) of the oracles of a folder."""
-    files = {folder.name: "oracle.json", f"{folder.name} (lists)": "oracle-lists.json"}
-    there = {name: folder / file for name, file in files.items() if (folder / file).is_file()}
-    return {name: read_oracle(path).curve for name, path in there.items()}
 
 
 def _lists_columns(

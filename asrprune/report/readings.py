@@ -20,12 +20,15 @@ from asrprune.core.record import (
     a_name,
     a_number,
     a_ratio,
+    a_string,
     a_truth,
     an_amount,
     an_interval,
     an_object,
+    one_of,
     read_record,
 )
+from asrprune.core.units import UNITS
 from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.report.rows import Weight
@@ -135,19 +138,29 @@ class RescoreReading:
 @dataclass(frozen=True)
 class OracleReading:
     """``asrprune oracle`` at the largest depth: WER in percent with its interval. ``curve``:
-    (depth, WER) of each depth that is stated."""
+    (depth, WER) of each depth that is stated. What follows is None for files that do not say:
+    utterances and ``words`` (of ``unit``) of the references; ``plain``: words were scored as they
+    stand there."""
 
     wer_percent: float
     low: float
     high: float
     curve: tuple[tuple[int, float], ...] = ()
+    utterances: Optional[int] = None
+    words: Optional[int] = None
+    unit: Optional[str] = None
+    plain: bool = True
 
 
 @dataclass(frozen=True)
 class PerplexityReading:
-    """``asrprune perplexity``: per word, ``</s>`` counted."""
+    """``asrprune perplexity``: per word, ``</s>`` counted; of how many ``lines`` and ``words``, and
+    a hash of the text, None for files that do not say."""
 
     ppl_word: float
+    lines: Optional[int] = None
+    words: Optional[int] = None
+    text_hash: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -305,12 +318,32 @@ def read_oracle(path: PathLike) -> OracleReading:
     every = (record.part("depths", index) for index in range(len(depths)))
     curve = ((one.find("depth", a_count), one.find("wer_percent", an_amount)) for one in every)
     known = tuple((depth, wer) for depth, wer in curve if depth and wer is not None)
-    return OracleReading(deepest.get("wer_percent", an_amount), low, high, known)
+    scoring = record.find("scoring", an_object)
+    rules = None if scoring is None else record.part("scoring")
+    options = None if rules is None else rules.find("options", a_list_of(a_string))
+    return OracleReading(
+        deepest.get("wer_percent", an_amount),
+        low,
+        high,
+        known,
+        record.find("utterances", a_count),
+        deepest.find("words", a_count),
+        None if rules is None else rules.find("unit", one_of(*UNITS)),
+        all(one.startswith("--unit ") for one in options or ()),
+    )
 
 
 def read_perplexity(path: PathLike) -> PerplexityReading:
     """The file of ``perplexity --json`` at ``path``."""
-    return PerplexityReading(read_record(path).get("ppl_word", an_amount))
+    record = read_record(path)
+    sentences = record.find("sentences", a_count)
+    words = record.find("words", a_count)
+    return PerplexityReading(
+        record.get("ppl_word", an_amount),
+        None if sentences is None else sentences + (record.find("empty_lines", a_count) or 0),
+        None if words is None else words + (record.find("oov_left_out", a_count) or 0),
+        record.find("text_hash", a_name),
+    )
 
 
 def read_first_pass(path: PathLike) -> FirstPassReading:

@@ -69,15 +69,27 @@ FILES: dict[str, tuple[Callable[[Path], Any], Any]] = {
         },
     ),
     "rescore.json": (readings.read_rescore, {"search_wall_s": 1.0, "audio_s": 4.0, "more": 1}),
-    "perplexity.json": (readings.read_perplexity, {"ppl_word": 7.5}),
+    "perplexity.json": (
+        readings.read_perplexity,
+        {
+            "ppl_word": 7.5,
+            "sentences": 5,
+            "empty_lines": 1,
+            "words": 30,
+            "oov_left_out": 2,
+            "text_hash": "ab12",
+        },
+    ),
     "oracle.json": (
         readings.read_oracle,
         {
             "depths": [
                 {},
                 {"depth": 1, "wer_percent": 3.5},
-                {"depth": 9, "wer_percent": 1.5, "interval_percent": [1.0, 2.0]},
-            ]
+                {"depth": 9, "wer_percent": 1.5, "interval_percent": [1.0, 2.0], "words": 3},
+            ],
+            "utterances": 2,
+            "scoring": {"unit": "word", "options": []},
         },
     ),
     "oracle-lists.json": (
@@ -171,8 +183,8 @@ def test_what_the_verbs_write_is_read(run: Path) -> None:
             Weight("word_bonus", -1.0, -2.0, 0.0),
         ),
         "rescore.json": readings.RescoreReading(1.0, 4.0),
-        "perplexity.json": readings.PerplexityReading(7.5),
-        "oracle.json": readings.OracleReading(1.5, 1.0, 2.0, ((1, 3.5), (9, 1.5))),
+        "perplexity.json": readings.PerplexityReading(7.5, 6, 32, "ab12"),
+        "oracle.json": readings.OracleReading(1.5, 1.0, 2.0, ((1, 3.5), (9, 1.5)), 2, 3, "word"),
         "oracle-lists.json": readings.OracleReading(2.5, 2.0, 3.0),
         "first_pass.json": readings.FirstPassReading("pocketsphinx", 3, 9.0, 0.3),
     }
