@@ -112,6 +112,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def kept(args: argparse.Namespace) -> bool:
+    """Whether utterances were decoded that it would go on behind."""
+    from asrprune.firstpass.decoders.state import DecodingFolder
+
+    done = DecodingFolder(args.out, {}).done
+    return done.is_file() and done.stat().st_size > 0
+
+
 def run(args: argparse.Namespace) -> None:
     """Decode the cuts."""
     if args.decoder == "whisper" and args.model is None:

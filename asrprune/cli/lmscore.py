@@ -74,6 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
+def kept(args: argparse.Namespace) -> bool:
+    """Whether there are scores, below the line of settings, that it would go on behind."""
+    from asrprune.rescore.lmscore import partial_path
+
+    path = partial_path(args.out)
+    if not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return bool(stream.readline() and stream.readline())
+
+
 def run(args: argparse.Namespace) -> None:
     """Open, score, write."""
     import time

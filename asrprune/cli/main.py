@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, Optional
 
 from asrprune import __version__
@@ -46,7 +47,8 @@ COMMANDS = {
     "completion": ("asrprune.cli.completion", "script for completion in bash or zsh"),
 }
 """verb -> (module, help), in pipeline order. The module has ``add_arguments(parser)``, ``MODES``
-(which of them are read when) and ``run(args)``."""
+(which of them are read when) and ``run(args)``; that of a verb that goes on after a kill also
+``kept(args)``, whether there is anything that it would go on from."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -62,9 +64,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except ValueError as problem:
         print(f"asrprune: {problem}", file=sys.stderr)
         return 2
+    kept: list[Callable[[], bool]] = []
     try:
         with terminated_in_order():
-            call(argv)
+            call(argv, kept)
         _flush_stdout()
     except InputError as problem:
         return _failed(argv[0], str(problem), 1)
@@ -83,13 +86,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return _failed(argv[0], "interrupted", 130)
     except Terminated:
-        return _failed(argv[0], "terminated (SIGTERM); what was done so far is kept", 143)
+        said = "; what was done so far is kept" if any(one() for one in kept) else ""
+        return _failed(argv[0], f"terminated (SIGTERM){said}", 143)
     return 0
 
 
-def call(argv: Sequence[str]) -> None:
-    """Run one verb. Raises InputError and OSError for bad data, ValueError and MissingPackage for
-    bad usage."""
+def call(argv: Sequence[str], kept: Optional[list[Callable[[], bool]]] = None) -> None:
+    """Run one verb; its ``kept`` is added to the list before it starts.
+
+    Raises InputError and OSError for bad data, ValueError and MissingPackage for bad usage.
+    """
     module_name, help_line = lookup(COMMANDS, argv[0], "command")
     let_waiting_threads_sleep()
     keep_few_primitives()
@@ -107,6 +113,8 @@ def call(argv: Sequence[str]) -> None:
         args = parse(parser, argv[1:])
         check_options(module.MODES, parser, args)
         args.command_line = ["asrprune", *argv]
+    if kept is not None and hasattr(module, "kept"):
+        kept.append(functools.partial(module.kept, args))
     with locked_outputs(parser, args):
         from asrprune.cli.sharding import run_part
 

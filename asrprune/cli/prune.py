@@ -168,6 +168,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def kept(args: argparse.Namespace) -> bool:
+    """Whether there is a member or a state to go on from."""
+    from asrprune.prune.run.folder import FamilyFolder
+
+    return FamilyFolder(args.out, {}).has_begun()
+
+
 def run(args: argparse.Namespace) -> None:
     import torch
 

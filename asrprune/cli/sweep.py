@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments
@@ -81,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, type=output_folder, metavar="DIR", help="folder of all runs"
     )
     add_text_arguments(parser)
+
+
+def kept(args: argparse.Namespace) -> bool:
+    """Whether a step was done that it would not do again."""
+    from asrprune.cli.sweep_steps import STEPS
+
+    return (Path(args.out) / STEPS).is_file()
 
 
 def run(args: argparse.Namespace) -> None:

@@ -73,6 +73,13 @@ def _keys() -> str:
     return explained(flat(TrainingConfig()), MEANINGS)
 
 
+def kept(args: argparse.Namespace) -> bool:
+    """Whether a checkpoint was written to go on from."""
+    from asrprune.lm.training.state import STATE, state_folder
+
+    return (state_folder(args.out) / STATE).is_file()
+
+
 def run(args: argparse.Namespace) -> None:
     """Train."""
     import torch

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asrprune.cli import lmscore, rescore, train
 from asrprune.cli.interrupts import Terminated, terminated_in_order
+from asrprune.cli.main import main
 
 ENDS = [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
 
@@ -56,3 +60,46 @@ def test_beside_the_main_thread_nothing_is_handled() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+CALLS = {
+    "rescore": (rescore, ("--lattice", "x", "--format", "slf", "--lm", "y", "--weights", "z")),
+    "lmscore": (lmscore, ("--lm", "y", "--nbest", "x")),
+    "train": (train, ("--data", "x")),
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "file", "text", "kept"),
+    [
+        ("rescore", "out.partial", "settings\nscores\n", False),
+        ("lmscore", "out.partial", "settings\nscores\n", True),
+        ("lmscore", "out.partial", "settings\n", False),
+        ("lmscore", None, "", False),
+        ("train", "out.training/run.json", "{}", False),
+        ("train", "out.training/state.pt", "state", True),
+    ],
+)
+def test_only_what_is_kept_is_said_to_be(
+    verb: str,
+    file: str | None,
+    text: str,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(args: Any) -> None:
+        if file is not None:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).write_text(text)
+        asked(signal.SIGTERM)
+
+    module, words = CALLS[verb]
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr("asrprune.cli.main.check_options", lambda *_: None)
+    assert main([verb, *words, "--out", str(tmp_path / "out")]) == 143
+    said = "; what was done so far is kept" if kept else ""
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == f"asrprune {verb}: terminated (SIGTERM){said}"
+    )

@@ -17,7 +17,7 @@ import stat
 import subprocess
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -358,6 +358,17 @@ def moments(events: int, name: str, kills: int) -> list[int]:
     return [1, *sorted(middle), events]
 
 
+GOES_ON: tuple[tuple[str, Callable[[bytes], object]], ...] = (
+    ("out.training/state.pt", bool),
+    ("out.pruning/state.pt", bool),
+    ("out.pruning/family.json", bool),
+    ("out.decoding/done.txt", bool),
+    (f"out{PARTIAL}", lambda raw: raw.partition(b"\n")[2]),
+    ("out/steps.json", bool),
+)
+"""What a killed call goes on from, and when there is anything in it."""
+
+
 def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
     """Kill a call at an event: its output is whole or absent, and the same call then makes it."""
     wanted = reference(stage, name)[0]
@@ -373,6 +384,10 @@ def check_kill(stage: Stage, name: str, event: int, number: int) -> None:
         assert expected[1] in said[0]
         assert "Traceback" not in ended.err
     there = tree(stage.folder)
+    if ended.status == 143:
+        assert ("is kept" in said[0]) == any(
+            path in there and at(there[path]) for path, at in GOES_ON
+        )
     shown = {path for path in there if path.split("/")[0] == "out" and "/." not in path}
     if name == "sweep":  # of the scores that it was making
         shown -= {f"{path}{PARTIAL}" for path in wanted}

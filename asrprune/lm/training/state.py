@@ -39,10 +39,15 @@ _PARTS = ("loop", "window", "best_step", "best_nats")
 log = logging.getLogger(__name__)
 
 
+def state_folder(out: PathLike) -> Path:
+    """``OUT.training`` of the checkpoint ``OUT``."""
+    target = Path(out)
+    return target.with_name(target.name + ".training")
+
+
 def remove_run(out: PathLike) -> None:
     """Remove the checkpoint ``OUT`` of a run and its ``OUT.training``; what is neither stays."""
-    target = Path(out)
-    state = target.with_name(target.name + ".training")
+    target, state = Path(out), state_folder(out)
     remove_at_once(target, is_checkpoint(target))
     remove_at_once(state, (state / RUN).is_file() or (state / STATE).is_file())
 
@@ -52,7 +57,7 @@ class TrainingFolder:
 
     def __init__(self, out: PathLike, identity: Mapping[str, Any]) -> None:
         self.out = Path(out)
-        self.path = self.out.with_name(self.out.name + ".training")
+        self.path = state_folder(out)
         self.identity = identity
 
     def best(self, step: int) -> Path:

@@ -48,6 +48,10 @@ class FamilyFolder:
         self.work = self.out.with_name(self.out.name + ".pruning")
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
 
+    def has_begun(self) -> bool:
+        """Whether there is a member, or a state within one, that a killed run would go on from."""
+        return any((self.work / name).is_file() for name in (FAMILY, STATE))
+
     def finished(self) -> Optional[Family]:
         """The family in ``OUT`` if it is the result of this very run, None if there is nothing.
 
