@@ -306,17 +306,12 @@ def test_a_missing_package_is_named(package, monkeypatch):
 def test_use_is_not_reported(engine, tmp_path):
     """onnxruntime writes an id and events to a folder Microsoft when it is imported."""
     code = (
-        "from asrprune.lm.engines.engine import EngineOptions\n"
-        "from asrprune.lm.engines.table import open_engine\n"
-        "from tests.lm.engines.test_onnx import scorer\n"
-        "from tests.small_lm import drawn_model\n"
-        "from asrprune.lm.model.shapes import ModelShape\n"
-        "model = drawn_model(ModelShape.uniform(9, 8, 1, 2, max_positions=12))\n"
-        f"engine = open_engine({engine!r}, model, EngineOptions(threads=1, device='cpu'))\n"
-        "scorer(engine).score_lists([['3 4']])\n"
+        "import asrprune\n"
+        "from asrprune.api.example import tiny_lm\n"
+        f"lm = asrprune.open_lm(tiny_lm(), {engine!r}, threads=1, device='cpu')\n"
+        "assert lm.score_lists([['the cat sat']])[0] < 0\n"
     )
     homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     kept = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
-    environment = {**kept, **homes, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", code], env={**kept, **homes}, check=True)
     assert not list(tmp_path.rglob("Microsoft"))
