@@ -54,11 +54,11 @@ ENGINE_MODES = (
 """Of ``add_engine_arguments``; the LMs are those of ``lm_paths``."""
 
 
-def warn_of_over_long(args: argparse.Namespace, count: int) -> None:
+def warn_of_over_long(args: argparse.Namespace, count: int, what: str = "hypotheses") -> None:
     """Say what ``--over-long`` did to ``count`` hypotheses."""
     if count and args.over_long == "window":
-        text = "%d hypotheses longer than the LM's positions are scored with a sliding context"
-        log.warning(text + " of half of them", count)
+        text = "%d %s longer than the LM's positions are scored with a sliding context of half of"
+        log.warning(text + " them", count, what)
     elif count:
         text = "%d hypotheses longer than the LM's positions got -inf: where they are right, a"
         log.warning(text + " shorter one wins (--over-long window scores them)", count)

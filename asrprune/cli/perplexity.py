@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Union
 
-from asrprune.cli.engine_flags import add_size_argument
+from asrprune.cli.engine_flags import add_size_argument, warn_of_over_long
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments, text_options
 from asrprune.cli.values import device, output_file
@@ -24,12 +24,14 @@ def _is_checkpoint(args: argparse.Namespace) -> bool:
     return not is_ngram(args.lm)
 
 
-CHECKPOINT = Mode(("device", "size"), _is_checkpoint, "has no use for an n-gram LM")
+CHECKPOINT = Mode(("device", "size", "over_long"), _is_checkpoint, "has no use for an n-gram LM")
 MODES = (Mode(("lm", "text", "json", *TEXT)), CHECKPOINT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
+    from asrprune.lm.windows import ALL_SCORED
+
     parser.add_argument(
         "--lm", required=True, metavar="PATH", help="checkpoint folder, or ARPA or KenLM file"
     )
@@ -43,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=device, default="cpu", help="of a checkpoint: cpu, cuda, cuda:N or auto"
     )
     add_size_argument(parser)
+    parser.add_argument(
+        "--over-long",
+        choices=ALL_SCORED,
+        default="error",
+        help="a sentence longer than the LM's positions: refuse, or score it in windows of a "
+        "sliding context, as lmscore does",
+    )
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="also write the numbers (- is stdout)"
     )
@@ -70,7 +79,10 @@ def run(args: argparse.Namespace) -> None:
         checkpoint = load_checkpoint(args.lm, place, mapped=True, size=args.size)
         lm = checkpoint.tokenizer(options)
         lines = _lines(args.text, lm.line, words, digest)
-        result = transformer_perplexity(checkpoint.model, lm, lines, args.text)
+        result = transformer_perplexity(
+            checkpoint.model, lm, lines, args.text, over_long=args.over_long
+        )
+        warn_of_over_long(args, result.over_long, "sentences")
     else:
         lm = NgramLM(args.lm, text=options)
         result = ngram_perplexity(lm, _lines(args.text, lm.line, words, digest))

@@ -13,7 +13,9 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.ngram import NgramLM
-from asrprune.lm.training.nll import TOKENS_PER_BATCH, stream_nll
+from asrprune.lm.training.batches import IGNORED, make_batch
+from asrprune.lm.training.nll import TOKENS_PER_BATCH, sentence_nll, stream_nll
+from asrprune.lm.windows import ALL_SCORED, windows
 from asrprune.text.corpus import TokenStream
 from asrprune.text.tokenizer import Tokenizer
 
@@ -28,11 +30,13 @@ class TextPerplexity:
     """``total`` over all sentences; ``empty_lines`` were left out.
 
     ``oov_left_out`` counts OOV words of probability 0: they are in none of the sums of ``total``.
+    ``over_long`` sentences are scored with a sliding context.
     """
 
     total: PerplexitySum
     empty_lines: int
     oov_left_out: int = 0
+    over_long: int = 0
 
     def to_json(self) -> dict[str, Union[int, float]]:
         """All counts and the four perplexities; of natural-log scores, ``</s>`` always scored."""
@@ -49,6 +53,7 @@ class TextPerplexity:
             "oov": self.total.oov,
             "oov_left_out": self.oov_left_out,
             "empty_lines": self.empty_lines,
+            "over_long": self.over_long,
         }
 
     def summary(self) -> str:
@@ -69,35 +74,69 @@ def transformer_perplexity(
     lines: Lines,
     path: PathLike,
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    over_long: str = "error",
 ) -> TextPerplexity:
     """The perplexity of a text; reads it in blocks, so it may be larger than memory.
 
     A word with a character that the tokeniser never saw counts as OOV and is scored with its
-    ``<unk>`` piece. Raises InputError naming the line for a sentence that is longer than the model
-    can take.
+    ``<unk>`` piece. A sentence that is longer than the model can take raises InputError naming the
+    line, or with ``over_long`` "window" is scored with a sliding context, as ``lmscore`` does it.
+    Raises ValueError for another ``over_long``.
     """
+    if over_long not in ALL_SCORED:
+        raise ValueError(f"over_long is {over_long!r}; expected {', '.join(ALL_SCORED)}")
     limit = model.max_positions - 1 - len(tokenizer.prompt)
-    total, empty = PerplexitySum(), 0
+    total, empty, n_long = PerplexitySum(), 0, 0
     for block in _blocks(lines):
         kept = [(number, line) for number, line in block if line]
         empty += len(block) - len(kept)
         encoded = tokenizer.encode_batch([line for _, line in kept])
         for (number, _), ids in zip(kept, encoded):
-            if len(ids) > limit:
-                raise InputError(path, number, f"a sentence of {len(ids)} tokens", f"<= {limit}")
+            if len(ids) > limit and over_long == "error":
+                found = f"a sentence of {len(ids)} tokens"
+                raise InputError(path, number, found, f"<= {limit} (see --over-long)")
+        fitting = [ids for ids in encoded if len(ids) <= limit]
         stream = TokenStream.from_sentences(
-            encoded, tokenizer.begin, tokenizer.end, tokenizer.prompt
+            fitting, tokenizer.begin, tokenizer.end, tokenizer.prompt
         )
-        nll = stream_nll(model, stream, np.arange(len(encoded)), tokens_per_batch)
+        nll = float(stream_nll(model, stream, np.arange(len(fitting)), tokens_per_batch).sum())
+        beyond = [ids for ids in encoded if len(ids) > limit]
+        nll += sum(_windows_nll(model, tokenizer, ids, limit, tokens_per_batch) for ids in beyond)
+        n_long += len(beyond)
         total += PerplexitySum(
-            nll=float(nll.sum()),
-            tokens=stream.n_tokens + stream.n_sentences,
+            nll=nll,
+            tokens=sum(len(ids) + 1 for ids in encoded),
             words=sum(len(line.split()) for _, line in kept),
             sentences=len(kept),
             oov=sum(tokenizer.count_unknown(line) for _, line in kept),
             characters=sum(_characters(line.split()) for _, line in kept),
         )
-    return TextPerplexity(total, empty)
+    return TextPerplexity(total, empty, over_long=n_long)
+
+
+def _windows_nll(
+    model: TransformerLM, tokenizer: Tokenizer, ids: list[int], limit: int, tokens_per_batch: int
+) -> float:
+    """-ln P of a sentence longer than ``limit`` tokens, with a sliding context."""
+    cut, first, total = windows(len(ids), limit), len(tokenizer.prompt), 0.0
+    size = max(1, tokens_per_batch // (limit + 1 + first))
+    training = model.training
+    model.eval()
+    for start in range(0, len(cut), size):
+        some = cut[start : start + size]
+        batch = make_batch(
+            [np.array(ids[one.start : one.stop]) for one in some],
+            begin=tokenizer.begin,
+            end=tokenizer.end,
+            prompt=tokenizer.prompt,
+        )
+        for row, one in enumerate(some):
+            batch.targets[row, : first + one.scored - one.start] = IGNORED
+            if not one.last:
+                batch.targets[row, first + one.stop - one.start] = IGNORED  # no </s> here
+        total += float(sentence_nll(model, batch.to(model.device)).sum())
+    model.train(training)
+    return total
 
 
 def ngram_perplexity(model: NgramLM, lines: Lines) -> TextPerplexity:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+ALL_SCORED = ("error", "window")
+"""What may become of a sentence beyond the positions where each that is kept must have a score."""
+
 
 @dataclass(frozen=True)
 class Window:

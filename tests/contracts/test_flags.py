@@ -167,6 +167,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--accept-unknown": (None, "perplexity --accept-unknown=often"),
         "--device": ("perplexity-ngram --device cpu", "perplexity --device foo"),
         "--size": ("perplexity-ngram --size 0.5", "perplexity --size 12GB"),
+        "--over-long": ("perplexity-ngram --over-long window", "perplexity --over-long minus-inf"),
         "--json": (None, "perplexity --json {away}"),
     },
     "trim": {

@@ -13,6 +13,7 @@ import torch
 from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.lm import perplexity as perplexity_module
+from asrprune.lm.engines.pytorch.padded import PaddedScorer
 from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
@@ -94,8 +95,47 @@ def test_text(folder: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> No
 def test_over_long_sentence_names_its_line(folder: Path) -> None:
     model, tokenizer = parts(folder)
     lines = [(1, "god"), (2, "the beginning " * 12)]
-    with pytest.raises(InputError, match=r"text:2: a sentence of \d+ tokens; expected <= 39"):
+    with pytest.raises(InputError, match=r"text:2: a sentence of \d+ tokens; expected <= 39 \("):
         transformer_perplexity(model, tokenizer, lines, "text")
+    with pytest.raises(ValueError, match="over_long is 'minus-inf'; expected error, window"):
+        transformer_perplexity(model, tokenizer, lines, "text", over_long="minus-inf")
+
+
+@pytest.mark.parametrize("prompt", [(), (5, 7)])
+@pytest.mark.parametrize("tokens_per_batch", [1, 4096])
+def test_over_long_sentences_are_scored_in_windows(
+    folder: Path, tokens_per_batch: int, prompt: tuple[int, ...]
+) -> None:
+    model, tokenizer = parts(folder)
+    tokenizer.prompt = prompt
+    lines = [(1, "god"), (2, "the beginning " * 12), (3, ""), (4, "the light " * 40)]
+    result = transformer_perplexity(
+        model, tokenizer, lines, "text", tokens_per_batch, over_long="window"
+    )
+    padded = PaddedScorer(model, tokenizer, over_long="window")
+    (scores,) = padded.score_lists([[line for _, line in lines if line]])
+    assert result.over_long == 2
+    assert result.total.nll == pytest.approx(-scores.sum(), abs=1e-3)
+    assert result.total.tokens == padded.stats.tokens
+    assert (result.total.sentences, result.total.words, result.empty_lines) == (3, 105, 1)
+
+
+def test_verb_on_over_long_sentences(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text, out = tmp_path / "text", tmp_path / "numbers.json"
+    text.write_text("god\n" + "the light " * 40 + "\n")
+    argv = ["perplexity", "--lm", str(folder), "--text", str(text), "--json", str(out)]
+    assert main(argv) == 1
+    assert f"{text}:2: a sentence of " in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*argv, "--over-long", "window"]) == 0
+    assert "1 sentences longer than the LM's positions are scored with a sliding" in caplog.text
+    numbers = json.loads(out.read_text())
+    assert (numbers["over_long"], numbers["words"]) == (1, 81)
 
 
 def test_characters_are_those_of_the_words_and_one_behind_each(folder: Path) -> None:
