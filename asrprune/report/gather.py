@@ -43,7 +43,7 @@ from asrprune.report.readings import (
     read_weights,
 )
 from asrprune.report.rows import SystemRow
-from asrprune.report.together import measured_with
+from asrprune.report.together import measured_with, why_no_sum
 from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings
 from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.score import plain_refs, warn_of_form
@@ -382,19 +382,23 @@ def _speed_columns(
     decoder_rtf: Optional[float],
 ) -> SystemRow:
     """RTF of LM scoring, the total, and the speed against padded batches: none where a part is
-    unknown."""
+    unknown, or where parts do not add up, which is logged."""
     scoring = [bench.rtf for bench in benches] or ([] if row.kind == "first pass" else [None])
     parts = [decoder_rtf, *scoring]
     if (folder / "rescore.json").is_file():
         parts.append(read_rescore(folder / "rescore.json").search_rtf)
+    engines = [bench.engine for bench in benches]
+    if None not in engines:
+        row = replace(row, engine=" + ".join(map(str, dict.fromkeys(engines))) or None)
+    why = why_no_sum(benches)
+    if why is not None:
+        log.warning("%s: its bench files are %s: their times do not add up", folder, why)
+        return row
     row = replace(
         row,
         lm_rtf=None if None in scoring else _sum(scoring),
         total_rtf=None if None in parts else _sum(parts),
     )
-    engines = [bench.engine for bench in benches]
-    if None not in engines:
-        row = replace(row, engine=" + ".join(map(str, dict.fromkeys(engines))) or None)
     padded = _together([bench.padded for bench in benches])
     if padded is None:
         return row

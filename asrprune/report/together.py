@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Optional
 
 from asrprune.report.readings import BenchReading
@@ -45,7 +45,7 @@ def why_apart(one: BenchReading, other: BenchReading) -> Optional[str]:
     chose. Files without hashes have the same lists if the seconds of audio and the words that they
     state are the same.
     """
-    if one.run is not None and other.run is not None and one.run.times_hash == other.run.times_hash:
+    if _of_one_run(one, other):
         return None
     command = one.made.get("command")
     called_alike = command is not None and command == other.made.get("command")
@@ -64,6 +64,26 @@ def why_apart(one: BenchReading, other: BenchReading) -> Optional[str]:
     if one.engine != other.engine and not called_alike:
         return f"engine {one.engine} instead of {other.engine}"
     return None
+
+
+def why_no_sum(benches: Sequence[BenchReading]) -> Optional[str]:
+    """Why the times of the LMs of one system do not add up; None where they do. They do if they are
+    of one run of the verb, or of one processor and the same lists; each LM may have its own device,
+    engine and threads."""
+    for one, other in combinations(benches, 2):
+        if _of_one_run(one, other):
+            continue
+        if _processor(one) != _processor(other):
+            return "of several processors"
+        if _differ(_lists(one), _lists(other)):
+            return "of several sets of lists"
+    return None
+
+
+def _of_one_run(one: BenchReading, other: BenchReading) -> bool:
+    if one.run is None or other.run is None:
+        return False
+    return one.run.times_hash == other.run.times_hash
 
 
 def _processor(bench: BenchReading) -> Optional[tuple[object, ...]]:

@@ -115,3 +115,34 @@ def test_what_was_not_is_said_and_not_compared(
     assert "<h3>WER and speed</h3><figure" not in page
     (line,) = [one.getMessage() for one in caplog.records if "speeds" in one.getMessage()]
     assert line == f"speeds not measured together with dense, and not compared: small: {why}"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"run": {**RUN, "times_hash": "d4"}, "engine": "torch", "threads": 2}, ""),
+        ({**ANOTHER, "machine": {**MACHINE, "processor": "Q"}}, "of several processors"),
+        ({"run": {**RUN, "times_hash": "d4", "nbest_hash": "f6"}}, "of several sets of lists"),
+        ({**OLD, "known": {"words": 9}}, "of several sets of lists"),
+    ],
+)
+def test_times_of_one_system_add_up_where_they_were_measured_alike(
+    change: dict[str, Any], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ref").write_text("u1 a b\nu2 c d\n")
+    for name, second in (("dense", None), ("two", {**SMALL, **change})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hyp").write_text("u1 a b\nu2 c d\n")
+        (tmp_path / name / "bench.json").write_text(json.dumps(BENCH))
+        if second is not None:
+            (tmp_path / name / "bench-1.json").write_text(json.dumps({**BENCH, **second}))
+    argv = ["report", "--runs", str(tmp_path / "dense"), str(tmp_path / "two")]
+    argv += ["--baseline", "dense", "--ref", str(tmp_path / "ref"), "--out", str(tmp_path / "out")]
+    assert main(argv) == 0
+    rows = json.loads((tmp_path / "out/table.json").read_text())["rows"]
+    (row,) = [row for row in rows if row["name"] == "two"]
+    assert row["lm_rtf"] == (None if told else pytest.approx(0.05))
+    assert row["size_bytes"] == 1400
+    whole = f"{tmp_path / 'two'}: its bench files are {told}: their times do not add up"
+    assert (whole in caplog.messages) == bool(told)
