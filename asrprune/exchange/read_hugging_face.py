@@ -7,8 +7,10 @@ neither null nor false may change what is computed.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -90,6 +92,17 @@ _NEUTRAL = frozenset(
     ]
 )
 """Keys that do not change the logits of text in evaluation mode."""
+
+
+_OUTPUT = "lm_head.weight"
+_EMBEDDINGS = [
+    top + name
+    for top in ("", "transformer.", "model.")
+    for name in ("wte.weight", "embed_tokens.weight")
+]
+"""Names under which files hold the embedding."""
+
+log = logging.getLogger(__name__)
 
 
 class _Folder:
@@ -176,8 +189,24 @@ def read_hugging_face(path: PathLike) -> ForeignLM:
             folder, None, f"no {_TOKENIZER}", "the tokenizer of the library tokenizers"
         )
     marks = stated_marks(pieces, folder / _TOKENIZER_CONFIG, config.record)
-    tensors = take(Taking(_Folder(folder)), shape)
-    return ForeignLM(shape, tensors, pieces.read_text("utf-8"), *marks)
+    weights = _Folder(folder)
+    shape = _as_stored(weights, shape)
+    return ForeignLM(shape, take(Taking(weights), shape), pieces.read_text("utf-8"), *marks)
+
+
+def _as_stored(weights: _Folder, shape: ModelShape) -> ModelShape:
+    """The shape, no longer tied where another output layer than the embedding is stored, as the
+    merge of an adapter may leave it: transformers 5 computes with that one. Says so in the log."""
+    if not shape.tied or _OUTPUT not in weights.sizes:
+        return shape
+    for name in _EMBEDDINGS:
+        if weights.sizes.get(name) == weights.sizes[_OUTPUT]:
+            if torch.equal(weights.load(name), weights.load(_OUTPUT)):
+                return shape
+            told = "%s: tie_word_embeddings is true, but %s is not %s: it is taken as it is stored"
+            log.warning(told + ", as transformers 5 does", weights.path, _OUTPUT, name)
+            return replace(shape, tied=False)
+    return shape
 
 
 class _Config:
@@ -384,12 +413,12 @@ def _take_llama(taking: Taking, shape: ModelShape) -> Mapping[str, Load]:
 
 
 def _take_output(taking: Taking, shape: ModelShape) -> None:
-    """The output layer; of a tied one a copy may be stored, which is not read."""
+    """The output layer; of a tied one a copy may be stored, which is not taken."""
     size = (shape.vocab_size, shape.d_model)
     if not shape.tied:
-        taking.take("embedding.output", "lm_head.weight", size)
-    elif taking.has("lm_head.weight"):
-        taking.check("lm_head.weight", size)
+        taking.take("embedding.output", _OUTPUT, size)
+    elif taking.has(_OUTPUT):
+        taking.check(_OUTPUT, size)
 
 
 def _take_norm(taking: Taking, ours: str, theirs: str, width: int) -> None:

@@ -81,6 +81,43 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     assert got.tokenizer().encode(line) == pieces(line, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("other", [True, False])
+def test_another_output_layer_than_the_embedding_is_taken_though_the_config_ties_them(
+    kind: str, other: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shape = gpt2_shape(V) if kind == "gpt2" else llama_shape(V, tied=True)
+    ours = write_hugging_face(tmp_path / "in", kind, shape)
+    state = load_file(tmp_path / "in/model.safetensors")
+    head = ours.embedding.weight.detach().clone()
+    if other:
+        head[7, 3] += 0.5
+    save_file(state | {"lm_head.weight": head}, tmp_path / "in/model.safetensors")
+    got = imported(tmp_path / "in").model
+    assert got.shape.tied != other
+    told = "tie_word_embeddings is true, but lm_head.weight is not "
+    assert (told in caplog.text) == other
+    tokens = torch.randint(0, V, (3, 11), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = ours(tokens)[0] @ head.T
+    torch.testing.assert_close(some_logits(got), expected)
+
+
+@pytest.mark.slow
+def test_logits_of_another_output_layer_are_those_of_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", "5.0")
+    write_hugging_face(tmp_path / "in", "llama", llama_shape(V, tied=True))
+    state = load_file(tmp_path / "in/model.safetensors")
+    state["lm_head.weight"] = state["model.embed_tokens.weight"].flip(0)
+    save_file(state, tmp_path / "in/model.safetensors", metadata={"format": "pt"})
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "in").float().eval()
+    tokens = torch.randint(0, V, (3, 11), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+    got = some_logits(imported(tmp_path / "in").model)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("make", [unigram_tokenizer, fallback_tokenizer, byte_level_tokenizer])
 def test_words_one_by_one_are_the_sentence(make: Callable[[], Any], tmp_path: Path) -> None:
     made = make()
