@@ -53,7 +53,7 @@ class WeightsFile:
         """
         if len(names) != len(self.weights.lm):
             found = f"{len(self.weights.lm)} LM weights ({', '.join(self.lms) or 'none'})"
-            raise InputError(path, None, found, f"{len(names)}, for {', '.join(names)}")
+            raise InputError(path, None, found, f"{len(names)}, one for each LM")
         tuned, given = ([_without_order(name) for name in some] for some in (self.lms, names))
         if tuned == given:
             return

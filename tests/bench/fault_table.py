@@ -203,8 +203,8 @@ LM = (
     Fault(
         "the perplexity's tokens lack </s>",
         "lm/perplexity.py",
-        "tokens=stream.n_tokens + stream.n_sentences",
-        "tokens=stream.n_tokens",
+        "tokens=sum(len(ids) + 1 for ids in encoded)",
+        "tokens=sum(len(ids) for ids in encoded)",
         ("lm/test_perplexity.py",),
     ),
     Fault(
