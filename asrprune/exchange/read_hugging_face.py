@@ -95,12 +95,13 @@ _NEUTRAL = frozenset(
 
 
 _OUTPUT = "lm_head.weight"
-_EMBEDDINGS = [
-    top + name
-    for top in ("", "transformer.", "model.")
-    for name in ("wte.weight", "embed_tokens.weight")
-]
-"""Names under which files hold the embedding."""
+_EMBEDDINGS = (
+    "transformer.wte.weight",
+    "wte.weight",
+    "model.embed_tokens.weight",
+    "embed_tokens.weight",
+)
+"""Names of the embedding in GPT-2 and Llama, of a whole LM or of its body alone."""
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,9 @@ def _as_stored(weights: _Folder, shape: ModelShape) -> ModelShape:
         return shape
     for name in _EMBEDDINGS:
         if weights.sizes.get(name) == weights.sizes[_OUTPUT]:
-            if torch.equal(weights.load(name), weights.load(_OUTPUT)):
+            embedding, output = weights.load(name), weights.load(_OUTPUT)
+            kind = torch.promote_types(embedding.dtype, output.dtype)
+            if torch.equal(embedding.to(kind), output.to(kind)):
                 return shape
             told = "%s: tie_word_embeddings is true, but %s is not %s: it is taken as it is stored"
             log.warning(told + ", as transformers 5 does", weights.path, _OUTPUT, name)

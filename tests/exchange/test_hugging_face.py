@@ -82,9 +82,11 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("other", [True, False])
+@pytest.mark.parametrize(
+    ("other", "dtype"), [(True, torch.float32), (False, torch.float32), (False, torch.float64)]
+)
 def test_another_output_layer_than_the_embedding_is_taken_though_the_config_ties_them(
-    kind: str, other: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, other: bool, dtype: torch.dtype, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shape = gpt2_shape(V) if kind == "gpt2" else llama_shape(V, tied=True)
     ours = write_hugging_face(tmp_path / "in", kind, shape)
@@ -92,7 +94,7 @@ def test_another_output_layer_than_the_embedding_is_taken_though_the_config_ties
     head = ours.embedding.weight.detach().clone()
     if other:
         head[7, 3] += 0.5
-    save_file(state | {"lm_head.weight": head}, tmp_path / "in/model.safetensors")
+    save_file(state | {"lm_head.weight": head.to(dtype)}, tmp_path / "in/model.safetensors")
     got = imported(tmp_path / "in").model
     assert got.shape.tied != other
     told = "tie_word_embeddings is true, but lm_head.weight is not "

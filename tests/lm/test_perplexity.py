@@ -118,6 +118,10 @@ def test_over_long_sentences_are_scored_in_windows(
     assert result.total.nll == pytest.approx(-scores.sum(), abs=1e-3)
     assert result.total.tokens == padded.stats.tokens
     assert (result.total.sentences, result.total.words, result.empty_lines) == (3, 105, 1)
+    alone = transformer_perplexity(
+        model, tokenizer, lines[3:], "text", tokens_per_batch, over_long="window"
+    )
+    assert alone.total.nll == pytest.approx(-scores[2], abs=1e-3)
 
 
 def test_verb_on_over_long_sentences(
