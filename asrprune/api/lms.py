@@ -139,8 +139,9 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     ``checkpoint`` is that of ``load_checkpoint``, with whatever was done to its model, or one of
     those that ``prune_lm`` gives. Weights are written in the number format that they came in, or in
     the model's, where that is another than float32. Every verb of the ``asrprune`` command takes
-    the folder. Raises TypeError for anything else, a bare torch module too: it would lack its
-    tokeniser.
+    the folder. A checkpoint that is there already is replaced. Raises InputError, with nothing
+    changed, for a folder that holds any other file; TypeError for anything else than a checkpoint,
+    a bare torch module too: it would lack its tokeniser.
 
     >>> import asrprune, tempfile
     >>> from asrprune.api.example import tiny_lm
@@ -150,6 +151,7 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> Path:
     ['config.json', 'model.safetensors', 'tokenizer.model']
     """
     made = as_checkpoint(checkpoint)
+    folders.check_replaceable(path)
     numbers = made.stored if made.model.dtype == torch.float32 else made.model.dtype
     return folders.save_checkpoint(
         path,

@@ -58,8 +58,9 @@ def tune_weights(
     the weights' intervals. ``negative_lm``: an LM may be subtracted. ``seed`` is of starts and
     resamples; the same call gives the same weights. Of the result, ``weights`` go into
     ``rescore_nbest``, ``intervals`` are their 95 % intervals, ``held_out_errors`` the word errors
-    on halves of dev at weights of the other half, and ``wer_percent`` is the WER on these lists,
-    ``start_wer_percent`` that without an LM. Never tune on the set that you report.
+    on halves of dev at weights of the other half, and ``wer_percent`` is the WER on these lists
+    (an empty list is an empty hypothesis), ``start_wer_percent`` that without an LM. Never tune on
+    the set that you report.
 
     Raises InputError naming the utterance without a reference or without scores, and where a score
     of the first pass is known for some hypotheses only; TypeError for lists that are not NBest,

@@ -125,6 +125,36 @@ def test_what_was_done_to_a_model_is_saved(tmp_path: Path) -> None:
     assert asrprune.load_checkpoint(path).provenance == tiny_lm().provenance
 
 
+@pytest.mark.parametrize("also", ["notes.txt", "sparsity-0.50", "config.json"])
+def test_nothing_but_a_checkpoint_is_replaced(
+    also: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    if also == "config.json":  # somebody else's
+        work.mkdir()
+        (work / also).write_text('{"model_type": "gpt2"}')
+    else:
+        asrprune.save_checkpoint(work, tiny_lm())
+        if also == "notes.txt":
+            (work / also).write_text("mine")
+        else:
+            asrprune.save_checkpoint(work / also, tiny_lm())
+    (tmp_path / "link").symlink_to(work)
+    monkeypatch.chdir(work)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    for place in (work, ".", tmp_path / "link"):
+        with pytest.raises(InputError, match="expected"):
+            asrprune.save_checkpoint(place, tiny_lm())
+    assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+
+def test_a_checkpoint_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "lm").write_text("mine")
+    with pytest.raises(OSError, match="lm"):
+        asrprune.save_checkpoint(tmp_path / "lm", tiny_lm())
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_weights_keep_the_number_format_they_were_stored_in(tmp_path: Path) -> None:
     shared = tiny_lm()
     half = replace(shared, model=copy.deepcopy(shared.model).to(torch.bfloat16))

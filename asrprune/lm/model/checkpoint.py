@@ -306,6 +306,17 @@ def weights_digest(folder: PathLike) -> str:
     return sha256(Path(folder) / WEIGHTS) if stated is None else stated
 
 
+def check_replaceable(path: PathLike) -> None:
+    """Raise InputError when ``path`` is a folder that holds anything but one checkpoint."""
+    held = sorted(os.listdir(path)) if os.path.isdir(path) else []
+    others = [name for name in held if name not in (CONFIG, WEIGHTS, *TOKENIZER_NAMES)]
+    if others:
+        expected = "a new folder, or one that holds a checkpoint alone, to be replaced"
+        raise InputError(path, None, f"a folder with {others[0]} in it", expected)
+    if held:
+        read_config(path)
+
+
 def is_checkpoint(path: PathLike) -> bool:
     """Whether ``path`` is a folder that holds a checkpoint's config."""
     return os.path.isfile(os.path.join(path, CONFIG))

@@ -29,9 +29,10 @@ def tune_posterior_scale(
     """
     errors = np.zeros(len(SCALES), np.int64)
     for scored in lists:
-        if not scored.nbest.hyps:
-            continue
         wrong = word_errors(refs[scored.nbest.utt], scored)
+        if not scored.nbest.hyps:
+            errors += wrong[0]
+            continue
         total = totals(scored, weights, path) if len(wrong) > 1 else np.zeros(1)
         order = np.argsort(-total, kind="stable")[:hypotheses]
         order = order[np.isfinite(total[order])]

@@ -92,8 +92,6 @@ def make_problem(
     columns = _Columns(n_lms + 3)
     unknown: list[str] = []
     for scored in chain([] if first is None else [first], lists):
-        if not scored.nbest.hyps:
-            continue
         ref = refs.get(scored.nbest.utt)
         if ref is None:
             unknown.append(scored.nbest.utt)
@@ -124,26 +122,26 @@ class _Columns:
         self.errors = array("q")
 
     def add(self, scored: ScoredList, ref: str) -> None:
-        size = len(scored.nbest.hyps)
+        size = max(len(scored.nbest.hyps), 1)  # an empty list is one empty hypothesis
         self.names.append(scored.nbest.utt)
         self.words.append(len(ref.split()))
         self.sizes.append(size)
         columns = (scored.acoustic, scored.first_lm, *scored.lm, scored.n_words)
         rows: Floats = np.stack(columns, axis=1)
         if size == 1:  # it wins whatever its scores (silence has none)
-            rows = np.zeros_like(rows)
+            rows = np.zeros((1, self.width))
         self.scores.frombytes(rows.tobytes())
         self.errors.frombytes(word_errors(ref, scored).astype(np.int64).tobytes())
 
 
 def word_errors(ref: str, scored: ScoredList) -> NDArray[np.int64]:
-    """The word errors of each hypothesis of a list, [H]; ``ref`` holds the list's units."""
+    """The word errors of each hypothesis of a list, [H], [1] of a list without hypotheses;
+    ``ref`` holds the list's units."""
     from rapidfuzz.distance import Levenshtein
 
     words = ref.split()
-    return np.array(
-        [Levenshtein.distance(words, scored.units(i)) for i in range(len(scored.nbest.hyps))]
-    )
+    said = [scored.units(i) for i in range(len(scored.nbest.hyps))] or [[]]
+    return np.array([Levenshtein.distance(words, units) for units in said])
 
 
 def _arrays(columns: _Columns, begin: Floats, limits: Limits, path: str) -> Problem:

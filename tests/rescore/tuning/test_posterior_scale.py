@@ -66,6 +66,16 @@ def test_the_scale_is_the_best_of_those_tried():
     assert counts[SCALES.index(found)] == errors
 
 
+def test_the_words_of_an_empty_list_are_deleted():
+    scored, refs = lists(2)
+    weights = ScoreWeights(1.0, 0.0, (1.0, 0.0))
+    nothing = np.zeros(0)
+    empty = ScoredList(NBest("z", ()), nothing, nothing, np.zeros((2, 0)), nothing)
+    scale, errors = tune_posterior_scale(scored, refs, weights)
+    found = tune_posterior_scale([*scored, empty], {**refs, "z": "two words"}, weights)
+    assert found == (scale, errors + 2)
+
+
 def test_of_equally_good_scales_the_one_nearest_to_the_best_path_is_taken():
     scored, refs = lists(2)
     single = replace(scored[0], nbest=replace(scored[0].nbest, hyps=scored[0].nbest.hyps[:1]))

@@ -123,13 +123,14 @@ def test_same_input_same_result(objective):
     assert first == tune(lists[::-1], refs, ScoreWeights(1.0, 1.0), options)
 
 
-def test_a_silent_utterance_changes_nothing_but_its_errors():
+@pytest.mark.parametrize("hyps", [(Hypothesis(""),), ()])
+def test_a_silent_utterance_changes_nothing_but_its_errors(hyps):
     lists, refs = planted(ScoreWeights(1.0, 2.0, (3.0,), 1.5), utterances=10)
     options = TuneOptions(seed=5, resamples=0)
     without = tune(lists, refs, ScoreWeights(1.0, 1.0), options)
-    unknown = np.array([np.nan])
-    silent = NBest("z", (Hypothesis(""),))
-    lists.append(ScoredList(silent, unknown, unknown, np.array([[-3.0]]), np.zeros(1)))
+    unknown = np.full(len(hyps), np.nan)
+    lm, words = np.full((1, len(hyps)), -3.0), np.zeros(len(hyps))
+    lists.append(ScoredList(NBest("z", hyps), unknown, unknown, lm, words))
     found = tune(lists, {**refs, "z": "two words"}, ScoreWeights(1.0, 1.0), options)
     assert found.errors == without.errors + 2
     assert found.words == without.words + 2
