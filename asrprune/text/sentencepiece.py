@@ -261,8 +261,8 @@ def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
     """A SentencePiece model (as the bytes of its file) trained on normalised sentences.
 
     Streams ``sentences`` once; same sentences and config give the same bytes. SentencePiece's own
-    normalisation is off. Raises ValueError for no sentences or a vocabulary size that the text
-    cannot fill.
+    normalisation is off. Raises ValueError for no words or a vocabulary size that the text cannot
+    fill.
     """
     sample = SentenceSample(config.sample_sentences, config.seed)
     for sentence in sentences:
@@ -270,12 +270,16 @@ def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
     if not sample.sentences:
         raise ValueError("no sentence to train a tokenizer on; expected at least one")
     characters = _covered(sample.characters, config.character_coverage)
+    if not characters:
+        raise ValueError("no sentence with a word to train a tokenizer on; expected at least one")
     units = [one for one in characters if _is_unit(one, config.unit)]
-    if len(units) == len(characters):  # the trainer wants to learn a piece
-        units = units[:-1]
     letters = sorted(set(characters).difference(units))
-    fixed = _SPECIAL_PIECES + len(units)
-    needed = fixed + len(letters) + 1  # the word boundary is a piece as well
+    boundary = 1  # it is a piece as well, where words are spelled
+    texts = sample.sentences
+    if not letters:  # the trainer wants to learn a piece: it gets one that no text in units has
+        letters, boundary = units[-1:], 0
+        texts = [*texts, 2 * units[-1]]
+    needed = _SPECIAL_PIECES + len(units) + len(letters) + boundary
     if config.vocab_size is not None and config.vocab_size < needed:
         log.warning(
             "vocab_size is %d, but the text has %d different characters: %d pieces are made "
@@ -288,11 +292,11 @@ def train_tokenizer(sentences: Iterable[str], config: TokenizerConfig) -> bytes:
     if len(letters) == 1 and units and config.vocab_size is None:
         size = needed
     try:
-        return _train(sample.sentences, config, size, sorted(units), letters)
+        return _train(texts, config, size, sorted(units), letters)
     except RuntimeError as problem:
         limit = _largest_vocabulary(str(problem))
         if limit is not None and config.vocab_size is None:
-            return _train(sample.sentences, config, max(limit, needed), sorted(units), letters)
+            return _train(texts, config, max(limit, needed), sorted(units), letters)
         advice = "fewer" if limit is None else f"at most {limit}"
         raise ValueError(
             f"vocab_size {size} is more than this text can fill; expected {advice}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asrprune.text.form import Speller, TextForm, TextOptions, case_shown
 from asrprune.text.normalise import NORMALISERS, normaliser
-from asrprune.text.sentencepiece import TokenizerConfig, train_tokenizer
+from asrprune.text.sentencepiece import MODEL_TYPES, TokenizerConfig, train_tokenizer
 from asrprune.text.tokenizer import Tokenizer
 
 TEXT = ["the mill grinds slowly", "a heron stood by the mill", "grinds the heron slowly"]
@@ -150,10 +150,26 @@ def test_text_with_and_without_spaces_has_the_same_tokens(unit: str, tmp_path: P
     assert tokenizer.encode("龘") == [tokenizer.unknown]
 
 
-def test_characters_alone_make_a_vocabulary(tmp_path: Path) -> None:
-    lines = [Speller(TextForm(unit="char")).line(line) for line in HAN[:2] * 9]
-    (tmp_path / "t.model").write_bytes(train_tokenizer(lines, TokenizerConfig(unit="char")))
-    assert Tokenizer(tmp_path / "t.model", TextForm(unit="char")).count_unknown("今天 他 看书") == 0
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("coverage", [1.0, 0.98])
+def test_characters_alone_make_a_vocabulary(
+    coverage: float, model_type: str, tmp_path: Path
+) -> None:
+    lines = [Speller(TextForm(unit="char")).line(line) for line in [*HAN[:2] * 40, "龘"]]
+    config = TokenizerConfig(unit="char", model_type=model_type, character_coverage=coverage)
+    (tmp_path / "t.model").write_bytes(train_tokenizer(lines, config))
+    tokenizer = Tokenizer(tmp_path / "t.model", TextForm(unit="char"))
+    assert tokenizer.count_unknown("今天 他 看书") == 0
+    tokens = {one: tokenizer.encode(one) for one in set("".join(lines)) - {" "}}
+    assert {len(ids) for ids in tokens.values()} == {1}  # the rarest too
+    assert (tokens["龘"] == [tokenizer.unknown]) == (coverage < 1.0)
+    assert len({ids[0] for ids in tokens.values()}) == len(tokens)
+
+
+@pytest.mark.parametrize("lines", [[], [""], [" ", ""]])
+def test_text_without_words_makes_no_vocabulary(lines: list[str]) -> None:
+    with pytest.raises(ValueError, match="no sentence"):
+        train_tokenizer(lines, TokenizerConfig())
 
 
 def test_rare_characters_are_left_out(tmp_path: Path) -> None:
