@@ -1,10 +1,13 @@
-"""Unicode's canonical composition (NFC), in a time that grows with the text and not faster."""
+"""One spelling for what is written in several: Unicode's canonical composition (NFC), in a time
+that grows with the text and not faster, and apostrophes."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
+APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\u00b4\uff07"), "'")
+"""For str.translate: what is written for an apostrophe, to that of ASCII."""
 _SHORT = 1000
 """Characters up to which the time does not matter."""
 

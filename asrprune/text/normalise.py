@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Optional
 
-from asrprune.core.composition import nfc
+from asrprune.core.composition import APOSTROPHES, nfc
 from asrprune.core.letter_case import lower_case, upper_case
 
 Normaliser = Callable[[str], str]
 """A line of text to its normal form: words separated by single spaces, "" for nothing left."""
 
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\u00b4"), "'")
 _JOINERS = "\u200c\u200d"  # ZERO WIDTH NON-JOINER and JOINER, letters of Persian and Indic words
 _TAG = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
@@ -64,7 +63,7 @@ def _asr(text: str, language: Optional[str]) -> str:
     >>> _asr("\u201cDon\u2019t,\u201d he said -- <laughter> twice.", None)
     "don't he said twice"
     """
-    text = nfc(_TAG.sub(" ", text).translate(_APOSTROPHES))
+    text = nfc(_TAG.sub(" ", text).translate(APOSTROPHES))
     text = nfc(lower_case(text, language).translate(_LETTERS))
     return " ".join(filter(None, map(_whole_letters, text.split())))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Optional
 
-from asrprune.core.composition import nfc
+from asrprune.core.composition import APOSTROPHES, nfc
 from asrprune.core.letter_case import lower_case
 from asrprune.core.spool import SpooledDict
 from asrprune.core.units import UNITS, WORD
@@ -27,11 +27,16 @@ NORMALISE = "--normalise"
 """How the name of the step begins that puts words into a normal form."""
 
 _TAGS = re.compile(r"<[^<>\s]*>|\[[^\[\]]*\]|(?<!\S)!(SIL|NULL)(?!\S)")
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")
-_HYPHEN = re.compile(r"(?<=\w)[-\u2010\u2011](?=\w)")
+_HYPHEN = re.compile(r"(.)[-\u2010\u2011](?=\w)", re.DOTALL)
 _KEPT = "%&@#"  # punctuation to Unicode, read aloud as words
-_LOOSE = re.compile(r"['\-\u2010\u2011.,](?![^\W_])")
-_INNER = re.compile(r"(^|.)(['\-\u2010\u2011.,])(?=([^\W_]))", re.DOTALL)
+_OTHERS = ("\u066a\ufe6a\uff05", "\ufe60\uff06", "\ufe6b\uff20", "\ufe5f\uff03")
+_PLAIN = APOSTROPHES | {
+    ord(letter): plain
+    for plain, others in zip(("-", *_KEPT), ("\u2010\u2011", *_OTHERS))
+    for letter in others
+}
+_LOOSE = re.compile(r"['\-.,](?![^\W_])")
+_INNER = re.compile(r"(^|.)(['\-.,])(?=([^\W_]))", re.DOTALL)
 
 
 class _Spaces(dict[int, str]):
@@ -40,7 +45,7 @@ class _Spaces(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
-        kept = letter in _KEPT + "'-\u2010\u2011.," or unicodedata.category(letter)[0] != "P"
+        kept = letter in _KEPT + "'-.," or unicodedata.category(letter)[0] != "P"
         self[code] = letter if kept else " "
         return self[code]
 
@@ -138,24 +143,37 @@ def drop_tags(text: str) -> str:
 
 def split_hyphens(text: str) -> str:
     """Words at hyphens become several: t-shirt is t shirt."""
-    return _HYPHEN.sub(" ", text)
+    return _at_hyphens(text, " ")
 
 
 def join_hyphens(text: str) -> str:
     """Words lose their hyphens: t-shirt is tshirt."""
-    return _HYPHEN.sub("", text)
+    return _at_hyphens(text, "")
+
+
+def count_hyphens(text: str) -> int:
+    """How many hyphens stand inside words."""
+    return sum(_in_word(match.group(1)) for match in _HYPHEN.finditer(text))
+
+
+def _at_hyphens(text: str, instead: str) -> str:
+    def change(match: re.Match[str]) -> str:
+        before = match.group(1)
+        return before + instead if _in_word(before) else match.group()
+
+    return _HYPHEN.sub(change, text)
 
 
 def drop_punctuation(text: str) -> str:
     """The text without punctuation (Unicode's categories P*), which ends words.
 
     Kept are apostrophes and hyphens between letters, points and commas between digits, what is
-    read aloud (% & @ #) and tags like <unk>.
+    read aloud (% & @ #) and tags like <unk>; other characters for these become those of ASCII.
 
     >>> drop_punctuation("“Mr. O’Brien's T-shirt,” 3.50 <unk> -- 50%!")
     "Mr O'Brien's T-shirt 3.50 <unk> 50%"
     """
-    text = text.translate(_APOSTROPHES)
+    text = text.translate(_PLAIN)
     tags = [match.group() for match in _TAGS.finditer(text)]
     mark = next(one for one in map(chr, range(0xE000, 0x110000)) if one not in text)
     text = _TAGS.sub(mark, text) if tags else text
@@ -169,7 +187,7 @@ def _inner(match: re.Match[str]) -> str:
     before, letter, after = match.group(1, 2, 3)
     if letter in ".,":
         return f"{before}{letter if before.isdigit() and after.isdigit() else ' '}"
-    return f"{before}{letter if before.isalnum() or _is_mark(before) else ' '}"
+    return f"{before}{letter if before != '_' and _in_word(before) else ' '}"
 
 
 def drop_words(words: Collection[str]) -> Change:
@@ -289,8 +307,11 @@ def _digits(text: str) -> int:
     return sum(map(str.isnumeric, text))
 
 
-def _is_mark(letter: str) -> bool:
-    return bool(letter) and unicodedata.category(letter).startswith("M")
+def _in_word(letter: str) -> bool:
+    """Whether what follows may go on with a word: a letter, a digit, _, a mark or a joiner."""
+    if letter.isalnum():
+        return True
+    return bool(letter) and (letter in "_\u200c\u200d" or unicodedata.category(letter)[0] == "M")
 
 
 def _collapsed(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Optional
 from asrprune.core.composition import nfc
 from asrprune.core.units import WORD, unspaced_words
 from asrprune.wer.form import (
+    count_hyphens,
     drop_punctuation,
     drop_tags,
     fold_case,
@@ -160,11 +161,14 @@ def _form_cause(ref: str, hyp: str) -> str:
     return "references and hypotheses are in different Unicode forms (NFC, NFD)"
 
 
-def _one_sided(what: str, pattern: str) -> Callable[[str, str], str]:
+def _counter(pattern: str) -> Callable[[str], int]:
     search = re.compile(pattern).findall
+    return lambda text: len(search(text))
 
+
+def _one_sided(what: str, count: Callable[[str], int]) -> Callable[[str, str], str]:
     def cause(ref: str, hyp: str) -> str:
-        counts = len(search(ref)), len(search(hyp))
+        counts = count(ref), count(hyp)
         if counts[0] > 4 * counts[1]:
             return f"only the references have {what}"
         if counts[1] > 4 * counts[0]:
@@ -174,6 +178,7 @@ def _one_sided(what: str, pattern: str) -> Callable[[str, str], str]:
     return cause
 
 
+_PUNCTUATION = r"[.,;:!?\u00bf\u00a1\u201c\u201d\u3001\u3002\uff0c\uff1f\uff01\u0964]"
 _INVISIBLE = {
     "\u200b": "zero-width spaces (U+200B)",
     "\u200c": "zero-width non-joiners (U+200C)",
@@ -193,17 +198,15 @@ _REMEDIES = (
     _Remedy(
         "--remove-tags",
         drop_tags,
-        _one_sided("tags like <unk> or [noise]", r"<[^\s<>]+>|\[[^\s\[\]]+\]"),
+        _one_sided("tags like <unk> or [noise]", _counter(r"<[^\s<>]+>|\[[^\s\[\]]+\]")),
     ),
     _Remedy(
         "--ignore-punctuation",
         drop_punctuation,
-        _one_sided(
-            "punctuation", r"[.,;:!?\u00bf\u00a1\u201c\u201d\u3001\u3002\uff0c\uff1f\uff01\u0964]"
-        ),
+        _one_sided("punctuation", _counter(_PUNCTUATION)),
     ),
-    _Remedy("--hyphens split", split_hyphens, _one_sided("hyphens", r"\w[-\u2010\u2011]\w")),
-    _Remedy("--hyphens join", join_hyphens, _one_sided("hyphens", r"\w[-\u2010\u2011]\w")),
+    _Remedy("--hyphens split", split_hyphens, _one_sided("hyphens", count_hyphens)),
+    _Remedy("--hyphens join", join_hyphens, _one_sided("hyphens", count_hyphens)),
 )
 
 

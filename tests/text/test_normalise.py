@@ -26,6 +26,7 @@ def test_idempotent_and_single_spaces(name: str, text: str) -> None:
         ("asr", "“Don\u2019t,” he said: \u2018twice -- in 1984!", "don't he said twice in"),
         ("asr", "... 42 ' -", ""),
         ("asr", "Cafe\u0301 o'er", "café o'er"),
+        ("asr", "it\u00b4s it\uff07s it\u02bcs", "it's it's it's"),
         ("librispeech", "Don\u2019t stop", "DON'T STOP"),
         ("librispeech", "'TIS O'ER TH' HILL", "'TIS O'ER TH' HILL"),
     ],

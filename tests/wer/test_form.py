@@ -29,10 +29,19 @@ from asrprune.wer.form import (
         (drop_tags, "x <y z> !SILLY", "x <y z> !SILLY"),
         (split_hyphens, "a-b \u2011 c\u2010d -e f-", "a b \u2011 c d -e f-"),
         (join_hyphens, "T-shirt -- no-", "Tshirt -- no-"),
+        (split_hyphens, "धीरे-धीरे ต่อ-ไป cafe\u0301-bar", "धीरे धीरे ต่อ ไป cafe\u0301 bar"),
+        (join_hyphens, "धीरे-धीरे അവന്\u200d-എ a-b-c", "धीरेधीरे അവന്\u200dഎ abc"),
+        (join_hyphens, "\u0301- -a b--c a_-b", "\u0301- -a b--c a_b"),
         (drop_punctuation, '"Well," he said: it\u2019s 3,5.', "Well he said it's 3,5"),
         (drop_punctuation, "'tis dogs' re-do -- e.g. a_b", "tis dogs re-do e g a b"),
         (drop_punctuation, "नमस्ते। क्या?", "नमस्ते क्या"),
         (drop_punctuation, "[noise] <unk> (yes) 50% R&D", "[noise] <unk> yes 50% R&D"),
+        (drop_punctuation, "50\uff05 R\uff06D ٤٠٪ a\ufe6b\ufe5f1", "50% R&D ٤٠% a@#1"),
+        (
+            drop_punctuation,
+            "it\u00b4s it\uff07s T\u2011shirt T\u2010shirt",
+            "it's it's T-shirt T-shirt",
+        ),
     ],
 )
 def test_changes_by_hand(change, before, after):

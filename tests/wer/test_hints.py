@@ -39,6 +39,11 @@ def _mapped(change):
             "--hyphens split",
         ),
         (
+            {"a": "धीरे-धीरे बड़े-बड़े"},
+            {"a": "धीरे धीरे बड़े बड़े"},
+            "only the references have hyphens.*--hyphens split",
+        ),
+        (
             {"a": "caf\u00e9 d\u00e9j\u00e0 vu"},
             {"a": "cafe\u0301 de\u0301ja\u0300 vu"},
             "NFC, NFD.*--filter",
