@@ -9,8 +9,10 @@ from typing import Optional
 from asrprune.api.first_pass import check_texts
 from asrprune.core.counts import ErrorCounts
 from asrprune.core.tables import lookup
-from asrprune.core.units import UNITS, WORD, in_units
+from asrprune.core.units import COUNTED, UNITS, WORD, in_units
+from asrprune.errors import InputError
 from asrprune.wer.bootstrap import (
+    FEW,
     REPLICATIONS,
     SEED,
     BootstrapWer,
@@ -21,7 +23,7 @@ from asrprune.wer.bootstrap import (
     compare_scorings,
 )
 from asrprune.wer.speakers import number_speakers
-from asrprune.wer.wer import Scoring, score_texts
+from asrprune.wer.wer import Scoring, score_texts, shared_rows
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ class WerResult:
 
     def __str__(self) -> str:
         counts, missing = self.counts, len(self.scoring.missing)
+        rate, counted = self.scoring.rate, COUNTED[self.scoring.unit]
+        of = self.bootstrap if self.comparison is None else self.comparison.second
+        few = of.speakers is None and of.utterances < FEW
         text = (
-            f"WER {counts.wer_percent:.2f} % [{self.interval.low:.2f}, {self.interval.high:.2f}], "
-            f"{counts.errors} errors in {counts.words} words"
+            f"{rate} {counts.wer_percent:.2f} % [{self.interval.low:.2f}, {self.interval.high:.2f}]"
+            + (f" (utterances: {of.utterances}, too few for intervals)" if few else "")
+            + f", {counts.errors} errors in {counts.words} {counted}"
         )
         if missing:
             whole = missing + sum(one.present for one in self.scoring.utterances)
@@ -66,6 +72,12 @@ class WerResult:
                 f"; {self.comparison.difference_percent:+.2f} [{low:+.2f}, {high:+.2f}] "
                 f"against the baseline, p {self.comparison.p_value:.3f}"
             )
+            first, second = self.comparison.first, self.comparison.second
+            if second.utterances < len(self.scoring.utterances):
+                text += (
+                    f" [PARTIAL] on the {second.utterances} utterances of both: {rate} "
+                    f"{second.wer_percent:.2f}, baseline {first.wer_percent:.2f}"
+                )
         return text
 
 
@@ -85,10 +97,11 @@ def compute_wer(
     The interval is that of resampling whole utterances ``replications`` times, or, with the
     ``speakers`` of the utterances (utterance id -> speaker), whole speakers. With the hypotheses
     of a ``baseline`` the result also compares the two on the same utterances: a difference below 0
-    says that ``hyps`` are better. ``mode`` "strict" wants a hypothesis for every reference and a
-    reference for every hypothesis; "present" leaves out references without one, "all" counts their
-    words as deleted. ``unit`` "char" counts characters without spaces (CER), "mixed" Han and kana
-    by character and everything else by word.
+    says that ``hyps`` are better. Intervals over fewer than 20 utterances are too narrow, which
+    ``print`` says; of one utterance they say nothing. ``mode`` "strict" wants a hypothesis for
+    every reference and a reference for every hypothesis; "present" leaves out references without
+    one, "all" counts their words as deleted. ``unit`` "char" counts characters without spaces
+    (CER), "mixed" Han and kana by character and everything else by word.
 
     Raises InputError naming the utterances that do not fit, or when no reference word is left;
     TypeError for anything but such mappings; ValueError for an unknown mode or unit.
@@ -99,18 +112,24 @@ def compute_wer(
     >>> result.counts.substitutions, result.wer_percent, result.interval.low
     (1, 20.0, 0.0)
     >>> print(result)
-    WER 20.00 % [0.00, 33.33], 1 errors in 5 words
+    WER 20.00 % [0.00, 33.33] (utterances: 2, too few for intervals), 1 errors in 5 words
     """
     lookup(UNITS, unit, "unit")
     scoring = _score(refs, hyps, "hyps", mode, unit)
     counts = [one.counts for one in scoring.utterances]
     numbers = _numbers(scoring, speakers)
     bootstrap = bootstrap_wer(counts, replications, seed, numbers)
-    if baseline is None:
-        return WerResult(scoring, bootstrap)
-    other = _score(refs, baseline, "baseline", mode, unit)
-    of_other = _numbers(other, speakers)
-    comparison = compare_scorings(other, scoring, replications, seed, speakers=of_other)
+    comparison = None
+    if baseline is not None:
+        other = _score(refs, baseline, "baseline", mode, unit)
+        shared = shared_rows(other, scoring)
+        if not any(scoring.table.words(number) for number in shared[1]):
+            found = f"no reference word in the {len(shared[0])} utterances shared with hyps"
+            raise InputError("baseline", None, found, "at least one to compare on")
+        of_other = _numbers(other, speakers)
+        comparison = compare_scorings(
+            other, scoring, replications, seed, shared=shared, speakers=of_other
+        )
     return WerResult(scoring, bootstrap, comparison)
 
 
@@ -126,4 +145,4 @@ def _score(
     check_texts("refs", refs)
     check_texts(name, hyps)
     cut, other = ({utt: in_units(text, unit) for utt, text in one.items()} for one in (refs, hyps))
-    return score_texts(cut, other, mode, ref_name="refs", hyp_name=name)
+    return score_texts(cut, other, mode, ref_name="refs", hyp_name=name, unit=unit)

@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read the lists, print the table, write the JSON."""
     from asrprune.files import write_json
+    from asrprune.wer.bootstrap import warn_of_few
     from asrprune.wer.oracle import oracle_errors
     from asrprune.wer.score import described, header, prepare_refs, warn_of_digits, warn_of_form
     from asrprune.wer.texts import Texts, read_texts
@@ -120,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
         log.warning("[PARTIAL] %s: %d of %d missing", name, len(result.missing), total)
     if result.unknown:
         log.warning("%s: left out %d without reference", name, len(result.unknown))
+    warn_of_few(name, len(result.utterances))
     rows = _rows(result, args.replications, args.seed)
     # with the JSON on stdout, the table makes room for it
     stream = sys.stderr if args.json == "-" else sys.stdout

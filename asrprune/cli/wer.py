@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Score, print, and write what was asked for."""
     from asrprune.files import write_json
-    from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
+    from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings, warn_of_few
     from asrprune.wer.speakers import number_speakers, read_utt2spk
 
     if [args.ref, args.hyp, args.compare].count("-") > 1:
@@ -121,6 +121,9 @@ def run(args: argparse.Namespace) -> None:
     if args.utt2spk is not None:
         utterances = (one.utt for one in first.utterances)
         speakers = number_speakers(args.utt2spk, read_utt2spk(args.utt2spk), utterances)
+    else:
+        compared = first.utterances if scored.shared is None else scored.shared[0]
+        warn_of_few(args.hyp, len(compared))
     if second is None:
         interval = bootstrap_wer(first.table, args.replications, args.seed, speakers)
         bootci_lines = interval.kaldi_line("Set1", rate)

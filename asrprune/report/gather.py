@@ -44,7 +44,7 @@ from asrprune.report.readings import (
 )
 from asrprune.report.rows import SystemRow
 from asrprune.report.together import measured_with, why_no_sum
-from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings
+from asrprune.wer.bootstrap import Speakers, bootstrap_wer, compare_scorings, warn_of_few
 from asrprune.wer.kaldi_text import parse_kaldi_text
 from asrprune.wer.score import plain_refs, warn_of_form
 from asrprune.wer.speakers import number_speakers, read_utt2spk
@@ -119,6 +119,8 @@ def gather_runs(
     if utt2spk is not None and speakers is not None and scorings:
         utterances = (one.utt for one in next(iter(scorings.values())).utterances)
         draw = Draw(seed, number_speakers(utt2spk, speakers, utterances))
+    elif scorings:
+        warn_of_few(ref, len(next(iter(scorings.values())).utterances))
     decoder_rtf = None if first_pass is None else first_pass.rtf_per_process
     rows = []
     every = {folder.name: _benches(folder) for folder in folders}

@@ -6,6 +6,7 @@ evaluation", ICASSP 2004; the printed lines are those of Kaldi's ``compute-wer-b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,15 @@ from asrprune.wer.wer import Rows, Scoring, shared_rows
 
 REPLICATIONS = 10_000
 SEED = 0
+FEW = 20
+"""Of fewer utterances or speakers the intervals are too narrow, as the spread between those drawn
+is taken for that of all. Of two systems that are equal but for what speakers differ in, drawn 500
+times, intervals of 5, 10 and 20 speakers told them apart in 16, 10 and 5 % of the cases; those of
+as many utterances of LJSpeech (a first pass, a thousand draws) missed the WER of them all in 16, 11
+and 8 %."""
+
+log = logging.getLogger(__name__)
+
 _BLOCK_DRAWS = 1 << 20  # utterances drawn at a time: 12 MB
 
 Counts = npt.NDArray[np.int64]
@@ -109,6 +119,21 @@ class PairedComparison:
             f"{second} - {first}: %{rate} {self.difference_percent:+.2f} 95% percentile interval "
             f"[ {self.interval.low:+.2f}, {self.interval.high:+.2f} ], "
             f"two-sided p {self.p_value:.4f}\n"
+        )
+
+
+def warn_of_few(name: object, count: int, drawn: str = "utterances") -> None:
+    """Log a warning that names the set (or the file) where ``count`` of ``drawn`` is below FEW."""
+    if count == 1:
+        log.warning("%s: one utterance: its interval and p value say nothing", name)
+    elif count < FEW:
+        log.warning(
+            "%s: %d %s: intervals over fewer than %d are too narrow (with 10 about 10 %% of"
+            " them miss what they are of, not 5 %%)",
+            name,
+            count,
+            drawn,
+            FEW,
         )
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
-from asrprune.wer.bootstrap import Speakers
+from asrprune.wer.bootstrap import Speakers, warn_of_few
 from asrprune.wer.kaldi_text import parse_kaldi_text
-
-log = logging.getLogger(__name__)
-
-FEW = 20
-"""Of fewer speakers the bootstrap's intervals are too narrow, as it takes the spread between those
-drawn for that of all: of two systems that are equal but for what speakers differ in, drawn 500
-times, intervals of 5, 10 and 20 speakers told them apart in 16, 10 and 5 % of the cases."""
 
 
 def read_utt2spk(path: PathLike) -> Mapping[str, str]:
@@ -44,12 +36,5 @@ def number_speakers(
     if len(numbers) < 2:
         known = ", ".join(numbers) or "no speaker"
         raise InputError(path, None, f"one speaker ({known})", "at least 2, who can be drawn")
-    if len(numbers) < FEW:
-        log.warning(
-            "%s: %d speakers: intervals over fewer than %d are too narrow (with 10 about 10 %% of"
-            " them miss what they are of, not 5 %%)",
-            path,
-            len(numbers),
-            FEW,
-        )
+    warn_of_few(path, len(numbers), "speakers")
     return np.array(found, np.int64)

@@ -39,6 +39,32 @@ def test_a_line_says_it_all() -> None:
     assert str(filled).endswith("3 errors in 6 words [PARTIAL] 2 of 3 utterances missing")
 
 
+def test_a_line_names_the_unit_and_the_utterances_of_both() -> None:
+    chars = str(asrprune.compute_wer(REFS, HYPS, unit="char"))
+    assert chars.startswith("CER ")
+    assert chars.endswith("2 errors in 6 characters")
+    half = {"u1": "a b c", "u2": "x"}  # of both: u1, in which hyps have one error of three words
+    part = asrprune.compute_wer(
+        REFS, {"u1": "a b x", "u3": "e f"}, half, mode="present", replications=50
+    )
+    assert part.wer_percent == 20.0
+    ends = "[PARTIAL] on the 1 utterances of both: WER 33.33, baseline 0.00"
+    assert str(part).endswith(ends)
+    with pytest.raises(InputError, match="baseline: no reference word in the 0 utterances shared"):
+        asrprune.compute_wer(REFS, {"u1": "a"}, {"u3": "e"}, mode="present")
+
+
+def test_few_utterances_are_told() -> None:
+    refs = {f"u{number}": "a b" for number in range(20)}
+    assert "too few" not in str(asrprune.compute_wer(refs, refs, replications=9))
+    few = dict(list(refs.items())[:19])
+    said = "[0.00, 0.00] (utterances: 19, too few for intervals), 0 errors"
+    assert said in str(asrprune.compute_wer(few, few, replications=9))
+    assert "too few" in str(asrprune.compute_wer(refs, refs, few, mode="present", replications=9))
+    speakers = {utt: utt[-1] for utt in few}  # who bring a warning of their own
+    assert "too few" not in str(asrprune.compute_wer(few, few, speakers=speakers, replications=9))
+
+
 def test_missing_and_unknown_utterances_are_named() -> None:
     with pytest.raises(InputError, match="hyps: no hypothesis for utterance u3"):
         asrprune.compute_wer(REFS, {"u1": "a", "u2": ""})

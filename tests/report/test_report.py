@@ -324,13 +324,14 @@ def test_references_may_be_a_trn_and_of_another_case_is_told_once(
     ref = runs / "ref"
     ref.write_text("".join(f"{text.upper()} ({utt})\n" for utt, text in REF.items()))
     assert _report(runs) == 0
-    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    told, few = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert few.startswith(f"{ref}: {len(REF)} utterances: intervals over fewer than 20 are too na")
     assert told.startswith(f"{runs / 'runs/first/hyp'}: references are upper case, hypotheses lo")
     assert told.endswith("write both in one form first (wer has --ignore-case)")
     caplog.clear()
     ref.write_text("".join(f"{text} ({utt})\n" for utt, text in REF.items()))
     assert _report(runs) == 0
-    assert caplog.text == ""
+    assert caplog.messages == [few]
     rows = {row["name"]: row for row in json.loads((runs / "out/table.json").read_text())["rows"]}
     assert rows["dense"]["wer_percent"] == 0.0
     capsys.readouterr()

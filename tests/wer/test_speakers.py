@@ -9,8 +9,10 @@ from typing import Optional
 import numpy as np
 import pytest
 
+from asrprune.api.first_pass import write_nbest
 from asrprune.cli.main import main
 from asrprune.core.counts import ErrorCounts
+from asrprune.core.hypothesis import Hypothesis, NBest
 from asrprune.errors import InputError
 from asrprune.wer.bootstrap import bootstrap_wer
 from asrprune.wer.speakers import number_speakers, read_utt2spk
@@ -100,3 +102,26 @@ def test_few_speakers_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     number_speakers("utt2spk", many, list(many)[:19])
     (said,) = caplog.messages
     assert said.startswith("utt2spk: 19 speakers: intervals over fewer than 20 are too narrow")
+
+
+@pytest.mark.parametrize("count", [20, 19, 1])
+def test_few_utterances_are_warned_of(
+    count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = {f"u{number:02}": "a b c" for number in range(count)}
+    for name in ("ref", "hyp"):
+        (tmp_path / name).write_text("".join(f"{utt} {text}\n" for utt, text in texts.items()))
+    lists = [NBest(utt, (Hypothesis(text),)) for utt, text in texts.items()]
+    write_nbest(tmp_path / "nbest", lists)
+    ref, hyp, nbest = (str(tmp_path / name) for name in ("ref", "hyp", "nbest"))
+    expected = {20: [], 19: ["19 utterances: intervals over f"], 1: ["one utterance: its interval"]}
+    for name, call in (
+        (hyp, ["wer", "--ref", ref, "--hyp", hyp]),
+        (hyp, ["wer", "--ref", ref, "--hyp", hyp, "--compare", ref]),
+        (nbest, ["oracle", "--nbest", nbest, "--ref", ref]),
+    ):
+        caplog.clear()
+        assert main(call) == 0
+        starts = [f"{name}: {told}" for told in expected[count]]
+        assert [line[: len(start)] for line, start in zip(caplog.messages, starts)] == starts
+        assert len(caplog.messages) == len(starts)
