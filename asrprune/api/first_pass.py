@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+from asrprune.core.composition import check_characters
 from asrprune.core.hypothesis import NBest
 from asrprune.core.lattice.lattice import Lattice
 from asrprune.core.lattice.union import union_of_nbest
@@ -129,13 +130,18 @@ def checked_lists(lists: Iterable[NBest]) -> list[NBest]:
 
 
 def check_texts(name: str, texts: Mapping[str, str]) -> None:
-    """Raise TypeError unless the argument called ``name`` is utterance id -> words."""
+    """Raise TypeError unless the argument called ``name`` is utterance id -> words, ValueError for
+    half characters (``check_characters``)."""
     if not isinstance(texts, Mapping):
         raise TypeError(f"{name} is {shown(texts)}; expected utterance id -> words")
     for utt, text in texts.items():
         if not isinstance(text, str):
             found = f"{name}: utterance {utt} has {shown(text)}"
             raise TypeError(f"{found}; expected its words as a string")
+        try:
+            check_characters(text)
+        except ValueError as problem:
+            raise ValueError(f"{name}: utterance {utt}: {problem}") from None
 
 
 def shown(value: object) -> str:

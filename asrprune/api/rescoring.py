@@ -197,7 +197,11 @@ def _scores(lists: Sequence[NBest], values: ListScores, number: int) -> Scores:
     for nbest in lists:
         if nbest.utt not in values:
             continue  # scored_lists names it
-        here = np.asarray(values[nbest.utt], np.float64)
+        try:
+            here = np.asarray(values[nbest.utt], np.float64)
+        except (TypeError, ValueError):
+            found = f"utterance {nbest.utt}: {shown(values[nbest.utt])}"
+            raise InputError(name, None, found, "numbers, one for each hypothesis") from None
         if here.shape != (len(nbest.hyps),):
             found = f"utterance {nbest.utt}: scores of shape {list(here.shape)}"
             raise InputError(name, None, found, f"one for each of {len(nbest.hyps)} hypotheses")

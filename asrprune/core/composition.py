@@ -29,6 +29,24 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def check_characters(text: str) -> None:
+    """Raise ValueError for half a surrogate pair, which no file can hold and no LM has pieces for.
+
+    >>> check_characters("caf\\ud800")
+    Traceback (most recent call last):
+        ...
+    ValueError: 'caf\\ud800' has half a surrogate pair; expected whole characters
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        start = text if len(text) <= 60 else text[:60] + "..."
+        found = f"{start!r} has half a surrogate pair"
+        raise ValueError(f"{found}; expected whole characters") from None
+
+
 def _with_sorted_marks(text: str) -> str:
     marks = "".join(one for one in set(text) if unicodedata.combining(_decomposed(one)[0]))
     if not marks:

@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.composition import check_characters
 from asrprune.core.units import UNITS, WORD
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,9 @@ class Hypothesis:
     tokens: Optional[tuple[int, ...]] = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"text is {self.text!r}; expected words with single spaces between")
+        check_characters(self.text)
         if self.text != " ".join(self.text.split()):
             start = self.text if len(self.text) <= 60 else self.text[:60] + "..."
             raise ValueError(
@@ -39,7 +43,11 @@ class Hypothesis:
             )
         for name in ("acoustic", "lm"):
             value = getattr(self, name)
-            if value is not None and (math.isnan(value) or value == math.inf):
+            try:
+                bad = value is not None and (math.isnan(value) or value == math.inf)
+            except TypeError:
+                raise TypeError(f"{name} score is {value!r}; expected a number or None") from None
+            if bad:
                 raise ValueError(f"{name} score is {value}; expected a finite number or -inf")
 
     @property

@@ -9,6 +9,8 @@ from typing import Any, Optional, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from asrprune.core.composition import check_characters
+
 Floats = NDArray[np.float64]
 Words = Sequence[str]
 
@@ -52,7 +54,8 @@ class UnscorableError(ValueError):
 
 def checked_sentences(lists: Iterable[Iterable[str]]) -> list[list[str]]:
     """``lists`` as lists, whatever can be read once. Raises TypeError unless they are of sentences:
-    a sentence in the place of a list would be scored letter by letter."""
+    a sentence in the place of a list would be scored letter by letter; ValueError as
+    ``check_characters`` does."""
     checked = []
     for number, sentences in enumerate(lists):
         if isinstance(sentences, str):
@@ -63,6 +66,7 @@ def checked_sentences(lists: Iterable[Iterable[str]]) -> list[list[str]]:
             if not isinstance(sentence, str):
                 found = f"lists[{number}][{index}] is a {type(sentence).__name__}"
                 raise TypeError(f"{found}; expected a sentence (a string of words)")
+            check_characters(sentence)
     return checked
 
 

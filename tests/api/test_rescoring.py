@@ -136,6 +136,7 @@ def test_scores_of_several_lms(scores: dict[str, np.ndarray]) -> None:
 def test_scores_that_do_not_fit_are_named(scores: dict[str, np.ndarray]) -> None:
     for wrong, found in (
         ({"utt1": scores["utt1"]}, "scores of LM 1: no scores of utterance utt2"),
+        ({**scores, "utt2": ["a", "b"]}, r"utterance utt2: \['a', 'b'\] \(list\); expected num"),
         ({**scores, "utt2": [0.0]}, r"utterance utt2: scores of shape \[1\]; expected one for eac"),
         ({**scores, "utt2": [0.0, math.nan]}, "utterance utt2: no lm score of hypothesis 2"),
         ({**scores, "utt1": [math.inf, 0.0]}, "utterance utt1: the score inf"),

@@ -102,6 +102,11 @@ def test_what_is_no_mapping_of_words_is_refused(refs: Any, hyps: Any, found: str
         asrprune.compute_wer(refs, hyps)
 
 
+def test_half_a_character_is_named_with_its_utterance() -> None:
+    with pytest.raises(ValueError, match=r"hyps: utterance u2: 'd\\ud800' has half a surrogate"):
+        asrprune.compute_wer(REFS, {**HYPS, "u2": "d\ud800"})
+
+
 def test_intervals_over_speakers() -> None:
     refs = {f"s{n}-{k}": "a b c d" for n in range(4) for k in range(5)}
     hyps = {utt: "a b c x" if utt < "s2" else "a b c d" for utt in refs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,23 @@ def test_empty_hypothesis_has_no_words() -> None:
 def test_untidy_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="has white space other than single spaces between words"):
         Hypothesis(text)
+
+
+@pytest.mark.parametrize("text", [None, ["a"], b"a"])
+def test_text_is_a_string(text: Any) -> None:
+    with pytest.raises(TypeError, match=r"text is .*; expected words"):
+        Hypothesis(text)
+
+
+@pytest.mark.parametrize("value", ["-1", [1.0]])
+def test_a_score_is_a_number(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"acoustic score is .*; expected a number or None"):
+        Hypothesis("a", acoustic=value)
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'caf\\ud800' has half a surrogate pair"):
+        Hypothesis("caf\ud800")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -47,6 +47,8 @@ def test_sentences(name: str, tmp_path: Path) -> None:
     ):
         with pytest.raises(TypeError, match=found):
             score(lists)
+    with pytest.raises(ValueError, match=r"'a \\ud800' has half a surrogate pair"):
+        score([["a"], ["a \ud800"]])
 
 
 @pytest.mark.parametrize("name", WORD_SCORERS)
