@@ -167,11 +167,16 @@ def likely_cause(coverage: Coverage, knows: Callable[[str], bool]) -> tuple[str,
         cause = "words of a language without spaces, segmented in another way than the LM's text"
         return cause, "use an LM trained with tokenize --unit char or mixed, or segment alike"
     script = _script_outside(coverage)
+    if script == "Latin" and any(map(knows, _LATIN)):
+        return "letters that the LM's text does not have", "use an LM of this language"
     if script:
         return f"letters of another script ({script})", "use an LM of this language"
     cause = "words of another vocabulary (another language or domain, names)"
     return cause, "use an LM of this language and domain"
 
+
+_LATIN = "aeiAEI"
+"""Words, or letters, of which an LM of Latin script knows one."""
 
 _CAUSES: Mapping[str, str] = {
     "lower": "upper-case letters; the LM's text is in lower case",

@@ -50,6 +50,18 @@ def test_the_cause_is_named(text: str, cause: str, remedy: str) -> None:
     assert re.search(remedy, found[1])
 
 
+@pytest.mark.parametrize(
+    ("known", "cause"),
+    [
+        ("a mill", "letters that the LM's text does not have"),
+        ("мельница", "letters of another script (Latin)"),
+    ],
+)
+def test_letters_that_a_text_of_the_same_script_lacks(known: str, cause: str) -> None:
+    found = Coverage.of("þøß", 3, unknown=True, outside="þøß")
+    assert likely_cause(found, known.split().__contains__) == (cause, "use an LM of this language")
+
+
 def test_lower_case_for_an_upper_case_lm() -> None:
     found = Coverage.of("mill", 2, unknown=True)
     assert "use --normalise upper" in likely_cause(found, {"MILL"}.__contains__)
