@@ -57,7 +57,8 @@ def open_lm(
     ``over_long`` ("error", "minus-inf", "window") mean what ``asrprune lmscore --help`` says.
     ``device``: "cpu", "cuda", ... or "auto", the GPU if there is one. By default a path takes
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
-    memory is put into evaluation mode.
+    memory is put into evaluation mode. On its own device the engines torch and torch-compile score
+    with the model itself, whatever is done to its weights later; the others take a copy.
 
     ``normalise``, one of ``asrprune list normalisers``, and ``language`` (ISO 639-1; it matters to
     the letter i of "tr" and "az") go before the text form that the LM states.

@@ -104,7 +104,8 @@ class Memory:
         return self.matrix(self._format.store(weight), bias)
 
     def floats(self, values: Floats) -> int:
-        return self.keep(np.ascontiguousarray(values, np.float32))
+        """The address of a copy: the model may change, and the packed matrices do not."""
+        return self.keep(np.array(values, np.float32, order="C"))
 
     def keep(self, values: NDArray[Any]) -> int:
         """The address of ``values``."""
