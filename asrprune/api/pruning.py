@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Union
+
+import torch
 
 from asrprune.api.first_pass import shown
 from asrprune.api.lms import as_checkpoint
 from asrprune.errors import InputError
 from asrprune.files import PathLike
+from asrprune.lm.device import without_autocast
 from asrprune.lm.model.checkpoint import Checkpoint
 from asrprune.provenance import provenance
 from asrprune.prune.run.plan import Plan, plan_from_dict
@@ -44,9 +48,10 @@ def prune_lm(
     too.
 
     Each result goes into ``score_nbest``, ``open_lm``, ``save_checkpoint`` or another ``prune_lm``;
-    the last entry of its ``history`` says what was "asked" and "measured". Raises ValueError for
-    an unknown name or key and a size out of reach, InputError for a folder with another tokeniser,
-    TypeError for what is no checkpoint or no text.
+    the last entry of its ``history`` says what was "asked" and "measured". What the caller has set
+    for torch (random numbers, ``no_grad``, ``autocast``) has no part in it, and stays. Raises
+    ValueError for an unknown name or key and a size out of reach, InputError for a folder with
+    another tokeniser, TypeError for what is no checkpoint or no text.
 
     >>> import asrprune
     >>> from asrprune.api.example import SENTENCES, tiny_lm
@@ -67,7 +72,8 @@ def prune_lm(
     }
     made_by = plan_from_dict({**stated, **plan}, _PLAN)
     stream = _stream(parent, data)
-    made = prune_in_memory(parent.model, PruningData(stream), made_by, parent.history)
+    with _on_its_own(parent.model.device):
+        made = list(prune_in_memory(parent.model, PruningData(stream), made_by, parent.history))
     origin = provenance(
         ["asrprune.prune_lm"],
         seed=made_by.seed,
@@ -86,6 +92,19 @@ def prune_lm(
         )
         for one in made
     ]
+
+
+@contextlib.contextmanager
+def _on_its_own(device: torch.device) -> Iterator[None]:
+    """Inside the block torch is as in a process of its own, and as before behind it: its random
+    numbers, derivatives and number formats."""
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        without_autocast(),
+    ):
+        yield
 
 
 def _stream(parent: Checkpoint, data: Union[PathLike, Iterable[str]]) -> TokenStream:

@@ -62,6 +62,14 @@ def without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Inside the block products are in the numbers of the weights, whatever ``torch.autocast`` says
+    around it. To be used as a decorator too."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
 def default_threads() -> int:
     """CPU threads where nobody said how many: OMP_NUM_THREADS, or one a core."""
     return int(torch.get_num_threads())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,25 @@ def test_an_elastic_lm_in_memory(tmp_path: Path) -> None:
         elastic, SENTENCES, method="structured", schedule="one-shot", sparsities=(0.6,)
     )
     assert again.elastic is None, "it was pruned to one size"
+
+
+def _pruned(lm: Checkpoint) -> dict[str, torch.Tensor]:
+    made = asrprune.prune_lm(lm, SENTENCES, sparsities=(0.3, 0.5), fine_tune_tokens=200)
+    return dict(made[-1].model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "around",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)],
+)
+def test_what_is_set_around_a_call_has_no_part_in_it(around: Any) -> None:
+    expected = _pruned(tiny_lm())
+    torch.manual_seed(5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    with around():
+        lm = tiny_lm()
+        found = _pruned(replace(lm, model=copy.deepcopy(lm.model)))  # inside inference_mode
+    assert torch.equal(torch.rand(3), drawn)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from asrprune.lm.device import without_denormals
+from asrprune.lm.device import without_autocast, without_denormals
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.training.batches import IGNORED, Batch, make_batch, sorted_batches
 from asrprune.lm.training.distributed import ProcessGroup
@@ -32,7 +32,7 @@ def sentence_nll(model: TransformerLM, batch: Batch) -> Tensor:
     sentence, place = (batch.targets != IGNORED).nonzero(as_tuple=True)  # [N], [N]
     wanted = batch.targets[sentence, place]  # [N]
 
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast():
         hidden = model(batch.tokens)[0][sentence, place]  # [N, D]
         rows = max(1, LOGITS_AT_ONCE // model.embedding.vocab_size)
         for start in range(0, len(hidden), rows):

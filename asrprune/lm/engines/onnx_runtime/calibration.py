@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
-from asrprune.lm.device import cpu_threads
+from asrprune.lm.device import cpu_threads, without_autocast
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.graph import TAP, Range, build_graph
 from asrprune.lm.engines.onnx_runtime.session import import_onnxruntime, open_session
@@ -139,7 +139,7 @@ def drawn_sentences(model: TransformerLM, begin: int, end: int, seed: int = 0) -
     open_ones = np.arange(_DRAWN)
     token = torch.full((_DRAWN, 1), begin)
     past = None
-    with torch.inference_mode():
+    with torch.inference_mode(), without_autocast():
         for place in range(longest):
             seen = torch.ones(1, 1, 1, place + 1, dtype=torch.bool)
             hidden, past = model(token, torch.full_like(token, place), seen, past)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from asrprune.lm.device import cpu_threads, resolve_device, without_denormals
+from asrprune.lm.device import cpu_threads, resolve_device, without_autocast, without_denormals
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.memory import token_budget
 from asrprune.lm.model.logprob import pair_log_probs
@@ -43,6 +43,7 @@ class TorchEngine:
 
     @without_denormals()
     @torch.inference_mode()
+    @without_autocast()
     def log_probs(self, batch: TrieBatch) -> NDArray[np.float64]:
         with cpu_threads(self._threads):
             keys = self._keys(batch)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from asrprune.lm.device import resolve_device, without_denormals
+from asrprune.lm.device import resolve_device, without_autocast, without_denormals
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.model.logprob import log_sum_exp, pair_logits
 from asrprune.lm.model.transformer import KeyValues, TransformerLM
@@ -81,6 +81,7 @@ class KeyValueStore:
 
     @without_denormals()
     @torch.inference_mode()
+    @without_autocast()
     def compute(self, rows: Sequence[Row]) -> None:
         """Run the new nodes of ``rows`` in one forward pass and store them."""
         rows = _filled_up(rows)
@@ -108,6 +109,7 @@ class KeyValueStore:
         self._keep([node for row in rows for node in row.nodes], real, hidden, presents, stored)
 
     @torch.inference_mode()
+    @without_autocast()
     def log_probs(self, nodes: Sequence[int], targets: Sequence[int]) -> NDArray[np.float64]:
         """ln p(target | path to the node) of every pair, [P] both; the nodes are stored."""
         slots = self._put(np.array([self._slot[node] for node in nodes], np.int64))
@@ -117,6 +119,7 @@ class KeyValueStore:
         return result
 
     @torch.inference_mode()
+    @without_autocast()
     def next_log_probs(self, nodes: Sequence[int]) -> Tensor:
         """ln p of every token behind each node, [N, V] float32; the nodes are stored."""
         slots = self._put(np.array([self._slot[node] for node in nodes], np.int64))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrprune.lm.device import cpu_threads, resolve_device, without_denormals
+from asrprune.lm.device import cpu_threads, resolve_device, without_autocast, without_denormals
 from asrprune.lm.engines.engine import Bools, Chunk, EngineOptions, Ints, NodeBatch
 from asrprune.lm.model.logprob import pair_log_probs
 from asrprune.lm.model.transformer import KeyValues, TransformerLM
@@ -82,6 +82,7 @@ class CachedModel:
 
     @without_denormals()
     @torch.inference_mode()
+    @without_autocast()
     def compute(self, batch: NodeBatch, sources: Ints, targets: Ints) -> NDArray[np.float64]:
         """One forward pass, a row a chunk."""
         assert self._forest is not None, "start comes first"

@@ -9,7 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrprune.lm.device import cpu_threads, resolve_device, without_denormals
+from asrprune.lm.device import (
+    cpu_threads,
+    resolve_device,
+    without_autocast,
+    without_denormals,
+)
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.pytorch.memory import token_budget as best_budget
 from asrprune.lm.model.logprob import pair_log_probs
@@ -94,7 +99,7 @@ class PaddedScorer:
             size = max(1, budget // longest)
             chosen, order = order[:size], order[size:]
             pieces = [(flat[number], one) for number, one in map(cut.__getitem__, chosen)]
-            with cpu_threads(self._threads), without_denormals(), torch.inference_mode():
+            with cpu_threads(self._threads):
                 np.add.at(scores, [cut[i][0] for i in chosen], self._score(pieces, longest))
             computed += len(chosen) * longest
         tokens = sum(len(ids) + 1 for ids in flat)
@@ -112,6 +117,9 @@ class PaddedScorer:
                 problem = f"has {len(ids)} tokens; the model takes at most {limit}"
                 raise UnscorableError((number, index), lists[number][index], problem)
 
+    @without_denormals()
+    @torch.inference_mode()
+    @without_autocast()
     def _score(
         self, batch: Sequence[tuple[list[int], Window]], longest: int
     ) -> NDArray[np.float64]:
