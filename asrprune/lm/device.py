@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Optional, Union
 
@@ -75,15 +77,55 @@ def default_threads() -> int:
     return int(torch.get_num_threads())
 
 
+class _Blocks:
+    """The blocks of ``cpu_threads`` that are open in any Python thread of the process.
+
+    A thread has a count of its own, and begins with that which any thread has set last: with the
+    one inside a block of another, if there is one. What to go back to is then what was outside.
+    """
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._outside = 0
+        self._mine = threading.local()
+        self.unlock()
+        os.register_at_fork(after_in_child=self.unlock)
+
+    def unlock(self) -> None:
+        """Forget a thread that held the lock, as it does not live on in a forked process."""
+        self._lock = threading.Lock()
+
+    def enter(self, count: int) -> int:
+        """Take ``count`` for this thread; what it had."""
+        with self._lock:
+            new = self._open and not hasattr(self._mine, "seen")
+            other = new and threading.current_thread() is not threading.main_thread()
+            before = self._outside if other else torch.get_num_threads()
+            self._mine.seen = True
+            if not self._open:
+                self._outside = before
+            self._open += 1
+            torch.set_num_threads(count)
+            return before
+
+    def leave(self, before: int) -> None:
+        with self._lock:
+            self._open -= 1
+            torch.set_num_threads(before)
+
+
+_BLOCKS = _Blocks()
+
+
 @contextlib.contextmanager
 def cpu_threads(count: Optional[int]) -> Iterator[None]:
-    """Inside the block torch computes with ``count`` CPU threads; None leaves them alone."""
-    before = torch.get_num_threads()
-    if count is None or count == before:
+    """Inside the block torch computes with ``count`` CPU threads in this Python thread, and behind
+    it with as many as before; None leaves them alone."""
+    if count is None:
         yield
         return
-    torch.set_num_threads(count)
+    before = _BLOCKS.enter(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _BLOCKS.leave(before)
