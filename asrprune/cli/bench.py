@@ -13,6 +13,7 @@ from asrprune.cli.engine_flags import (
     CHECKPOINT,
     ENGINE_MODES,
     add_engine_arguments,
+    add_over_long_argument,
     add_size_argument,
     engine_options,
     lm_names,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from asrprune.core.weights import ScoreWeights
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.protocol import LanguageModel
+    from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.rescore.bench.agreement import Floats
     from asrprune.rescore.bench.bench import BenchResult
 
@@ -96,7 +98,7 @@ MODES = (
     MANY,
     Mode(TEXT),
     ENGINES,
-    replace(CHECKPOINT, reads=("threads", "device", "token_budget")),
+    replace(CHECKPOINT, reads=("threads", "device", "token_budget", "over_long")),
     Mode(("size",), ONE.active, "has no use with --system: it is of one LM", inside=CHECKPOINT),
     Mode(("engine",), _on_one_engine, "has no use with --engines", inside=CHECKPOINT),
     *(mode for mode in ENGINE_MODES if mode is not CHECKPOINT),
@@ -172,6 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tuned for this LM: the comparison is of totals under them, and of WER",
     )
     add_size_argument(parser)
+    add_over_long_argument(parser)
     add_on_bad_argument(parser)
     add_text_arguments(parser)
     add_engine_arguments(parser)
@@ -225,7 +228,6 @@ def _run_engines(args: argparse.Namespace) -> None:
     from asrprune.files import write_json
     from asrprune.lm.engines.engine import EngineOptions
     from asrprune.lm.open import open_lm
-    from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
     from asrprune.rescore.bench.engines import Subject, bench_engines
     from asrprune.rescore.bench.machine import describe_machine
@@ -237,7 +239,7 @@ def _run_engines(args: argparse.Namespace) -> None:
     plain = open_lm(args.lm, text=text, size=args.size)
     known = check_known(plain, words_of_lists(lists), args.nbest, args.accept_unknown)
     figures = bench_engines(
-        Subject(args.lm, options, ScoringOptions(token_budget=args.token_budget), text, args.size),
+        Subject(args.lm, options, _scoring(args), text, args.size),
         args.engines,
         lists,
         _bench_options(args),
@@ -337,17 +339,23 @@ def _open(
 ) -> LanguageModel:
     from asrprune.lm.fastest import Sample
     from asrprune.lm.open import open_lm
-    from asrprune.lm.scoring.forests import ScoringOptions
 
-    scoring = ScoringOptions(token_budget=args.token_budget)
     sample = Sample([[hyp.text for hyp in nbest.hyps] for nbest in lists], args.nbest)
-    return open_lm(path, args.engine, options, scoring, text_options(args), sample, args.size)
+    return open_lm(
+        path, args.engine, options, _scoring(args), text_options(args), sample, args.size
+    )
 
 
 def _open_padded(path: str, args: argparse.Namespace, options: EngineOptions) -> LanguageModel:
     from asrprune.lm.open import open_padded
 
-    return open_padded(path, options, args.token_budget, text_options(args), args.size)
+    return open_padded(path, options, _scoring(args), text_options(args), args.size)
+
+
+def _scoring(args: argparse.Namespace) -> ScoringOptions:
+    from asrprune.lm.scoring.forests import ScoringOptions
+
+    return ScoringOptions(token_budget=args.token_budget, over_long=args.over_long)
 
 
 def _padded_hash(path: str, args: argparse.Namespace) -> Optional[str]:
@@ -362,11 +370,9 @@ def _torch_scores(
 ) -> Sequence[Floats]:
     """The scores of the reference engine, one array [H] a list."""
     from asrprune.lm.open import open_lm
-    from asrprune.lm.scoring.forests import ScoringOptions
 
     plain = replace(options, calibration=None)
-    scoring = ScoringOptions(token_budget=args.token_budget)
-    lm = open_lm(path, "torch", plain, scoring, text_options(args), size=args.size)
+    lm = open_lm(path, "torch", plain, _scoring(args), text_options(args), size=args.size)
     return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
 
 

@@ -111,6 +111,19 @@ def add_size_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_over_long_argument(parser: argparse._ActionsContainer) -> None:
+    """Add ``--over-long`` for a verb that needs a score of every hypothesis."""
+    from asrprune.lm.windows import ALL_SCORED
+
+    parser.add_argument(
+        "--over-long",
+        choices=ALL_SCORED,
+        default="error",
+        help="a hypothesis longer than the LM's positions: refuse, or score it in windows of a "
+        "sliding context",
+    )
+
+
 def settle_speed(args: argparse.Namespace) -> None:
     """Put the sparsity in the place of a ``--size`` that is a speed.
 

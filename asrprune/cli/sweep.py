@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asrprune.cli.engine_flags import add_over_long_argument
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments
 from asrprune.cli.values import engine, named_paths, output_folder, whole
@@ -22,7 +23,7 @@ writes OUT/runs/NAME/ of every system, OUT/lms/ (scores and speed by LM) and OUT
 
 MODES = (
     Mode(("system", "dev", "dev_ref", "test", "test_ref", "first_pass", "baseline", "out")),
-    Mode(("engine", "threads", "nj", "bench_utts", "title", "unit", "utt2spk", *TEXT)),
+    Mode(("engine", "over_long", "threads", "nj", "bench_utts", "title", "unit", "utt2spk", *TEXT)),
     Mode(("repeats",), lambda args: args.bench_utts > 0, "has no use with --bench-utts 0"),
 )
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the first)",
     )
     parser.add_argument("--engine", type=engine, default="auto", help="of checkpoints")
+    add_over_long_argument(parser)
     parser.add_argument(
         "--threads", type=whole(1), default=1, help="CPU threads of an LM, in scoring and bench"
     )
@@ -125,5 +127,6 @@ def run(args: argparse.Namespace) -> None:
             normalise=args.normalise,
             language=args.language,
             special=tuple(args.special),
+            over_long=args.over_long,
         )
     )

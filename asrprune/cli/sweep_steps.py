@@ -61,6 +61,7 @@ class Sweep:
     normalise: str | None = None
     language: str | None = None
     special: tuple[tuple[str, str], ...] = ()
+    over_long: str = "error"
 
     def path(self, *parts: str) -> str:
         """A place in the folder that is written."""
@@ -91,6 +92,11 @@ class Sweep:
         return (*form, *spoken, *special, *(("--accept-unknown",) if self.accept_unknown else ()))
 
     @property
+    def over_long_too(self) -> tuple[str, ...]:
+        """What the verbs that score with checkpoints are told of hypotheses beyond positions."""
+        return () if self.over_long == "error" else ("--over-long", self.over_long)
+
+    @property
     def counted(self) -> tuple[str, ...]:
         """What the verbs that count errors are told of their unit."""
         return () if self.unit == WORD else ("--unit", self.unit)
@@ -111,13 +117,15 @@ def scoring_steps(sweep: Sweep) -> Iterator[Step]:
     for name, path in sweep.lms.items():
         how: tuple[str, ...] = ()
         if not _is_ngram(path):
-            how = ("--engine", sweep.engine, "--threads", str(sweep.threads))
+            how = ("--engine", sweep.engine, "--threads", str(sweep.threads), *sweep.over_long_too)
         for which, lists in (("dev", sweep.dev), ("test", sweep.test)):
             out = sweep.scores(path, which)
             argv = ("lmscore", "--lm", path, "--nbest", lists, *how, *sweep.text)
             yield Step((*argv, "--out", out), (path, lists), (out,))
         out = sweep.path("lms", name, "perplexity.json")
         argv = ("perplexity", "--lm", path, "--text", sweep.sentences, *sweep.text)
+        if not _is_ngram(path):
+            argv = (*argv, *sweep.over_long_too)
         yield Step((*argv, "--json", out), (path, sweep.sentences), (out,))
 
 
@@ -154,6 +162,7 @@ def bench_step(sweep: Sweep) -> Step:
     argv += ["--limit", str(sweep.bench_utts), "--repeats", str(sweep.repeats), *sweep.text]
     if not all(_is_ngram(path) for _, path in lms):
         argv += ["--engine", sweep.engine, "--threads", str(sweep.threads), "--no-check"]
+        argv += sweep.over_long_too
     if not _is_ngram(first):
         argv += ["--baseline", "padded"]
     writes = tuple(sweep.path("lms", name, "bench.json") for name, _ in lms)

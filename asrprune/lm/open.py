@@ -185,14 +185,21 @@ def open_early(
 def open_padded(
     path: PathLike,
     options: EngineOptions,
-    token_budget: Optional[int],
+    scoring: Optional[ScoringOptions] = None,
     text: Optional[TextOptions] = None,
     size: Optional[Size] = None,
 ) -> PaddedScorer:
     """The baseline for the checkpoint in folder ``path``; ``size`` as for ``open_lm``. Raises
-    InputError for anything else."""
+    InputError for anything else, ValueError for over-long hypotheses that are to get -inf."""
+    scoring = scoring or ScoringOptions()
     checkpoint = load_checkpoint(path, mapped=True, size=size)
-    return PaddedScorer(checkpoint.model, checkpoint.tokenizer(text), options, token_budget)
+    return PaddedScorer(
+        checkpoint.model,
+        checkpoint.tokenizer(text),
+        options,
+        scoring.token_budget,
+        over_long=scoring.over_long,
+    )
 
 
 def _among(names: tuple[str, ...], engine: str, what: str) -> EngineRow:

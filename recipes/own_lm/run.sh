@@ -40,6 +40,7 @@ prune_options="--set fine_tuning.batch_tokens=1024 --set fine_tuning.optimizer.o
 train_conf=recipes/own_lm/conf/adapt.json
 ngram_order=3
 engine=auto
+over_long=window # hypotheses longer than the LM's positions: or error
 bench_utts=10
 bench_repeats=2
 seed=1
@@ -66,7 +67,7 @@ A finished stage is skipped unless its command, knobs or scripts have changed."
 parse_options "stage stop_stage nj exp audio nbest_lists first_pass text lm_text lm partner
   import_options train_sentences valid_sentences min_count nbest plans adapt_tokens
   fine_tune_tokens statistics_tokens steps
-  prune_options train_conf ngram_order engine bench_utts bench_repeats seed" "$@"
+  prune_options train_conf ngram_order engine over_long bench_utts bench_repeats seed" "$@"
 for knob in text lm_text; do
   if [ ! -f "${!knob}" ]; then
     die "--${knob//_/-} ${!knob:-is not given}; expected a file (--help tells the options)"
@@ -75,6 +76,10 @@ done
 if [ -z "$nbest_lists" ] && [ ! -d "$audio" ]; then
   die "--audio ${audio:-is not given}; expected a folder of audio, or --nbest-lists FILE"
 fi
+case $over_long in
+  error | window) ;;
+  *) die "--over-long is '$over_long'; expected error or window" ;;
+esac
 ensure_venv .venv mini,exchange
 lock_folder "$exp"
 first=$exp/first-pass data=$exp/data runs=$exp/runs lms=$exp/lm
@@ -162,14 +167,15 @@ list_lms() { # "NAME PATH" of every LM
 }
 
 score_one() { # an LM score for every hypothesis, perplexity of the references
-  local how=(--engine "$engine") fold
-  if [ "$1" = ngram ]; then how=(); fi
+  local how=(--engine "$engine") long=(--over-long "$over_long") fold
+  if [ "$1" = ngram ]; then how=() long=(); fi # it has no positions
   for fold in a b; do
     if [ -s "$runs/$1/$fold.scores.gz" ]; then continue; fi # a killed stage goes on
-    asrprune lmscore --lm "$2" --nbest "$exp/folds/$fold/nbest.jsonl.gz" ${how[@]+"${how[@]}"} \
-      --out "$runs/$1/$fold.scores.gz"
+    asrprune lmscore --lm "$2" --nbest "$exp/folds/$fold/nbest.jsonl.gz" \
+      ${how[@]+"${how[@]}"} ${long[@]+"${long[@]}"} --out "$runs/$1/$fold.scores.gz"
   done
-  asrprune perplexity --lm "$2" --text "$exp/folds/sentences.txt" --json "$runs/$1/perplexity.json"
+  asrprune perplexity --lm "$2" --text "$exp/folds/sentences.txt" ${long[@]+"${long[@]}"} \
+    --json "$runs/$1/perplexity.json"
 }
 
 stage_score() { # then the speed of all LMs in turns
@@ -177,7 +183,7 @@ stage_score() { # then the speed of all LMs in turns
   each score_one list_lms
   asrprune bench --system $(list_lms | tr ' ' '=') --nbest "$first/nbest.jsonl.gz" \
     --limit "$bench_utts" --repeats "$bench_repeats" --engine "$engine" --threads 1 \
-    --baseline padded --no-check --out "$runs"
+    --over-long "$over_long" --baseline padded --no-check --out "$runs"
 }
 
 stage_rescore() { # weights of one half, used on the other

@@ -58,7 +58,7 @@ def print_scoring(args: argparse.Namespace) -> None:
     print("engine       kept, s  0, s  ratio  difference")
     for engine in args.engines.split(","):
         if engine == "padded":
-            lm: LanguageModel = open_padded(args.lm, EngineOptions(threads=1, device="cpu"), None)
+            lm: LanguageModel = open_padded(args.lm, EngineOptions(threads=1, device="cpu"))
         else:
             lm = asrprune.open_lm(args.lm, engine, threads=1)
         seconds: list[list[float]] = []

@@ -230,6 +230,30 @@ def test_a_table_of_engines(
     assert printed[-1].startswith("llama, cpu, 1 threads; median of 1 runs")
 
 
+@pytest.mark.parametrize("engine", ["torch", "torch-bf16"])
+def test_what_is_longer_than_the_positions_is_measured_in_windows_or_named(
+    engine: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "in_processes", lambda work, items, *rest: map(work, items))
+    path, window = place / "nbest.jsonl", ("--over-long", "window")
+    hyps = (Hypothesis("a cat" + " a cat" * 30, -1.0), Hypothesis("a cat", -2.0))
+    write_nbest(path, [NBest("u1", hyps, 2.0)])
+    one = ("--engine", engine, "--baseline", "padded")
+    assert _table_of_engines(place, "lm", *one) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"asrprune bench: {path}: utterance u1: hypothesis 1 has ")
+    assert "the model takes at most 39 (see --over-long)" in line
+    assert _table_of_engines(place, "lm", *one, *window) == 0
+    figures = json.loads((place / "engines.json").read_text())
+    assert figures["agreement"]["max_difference"] < 0.5
+    assert _bench(place, ["lm=lm"], *one[:2], "--repeats", "1", *window) == 0
+    agreement = _figures(place, "lm").get("agreement")
+    assert agreement is None if engine == "torch" else agreement["max_difference"] < 0.5
+    assert _table_of_engines(place, "lm", "--engines", engine, *window) == 0
+    (only,) = json.loads((place / "engines.json").read_text())["engines"]
+    assert only["agreement"]["max_difference"] < 0.5
+
+
 @pytest.mark.slow
 def test_an_engine_has_a_process_of_its_own(place: Path) -> None:
     assert _table_of_engines(place, "lm", "--engines", "torch", "--no-check") == 0

@@ -7,13 +7,14 @@ import gzip
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asrprune.cli import sweep_steps
 from asrprune.cli.main import main
-from asrprune.cli.sweep_steps import Step, Sweep, scoring_steps, tuning_step
+from asrprune.cli.sweep_steps import Step, Sweep, bench_step, scoring_steps, tuning_step
 from asrprune.files import sha256
 from tests.small_inputs import save_small_inputs
 
@@ -234,6 +235,21 @@ def test_errors_are_counted_in_the_unit_and_lms_see_the_text_that_was_asked_for(
     assert told == {"tune", "oracle", "report"}
     assert json.loads((out / "runs/one/weights.json").read_text())["weights"]["unit"] == "char"
     assert "CER % [95 %]" in (out / "report/table.md").read_text()
+
+
+def test_over_long_hypotheses_are_for_the_verbs_that_score_with_checkpoints() -> None:
+    files = ("dev", "dev.text", "test", "test.text")
+    systems = (("a", ("exp/a",)), ("b", ("b.arpa",)))
+    sweep = Sweep(systems, *files, None, "a", "auto", 1, 1, 5, 3, "", False, None, "out")
+    windows = replace(sweep, over_long="window")
+    told = [
+        step.command.split()[1:4:2]
+        for step in (*scoring_steps(windows), bench_step(windows), tuning_step(windows))
+        if "--over-long" in step.argv
+    ]
+    assert told == [["lmscore", "exp/a"]] * 2 + [["perplexity", "exp/a"], ["bench", "a=exp/a"]]
+    for step in (*scoring_steps(sweep), bench_step(sweep)):  # a folder of an older version goes on
+        assert "--over-long" not in step.argv
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--threads": ("bench-ngram --threads 1", "bench --threads 1.5"),
         "--device": ("bench-ngram --device auto", "bench --device cuda:77"),
         "--token-budget": ("bench-ngram --token-budget 9", "bench --token-budget x"),
+        "--over-long": ("bench-ngram --over-long window", "bench --over-long minus-inf"),
         "--size": ("bench-systems --size 0.5", "bench --size -1"),
     },
     "export": {
@@ -503,6 +504,7 @@ CASES: dict[str, dict[str, tuple[Optional[str], str]]] = {
         "--first-pass": (None, f"sweep --first-pass {NONE}"),
         "--baseline": (None, "sweep --baseline nobody"),
         "--engine": (None, "sweep --engine none"),
+        "--over-long": (None, "sweep --over-long minus-inf"),
         "--threads": (None, "sweep --threads 0"),
         "--nj": (None, "sweep --nj 0"),
         "--bench-utts": (None, "sweep --bench-utts -1"),

@@ -14,6 +14,7 @@ from asrprune.api.example import SENTENCES, tiny_lm
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.engines.onnx_runtime.calibration import drawn_sentences
 from asrprune.lm.open import open_early, open_padded
+from asrprune.lm.scoring.forests import ScoringOptions
 from asrprune.lm.training.batches import make_batch
 from asrprune.lm.training.nll import sentence_nll
 
@@ -33,7 +34,7 @@ def scores(name: str, folder: Path) -> Any:
         (found,) = words.score_words([[text.split() for text in SENTENCES]])
         return np.concatenate(found)
     if name == "padded":
-        lm = open_padded(folder, cpu, 100)
+        lm = open_padded(folder, cpu, ScoringOptions(100))
         return np.concatenate(lm.score_lists(TEXTS))
     if name == "early":
         lists = [np.zeros(len(one)) for one in TEXTS]

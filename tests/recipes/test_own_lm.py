@@ -55,13 +55,14 @@ def test_text_is_split_in_order_and_in_its_form(tmp_path: Path) -> None:
         draw_text.prepare(text, 10, 16, 1, "lower", tmp_path / "out")
 
 
-def write_lists(folder: Path, utts: int = 9) -> tuple[Path, Path]:
-    """Lists of which the second hypothesis is right, and the references."""
+def write_lists(folder: Path, utts: int = 9, long: int = 5) -> tuple[Path, Path]:
+    """Lists of which the second hypothesis is right, and the references: of the third ``long``
+    words."""
     rng = random.Random(3)
     words = ("the", "cat", "sat", "on", "a", "mat", "and", "hat", "said", "it")
     lists, references = [], []
     for number in range(utts):
-        right = " ".join(rng.choice(words) for _ in range(5))
+        right = " ".join(rng.choice(words) for _ in range(long if number == 2 else 5))
         wrong = " ".join([*right.split()[:-1], "e-mail"])
         hyps = (
             asrprune.Hypothesis(wrong, acoustic=-10.0, lm=-8.0),
@@ -148,6 +149,10 @@ def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
         (given[:2], "--lm-text is not given; expected a file"),
         (given, "--audio is not given; expected a folder of audio, or --nbest-lists FILE"),
         ((*given, "--nbest-lists", str(nbest), "--steps", "two"), "expected a whole number"),
+        (
+            (*given, "--nbest-lists", str(nbest), "--over-long", "minus-inf"),
+            "--over-long is 'minus-inf'; expected error or window",
+        ),
     ):
         done = run_recipe("own_lm", tmp_path, *options)
         assert done.returncode in (1, 2)
@@ -157,7 +162,7 @@ def test_the_recipe_says_what_it_misses(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_whole_recipe_on_a_tiny_lm(tmp_path: Path) -> None:
     pytest.importorskip("kaldingram")
-    nbest, text = write_lists(tmp_path)
+    nbest, text = write_lists(tmp_path, long=80)
     rng = random.Random(5)
     words = ("the", "cat", "sat", "on", "a", "mat", "and", "hat", "it", "e-mail", "don't", "12")
     sentences = {" ".join(rng.choice(words) for _ in range(6)) for _ in range(300)}

@@ -72,8 +72,7 @@ def bench_engines(
         except (InputError, MissingPackage, ValueError, OSError) as problem:
             unavailable[name] = " ".join(str(problem).split())
     systems = {name: subject.open(name) for name in found}
-    budget = subject.scoring.token_budget
-    padded = open_padded(subject.path, subject.options, budget, subject.text, subject.size)
+    padded = open_padded(subject.path, subject.options, subject.scoring, subject.text, subject.size)
     described = describe_lm(subject.path, padded, subject.options.threads, subject.size)
     described["lm"] = short_name(subject.path, subject.size)
     results = bench(lists, {**systems, PADDED: padded}, options, path)

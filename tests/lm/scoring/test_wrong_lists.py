@@ -10,6 +10,7 @@ import pytest
 
 from asrprune.lm.engines.engine import EngineOptions
 from asrprune.lm.open import open_early, open_lm, open_padded
+from asrprune.lm.scoring.forests import ScoringOptions
 from tests.small_lm import save_small_lm, save_small_ngram
 
 SENTENCE_SCORERS = ("trie", "padded", "early", "n-gram")
@@ -22,7 +23,7 @@ def scorer_of(name: str, folder: Path) -> Callable[..., object]:
         return ngram(folder).score_lists
     lm, cpu = save_small_lm(folder), EngineOptions(device="cpu")
     if name == "padded":
-        return open_padded(lm, cpu, 100).score_lists
+        return open_padded(lm, cpu, ScoringOptions(100)).score_lists
     if name == "early":
         early = open_early(lm, "torch", cpu)
         return lambda lists: early.score_lists(lists, [np.zeros(len(one)) for one in lists], 1.0)

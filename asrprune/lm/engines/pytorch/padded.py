@@ -27,7 +27,7 @@ from asrprune.lm.protocol import (
     WordScorer,
     checked_sentences,
 )
-from asrprune.lm.windows import Window, windows
+from asrprune.lm.windows import ALL_SCORED, Window, windows
 from asrprune.text.tokenizer import Tokenizer
 
 
@@ -37,7 +37,7 @@ class PaddedScorer:
     Hypotheses are sorted by length and padded on the right, ``token_budget`` places a batch (None:
     what is fastest, as for tries). It is the baseline of ``asrprune bench`` and the oracle of the
     trie's tests. ``over_long``: "error", or "window", a sliding context as ``TransformerScorer``
-    has it.
+    has it; raises ValueError for another.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class PaddedScorer:
         token_budget: int | None = None,
         over_long: str = "error",
     ) -> None:
+        if over_long not in ALL_SCORED:
+            raise ValueError(f"over_long is {over_long!r}; expected {', '.join(ALL_SCORED)}")
         options = options or EngineOptions()
         self._device = resolve_device(options.device)
         self._model = model.to(self._device).eval()
