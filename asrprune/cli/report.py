@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
     rows = gathered.rows
     if gathered.speakers is not None:
         described[DRAWN] = "over speakers"
+    if gathered.forms:
+        described["references and words"] = "; ".join(gathered.forms)
     front = make_front(rows, args.front, args.baseline) if args.front else None
     measured = read_measurement(args.runs, args.baseline)
     facts = {**stated, **described, **describe_machine(measured), **origin_texts}

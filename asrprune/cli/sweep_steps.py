@@ -13,7 +13,6 @@ from pathlib import Path
 from asrprune.core.processes import in_processes
 from asrprune.core.record import a_list_of, a_string, read_record
 from asrprune.core.units import WORD
-from asrprune.errors import InputError
 from asrprune.files import PathLike, content_hash, write_binary, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -206,8 +205,9 @@ def run_steps(sweep: Sweep) -> None:
     from asrprune.rescore.weights_file import read_first_pass
 
     done = _Done(sweep.path(STEPS))
-    _check_lists(sweep.dev, sweep.dev_ref)
-    _check_speakers(sweep.utt2spk, _check_lists(sweep.test, sweep.test_ref))
+    _check_lists(sweep.dev, sweep.dev_ref, sweep.unit, every=False)
+    utterances = _check_lists(sweep.test, sweep.test_ref, sweep.unit, every=True)
+    _check_speakers(sweep.utt2spk, utterances)
     if sweep.first_pass is not None:
         read_first_pass(sweep.first_pass)
     os.makedirs(os.path.realpath(sweep.out), exist_ok=True)  # it may be a link
@@ -221,20 +221,13 @@ def run_steps(sweep: Sweep) -> None:
     done.run([report_step(sweep)], 1)
 
 
-def _check_lists(path: str, ref: str) -> list[str]:
+def _check_lists(path: str, ref: str, unit: str, every: bool) -> list[str]:
     """The utterances. Raise InputError now for what a step would find after hours."""
     from asrprune.firstpass.formats.jsonl import read_nbest
+    from asrprune.rescore.nbest.check import check_lists
     from asrprune.wer.score import plain_refs
 
-    references = plain_refs(ref).texts
-    utterances = []
-    for nbest in read_nbest(path):
-        if not nbest.hyps:
-            raise InputError(path, None, f"{nbest.utt}: no hypothesis", "one at least")
-        if nbest.utt not in references:
-            raise InputError(ref, None, f"no reference of {nbest.utt}", f"one for each of {path}")
-        utterances.append(nbest.utt)
-    return utterances
+    return check_lists(path, read_nbest(path), ref, plain_refs(ref).texts, unit, every)
 
 
 def _check_speakers(path: str | None, utterances: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ Number = TypeVar("Number", int, float)
 class Gathered:
     """The rows of run folders, in their order, and by name what more was read of them: the scored
     words, what ``asrprune bench`` says of their LMs, (depth, WER) of oracles, and how weights were
-    tuned."""
+    tuned. ``forms``: in what references and words differ that is no error of a recogniser."""
 
     rows: list[SystemRow]
     scorings: Mapping[str, Scoring]
@@ -70,6 +70,7 @@ class Gathered:
     oracles: Mapping[str, Sequence[tuple[int, float]]]
     tuned: Mapping[str, Mapping[str, str]]
     speakers: Optional[Mapping[str, str]] = None
+    forms: tuple[str, ...] = ()
 
     def row(self, name: Optional[str]) -> Optional[SystemRow]:
         """The row of this name."""
@@ -154,7 +155,7 @@ def gather_runs(
         else:
             raise InputError(folder, None, "no file hyp or oracle.json", "a finished run")
         rows.append(row)
-    return Gathered(rows, scorings, every, oracles, tuned, speakers)
+    return Gathered(rows, scorings, every, oracles, tuned, speakers, refs.forms)
 
 
 def _benches(folder: Path) -> list[BenchReading]:
@@ -185,14 +186,15 @@ def _scorings(folders: Sequence[Path], name: str, refs: _References) -> dict[str
 
 
 class _References:
-    """The references of a file, cut into units, and what is scored against them."""
+    """The references of a file, cut into units, and what is scored against them; ``forms``: in what
+    they and the first words that differ in form differ."""
 
     def __init__(self, path: PathLike, unit: str) -> None:
         self._path, self._unit = path, unit
         refs = plain_refs(path)
         self._ignored = refs.ignored
         self._texts = self._in_units(refs.texts.items())
-        self._warned = False
+        self.forms: tuple[str, ...] = ()
 
     @cached_property
     def counted(self) -> Counted:
@@ -209,9 +211,8 @@ class _References:
         scoring = score_texts(
             self._texts, hyps, ref_name=str(self._path), hyp_name=str(hyp), on_disk=True
         )
-        if not self._warned:
-            told = warn_of_form(self._texts, hyps, self._unit, str(hyp), scorer=False)
-            self._warned = bool(told)
+        if not self.forms:
+            self.forms = warn_of_form(self._texts, hyps, self._unit, str(hyp), scorer=False)
         return scoring
 
     def _in_units(self, texts: Iterable[tuple[str, str]]) -> SpooledDict[str]:

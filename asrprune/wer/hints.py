@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -54,10 +54,10 @@ def hints(
     if not total:
         return []
     found = []
-    now = _least_errors(pairs)
+    now = least_errors(pairs)
     for remedy in _REMEDIES:
         changed = [(remedy.change(ref), remedy.change(hyp)) for ref, hyp in pairs]
-        spared = now - _least_errors(changed)
+        spared = now - least_errors(changed)
         cause = remedy.cause(whole_ref, whole_hyp) if spared > THRESHOLD * total else ""
         if cause:
             share = 100.0 * spared / total
@@ -130,8 +130,9 @@ def _common_extra(
     return None
 
 
-def _least_errors(pairs: Pairs) -> int:
-    """Errors that no alignment can avoid: words of one side that the other does not have."""
+def least_errors(pairs: Iterable[tuple[str, str]]) -> int:
+    """Errors of (reference, hypothesis) ``pairs`` that no alignment can avoid: words of one side
+    that the other does not have."""
     total = 0
     for ref, hyp in pairs:
         words, other = Counter(ref.split()), Counter(hyp.split())

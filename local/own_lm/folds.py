@@ -16,22 +16,17 @@ from pathlib import Path
 from asrprune.api.first_pass import read_kaldi_text, read_nbest, write_nbest
 from asrprune.errors import InputError
 from asrprune.files import write_text
+from asrprune.rescore.nbest.check import check_lists
 
 
 def fold(nbest: Path, text: Path, out: Path) -> str:
     """Write the halves. Returns a line that says what they hold. Raises InputError for fewer than
-    two utterances, for a list without a reference and for a reference without a list."""
+    two utterances, and as ``check_lists`` does for what a later stage would refuse."""
     references = read_kaldi_text(text)
     lists = sorted(read_nbest(nbest), key=lambda one: one.utt)
     if len(lists) < 2:
         raise InputError(nbest, None, f"{len(lists)} lists", "at least two")
-    for one in lists:
-        if one.utt not in references:
-            raise InputError(text, None, f"no reference of {one.utt}", "one for each list")
-    if others := sorted(references.keys() - {one.utt for one in lists}):
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        found = f"no list of {others[0]}{more}"
-        raise InputError(nbest, None, found, f"one for each reference of {text}")
+    check_lists(nbest, lists, text, references)
     middle = (len(lists) + 1) // 2
     halves = {"a": lists[:middle], "b": lists[middle:]}
     for name, half in halves.items():

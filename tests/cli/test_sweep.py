@@ -310,6 +310,22 @@ def test_a_trn_will_do_and_speakers_reach_the_report_and_are_checked_before_all_
     assert f" --utt2spk {speakers} " in step["command"]
 
 
+def test_lists_are_checked_before_anything_is_done(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref, out = tmp_path / "ref", tmp_path / "out"
+    ref.write_text(inputs["ref"].read_text() + "u3 a mat\n")
+    call = argv(inputs, out, f"one={inputs['lm']}")
+    call[call.index("--test-ref") + 1] = str(ref)
+    assert main(call) == 1
+    found = f"{inputs['nbest']}: no list of u3; expected one for each reference of {ref}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"asrprune sweep: {found}"
+    ref.write_text(inputs["ref"].read_text().upper().replace("U", "u"))
+    assert main(call) == 1
+    assert "references are upper case, hypotheses lower case" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_the_first_step_that_fails_says_why(
     inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import sys
 import wave
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,22 @@ def test_references_without_a_list_are_refused(tmp_path: Path) -> None:
     nbest, text = write_lists(tmp_path)
     text.write_text(text.read_text() + "zzz8 a cat\nutt10 a hat\n")
     with pytest.raises(InputError, match="no list of utt10 and 1 more; expected one for each ref"):
+        folds.fold(nbest, text, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_lists_that_a_later_stage_would_refuse_are_not_cut(tmp_path: Path) -> None:
+    """Stage 8 would say it, after all pruning."""
+    nbest, text = write_lists(tmp_path)
+    lists = asrprune.read_nbest(nbest)
+    bare = replace(lists[4].hyps[1], lm=None)
+    changed = [*lists[:4], replace(lists[4], hyps=(lists[4].hyps[0], bare)), *lists[5:]]
+    asrprune.write_nbest(nbest, changed)
+    with pytest.raises(InputError, match="utterance utt4: no LM score of hypothesis 2"):
+        folds.fold(nbest, text, tmp_path / "out")
+    asrprune.write_nbest(nbest, lists)
+    text.write_text(re.sub(" .*", lambda words: words[0].upper(), text.read_text()))
+    with pytest.raises(InputError, match="references are upper case, hypotheses lower case"):
         folds.fold(nbest, text, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -328,10 +328,16 @@ def test_references_may_be_a_trn_and_of_another_case_is_told_once(
     assert few.startswith(f"{ref}: {len(REF)} utterances: intervals over fewer than 20 are too na")
     assert told.startswith(f"{runs / 'runs/first/hyp'}: references are upper case, hypotheses lo")
     assert told.endswith("write both in one form first (wer has --ignore-case)")
+    fact = told.partition("hyp: ")[2]
+    facts = json.loads((runs / "out/table.json").read_text())["facts"]
+    assert facts["references and words"] == fact
+    assert html.escape(fact) in (runs / "out/index.html").read_text()
     caplog.clear()
     ref.write_text("".join(f"{text} ({utt})\n" for utt, text in REF.items()))
     assert _report(runs) == 0
     assert caplog.messages == [few]
+    facts = json.loads((runs / "out/table.json").read_text())["facts"]
+    assert "references and words" not in facts
     rows = {row["name"]: row for row in json.loads((runs / "out/table.json").read_text())["rows"]}
     assert rows["dense"]["wer_percent"] == 0.0
     capsys.readouterr()
