@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from asrprune.core.processes import in_processes
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import read_lines, write_text, written_together
+from asrprune.firstpass.decoders.cuts import CutLine, load_audio
 from asrprune.text.normalise import NORMALISERS, Normaliser
 
 WHOLE = {
@@ -39,7 +41,8 @@ def part_of(name: str) -> str:
 
 def prepare_set(corpus: Path, name: str, normalise: Normaliser, nj: int, out: Path) -> str:
     """Write the folder of one set. Returns a line that says what it holds. Raises InputError for a
-    set that is not there, and for an utterance without audio."""
+    set that is not there, and for an utterance without audio or with less than its file states."""
+    from lhotse.audio.utils import AudioLoadingError
     from lhotse.recipes.librispeech import prepare_librispeech
 
     folder = corpus / part_of(name)
@@ -53,10 +56,38 @@ def prepare_set(corpus: Path, name: str, normalise: Normaliser, nj: int, out: Pa
             if utt and not path.with_name(f"{utt}.flac").is_file():
                 found = f"utterance {utt}: no audio"
                 raise InputError(path, number, found, f"{utt}.flac beside it")
-    parts: Any = prepare_librispeech(corpus, dataset_parts=[part_of(name)], num_jobs=nj)
+    try:
+        parts: Any = prepare_librispeech(corpus, dataset_parts=[part_of(name)], num_jobs=nj)
+    except AudioLoadingError as problem:
+        raise InputError(folder, None, str(problem).splitlines()[0], "FLAC files") from None
     parts = parts[part_of(name)]
     heard = {one.id: one for one in parts["supervisions"]}
+    check_audio(list(parts["recordings"]), nj, folder)
     return _write(out / name, name, heard, parts["recordings"], normalise)
+
+
+def check_audio(recordings: Sequence[Any], nj: int, folder: Path) -> None:
+    """Decode all recordings (thousands of times faster than they are spoken): the header of a file
+    that was cut off states what it held once. Raises InputError naming the first such file."""
+    share = -(-len(recordings) // nj)
+    parts = [recordings[start : start + share] for start in range(0, len(recordings), share)]
+    for _ in in_processes(_hear, parts, nj, _nothing, (), folder):
+        pass
+
+
+def _nothing() -> None:
+    """What a process does before its recordings."""
+
+
+def _hear(recordings: Sequence[Any]) -> None:
+    for one in recordings:
+        path = str(one.sources[0].source)
+        cut = CutLine(path, 1, one.id, None, json.dumps(one.to_cut().to_dict()))
+        try:
+            load_audio(cut, one.sampling_rate)
+        except InputError:
+            found = f"utterance {one.id}: audio that cannot be read to its end"
+            raise InputError(path, None, found, "all that its header states") from None
 
 
 def _write(out: Path, name: str, heard: Any, recordings: Any, normalise: Normaliser) -> str:

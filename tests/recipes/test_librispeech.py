@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import asrprune
@@ -119,6 +120,32 @@ def test_an_utterance_without_audio_is_named(tmp_path: Path) -> None:
         prepare_sets.prepare_set(
             tmp_path / "LibriSpeech", "test_other", NORMALISERS["asr"], 1, tmp_path / "out"
         )
+
+
+@pytest.mark.parametrize("nj", [1, 2])
+def test_audio_that_was_cut_off_is_named(tmp_path: Path, nj: int) -> None:
+    """Its header states what it held once; stage 7 would say so, after all training."""
+    pytest.importorskip("lhotse")
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "LibriSpeech/dev-clean/1/2"
+    folder.mkdir(parents=True)
+    (folder / "1-2.trans.txt").write_text("1-2-0000 HELLO\n1-2-0001 THERE\n1-2-0002 YOU\n")
+    noise = np.random.default_rng(1).normal(0.0, 3000.0, 16000).astype(np.int16)
+    for number in range(3):
+        soundfile.write(folder / f"1-2-000{number}.flac", noise, 16000)
+    corpus, out = tmp_path / "LibriSpeech", tmp_path / "out"
+    asr = NORMALISERS["asr"]
+    assert "3 utterances, 3 words" in prepare_sets.prepare_set(corpus, "dev_clean", asr, nj, out)
+    whole = (out / "dev_clean/cuts.jsonl.gz").read_bytes()
+    short = folder / "1-2-0001.flac"
+    short.write_bytes(short.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="utterance 1-2-0001: audio that cannot") as found:
+        prepare_sets.prepare_set(corpus, "dev_clean", asr, nj, out)
+    assert found.value.path == str(short)
+    short.write_bytes(short.read_bytes()[:20])
+    with pytest.raises(InputError, match=r"1-2-0001\.flac' failed.*; expected FLAC files"):
+        prepare_sets.prepare_set(corpus, "dev_clean", asr, nj, out)
+    assert (out / "dev_clean/cuts.jsonl.gz").read_bytes() == whole
 
 
 def test_sets_are_joined_without_an_utterance_twice(tmp_path: Path) -> None:
