@@ -374,6 +374,6 @@ stage_report() { # a page for each test set, and RESULTS.md
   run_stage 9 speed stage_speed
   run_stage 10 "tune, rescore" stage_rescore
   run_stage 11 report stage_report
-  log "done: $exp/RESULTS.md, $exp/report/"
+  finish 11 "$exp/RESULTS.md, $exp/report/"
   exit
 }

@@ -290,6 +290,6 @@ stage_report() {
   run_stage 8 "LM scores" stage_score 10
   run_stage 9 rescore stage_rescore 16
   run_stage 10 report stage_report
-  log "done: $exp"
+  finish 10 "$exp"
   exit
 }

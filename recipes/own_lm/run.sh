@@ -229,6 +229,6 @@ stage_report() {
   run_stage 7 "LM scores" stage_score 18
   run_stage 8 rescore stage_rescore 2
   run_stage 9 report stage_report
-  log "done: $exp"
+  finish 9 "$exp"
   exit
 }

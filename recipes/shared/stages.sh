@@ -42,6 +42,9 @@ parse_options() {
   done
   # lists of NAME=PATH stand in one word
   if [[ ${exp:-} =~ [[:space:]] ]]; then _usage "--exp '$exp'; expected a path without blanks"; fi
+  if [[ " ${knobs[*]} " == *" stop_stage "* ]] && [ "$stage" -gt "$stop_stage" ]; then
+    _usage "--stage $stage --stop-stage $stop_stage run nothing; expected the first stage, then the last"
+  fi
 }
 
 _usage() {
@@ -86,6 +89,15 @@ run_stage() {
   mv "$_marks/begun.$_number" "$_marks/$_number"
   _note_time "$_number" "$_name" "$((SECONDS - _start))"
   log "stage $_number ($_name): $((SECONDS - _start)) s"
+}
+
+# finish N WHAT: say that WHAT is there if stage N, the last of the recipe, is done; else how far it is.
+finish() {
+  if [ -f "$exp/.done/$1" ]; then
+    log "done: $2"
+  else
+    log "stopped after stage $stop_stage of $1"
+  fi
 }
 
 _holds() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }

@@ -217,6 +217,6 @@ stage_results() { # the page and table of the repository where its own results a
   run_stage 5 grid stage_grid
   run_stage 6 small stage_small
   run_stage 7 results stage_results
-  log "done: $results"
+  finish 7 "$results"
   exit
 }

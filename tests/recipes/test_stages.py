@@ -35,6 +35,7 @@ third() {{ note third; }}
 run_stage 0 one first 30
 run_stage 1 two second
 run_stage 2 three third
+finish 2 all
 """
 
 
@@ -284,7 +285,17 @@ def test_two_runs_in_one_folder_are_refused(recipe: Recipe) -> None:
 
 def test_stage_and_stop_stage_bound_what_runs(recipe: Recipe) -> None:
     assert recipe.run("--stop-stage", "1")[2] == ["first", "second 10"]
-    assert recipe.run("--stage", "2")[2] == ["third"]
+    status, log, ran = recipe.run("--stage", "2")
+    assert (status, ran) == (0, ["third"])
+    assert log.endswith(" done: all\n")
+
+
+def test_what_is_done_is_said_where_the_last_stage_is(recipe: Recipe) -> None:
+    assert recipe.run("--stop-stage", "1")[1].endswith(" stopped after stage 1 of 2\n")
+    assert recipe.run()[1].endswith(" done: all\n")
+    assert recipe.run("--stop-stage", "0")[1].endswith(" done: all\n")  # it was before, and is
+    log = recipe.run("--stop-stage", "1", "--size", "11")[1]  # the last stage is to run again
+    assert log.endswith(" stopped after stage 1 of 2\n")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +307,8 @@ def test_stage_and_stop_stage_bound_what_runs(recipe: Recipe) -> None:
         (["--size"], "without a value"),
         (["--size", "many"], "expected a whole number"),
         (["size"], "unexpected argument size"),
+        (["--stage", "2", "--stop-stage", "1"], "--stage 2 --stop-stage 1 run nothing"),
+        (["--stage", "10"], "--stage 10 --stop-stage 9 run nothing"),
     ],
 )
 def test_wrong_options_are_rejected(recipe: Recipe, options: list[str], message: str) -> None:
