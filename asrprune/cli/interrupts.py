@@ -1,10 +1,14 @@
-"""SIGTERM and Ctrl-C end a verb as an error does: temporary files go, one line says why."""
+"""SIGTERM and Ctrl-C end a verb as an error does: temporary files go, one line says why. One of
+torchrun's processes ends with torchrun."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn, Optional
@@ -46,6 +50,20 @@ def terminated_in_order() -> Iterator[None]:
             if asked:
                 raise asked[-1] from None
             raise
+
+
+@functools.cache
+def end_with_torchrun() -> None:
+    """Let a process that torchrun started end when torchrun has been killed without a word to it:
+    it would wait for the others, hold its outputs, and answer those of the next run."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_look_for, args=(os.getppid(),), daemon=True).start()
+
+
+def _look_for(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 @contextlib.contextmanager

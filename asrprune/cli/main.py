@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, Optional
 
 from asrprune import __version__
-from asrprune.cli.interrupts import Terminated, terminated_in_order
+from asrprune.cli.interrupts import Terminated, end_with_torchrun, terminated_in_order
 from asrprune.cli.modes import check_options, parse
 from asrprune.cli.outputs import is_first_process, locked_outputs
 from asrprune.cli.primitive_cache import keep_few_primitives
@@ -97,6 +97,7 @@ def call(argv: Sequence[str], kept: Optional[list[Callable[[], bool]]] = None) -
     Raises InputError and OSError for bad data, ValueError and MissingPackage for bad usage.
     """
     module_name, help_line = lookup(COMMANDS, argv[0], "command")
+    end_with_torchrun()
     let_waiting_threads_sleep()
     keep_few_primitives()
     module = importlib.import_module(module_name)

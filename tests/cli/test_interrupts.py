@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import asrprune
 from asrprune.cli import lmscore, rescore, train
 from asrprune.cli.interrupts import Terminated, terminated_in_order
 from asrprune.cli.main import main
+from tests.living import lives
+from tests.small_inputs import save_small_inputs
 
 ENDS = [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
 
@@ -103,3 +112,46 @@ def test_only_what_is_kept_is_said_to_be(
     assert (
         capsys.readouterr().err.splitlines()[-1] == f"asrprune {verb}: terminated (SIGTERM){said}"
     )
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "asrprune", *sys.argv[1:]])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_one_of_torchruns_processes_does_not_outlive_it(tmp_path: Path) -> None:
+    """It waits for a first process that never answers."""
+    data = save_small_inputs(tmp_path)["data"]
+    (tmp_path / "train.json").write_text("{}")
+    call = ["train", "--data", data, "--config", tmp_path / "train.json", "--out", tmp_path / "out"]
+    with socket.create_server(("localhost", 0)) as first:
+        first.settimeout(60.0)
+        port = str(first.getsockname()[1])
+        group = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        path = {"PYTHONPATH": str(Path(asrprune.__file__).parents[1])}
+        with subprocess.Popen(
+            [sys.executable, "-c", PARENT, *map(str, call)],
+            env={**os.environ, **path, **group, "TORCHELASTIC_RUN_ID": "none"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as torchrun:
+            assert torchrun.stdout is not None
+            child = int(torchrun.stdout.readline())
+            try:
+                with first.accept()[0]:
+                    assert lives(child)
+                    torchrun.kill()
+                    end = time.monotonic() + 20.0
+                    while lives(child) and time.monotonic() < end:
+                        time.sleep(0.1)
+                    assert not lives(child)
+            finally:
+                torchrun.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)

@@ -14,6 +14,7 @@ import pytest
 import asrprune
 from asrprune.core.processes import in_processes
 from asrprune.errors import InputError, MissingPackage
+from tests.living import lives
 
 pytestmark = pytest.mark.slow  # spawns
 
@@ -115,14 +116,6 @@ def until(holds: object) -> None:
             return
         time.sleep(0.02)
     pytest.fail("it has not come to that in a minute")
-
-
-def lives(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
