@@ -58,7 +58,10 @@ def open_lm(
     ``device``: "cpu", "cuda", ... or "auto", the GPU if there is one. By default a path takes
     "auto", and a model in memory stays where it is; on another device it is copied. A model in
     memory is put into evaluation mode. On its own device the engines torch and torch-compile score
-    with the model itself, whatever is done to its weights later; the others take a copy.
+    with the model itself, whatever is done to its weights later; the others take a copy. An LM is
+    of its process: open it in each of several, spawned or forked before anything was scored (a fork
+    has none of the threads that engines compute with); those of torch alone can be pickled. The
+    first of torch-compile sets TORCHINDUCTOR_CACHE_DIR to a folder of the user's cache, if unset.
 
     ``normalise``, one of ``asrprune list normalisers``, and ``language`` (ISO 639-1; it matters to
     the letter i of "tr" and "az") go before the text form that the LM states.

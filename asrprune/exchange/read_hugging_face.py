@@ -314,21 +314,20 @@ def _llama(config: _Config) -> tuple[ModelShape, Any]:
 
 
 def _mistral(config: _Config) -> tuple[ModelShape, Any]:
-    window = config.record.values.get("sliding_window", _MISTRAL_WINDOW)
-    _check_window(config, window)
+    _check_window(config, config.record.values.get("sliding_window", _WINDOW))
     return _llama_shape(config, False), _take_llama
 
 
 def _qwen2(config: _Config) -> tuple[ModelShape, Any]:
     config.only("attention_bias", True)
-    window = config.value("sliding_window", a_count, None)
+    config.value("sliding_window", a_count, None)
     if config.value("use_sliding_window", a_truth, False):
-        _check_window(config, window)
+        _check_window(config, config.record.values.get("sliding_window", _WINDOW))
     return _llama_shape(config, True), _take_llama
 
 
-_MISTRAL_WINDOW = 4096
-"""Of a config that does not say (``transformers`` leaves out what is its default)."""
+_WINDOW = 4096
+"""Of a Mistral's or Qwen2's config that does not say (``transformers`` leaves out what is its default)."""
 
 
 def _check_window(config: _Config, window: Any) -> None:

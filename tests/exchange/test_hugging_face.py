@@ -243,6 +243,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         edited("config.json", model_type="mistral", max_position_embeddings=5000),
         "sliding_window is 4096 of 5000",
     ),
+    "default window of qwen2": (
+        edited(
+            "config.json",
+            model_type="qwen2",
+            use_sliding_window=True,
+            max_position_embeddings=5000,
+        ),
+        "sliding_window is 4096 of 5000",
+    ),
     "experts": (edited("config.json", num_local_experts=8), "num_local_experts is 8"),
     "quantised": (edited("config.json", quantization_config={"bits": 4}), "quantization_config"),
     "biases": (edited("config.json", attention_bias=True), "attention_bias is"),
