@@ -327,7 +327,7 @@ def _qwen2(config: _Config) -> tuple[ModelShape, Any]:
 
 
 _WINDOW = 4096
-"""Of a Mistral's or Qwen2's config that does not say (``transformers`` leaves out what is its default)."""
+"""Of a config of Mistral or Qwen2 that does not say (``transformers`` leaves out its defaults)."""
 
 
 def _check_window(config: _Config, window: Any) -> None:
