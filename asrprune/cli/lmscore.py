@@ -95,7 +95,12 @@ def run(args: argparse.Namespace) -> None:
     from asrprune.lm.open import lm_digest, open_lm
     from asrprune.lm.scoring.forests import ScoringOptions
     from asrprune.provenance import provenance
-    from asrprune.rescore.lmscore import BLOCK_HYPOTHESES, check_nbest_file, score_nbest
+    from asrprune.rescore.lmscore import (
+        BLOCK_HYPOTHESES,
+        check_lengths,
+        check_nbest_file,
+        score_nbest,
+    )
     from asrprune.rescore.scores_file import make_header
 
     options = engine_options(args)
@@ -130,6 +135,7 @@ def run(args: argparse.Namespace) -> None:
         nonlocal count
         for nbest in read_nbest(args.nbest, OnBad(args.on_bad)):
             count += 1
+            check_lengths(args.nbest, nbest, lm)
             yield nbest
 
     words = words_of_lists(counted())

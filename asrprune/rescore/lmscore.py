@@ -25,6 +25,7 @@ from asrprune.files import PathLike, append_text, locked, raw_lines, write_text
 from asrprune.firstpass.formats.jsonl import read_nbest
 from asrprune.firstpass.on_bad import REFUSE, OnBad
 from asrprune.lm.protocol import Floats, LanguageModel, UnscorableError
+from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.scores_file import UtteranceScores, format_line, parse_line, write_scores
 
 BLOCK_HYPOTHESES = 1000
@@ -95,9 +96,23 @@ def score_lists(path: PathLike, lists: Sequence[NBest], lm: LanguageModel) -> li
     try:
         return lm.score_lists([[hyp.text for hyp in nbest.hyps] for nbest in lists])
     except UnscorableError as problem:
-        number, index = problem.index
-        found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
-        raise InputError(path, None, found, "hypotheses that the LM can score") from None
+        raise _named(path, lists, problem) from None
+
+
+def check_lengths(path: PathLike, nbest: NBest, lm: LanguageModel) -> None:
+    """Raise as ``score_lists`` does for a hypothesis beyond the LM's positions, which would be met
+    only after those before it; takes a part of the time that scoring does."""
+    if isinstance(lm, TransformerScorer):
+        try:
+            lm.check_lengths([[hyp.text for hyp in nbest.hyps]])
+        except UnscorableError as problem:
+            raise _named(path, [nbest], problem) from None
+
+
+def _named(path: PathLike, lists: Sequence[NBest], problem: UnscorableError) -> InputError:
+    number, index = problem.index
+    found = f"utterance {lists[number].utt}: hypothesis {index + 1} {problem.problem}"
+    return InputError(path, None, found, "hypotheses that the LM can score")
 
 
 def check_nbest_file(path: PathLike, bad: OnBad = REFUSE) -> None:

@@ -17,6 +17,7 @@ from asrprune.lm.model.checkpoint import save_checkpoint
 from asrprune.lm.model.shapes import ModelShape
 from asrprune.lm.model.transformer import TransformerLM
 from asrprune.lm.open import lm_digest, open_lm
+from asrprune.lm.scoring.sentences import TransformerScorer
 from asrprune.rescore.lmscore import score_nbest
 from asrprune.rescore.scores_file import UtteranceScores, make_header, read_scores, write_scores
 from asrprune.rescore.weights_file import read_weights, write_weights
@@ -265,6 +266,19 @@ def test_an_over_long_hypothesis(lm, dev, capsys, caplog):
     assert read_scores(dev / "scores.gz").header["over_long"] == "window"
     figures = json.loads((dev / "scores.gz.timing.json").read_text(encoding="utf-8"))
     assert figures["over_long"] == 1
+
+
+def test_an_over_long_hypothesis_is_named_before_anything_is_scored(lm, dev, capsys, monkeypatch):
+    """Nothing that was scored before it is lost to another --over-long."""
+    for words, end in ((39, 0), (40, 1)):
+        hyps = (*make_lists(1)[0].hyps, Hypothesis(" ".join(["cat"] * words)))
+        write_nbest(dev / "nbest.jsonl", [*make_lists(3), NBest("long", hyps)])
+        with monkeypatch.context() as patched:
+            if end:
+                patched.setattr(TransformerScorer, "score_lists", None)
+            assert score(lm, dev) == end
+    found = "utterance long: hypothesis 7 has 40 tokens; the model takes at most 39 (see --over-l"
+    assert found in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_unknown_audio_gives_no_rtf(lm, dev):

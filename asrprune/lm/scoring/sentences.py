@@ -106,6 +106,30 @@ class TransformerScorer:
         self._forests.stats += ScoringStats(wall_s=time.perf_counter() - start)
         return scores
 
+    def check_lengths(self, lists: Sequence[Sequence[str]]) -> None:
+        """Raise UnscorableError for the first over-long hypothesis under the policy "error", as
+        ``score_lists`` does, without a forward pass: only what has as many bytes and words is
+        spelled in tokens."""
+        forests = self._forests
+        if forests.options.over_long != "error":
+            return
+        for number, sentences in enumerate(lists):
+            suspects = [
+                index
+                for index, text in enumerate(sentences)
+                if len(text) + text.count(" ") >= forests.limit // 4  # 4 bytes a character at most
+                and len(text.encode()) + text.count(" ") >= forests.limit
+            ]
+            if suspects:
+                spelled = forests.tokenizer.encode_batch([sentences[index] for index in suspects])
+                for index, tokens in zip(suspects, spelled):
+                    if len(tokens) > forests.limit:
+                        raise self._too_long((number, index), sentences[index], len(tokens))
+
+    def _too_long(self, place: tuple[int, int], sentence: str, tokens: int) -> UnscorableError:
+        most = f"the model takes at most {self._forests.limit} (see --over-long)"
+        return UnscorableError(place, sentence, f"has {tokens} tokens; {most}")
+
     def _encode_lists(self, lists: Sequence[Sequence[str]]) -> list[list[list[int] | None]]:
         """Token ids of every sentence, over-long ones too under the policy "window"; None where the
         policy gives it -inf."""
@@ -121,9 +145,7 @@ class TransformerScorer:
                     here.append(tokens)
                     continue
                 if forests.options.over_long == "error":
-                    problem = f"has {len(tokens)} tokens; the model takes at most {forests.limit}"
-                    problem += " (see --over-long)"
-                    raise UnscorableError((number, index), sentence, problem)
+                    raise self._too_long((number, index), sentence, len(tokens))
                 here.append(None)
             encoded.append(here)
         return encoded
