@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -61,6 +62,7 @@ class NBest:
     """The hypotheses of one utterance, in the order of the first pass (best first).
 
     ``audio_s`` is the duration in seconds and ``ref`` the reference transcript, where known.
+    ``hyps`` may come from any iterable, and are kept as a tuple.
     """
 
     utt: str
@@ -69,6 +71,13 @@ class NBest:
     ref: Optional[str] = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.utt, str):
+            raise TypeError(f"utterance id is {self.utt!r}; expected a string")
+        hyps = tuple(self.hyps) if isinstance(self.hyps, Iterable) else (None,)
+        if not all(isinstance(hyp, Hypothesis) for hyp in hyps):
+            found = f"utterance {self.utt}: hyps are {reprlib.repr(self.hyps)}"
+            raise TypeError(f"{found}; expected hypotheses")
+        object.__setattr__(self, "hyps", hyps)  # a generator would be empty the second time
         if not self.utt or self.utt.split() != [self.utt]:
             raise ValueError(f"utterance id {self.utt!r} is empty or holds white space")
         if self.audio_s is not None and not (math.isfinite(self.audio_s) and self.audio_s >= 0):

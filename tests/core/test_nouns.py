@@ -50,6 +50,23 @@ def test_a_score_is_a_number(value: Any) -> None:
         Hypothesis("a", acoustic=value)
 
 
+@pytest.mark.parametrize("hyps", [None, "a cat", ["a cat"], Hypothesis("a"), [Hypothesis("a"), 1]])
+def test_a_list_is_of_hypotheses(hyps: Any) -> None:
+    with pytest.raises(TypeError, match=r"utterance u: hyps are .*; expected hypotheses"):
+        NBest("u", hyps)
+
+
+def test_hypotheses_may_come_from_anything() -> None:
+    """What can be read once is kept: it would be empty the second time."""
+    hyps = (Hypothesis("a"), Hypothesis("b"))
+    nbest = NBest("u", iter(hyps))  # type: ignore[arg-type]
+    assert nbest.hyps == nbest.hyps == hyps
+    assert NBest("u", list(hyps)) == nbest  # type: ignore[arg-type]
+    assert hash(NBest("u", list(hyps))) == hash(nbest)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="utterance id is 7; expected a string"):
+        NBest(7, hyps)  # type: ignore[arg-type]
+
+
 def test_half_a_character_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'caf\\ud800' has half a surrogate pair"):
         Hypothesis("caf\ud800")
