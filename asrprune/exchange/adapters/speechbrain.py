@@ -94,8 +94,10 @@ class _Scorer:
         alive = [place for place, state in enumerate(states) if state is not None]
         if alive:
             scores = self.lm.next_scores([state for state in states if state is not None])
+            closing = scores[:, self.lm.end].clamp(min=NEVER)
+            scores[:, [self.lm.begin, self.lm.end]] = NEVER  # the searcher has ids of its own
+            scores[:, self.eos_index] = closing
             rows[alive] = scores.clamp_(min=NEVER)
-            rows[alive, self.eos_index] = scores[:, self.lm.end]
         return rows.to(inp_tokens.device), Memory(states, True)
 
     def permute_mem(self, memory: Memory, index: Tensor) -> Memory:
@@ -103,7 +105,8 @@ class _Scorer:
         return Memory([memory.states[row] for row in index.reshape(-1).tolist()], memory.begun)
 
     def _follow(self, state: State | None, token: int) -> State | None:
-        if state is None or token in (self.bos_index, self.eos_index):
+        marks = (self.bos_index, self.eos_index, self.lm.begin, self.lm.end)
+        if state is None or token in marks:
             return None
         return self.lm.extend([state], [token])[0]
 

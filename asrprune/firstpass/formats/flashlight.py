@@ -39,7 +39,7 @@ def read_flashlight(path: PathLike, lm_base: float) -> Iterator[NBest]:
             seen.add(utt)
         try:
             total, acoustic, lm = (log_score(column) for column in columns[1:4])
-            log_score(columns[4].removesuffix("%"))
+            float(columns[4].removesuffix("%"))  # not kept; inf of an empty reference
         except ValueError as problem:
             found = f"utterance {utt}: {problem}"
             raise InputError(path, number, found, "numbers in columns 2 to 5") from None

@@ -50,8 +50,8 @@ def _hypotheses(answer: dict[str, Any]) -> list[Hypothesis]:
     results = answer.get("results")
     if not isinstance(results, list):
         raise ValueError("neither a list 'results' nor 'text'")
-    lists = [_alternatives(result) for result in results]
-    if not lists or not any(lists):
+    lists = [texts for texts in map(_alternatives, results) if texts]  # some say nothing
+    if not lists:
         raise NoHypothesisError("no alternative in 'results'")
     if len(lists) == 1:
         return [Hypothesis(text) for text in lists[0]]

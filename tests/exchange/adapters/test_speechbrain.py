@@ -72,6 +72,25 @@ def test_scorer_adds_up_to_the_scores_of_lists(kind, tmp_path):
     assert walk(lm, ids) == pytest.approx(lists.score_lists([TEXTS])[0], abs=1e-4)
 
 
+@pytest.mark.parametrize(("bos", "eos"), [(1, 2), (1, 1), (0, 0), (2, 1)])
+def test_the_lms_own_marks_are_no_words_of_a_searcher_with_others(bos, eos, tmp_path):
+    """The end is scored once, and nothing goes on behind a mark."""
+    lm, _ = lm_of(tmp_path)
+    scorer = _Scorer(lm, bos, eos)
+    rows, memory = scorer.score(
+        torch.tensor([bos]), scorer.reset_mem(torch.zeros(1, 2), None), None, None
+    )
+    plain = lm.next_scores(lm.start())[0]
+    assert float(rows[0, eos]) == pytest.approx(float(plain[lm.end]), abs=1e-5)
+    marks = {lm.begin, lm.end} - {eos}
+    assert all(rows[0, mark] == NEVER for mark in marks)
+    words = [one for one in range(lm.vocab_size) if one not in {lm.begin, lm.end, eos}]
+    assert rows[0, words].tolist() == pytest.approx(plain[words].tolist(), abs=1e-5)
+    for mark in {lm.begin, lm.end, bos, eos}:
+        behind, _ = scorer.score(torch.tensor([mark]), memory, None, None)
+        assert (behind == NEVER).all()
+
+
 def test_utterances_have_states_of_their_own_and_can_be_permuted(tmp_path):
     lm, _ = lm_of(tmp_path)
     scorer = _Scorer(lm, 1, 2)

@@ -192,7 +192,7 @@ SAMPLES = {
     "flashlight": _one(
         "x.txt",
         "u-1 | -9.5 | -5 | -2 | 50 | b\nu-1 | -4.5 | -4 | -1 | 0% | a b\n"
-        "u-2 | 1 | 2 | -inf | 0 |\n",
+        "u-2 | 1 | 2 | -inf | inf% |\n",
         _list("u-1", ("a b", -4.0, -LN_10), ("b", -5.0, -2 * LN_10)),
         _list("u-2", ("", 2.0, -math.inf)),
         lm_base=10.0,
@@ -254,8 +254,14 @@ SAMPLES = {
             "u-2.json": b'{"results": [{"alternatives": [{"transcript": "a "}], "isFinal": true},'
             b' {"alternatives": [{"transcript": "b", "confidence": -3.5}]}]}',
             "u-3.json": b'{"text": "a  b"}',
+            "u-4.json": b'{"results": [{}, {"alternatives": [{"transcript": "b"}, {}]}]}',
         },
-        [_list("u-1", ("a b",), ("b",)), _list("u-2", ("a b",)), _list("u-3", ("a b",))],
+        [
+            _list("u-1", ("a b",), ("b",)),
+            _list("u-2", ("a b",)),
+            _list("u-3", ("a b",)),
+            _list("u-4", ("b",), ("",)),
+        ],
     ),
     "wenet-json": _one(
         "u-1.json",
@@ -450,6 +456,7 @@ def test_a_wenet_result_that_is_not_final_is_refused(tmp_path: Path, text: str) 
             ' {"alternatives": [{"transcript": "c"}]}]}',
             "2 results with several alternatives",
         ),
+        ("nim-json", '{"results": [{"alternatives": []}, {}]}', "no alternative in 'results'"),
         ("nim-json", '{"transcript": "a"}', "neither a list 'results' nor 'text'"),
         ("sherpa-json", '{"text": "a", "hypotheses": {"a": 1}}', "no list 'hypotheses'"),
     ],
