@@ -22,7 +22,7 @@ from asrprune.wer.bootstrap import (
     bootstrap_wer,
     compare_scorings,
 )
-from asrprune.wer.speakers import number_speakers
+from asrprune.wer.speakers import check_compared, number_speakers
 from asrprune.wer.wer import Scoring, score_texts, shared_rows
 
 
@@ -127,6 +127,7 @@ def compute_wer(
             found = f"no reference word in the {len(shared[0])} utterances shared with hyps"
             raise InputError("baseline", None, found, "at least one to compare on")
         of_other = _numbers(other, speakers)
+        check_compared("speakers", of_other, shared[0])
         comparison = compare_scorings(
             other, scoring, replications, seed, shared=shared, speakers=of_other
         )

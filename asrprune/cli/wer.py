@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     """Score, print, and write what was asked for."""
     from asrprune.files import write_json
     from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings, warn_of_few
-    from asrprune.wer.speakers import number_speakers, read_utt2spk
+    from asrprune.wer.speakers import check_compared, number_speakers, read_utt2spk
 
     if [args.ref, args.hyp, args.compare].count("-") > 1:
         raise ValueError("more than one of --ref, --hyp, --compare is -; expected at most one")
@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> None:
         bootci_lines = interval.kaldi_line("Set1", rate)
         own_lines = interval.percentile_line(args.hyp, rate)
     else:
+        if scored.shared is not None:
+            check_compared(args.utt2spk, speakers, scored.shared[0])
         alternatives = scored.refs.alternatives
         comparison = compare_scorings(
             first, second, args.replications, args.seed, alternatives, scored.shared, speakers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Optional
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from asrprune.errors import InputError
 from asrprune.files import PathLike, read_lines
 from asrprune.wer.bootstrap import Speakers, warn_of_few
 from asrprune.wer.kaldi_text import parse_kaldi_text
+from asrprune.wer.wer import Rows
 
 
 def read_utt2spk(path: PathLike) -> Mapping[str, str]:
@@ -38,3 +40,11 @@ def number_speakers(
         raise InputError(path, None, f"one speaker ({known})", "at least 2, who can be drawn")
     warn_of_few(path, len(numbers), "speakers")
     return np.array(found, np.int64)
+
+
+def check_compared(path: PathLike, speakers: Optional[Speakers], rows: Rows) -> None:
+    """Raise InputError naming ``path`` where the utterances ``rows``, those that two systems share,
+    are of one of the ``speakers``."""
+    if speakers is not None and len(np.unique(speakers[rows])) < 2:
+        found = f"one speaker in the {len(rows)} utterances that both systems have"
+        raise InputError(path, None, found, "at least 2, who can be drawn")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import asrprune
+from asrprune.cli.main import main
 from asrprune.errors import InputError
 from asrprune.wer.bootstrap import bootstrap_wer, compare_scorings
 from asrprune.wer.wer import score_texts
@@ -120,3 +122,22 @@ def test_intervals_over_speakers() -> None:
     assert over_utterances.interval.high < 20
     with pytest.raises(InputError, match="speakers: no speaker of utterance s3-4"):
         asrprune.compute_wer(refs, hyps, speakers={utt: "x" for utt in refs if utt != "s3-4"})
+
+
+def test_a_comparison_over_speakers_takes_two_who_are_in_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refs = {f"u{number}": "the cat sat on the mat" for number in range(1, 5)}
+    hyps = dict.fromkeys(("u1", "u2", "u3"), "the cat sat on the mats")
+    other = dict.fromkeys(("u1", "u2", "u4"), "the cat sad on the mats")
+    speakers = {"u1": "a", "u2": "a", "u3": "b", "u4": "b"}
+    found = "one speaker in the 2 utterances that both systems have; expected at least 2, who can"
+    with pytest.raises(InputError, match=f"speakers: {found}"):
+        asrprune.compute_wer(refs, hyps, baseline=other, mode="present", speakers=speakers)
+    call = ["wer", "--mode", "present"]
+    for option, texts in (("ref", refs), ("hyp", hyps), ("compare", other), ("utt2spk", speakers)):
+        (tmp_path / option).write_text("".join(f"{utt} {said}\n" for utt, said in texts.items()))
+        call += [f"--{option}", str(tmp_path / option)]
+    assert main(call) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"asrprune wer: {tmp_path / 'utt2spk'}: {found}")
