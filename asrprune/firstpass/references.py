@@ -15,6 +15,7 @@ from asrprune.core.transcripts import COMMENT, parse_ctm, parse_recogs, parse_st
 from asrprune.errors import InputError
 from asrprune.files import PathLike, parse_json, read_lines, record_lines
 from asrprune.firstpass.reading import strict_json
+from asrprune.firstpass.reading.lhotse_cut import supervisions
 from asrprune.firstpass.reading.nemo_manifest import read_manifest
 from asrprune.firstpass.reading.numbers import log_score
 
@@ -114,14 +115,17 @@ def _durations(path: Path, columns: int) -> dict[str, float]:
 def read_lhotse(path: PathLike) -> Iterator[Reference]:
     """Yield the utterances of a CutSet or SupervisionSet as JSON lines, one for a supervision.
 
-    A line of a CutSet has ``supervisions``; the id, text and duration are the supervision's. A cut
-    without supervisions gives its own id and duration without a text. Raises InputError with the
-    line for other lines.
+    A line of a CutSet has ``supervisions``, or ``tracks`` that do; the id, text and duration are
+    the supervision's. A cut without supervisions gives its own id and duration without a text.
+    Raises InputError with the line for other lines.
     """
     for number, entry in _json_lines(path):
-        parts = entry.get("supervisions", [entry])
-        if not isinstance(parts, list):
-            raise InputError(path, number, "supervisions are no list", "a lhotse cut")
+        parts = [entry]
+        if "supervisions" in entry or "tracks" in entry:
+            try:
+                parts = supervisions(entry)
+            except ValueError as problem:
+                raise InputError(path, number, str(problem), "a lhotse cut") from None
         for part in parts or [{key: entry.get(key) for key in ("id", "duration")}]:
             yield _from_json(path, number, part, "id", "a lhotse cut or supervision")
 

@@ -59,7 +59,8 @@ class SpeedCurve:
 
     def steps_to(self, times: float) -> float:
         """Where the LM is ``times`` as fast as the whole: between two measured cuts, time is taken
-        as straight over steps. What a smaller size was slower is taken as noise.
+        as straight over steps. What a smaller size was slower is taken as noise; of sizes as fast
+        it is the largest.
 
         Raises ValueError for a speed that none of the sizes has.
 
@@ -73,7 +74,11 @@ class SpeedCurve:
                 f"of it here, by engine {self.engine}; expected one of these speeds, a sparsity, "
                 "or megabytes"
             )
-        return float(np.interp(-1.0 / times, -1.0 / speeds, self.steps))
+        place = int(np.searchsorted(speeds, min(times, speeds[-1])))  # the first as fast
+        around = slice(max(place - 1, 0), place + 1)
+        if speeds[place] <= times:
+            around = slice(place, place + 1)
+        return float(np.interp(-1.0 / times, -1.0 / speeds[around], self.steps[around]))
 
 
 def sparsity_at_speed(

@@ -32,6 +32,14 @@ f 2 spk 4 5.25 IGNORE_TIME_SEGMENT_IN_SCORING
             CUT,
             [Reference("s1", "a b", 2.5), Reference("s2", "", 3.0), Reference("c2", None, 4.0)],
         ),
+        (
+            "lhotse",
+            '{"id": "m", "type": "MixedCut", "tracks": [{"offset": 3.0, "cut": {"id": "c2", '
+            '"supervisions": [{"id": "s2", "start": 0, "duration": 1, "text": "b"}]}}, '
+            '{"cut": {"id": "c1", "supervisions": [{"id": "s1", "start": 1, "duration": 2, '
+            '"text": "a"}]}}, {"offset": 4.0, "cut": {"id": "p", "type": "PaddingCut"}}]}\n',
+            [Reference("s1", "a", 2.0), Reference("s2", "b", 1.0)],
+        ),
         ("lhotse", SUPERVISIONS, [Reference("s1", "a", 2.5)]),
         ("nemo", NEMO, [Reference("u-1", "a b", 2.0)]),
         (

@@ -94,6 +94,11 @@ def test_time_is_straight_between_measured_sizes_and_noise_is_not_followed() -> 
     for times in (0.99, 4.01):
         with pytest.raises(ValueError, match=rf"size {times}x: this elastic LM is 1x to 4.00x as"):
             curve.steps_to(times)
+    assert curve.steps_to(2.0) == 10  # the largest of those that are as fast
+    flat = SpeedCurve("torch", (0, 10, 20, 30), (1.0, 0.95, 0.97, 1.2))
+    assert flat.steps_to(1.0) == 0
+    assert 20 < flat.steps_to(1.01) < 30
+    assert SpeedCurve("torch", (0, 10, 20, 30), (1.0, 1.5, 1.2, 1.4)).steps_to(1.504) == 10
     with pytest.raises(ValueError, match="1 steps, 1 speeds"):
         SpeedCurve("torch", (0,), (1.0,))
 

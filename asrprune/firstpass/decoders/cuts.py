@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from asrprune.errors import InputError, MissingPackage
 from asrprune.files import PathLike, parse_json, read_lines
+from asrprune.firstpass.reading.lhotse_cut import supervisions
 
 _NO_CUT = (
     LookupError,
@@ -43,7 +44,8 @@ def read_cut_lines(path: PathLike, allow_commands: bool = False) -> Iterator[Cut
     """Yield the cuts of a lhotse JSON-lines file (``.jsonl`` or ``.jsonl.gz``) in file order.
 
     The utterance id is that of the cut's supervision if it has exactly one, else the cut's own;
-    ``ref`` joins the texts of the supervisions (None without any). Audio is not opened.
+    ``ref`` joins the texts of the supervisions (None without any) in the order of their times.
+    Audio is not opened.
     Raises InputError with the line for bad JSON, a cut without an id, an id with white space or
     one that cannot be a file name, an id that comes twice, and, without ``allow_commands``, for
     audio that is to come out of a command or off the net.
@@ -55,9 +57,10 @@ def read_cut_lines(path: PathLike, allow_commands: bool = False) -> Iterator[Cut
         record = parse_json(path, number, line)
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             raise InputError(path, number, f"{line[:40]!r}", "a lhotse cut with an id")
-        parts = record.get("supervisions", [])
-        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise InputError(path, number, "supervisions of another type", "a list of objects")
+        try:
+            parts = supervisions(record)
+        except ValueError as problem:
+            raise InputError(path, number, str(problem), "lists of objects") from None
         utt = str(parts[0]["id"]) if len(parts) == 1 and "id" in parts[0] else record["id"]
         if utt.split() != [utt] or "/" in utt or "\0" in utt:
             found = f"utterance id {utt!r}"

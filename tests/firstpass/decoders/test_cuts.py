@@ -164,3 +164,38 @@ def test_audio_that_is_nowhere_is_one_line(kind: str) -> None:
     pytest.importorskip("lhotse")
     with pytest.raises(InputError, match=r"cuts.jsonl:1: utterance u: \w+Error .*; expected"):
         load(cut({**AUDIO, "type": kind}), allow_commands=True)
+
+
+def said(name: str, start: float, text: str) -> dict[str, Any]:
+    return {"id": name, "recording_id": "r", "start": start, "duration": 1.0, "text": text}
+
+
+def test_words_are_in_the_order_in_which_they_are_said(tmp_path: Path) -> None:
+    both = [said("s2", 1.0, "second half"), said("s1", 0.0, "first half")]
+    alone = {"type": "MonoCut", "offset": 0.0}
+    padded = {
+        "id": "padded",
+        "type": "MixedCut",
+        "tracks": [
+            {**alone, "cut": cut(AUDIO, supervisions=[said("p1", 0.0, "padded words")])},
+            {"type": "PaddingCut", "offset": 1.0, "cut": {"id": "pad", "duration": 1.0}},
+        ],
+    }
+    appended = {
+        "id": "appended",
+        "type": "MixedCut",
+        "tracks": [
+            {**alone, "offset": 2.0, "cut": cut(AUDIO, supervisions=[said("a2", 0.5, "c")])},
+            {**alone, "cut": cut(AUDIO, supervisions=both)},
+        ],
+    }
+    path = write(tmp_path / "cuts.jsonl", cut(AUDIO, supervisions=both), padded, appended)
+    assert [(one.utt, one.ref) for one in read_cut_lines(path)] == [
+        ("u", "first half second half"),
+        ("p1", "padded words"),
+        ("appended", "first half second half c"),
+    ]
+    for tracks in ([{"offset": 1.0}], {}, [1]):
+        write(path, {"id": "m", "type": "MixedCut", "tracks": tracks})
+        with pytest.raises(InputError, match=r"cuts\.jsonl:1: (a track|tracks) .*; expected lists"):
+            list(read_cut_lines(path))
