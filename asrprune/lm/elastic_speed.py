@@ -76,8 +76,6 @@ class SpeedCurve:
             )
         place = int(np.searchsorted(speeds, min(times, speeds[-1])))  # the first as fast
         around = slice(max(place - 1, 0), place + 1)
-        if speeds[place] <= times:
-            around = slice(place, place + 1)
         return float(np.interp(-1.0 / times, -1.0 / speeds[around], self.steps[around]))
 
 
