@@ -42,7 +42,9 @@ parse_options() {
   done
   # lists of NAME=PATH stand in one word
   if [[ ${exp:-} =~ [[:space:]] ]]; then _usage "--exp '$exp'; expected a path without blanks"; fi
-  if [[ " ${knobs[*]} " == *" stop_stage "* ]] && [ "$stage" -gt "$stop_stage" ]; then
+  # --stop-stage -1 asks for none, and what comes before them
+  if [[ " ${knobs[*]} " == *" stop_stage "* ]] && [ "$stop_stage" -ge 0 ] \
+    && [ "$stage" -gt "$stop_stage" ]; then
     _usage "--stage $stage --stop-stage $stop_stage run nothing; expected the first stage, then the last"
   fi
 }

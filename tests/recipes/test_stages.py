@@ -291,6 +291,9 @@ def test_stage_and_stop_stage_bound_what_runs(recipe: Recipe) -> None:
 
 
 def test_what_is_done_is_said_where_the_last_stage_is(recipe: Recipe) -> None:
+    status, log, ran = recipe.run("--stop-stage", "-1")
+    assert (status, ran) == (0, [])
+    assert log.endswith(" stopped after stage -1 of 2\n")
     assert recipe.run("--stop-stage", "1")[1].endswith(" stopped after stage 1 of 2\n")
     assert recipe.run()[1].endswith(" done: all\n")
     assert recipe.run("--stop-stage", "0")[1].endswith(" done: all\n")  # it was before, and is
