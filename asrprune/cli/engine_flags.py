@@ -111,15 +111,17 @@ def add_size_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_over_long_argument(parser: argparse._ActionsContainer) -> None:
-    """Add ``--over-long`` for a verb that needs a score of every hypothesis."""
+def add_over_long_argument(
+    parser: argparse._ActionsContainer, scored: str = "a hypothesis"
+) -> None:
+    """Add ``--over-long`` for a verb that needs a score of everything (of ``scored``)."""
     from asrprune.lm.windows import ALL_SCORED
 
     parser.add_argument(
         "--over-long",
         choices=ALL_SCORED,
         default="error",
-        help="a hypothesis longer than the LM's positions: refuse, or score it in windows of a "
+        help=f"{scored} longer than the LM's positions: refuse, or score it in windows of a "
         "sliding context",
     )
 

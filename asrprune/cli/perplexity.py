@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Union
 
-from asrprune.cli.engine_flags import add_size_argument, warn_of_over_long
+from asrprune.cli.engine_flags import add_over_long_argument, add_size_argument, warn_of_over_long
 from asrprune.cli.modes import Mode
 from asrprune.cli.text_flags import TEXT, add_text_arguments, text_options
 from asrprune.cli.values import device, output_file
@@ -30,8 +30,6 @@ MODES = (Mode(("lm", "text", "json", *TEXT)), CHECKPOINT)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    from asrprune.lm.windows import ALL_SCORED
-
     parser.add_argument(
         "--lm", required=True, metavar="PATH", help="checkpoint folder, or ARPA or KenLM file"
     )
@@ -45,13 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=device, default="cpu", help="of a checkpoint: cpu, cuda, cuda:N or auto"
     )
     add_size_argument(parser)
-    parser.add_argument(
-        "--over-long",
-        choices=ALL_SCORED,
-        default="error",
-        help="a sentence longer than the LM's positions: refuse, or score it in windows of a "
-        "sliding context, as lmscore does",
-    )
+    add_over_long_argument(parser, "a sentence")
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="also write the numbers (- is stdout)"
     )

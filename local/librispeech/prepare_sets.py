@@ -69,7 +69,7 @@ def prepare_set(corpus: Path, name: str, normalise: Normaliser, nj: int, out: Pa
 def check_audio(recordings: Sequence[Any], nj: int, folder: Path) -> None:
     """Decode all recordings (thousands of times faster than they are spoken): the header of a file
     that was cut off states what it held once. Raises InputError naming the first such file."""
-    share = -(-len(recordings) // nj)
+    share = max(-(-len(recordings) // nj), 1)
     parts = [recordings[start : start + share] for start in range(0, len(recordings), share)]
     for _ in in_processes(_hear, parts, nj, _nothing, (), folder):
         pass

@@ -148,6 +148,10 @@ def test_audio_that_was_cut_off_is_named(tmp_path: Path, nj: int) -> None:
     assert (out / "dev_clean/cuts.jsonl.gz").read_bytes() == whole
 
 
+def test_of_no_recordings_none_is_decoded(tmp_path: Path) -> None:
+    prepare_sets.check_audio([], 2, tmp_path)
+
+
 def test_sets_are_joined_without_an_utterance_twice(tmp_path: Path) -> None:
     for name, utts in (("a", ("a1", "a2")), ("b", ("b1",)), ("c", ("a2",))):
         (tmp_path / "first" / name).mkdir(parents=True)
